@@ -1,0 +1,120 @@
+//! The command line: one file per subcommand.
+//!
+//! Exit codes: 0 all is well; 1 a test failed or a difference was found; 2 the input is wrong; 3 this machine
+//! cannot do it.
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use std::process::ExitCode;
+
+mod completions;
+mod conform;
+mod conntrack;
+mod doctor;
+mod explain;
+mod lab;
+mod man;
+mod replay;
+mod rules;
+mod run;
+mod top;
+
+/// A virtual router in userspace with an iptables-style stateful filter, and labs around it.
+#[derive(Debug, Parser)]
+#[command(name = "stateway", version, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build, test and inspect labs of hosts around a router
+    Lab(lab::Args),
+    /// Run the router alone, on TAP devices that others use
+    Run(run::Args),
+    /// Show one packet's whole way through the router, and why it met its fate
+    Explain(explain::Args),
+    /// Take a capture through a ruleset, in virtual time
+    Replay(replay::Args),
+    /// Check, print, compare and measure rulesets
+    Rules(rules::Args),
+    /// List and watch the connections of a running router
+    Conntrack(conntrack::Args),
+    /// Compare the router with this machine's kernel, packet by packet
+    Conform(conform::Args),
+    /// Watch a running router
+    Top(top::Args),
+    /// Say what this machine lacks, and the command that mends it
+    Doctor(doctor::Args),
+    /// Print completions for a shell
+    #[command(hide = true)]
+    Completions(completions::Args),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(man::Args),
+}
+
+/// Why a command did not end well.
+#[derive(Debug)]
+pub enum Failure {
+    /// A test failed or a difference was found; it has been reported.
+    Differs,
+    /// The input is wrong: usage, lab file, rules, capture.
+    Input(anyhow::Error),
+    /// This machine cannot do it, and why.
+    Machine(anyhow::Error),
+}
+
+impl Failure {
+    const fn code(&self) -> u8 {
+        match self {
+            Self::Differs => 1,
+            Self::Input(_) => 2,
+            Self::Machine(_) => 3,
+        }
+    }
+}
+
+/// What every subcommand returns.
+pub type Result<T = ()> = std::result::Result<T, Failure>;
+
+/// Parses the arguments, runs the command and says what went wrong.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Failure::Input(error) | Failure::Machine(error) = &failure {
+                report(error);
+            }
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result {
+    match command {
+        Command::Lab(args) => lab::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Replay(args) => replay::run(args),
+        Command::Rules(args) => rules::run(args),
+        Command::Conntrack(args) => conntrack::run(args),
+        Command::Conform(args) => conform::run(args),
+        Command::Top(args) => top::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "this is where errors meet the user")]
+fn report(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}
+
+/// The whole command line, for completions and manual pages.
+fn command() -> clap::Command {
+    Cli::command()
+}

@@ -1,0 +1,64 @@
+//! What a router is made from, checked: the lab file's `router:` part after resolution.
+
+#![forbid(unsafe_code)]
+
+use crate::iface::{Iface, IfaceId};
+use crate::packet::{Addr, Family, Mac, Prefix};
+
+/// Everything that [`crate::router::Router::new`] needs to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouterConfig {
+    pub mode: Mode,
+    pub ifaces: Vec<Iface>,
+    pub routes: Vec<RouteConfig>,
+    pub neighbours: Vec<NeighbourConfig>,
+    /// Helpers assigned as by `-j CT --helper` on their usual port, by name (`ftp`, `tftp`).
+    pub helpers: Vec<String>,
+    /// `nf_conntrack_*`, `rp_filter`, … by the kernel's own names, in the order of the file.
+    pub sysctl: Vec<(String, String)>,
+    /// iptables-save text. `None`: no rules, so every chain's policy is ACCEPT.
+    pub rules: Option<String>,
+    /// ip6tables-save text. `None`: IPv6 is dropped.
+    pub rules6: Option<String>,
+    /// Bridge mode: frames that are neither IP nor ARP pass.
+    pub pass_non_ip: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// All ports are one segment.
+    #[default]
+    Bridge,
+    /// Each port is an IP network of its own.
+    Route,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteConfig {
+    pub to: Prefix,
+    pub target: RouteTarget,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteTarget {
+    Via {
+        gateway: Addr,
+        iface: IfaceId,
+    },
+    OnLink(IfaceId),
+    /// Dropped without a word.
+    Blackhole,
+    /// The sender is told that the host is unreachable.
+    Unreachable,
+    /// The sender is told that it is administratively prohibited.
+    Prohibit,
+}
+
+/// A neighbour that is known without asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighbourConfig {
+    pub addr: Addr,
+    pub family: Family,
+    pub mac: Mac,
+    pub iface: IfaceId,
+}

@@ -1,0 +1,86 @@
+//! What travels beside a packet: where it is, when, and what has been learnt of it so far.
+
+#![forbid(unsafe_code)]
+
+use crate::conntrack::{Template, Tracked};
+use crate::iface::IfaceId;
+use crate::packet::{Offload, Packet};
+use crate::record::Recorder;
+use crate::time::Instant;
+
+/// One packet's company on its way. It lives as long as the packet's walk.
+pub struct Context<'a, R> {
+    pub now: Instant,
+    /// Where the packet came in; `None` for one that the router itself sends.
+    pub in_iface: Option<IfaceId>,
+    /// Where it will leave, once that is decided.
+    pub out_iface: Option<IfaceId>,
+    /// What connection tracking said; before it spoke, what the raw table asked of it.
+    pub ct: Tracked,
+    pub template: Template,
+    /// The packet mark (`-j MARK`, `-m mark`).
+    pub mark: u32,
+    /// Which worker carries the packet: its own row of counters.
+    pub worker: usize,
+    /// `-j TRACE` asked for a trace of this packet.
+    pub traced: bool,
+    /// Set when the packet leaves in the buffer that it came in.
+    pub in_place: Option<IfaceId>,
+    pub emissions: &'a mut Vec<Emission>,
+    pub rec: &'a mut R,
+}
+
+impl<'a, R: Recorder> Context<'a, R> {
+    pub fn new(
+        now: Instant,
+        in_iface: Option<IfaceId>,
+        worker: usize,
+        emissions: &'a mut Vec<Emission>,
+        rec: &'a mut R,
+    ) -> Self {
+        Self {
+            now,
+            in_iface,
+            out_iface: None,
+            ct: Tracked::none(),
+            template: Template::default(),
+            mark: 0,
+            worker,
+            traced: false,
+            in_place: None,
+            emissions,
+            rec,
+        }
+    }
+
+    /// Sends a frame that is not the one that came in: an answer, a copy, a fragment.
+    pub fn emit(&mut self, iface: IfaceId, kind: EmissionKind, frame: Vec<u8>, offload: Offload) {
+        self.emissions.push(Emission { iface, kind, frame, offload });
+    }
+
+    /// Sends a copy of the packet as it stands.
+    pub fn emit_copy(&mut self, iface: IfaceId, pkt: &Packet) {
+        self.emit(iface, EmissionKind::Copy, pkt.frame().to_vec(), pkt.offload());
+    }
+}
+
+/// A frame that the router wants to send, besides the one that came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Emission {
+    pub iface: IfaceId,
+    pub kind: EmissionKind,
+    pub frame: Vec<u8>,
+    pub offload: Offload,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmissionKind {
+    /// Written by the router itself: an error, a reset, an echo reply, a neighbour message.
+    Own,
+    /// The packet of this walk on one more port, or grown out of its buffer.
+    Copy,
+    /// A piece of the packet of this walk.
+    Fragment,
+    /// An earlier packet, that waited for its next hop.
+    Released,
+}

@@ -1,0 +1,26 @@
+//! Stateway: a virtual router in userspace, with an iptables-style stateful filter.
+//!
+//! ```text
+//!   PREROUTING          routing        FORWARD            POSTROUTING
+//!   raw → track → mangle ──┬──────── mangle → filter ──── mangle → confirm ──→ out
+//!                          └─ INPUT ─ mangle → filter → confirm ──→ the router itself
+//! ```
+//!
+//! Modules in reading order. The core (down to [`router`]) is pure: no thread, clock, file, socket or randomness.
+
+// The core.
+pub mod bridge;
+pub mod config;
+pub mod conntrack;
+pub mod context;
+pub mod fate;
+pub mod filter;
+pub mod iface;
+pub mod packet;
+mod pipeline;
+pub mod record;
+pub mod router;
+pub mod time;
+
+// The outside world.
+pub mod cli;

@@ -1,0 +1,349 @@
+//! Bytes ↔ meaning. The only place that names `smoltcp::wire`.
+//!
+//! A frame is parsed once, at the border: [`parse`] checks what the link and IP layers check (CONNTRACK.md §1,
+//! step 0 in `docs/CONFORMANCE.md`), and from there on accessors cannot fail. A packet is edited in place; nothing
+//! here ever turns a forwarded packet into a `Repr` and back, since a `Repr` forgets what it does not know.
+
+#![forbid(unsafe_code)]
+
+pub mod addr;
+pub mod offload;
+pub mod segment;
+pub mod seq;
+pub mod tuple;
+
+pub use addr::{Addr, Family, Mac, Prefix};
+pub use offload::Offload;
+pub use segment::{Segment, TcpFlags};
+pub use seq::Seq;
+pub use tuple::Tuple;
+
+use crate::fate::DropReason;
+use smoltcp::wire::{EthernetAddress, EthernetFrame, Ipv4Packet, Ipv6Packet};
+
+/// Bytes of an Ethernet II header; frames with VLAN tags are not IP to us.
+pub const ETHERNET_LEN: usize = 14;
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_ARP: u16 = 0x0806;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+const IPV6_HOP_BY_HOP: u8 = 0;
+const IPV6_ROUTING: u8 = 43;
+const IPV6_FRAGMENT: u8 = 44;
+const IPV6_AUTH: u8 = 51;
+const IPV6_DESTINATION: u8 = 60;
+/// "No next header", also where the chain of extension headers is cut short.
+pub const NO_NEXT_HEADER: u8 = 59;
+
+/// What a frame carries.
+#[derive(Debug)]
+pub enum Parsed<'a> {
+    Ip(Packet<'a>),
+    /// The frame, whole.
+    Arp(&'a mut [u8]),
+    /// Neither IP nor ARP: the frame, whole, and its `EtherType`.
+    Other(&'a mut [u8], u16),
+}
+
+/// A checked IPv4 or IPv6 packet inside its Ethernet frame.
+///
+/// Invariant: the IP header is complete and, for IPv4, its checksum was right when it was parsed;
+/// `ETHERNET_LEN <= l4 <= end <= frame.len()`.
+#[derive(Debug)]
+pub struct Packet<'a> {
+    frame: &'a mut [u8],
+    /// Where the L4 header begins, from the start of the frame.
+    l4: usize,
+    /// Where the packet ends: what lies behind is Ethernet padding.
+    end: usize,
+    /// The upper-layer protocol, behind IPv6 extension headers.
+    proto: u8,
+    family: Family,
+    fragment: Option<Fragment>,
+    offload: Offload,
+}
+
+/// The fragment fields of a packet that is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    pub id: u32,
+    /// Where these bytes belong in the whole payload.
+    pub offset: usize,
+    pub more: bool,
+    /// IPv6: where the fragment header stands, from the start of the frame. IPv4: the IP header.
+    pub header: usize,
+}
+
+impl Fragment {
+    /// A later fragment carries no L4 header.
+    pub const fn is_first(&self) -> bool {
+        self.offset == 0
+    }
+}
+
+/// Reads an Ethernet frame as it came from a port.
+///
+/// # Errors
+/// The reason for which Linux drops such a frame before any hook sees it.
+pub fn parse(frame: &mut [u8], offload: Offload) -> Result<Parsed<'_>, DropReason> {
+    let ethertype =
+        EthernetFrame::new_checked(&*frame).map_err(|_| DropReason::FrameShort)?.ethertype().into();
+    match ethertype {
+        ETHERTYPE_IPV4 => Packet::parse_ipv4(frame, offload).map(Parsed::Ip),
+        ETHERTYPE_IPV6 => Packet::parse_ipv6(frame, offload).map(Parsed::Ip),
+        ETHERTYPE_ARP => Ok(Parsed::Arp(frame)),
+        other => Ok(Parsed::Other(frame, other)),
+    }
+}
+
+impl<'a> Packet<'a> {
+    /// Reads an Ethernet frame that carries IP.
+    ///
+    /// # Errors
+    /// As [`parse`]; [`DropReason::NotIp`] if it carries something else.
+    pub fn parse(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
+        match parse(frame, offload)? {
+            Parsed::Ip(pkt) => Ok(pkt),
+            Parsed::Arp(_) | Parsed::Other(..) => Err(DropReason::NotIp),
+        }
+    }
+
+    fn parse_ipv4(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
+        let l3 = &frame[ETHERNET_LEN..];
+        if l3.len() < 20 {
+            return Err(DropReason::IpTruncated);
+        }
+        let ip = Ipv4Packet::new_unchecked(l3);
+        let header_len = usize::from(ip.header_len());
+        if ip.version() != 4 || header_len < 20 {
+            return Err(DropReason::IpHeader);
+        }
+        let total_len = usize::from(ip.total_len());
+        if header_len > l3.len() || total_len > l3.len() {
+            return Err(DropReason::IpTruncated);
+        }
+        if total_len < header_len {
+            return Err(DropReason::IpHeader);
+        }
+        if !ip.verify_checksum() {
+            return Err(DropReason::IpChecksum);
+        }
+        let fragment = (ip.frag_offset() != 0 || ip.more_frags()).then(|| Fragment {
+            id: u32::from(ip.ident()),
+            offset: usize::from(ip.frag_offset()),
+            more: ip.more_frags(),
+            header: ETHERNET_LEN,
+        });
+        let proto = ip.next_header().into();
+        let (l4, end) = (ETHERNET_LEN + header_len, ETHERNET_LEN + total_len);
+        Ok(Self { frame, l4, end, proto, family: Family::Ipv4, fragment, offload })
+    }
+
+    fn parse_ipv6(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
+        let l3 = &frame[ETHERNET_LEN..];
+        if l3.len() < 40 {
+            return Err(DropReason::IpTruncated);
+        }
+        let ip = Ipv6Packet::new_unchecked(l3);
+        if ip.version() != 6 {
+            return Err(DropReason::IpHeader);
+        }
+        let end = ETHERNET_LEN + 40 + usize::from(ip.payload_len());
+        if end > frame.len() {
+            return Err(DropReason::IpTruncated);
+        }
+        let first = ip.next_header().into();
+        let chain = ExtensionChain::walk(&frame[..end], first);
+        let ExtensionChain { l4, proto, fragment } = chain;
+        Ok(Self { frame, l4, end, proto, family: Family::Ipv6, fragment, offload })
+    }
+
+    pub const fn family(&self) -> Family {
+        self.family
+    }
+
+    /// The upper-layer protocol; behind IPv6 extension headers; [`NO_NEXT_HEADER`] where there is none.
+    pub const fn proto(&self) -> u8 {
+        self.proto
+    }
+
+    pub const fn fragment(&self) -> Option<Fragment> {
+        self.fragment
+    }
+
+    pub const fn offload(&self) -> Offload {
+        self.offload
+    }
+
+    pub const fn set_offload(&mut self, offload: Offload) {
+        self.offload = offload;
+    }
+
+    pub fn src(&self) -> Addr {
+        match self.family {
+            Family::Ipv4 => Addr::from_v4(self.bytes_at(ETHERNET_LEN + 12)),
+            Family::Ipv6 => Addr::from_v6(self.bytes_at(ETHERNET_LEN + 8)),
+        }
+    }
+
+    pub fn dst(&self) -> Addr {
+        match self.family {
+            Family::Ipv4 => Addr::from_v4(self.bytes_at(ETHERNET_LEN + 16)),
+            Family::Ipv6 => Addr::from_v6(self.bytes_at(ETHERNET_LEN + 24)),
+        }
+    }
+
+    /// TTL or hop limit.
+    pub fn ttl(&self) -> u8 {
+        match self.family {
+            Family::Ipv4 => self.frame[ETHERNET_LEN + 8],
+            Family::Ipv6 => self.frame[ETHERNET_LEN + 7],
+        }
+    }
+
+    /// Type of service or traffic class: DSCP and ECN.
+    pub fn tos(&self) -> u8 {
+        match self.family {
+            Family::Ipv4 => self.frame[ETHERNET_LEN + 1],
+            Family::Ipv6 => self.frame[ETHERNET_LEN] << 4 | self.frame[ETHERNET_LEN + 1] >> 4,
+        }
+    }
+
+    /// The "don't fragment" bit of IPv4; IPv6 behaves as if it were set.
+    pub fn dont_fragment(&self) -> bool {
+        self.family == Family::Ipv6 || self.frame[ETHERNET_LEN + 6] & 0x40 != 0
+    }
+
+    /// IPv4 options, without the fixed header; empty for IPv6.
+    pub fn ipv4_options(&self) -> &[u8] {
+        match self.family {
+            Family::Ipv4 => &self.frame[ETHERNET_LEN + 20..ETHERNET_LEN + self.ipv4_header_len()],
+            Family::Ipv6 => &[],
+        }
+    }
+
+    fn ipv4_header_len(&self) -> usize {
+        usize::from(self.frame[ETHERNET_LEN] & 0x0f) * 4
+    }
+
+    /// The IP packet, from its header to its end, without padding.
+    pub fn l3(&self) -> &[u8] {
+        &self.frame[ETHERNET_LEN..self.end]
+    }
+
+    pub fn l3_mut(&mut self) -> &mut [u8] {
+        &mut self.frame[ETHERNET_LEN..self.end]
+    }
+
+    /// From the upper-layer header to the end of the packet.
+    pub fn l4(&self) -> &[u8] {
+        &self.frame[self.l4..self.end]
+    }
+
+    pub fn l4_mut(&mut self) -> &mut [u8] {
+        &mut self.frame[self.l4..self.end]
+    }
+
+    /// Bytes of the IP header with its options or extension headers.
+    pub const fn l3_header_len(&self) -> usize {
+        self.l4 - ETHERNET_LEN
+    }
+
+    /// The frame without Ethernet padding, as it goes out.
+    pub fn frame(&self) -> &[u8] {
+        &self.frame[..self.end]
+    }
+
+    /// Bytes of the frame without Ethernet padding.
+    pub const fn frame_len(&self) -> usize {
+        self.end
+    }
+
+    pub fn frame_mut(&mut self) -> &mut [u8] {
+        &mut self.frame[..self.end]
+    }
+
+    pub fn src_mac(&self) -> Mac {
+        Mac(self.bytes_at(6))
+    }
+
+    pub fn dst_mac(&self) -> Mac {
+        Mac(self.bytes_at(0))
+    }
+
+    pub fn set_macs(&mut self, dst: Mac, src: Mac) {
+        let mut ethernet = EthernetFrame::new_unchecked(&mut *self.frame);
+        ethernet.set_dst_addr(EthernetAddress(dst.0));
+        ethernet.set_src_addr(EthernetAddress(src.0));
+    }
+
+    /// Source and destination port of a protocol that has them; `None` for later fragments and short headers.
+    pub fn ports(&self) -> Option<(u16, u16)> {
+        use tuple::{PROTO_DCCP, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE};
+        if !matches!(self.proto, PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_SCTP | PROTO_DCCP) {
+            return None;
+        }
+        if self.fragment.is_some_and(|f| !f.is_first()) {
+            return None;
+        }
+        let &[a, b, c, d] = self.l4().first_chunk()?;
+        Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+    }
+
+    fn bytes_at<const N: usize>(&self, at: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(&self.frame[at..at + N]);
+        bytes
+    }
+}
+
+/// The IPv6 extension headers in front of the upper layer.
+struct ExtensionChain {
+    l4: usize,
+    proto: u8,
+    fragment: Option<Fragment>,
+}
+
+impl ExtensionChain {
+    /// Skips the headers that Linux's tracker skips: hop-by-hop, routing, destination options, authentication,
+    /// and a fragment header, behind which a later fragment has nothing more to show.
+    fn walk(packet: &[u8], first: u8) -> Self {
+        let mut chain = Self { l4: ETHERNET_LEN + 40, proto: first, fragment: None };
+        while let IPV6_HOP_BY_HOP | IPV6_ROUTING | IPV6_FRAGMENT | IPV6_AUTH | IPV6_DESTINATION = chain.proto
+        {
+            let Some(&[next, len]) = packet.get(chain.l4..).and_then(|rest| rest.first_chunk()) else {
+                chain.proto = NO_NEXT_HEADER;
+                return chain;
+            };
+            let header_len = match chain.proto {
+                IPV6_FRAGMENT => 8,
+                IPV6_AUTH => (usize::from(len) + 2) * 4,
+                _ => (usize::from(len) + 1) * 8,
+            };
+            if packet.len() - chain.l4 < header_len {
+                chain.proto = NO_NEXT_HEADER;
+                return chain;
+            }
+            if chain.proto == IPV6_FRAGMENT {
+                chain.read_fragment(packet);
+            }
+            chain.l4 += header_len;
+            chain.proto = next;
+            if chain.fragment.is_some_and(|f| !f.is_first()) {
+                return chain;
+            }
+        }
+        chain
+    }
+
+    /// An atomic fragment (RFC 6946: offset zero, nothing more) is a whole packet.
+    fn read_fragment(&mut self, packet: &[u8]) {
+        let header = &packet[self.l4..];
+        let offset_and_flags = u16::from_be_bytes([header[2], header[3]]);
+        let (offset, more) = (usize::from(offset_and_flags & !7), offset_and_flags & 1 == 1);
+        if offset != 0 || more {
+            let id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+            self.fragment = Some(Fragment { id, offset, more, header: self.l4 });
+        }
+    }
+}

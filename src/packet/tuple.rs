@@ -1,0 +1,171 @@
+//! Tuple: what tells one flow from another; its reply.
+
+#![forbid(unsafe_code)]
+
+use super::{Addr, Family};
+use core::fmt;
+use core::hash::{Hash, Hasher};
+
+pub const PROTO_ICMP: u8 = 1;
+pub const PROTO_TCP: u8 = 6;
+pub const PROTO_UDP: u8 = 17;
+pub const PROTO_DCCP: u8 = 33;
+pub const PROTO_GRE: u8 = 47;
+pub const PROTO_ESP: u8 = 50;
+pub const PROTO_AH: u8 = 51;
+pub const PROTO_ICMPV6: u8 = 58;
+pub const PROTO_SCTP: u8 = 132;
+pub const PROTO_UDPLITE: u8 = 136;
+
+/// A flow in one direction: addresses, protocol, and what the protocol adds.
+///
+/// `left` and `right` are the source and destination port of TCP, UDP, UDP-Lite and SCTP; the two keys of GRE;
+/// for ICMP queries `left` is the identifier, `right` type and code. Protocols without either leave them zero.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tuple {
+    pub src: Addr,
+    pub dst: Addr,
+    pub left: u16,
+    pub right: u16,
+    pub zone: u16,
+    pub proto: u8,
+    pub family: Family,
+}
+
+impl Tuple {
+    /// The tuple that an answer to this one has.
+    ///
+    /// The reply of a reply is the tuple again. ICMP types that no answer is known for keep their type.
+    #[must_use]
+    pub fn reply(&self) -> Self {
+        let (left, right) = match self.proto {
+            PROTO_ICMP if self.family == Family::Ipv4 => (self.left, answer_type(self.right, icmp_answer)),
+            PROTO_ICMPV6 if self.family == Family::Ipv6 => {
+                (self.left, answer_type(self.right, icmpv6_answer))
+            }
+            _ => (self.right, self.left),
+        };
+        Self { src: self.dst, dst: self.src, left, right, ..*self }
+    }
+
+    /// One key for both directions: the lesser of the tuple and its reply.
+    ///
+    /// Lets the table find a connection from either side with a single hash and a single slot.
+    #[must_use]
+    pub fn key(&self) -> Self {
+        let reply = self.reply();
+        if (self.src, self.left, self.right) <= (reply.src, reply.left, reply.right) { *self } else { reply }
+    }
+
+    pub const fn icmp_type(&self) -> u8 {
+        (self.right >> 8) as u8
+    }
+
+    pub const fn icmp_code(&self) -> u8 {
+        self.right as u8
+    }
+
+    pub const fn is_icmp(&self) -> bool {
+        matches!((self.family, self.proto), (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6))
+    }
+}
+
+/// Fewer words for IPv4, whose addresses fit one.
+impl Hash for Tuple {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let rest = u64::from(self.left) << 48
+            | u64::from(self.right) << 32
+            | u64::from(self.zone) << 16
+            | u64::from(self.proto) << 8
+            | self.family as u64;
+        match self.family {
+            Family::Ipv4 => {
+                let (src, dst) = (u32::from_ne_bytes(self.src.v4()), u32::from_ne_bytes(self.dst.v4()));
+                state.write_u64(u64::from(src) << 32 | u64::from(dst));
+            }
+            Family::Ipv6 => {
+                state.write_u128(self.src.bits());
+                state.write_u128(self.dst.bits());
+            }
+        }
+        state.write_u64(rest);
+    }
+}
+
+fn answer_type(type_and_code: u16, answer: fn(u8) -> Option<u8>) -> u16 {
+    let [kind, code] = type_and_code.to_be_bytes();
+    u16::from_be_bytes([answer(kind).unwrap_or(kind), code])
+}
+
+/// The other half of an ICMP query: echo, timestamp, information, address mask.
+pub fn icmp_answer(kind: u8) -> Option<u8> {
+    Some(match kind {
+        8 => 0,
+        0 => 8,
+        13 => 14,
+        14 => 13,
+        15 => 16,
+        16 => 15,
+        17 => 18,
+        18 => 17,
+        _ => return None,
+    })
+}
+
+/// The other half of an ICMPv6 query: echo, node information (RFC 4620).
+pub fn icmpv6_answer(kind: u8) -> Option<u8> {
+    Some(match kind {
+        128 => 129,
+        129 => 128,
+        139 => 140,
+        140 => 139,
+        _ => return None,
+    })
+}
+
+/// The part of a conntrack line that states a tuple: `src=… dst=… sport=… dport=…`.
+impl fmt::Display for Tuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "src={} dst={}", self.src.to_ip(self.family), self.dst.to_ip(self.family))?;
+        match self.proto {
+            _ if self.is_icmp() => {
+                write!(f, " type={} code={} id={}", self.icmp_type(), self.icmp_code(), self.left)
+            }
+            PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_SCTP => {
+                write!(f, " sport={} dport={}", self.left, self.right)
+            }
+            PROTO_GRE => write!(f, " srckey={:#x} dstkey={:#x}", self.left, self.right),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Tuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "proto={} {self}", self.proto)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echo_request_and_a_ping_the_other_way_have_different_keys() {
+        let a = Addr::from_v4([192, 0, 2, 1]);
+        let b = Addr::from_v4([192, 0, 2, 2]);
+        let there = Tuple {
+            src: a,
+            dst: b,
+            left: 7,
+            right: 0x0800,
+            zone: 0,
+            proto: PROTO_ICMP,
+            family: Family::Ipv4,
+        };
+        let back = Tuple { src: b, dst: a, ..there };
+        assert_eq!(there.reply().icmp_type(), 0);
+        assert_eq!(there.key(), there.reply().key());
+        assert_ne!(there.key(), back.key());
+    }
+}

@@ -1,0 +1,108 @@
+//! ★ One packet's way through the router, stage by stage. Start reading here.
+//!
+//! ```text
+//!   PREROUTING          routing        FORWARD            POSTROUTING
+//!   raw → track → mangle ──┬──────── mangle → filter ──── mangle → confirm ──→ out
+//!                          └─ INPUT ─ mangle → filter → confirm ──→ the router itself
+//! ```
+//!
+//! `?` leaves the way early: the packet met its [`Fate`]. Fragments were joined before they come here and are cut
+//! again behind it, as Linux does once connection tracking is in use.
+
+#![forbid(unsafe_code)]
+
+use crate::context::Context;
+use crate::fate::{DropReason, Fate, Stage};
+use crate::filter::{Hook, Table, Verdict};
+use crate::packet::{Family, Packet};
+use crate::record::{Note, Recorder};
+use crate::router::{Egress, Router, Rules, Way};
+use core::ops::ControlFlow::{Break, Continue};
+
+/// Takes one packet from its arrival to its fate.
+pub(crate) fn walk<R: Recorder>(
+    r: &Router,
+    rules: &Rules,
+    pkt: &mut Packet,
+    ctx: &mut Context<R>,
+) -> Stage<Fate> {
+    // PREROUTING
+    run(r, rules, Table::Raw, Hook::Prerouting, pkt, ctx)?;
+    ctx.ct = r.conntrack.track(pkt, ctx.template, ctx.now)?;
+    ctx.rec.note(|| Note::Tracked(Box::new(ctx.ct.clone())));
+    run(r, rules, Table::Mangle, Hook::Prerouting, pkt, ctx)?;
+
+    // Routing decision
+    match r.decide(pkt, ctx)? {
+        Way::Local => input(r, rules, pkt, ctx),
+        Way::Forward(egress) => forward(r, rules, pkt, egress, ctx),
+        Way::Flood => flood(r, rules, pkt, ctx),
+    }
+}
+
+/// FORWARD and POSTROUTING, for one way out.
+fn forward<R: Recorder>(
+    r: &Router,
+    rules: &Rules,
+    pkt: &mut Packet,
+    egress: Egress,
+    ctx: &mut Context<R>,
+) -> Stage<Fate> {
+    ctx.out_iface = Some(egress.iface);
+    // TTL and MTU come before FORWARD: the filter never sees what they refuse.
+    r.prepare_forward(pkt, &egress, ctx)?;
+
+    // FORWARD
+    run(r, rules, Table::Mangle, Hook::Forward, pkt, ctx)?;
+    run(r, rules, Table::Filter, Hook::Forward, pkt, ctx)?;
+
+    // POSTROUTING: only now does a NEW connection enter the table.
+    run(r, rules, Table::Mangle, Hook::Postrouting, pkt, ctx)?;
+    r.conntrack.confirm(&mut ctx.ct, ctx.now)?;
+
+    r.send(pkt, &egress, ctx)
+}
+
+/// INPUT: the packet is for the router itself.
+fn input<R: Recorder>(r: &Router, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<Fate> {
+    ctx.rec.note(|| Note::Local);
+    run(r, rules, Table::Mangle, Hook::Input, pkt, ctx)?;
+    run(r, rules, Table::Filter, Hook::Input, pkt, ctx)?;
+    r.conntrack.confirm(&mut ctx.ct, ctx.now)?;
+    r.deliver(pkt, ctx)
+}
+
+/// Bridge mode, station unknown or a group: the packet walks FORWARD once for each port, as the kernel's clones do.
+fn flood<R: Recorder>(r: &Router, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<Fate> {
+    let mut fate = Fate::Dropped(DropReason::SamePort);
+    for iface in r.other_ifaces(ctx.in_iface) {
+        let (Continue(one) | Break(one)) = forward(r, rules, pkt, Egress::port(iface), ctx);
+        if fate != Fate::Forwarded {
+            fate = one;
+        }
+    }
+    Continue(fate)
+}
+
+/// Walks one base chain and acts on its verdict.
+fn run<R: Recorder>(
+    r: &Router,
+    rules: &Rules,
+    table: Table,
+    hook: Hook,
+    pkt: &mut Packet,
+    ctx: &mut Context<R>,
+) -> Stage<()> {
+    let Some(ruleset) = rules.for_family(pkt.family()) else {
+        return match pkt.family() {
+            Family::Ipv4 => Continue(()),
+            Family::Ipv6 => Break(Fate::Dropped(DropReason::NoIpv6Rules)),
+        };
+    };
+    match ruleset.run(table, hook, pkt, ctx) {
+        Verdict::Accept => Continue(()),
+        Verdict::Drop(by) => Break(Fate::Dropped(DropReason::Rule(by))),
+        Verdict::DropByPolicy(by) => Break(Fate::Dropped(DropReason::Policy(by))),
+        Verdict::Reject(with, by) => Break(r.reject(with, by, pkt, ctx)),
+    }
+}

@@ -1,0 +1,62 @@
+//! The recorder that is threaded through the pipeline: how `explain`, coverage and the trace learn what happened.
+//!
+//! There is no second implementation of any decision: the same code runs with [`NoRecord`], which costs nothing,
+//! and with one that listens. A note is a closure, so that it is made only for a recorder that wants it.
+
+#![forbid(unsafe_code)]
+
+use crate::conntrack::Tracked;
+use crate::fate::Fate;
+use crate::filter::{Hook, RuleId, Table};
+use crate::iface::IfaceId;
+use crate::packet::Addr;
+
+pub trait Recorder {
+    fn note(&mut self, note: impl FnOnce() -> Note);
+}
+
+/// Listens to nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoRecord;
+
+impl Recorder for NoRecord {
+    #[inline(always)]
+    fn note(&mut self, _: impl FnOnce() -> Note) {}
+}
+
+/// Keeps every note of one packet, in order.
+#[derive(Debug, Default)]
+pub struct Trace {
+    pub notes: Vec<Note>,
+}
+
+impl Recorder for Trace {
+    fn note(&mut self, note: impl FnOnce() -> Note) {
+        self.notes.push(note());
+    }
+}
+
+/// One thing that happened to a packet on its way.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// A base chain is entered.
+    Hook(Table, Hook),
+    /// A rule was looked at; `failed` is the match that said no, counted from the left, or `None` if all agreed.
+    Rule { rule: RuleId, failed: Option<u16> },
+    /// No rule decided, so the policy did.
+    Policy(RuleId),
+    /// What connection tracking said, right after it said it.
+    Tracked(Box<Tracked>),
+    /// The routing decision: where it goes next.
+    Routed { out: IfaceId, next_hop: Option<Addr> },
+    /// It is for the router itself.
+    Local,
+    /// A new connection entered the table.
+    Confirmed,
+    /// A helper announced a connection.
+    Expected(String),
+    /// The packet left in its own frame, perhaps as one of several copies.
+    Sent(IfaceId),
+    /// It met its fate.
+    Fate(Fate),
+}

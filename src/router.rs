@@ -1,0 +1,299 @@
+//! ★ The router: frames, time and commands go in; fates, frames and events come out.
+//!
+//! It owns no thread, clock, file or socket. Whoever drives it keeps this contract:
+//!
+//! 1. For each frame that came in: [`Router::process`], then send what [`Outcome::out`] names and the worker's
+//!    [`Worker::take_emissions`], in that order.
+//! 2. After each batch: [`Router::handle_timeout`] if [`Router::poll_timeout`] has passed, and send its emissions.
+//! 3. Then sleep until the next frame or [`Router::poll_timeout`].
+//!
+//! Time never goes backwards between calls. [`Router::handle_timeout`] is harmless when called early.
+//! Several workers may share one router; a single one is deterministic.
+
+#![forbid(unsafe_code)]
+
+use crate::bridge::{Bridge, Segment};
+use crate::config::{Mode, RouterConfig};
+use crate::conntrack::Conntrack;
+use crate::context::{Context, Emission};
+use crate::fate::{DropReason, Fate, Stage};
+use crate::filter::{RejectWith, RuleError, RuleId, Ruleset};
+use crate::iface::{Iface, IfaceId};
+use crate::packet::{self, Addr, Family, Offload, Packet, Parsed};
+use crate::pipeline;
+use crate::record::{Note, Recorder};
+use crate::time::Instant;
+use arc_swap::ArcSwap;
+use core::ops::ControlFlow::{Break, Continue};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A stateful router between its interfaces.
+#[derive(Debug)]
+pub struct Router {
+    pub(crate) ifaces: Vec<Iface>,
+    pub(crate) conntrack: Conntrack,
+    rules: ArcSwap<Rules>,
+    mode: Mode,
+    bridge: Bridge,
+    pass_non_ip: bool,
+    dropped: Vec<AtomicU64>,
+}
+
+/// The rules in force: replaced as a whole, so that no packet sees half of them.
+#[derive(Debug, Default)]
+pub struct Rules {
+    pub v4: Option<Ruleset>,
+    pub v6: Option<Ruleset>,
+}
+
+impl Rules {
+    pub const fn for_family(&self, family: Family) -> Option<&Ruleset> {
+        match family {
+            Family::Ipv4 => self.v4.as_ref(),
+            Family::Ipv6 => self.v6.as_ref(),
+        }
+    }
+}
+
+/// The routing decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Forward(Egress),
+    /// Bridge mode: every other port.
+    Flood,
+    /// The packet is for the router itself.
+    Local,
+}
+
+/// One way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Egress {
+    pub(crate) iface: IfaceId,
+    /// Route mode: whose link address the frame gets.
+    pub(crate) next_hop: Option<Addr>,
+}
+
+impl Egress {
+    /// Bridge mode: the frame goes out as it is.
+    pub(crate) const fn port(iface: IfaceId) -> Self {
+        Self { iface, next_hop: None }
+    }
+}
+
+/// What became of one frame, and where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub fate: Fate,
+    /// The buffer that came in is to be sent here, edited in place.
+    pub out: Option<IfaceId>,
+    /// Bytes of it to send.
+    pub len: usize,
+    /// The virtio header to send it with.
+    pub offload: Offload,
+}
+
+/// What one worker keeps to itself between packets.
+#[derive(Debug, Default)]
+pub struct Worker {
+    index: usize,
+    emissions: Vec<Emission>,
+}
+
+impl Worker {
+    /// `index` counts workers from zero and picks their row of counters.
+    pub const fn new(index: usize) -> Self {
+        Self { index, emissions: Vec::new() }
+    }
+
+    /// What is to be sent besides the frame that came in.
+    pub fn take_emissions(&mut self) -> std::vec::Drain<'_, Emission> {
+        self.emissions.drain(..)
+    }
+}
+
+impl Router {
+    /// # Errors
+    /// Everything that is wrong with the rules.
+    pub fn new(config: RouterConfig) -> Result<Self, Vec<RuleError>> {
+        let rules = Self::load(&config.ifaces, config.rules.as_deref(), config.rules6.as_deref())?;
+        Ok(Self {
+            ifaces: config.ifaces,
+            conntrack: Conntrack::default(),
+            rules: ArcSwap::from_pointee(rules),
+            mode: config.mode,
+            bridge: Bridge::default(),
+            pass_non_ip: config.pass_non_ip,
+            dropped: (0..DropReason::COUNT).map(|_| AtomicU64::new(0)).collect(),
+        })
+    }
+
+    fn load(ifaces: &[Iface], rules: Option<&str>, rules6: Option<&str>) -> Result<Rules, Vec<RuleError>> {
+        let names: Vec<String> = ifaces.iter().map(|i| i.name.clone()).collect();
+        let load = |text: Option<&str>, family| {
+            text.map(|text| Ruleset::load(text, family, &names)).transpose().map(|l| l.map(|l| l.ruleset))
+        };
+        match (load(rules, Family::Ipv4), load(rules6, Family::Ipv6)) {
+            (Ok(v4), Ok(v6)) => Ok(Rules { v4, v6 }),
+            (v4, v6) => Err(v4.err().into_iter().chain(v6.err()).flatten().collect()),
+        }
+    }
+
+    /// Replaces the rules, all or nothing: on errors the old ones stay in force.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the new rules.
+    pub fn replace_rules(&self, rules: Option<&str>, rules6: Option<&str>) -> Result<(), Vec<RuleError>> {
+        self.rules.store(Arc::new(Self::load(&self.ifaces, rules, rules6)?));
+        Ok(())
+    }
+
+    pub fn ifaces(&self) -> &[Iface] {
+        &self.ifaces
+    }
+
+    /// How often packets were dropped for each reason, in the order of [`DropReason::CODES`].
+    pub fn drop_counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        DropReason::CODES.iter().zip(&self.dropped).map(|(code, n)| (*code, n.load(Ordering::Relaxed)))
+    }
+
+    /// Takes one frame that came in on `iface` to its fate.
+    ///
+    /// # Panics
+    /// If `iface` is not one of this router's.
+    pub fn process<R: Recorder>(
+        &self,
+        worker: &mut Worker,
+        now: Instant,
+        iface: IfaceId,
+        frame: &mut [u8],
+        offload: Offload,
+        rec: &mut R,
+    ) -> Outcome {
+        assert!(iface.index() < self.ifaces.len(), "no interface {iface:?}");
+        let len = frame.len();
+        let mut ctx = Context::new(now, Some(iface), worker.index, &mut worker.emissions, rec);
+        let (fate, len, offload) = match packet::parse(frame, offload) {
+            Err(reason) => (Fate::Dropped(reason), len, offload),
+            Ok(Parsed::Arp(frame)) => (self.arp(frame, &mut ctx), len, offload),
+            Ok(Parsed::Other(frame, _)) => (self.non_ip(frame, &mut ctx), len, offload),
+            Ok(Parsed::Ip(mut pkt)) => (self.ip(&mut pkt, &mut ctx), pkt.frame_len(), pkt.offload()),
+        };
+        if let Fate::Dropped(reason) = fate {
+            self.dropped[reason.index()].fetch_add(1, Ordering::Relaxed);
+        }
+        ctx.rec.note(|| Note::Fate(fate));
+        Outcome { fate, out: ctx.in_place, len, offload }
+    }
+
+    fn ip<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
+        if let (Mode::Bridge, Some(iface)) = (self.mode, ctx.in_iface) {
+            self.bridge.learn(pkt.src_mac(), iface, ctx.now);
+        }
+        let rules = self.rules.load();
+        let (Continue(fate) | Break(fate)) = pipeline::walk(self, &rules, pkt, ctx);
+        fate
+    }
+
+    fn arp<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Fate {
+        self.switch(frame, ctx)
+    }
+
+    fn non_ip<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Fate {
+        if !self.pass_non_ip || self.mode != Mode::Bridge {
+            return Fate::Dropped(DropReason::NotIp);
+        }
+        self.switch(frame, ctx)
+    }
+
+    /// Bridge mode: carries a frame that no rule looks at.
+    fn switch<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Fate {
+        let Some(from) = ctx.in_iface else { return Fate::Dropped(DropReason::NotIp) };
+        let mac = |at: usize| packet::Mac(core::array::from_fn(|i| frame[at + i]));
+        self.bridge.learn(mac(6), from, ctx.now);
+        match self.bridge.lookup(mac(0), from, ctx.now) {
+            Segment::Same => return Fate::Dropped(DropReason::SamePort),
+            Segment::Port(iface) => self.switch_to(iface, frame, ctx),
+            Segment::Flood => {
+                for iface in self.other_ifaces(Some(from)) {
+                    self.switch_to(iface, frame, ctx);
+                }
+            }
+        }
+        Fate::Forwarded
+    }
+
+    fn switch_to<R: Recorder>(&self, iface: IfaceId, frame: &[u8], ctx: &mut Context<R>) {
+        ctx.rec.note(|| Note::Sent(iface));
+        if ctx.in_place.is_none() {
+            ctx.in_place = Some(iface);
+        } else {
+            ctx.emit(iface, crate::context::EmissionKind::Copy, frame.to_vec(), Offload::NONE);
+        }
+    }
+
+    /// Where the packet goes: bridge mode asks the stations, route mode the routes.
+    pub(crate) fn decide<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<Way> {
+        let Some(from) = ctx.in_iface else { return Break(Fate::Dropped(DropReason::NoRoute)) };
+        match self.bridge.lookup(pkt.dst_mac(), from, ctx.now) {
+            Segment::Port(iface) => Continue(Way::Forward(Egress::port(iface))),
+            Segment::Flood => Continue(Way::Flood),
+            Segment::Same => Break(Fate::Dropped(DropReason::SamePort)),
+        }
+    }
+
+    /// What Linux does between the routing decision and FORWARD: TTL and MTU.
+    pub(crate) fn prepare_forward<R: Recorder>(
+        &self,
+        _pkt: &mut Packet,
+        _egress: &Egress,
+        _ctx: &mut Context<R>,
+    ) -> Stage<()> {
+        Continue(())
+    }
+
+    /// Puts the packet on its way out: in the buffer that it came in, or as a copy if that is taken.
+    pub(crate) fn send<R: Recorder>(
+        &self,
+        pkt: &mut Packet,
+        egress: &Egress,
+        ctx: &mut Context<R>,
+    ) -> Stage<Fate> {
+        let iface = egress.iface;
+        ctx.rec.note(|| Note::Sent(iface));
+        if ctx.in_place.is_none() {
+            ctx.in_place = Some(iface);
+        } else {
+            ctx.emit_copy(iface, pkt);
+        }
+        Continue(Fate::Forwarded)
+    }
+
+    /// Gives the packet to the router as a host.
+    pub(crate) fn deliver<R: Recorder>(&self, _pkt: &mut Packet, _ctx: &mut Context<R>) -> Stage<Fate> {
+        Continue(Fate::Delivered)
+    }
+
+    /// Answers a packet that a rule refused.
+    pub(crate) fn reject<R: Recorder>(
+        &self,
+        with: RejectWith,
+        by: RuleId,
+        _pkt: &mut Packet,
+        _ctx: &mut Context<R>,
+    ) -> Fate {
+        Fate::Rejected(with, by)
+    }
+
+    pub(crate) fn other_ifaces(&self, from: Option<IfaceId>) -> impl Iterator<Item = IfaceId> + use<> {
+        (0..self.ifaces.len() as u16).map(IfaceId).filter(move |id| Some(*id) != from)
+    }
+
+    /// Does what is due: expires connections, ages neighbours, gives up on fragments.
+    pub fn handle_timeout(&self, _worker: &mut Worker, _now: Instant) {}
+
+    /// When [`Router::handle_timeout`] wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+}
