@@ -3,11 +3,11 @@
 use super::Result;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     shell: clap_complete::Shell,
 }
 
-pub fn run(args: Args) -> Result {
+pub(super) fn run(args: Args) -> Result {
     clap_complete::generate(args.shell, &mut super::command(), "stateway", &mut std::io::stdout());
     Ok(())
 }

@@ -5,12 +5,12 @@ use anyhow::Context as _;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Where the pages go; must exist
     dir: PathBuf,
 }
 
-pub fn run(args: Args) -> Result {
+pub(super) fn run(args: Args) -> Result {
     clap_mangen::generate_to(super::command(), &args.dir)
         .with_context(|| format!("writing manual pages to `{}`", args.dir.display()))
         .map_err(Failure::Input)

@@ -3,8 +3,8 @@
 use super::{Failure, Result};
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub(super) struct Args {}
 
-pub fn run(_args: Args) -> Result {
+pub(super) fn run(_args: Args) -> Result {
     Err(Failure::Machine(anyhow::anyhow!("not built yet")))
 }
