@@ -4,6 +4,7 @@
 
 use crate::iface::{Iface, IfaceId};
 use crate::packet::{Addr, Family, Mac, Prefix};
+use core::str::FromStr;
 
 /// Everything that [`crate::router::Router::new`] needs to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,4 +62,51 @@ pub struct NeighbourConfig {
     pub family: Family,
     pub mac: Mac,
     pub iface: IfaceId,
+}
+
+/// `router.device`: which port is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// Fast, or tap where fast is not to be had.
+    #[default]
+    Auto,
+    Fast,
+    Tap,
+}
+
+/// `router.busy_poll`: whether a worker that has nothing to do stays awake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BusyPoll {
+    #[default]
+    Never,
+    /// For a moment after the last frame.
+    Adaptive,
+    /// It takes a whole CPU, and forwards a lone frame in a third of the time.
+    Always,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = &'static str;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        match s {
+            "auto" => Ok(Self::Auto),
+            "fast" => Ok(Self::Fast),
+            "tap" => Ok(Self::Tap),
+            _ => Err("expected `auto`, `fast` or `tap`"),
+        }
+    }
+}
+
+impl FromStr for BusyPoll {
+    type Err = &'static str;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        match s {
+            "never" => Ok(Self::Never),
+            "adaptive" => Ok(Self::Adaptive),
+            "always" => Ok(Self::Always),
+            _ => Err("expected `never`, `adaptive` or `always`"),
+        }
+    }
 }

@@ -24,3 +24,7 @@ pub mod time;
 
 // The outside world.
 pub mod cli;
+#[cfg(target_os = "linux")]
+pub mod device;
+#[cfg(target_os = "linux")]
+pub mod runtime;

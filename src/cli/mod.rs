@@ -15,6 +15,7 @@ mod lab;
 mod man;
 mod replay;
 mod rules;
+#[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod run;
 mod top;
 

@@ -1,10 +1,180 @@
-//! `stateway run`.
+//! `stateway run`: the router alone, on TAPs that others use.
 
 use super::{Failure, Result};
+use crate::config::{BusyPoll, DeviceChoice, Mode, RouterConfig};
+use crate::device::tap::TapPort;
+use crate::device::{Port, link};
+use crate::filter::RuleError;
+use crate::iface::Iface;
+use crate::router::Router;
+use crate::runtime::Runtime;
+use crate::runtime::orders::{Order, SignalOrders};
+use anyhow::Context as _;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// A lab file, or just its `router:` part
+    file: PathBuf,
+    /// The control socket; by default one under `$XDG_RUNTIME_DIR/stateway/` or `/run/stateway/`
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
+}
 
-pub(super) fn run(_args: Args) -> Result {
-    Err(Failure::Machine(anyhow::anyhow!("not built yet")))
+pub(super) fn run(args: Args) -> Result {
+    let (sender, orders) = crossbeam_channel::unbounded();
+    // Before anything is made, so that no signal finds us half-way.
+    let _signals =
+        SignalOrders::listen(sender.clone()).context("cannot catch signals").map_err(Failure::Machine)?;
+
+    let file = load(&args.file).map_err(Failure::Input)?;
+    let mode = file.config.mode;
+    let router =
+        Router::new(file.config).map_err(|errors| Failure::Input(rule_errors(&args.file, &errors)))?;
+    let router = Arc::new(router);
+    let ports = open_ports(&router, file.device).map_err(Failure::Machine)?;
+    let runtime = Runtime::start(Arc::clone(&router), ports, file.busy_poll).map_err(Failure::Machine)?;
+
+    say(&format!("ready: {}", describe(&runtime, mode)));
+    notify_systemd("READY=1");
+    let result = loop {
+        crossbeam_channel::select! {
+            recv(orders) -> order => match order {
+                Ok(Order::Reload(reply)) => reload(&args.file, &router, reply),
+                Ok(Order::Stop) | Err(_) => break Ok(()),
+            },
+            recv(runtime.failures()) -> failure => match failure {
+                Ok(error) => break Err(Failure::Machine(error.context("the forwarding loop failed"))),
+                Err(_) => break Ok(()),
+            },
+        }
+    };
+    notify_systemd("STOPPING=1");
+    runtime.stop();
+    result
+}
+
+fn open_ports(router: &Router, device: DeviceChoice) -> anyhow::Result<Vec<Box<dyn Port>>> {
+    router.ifaces().iter().map(|iface| open_port(iface, device)).collect()
+}
+
+/// Makes the TAP or attaches to it, and sets it up.
+fn open_port(iface: &Iface, _device: DeviceChoice) -> anyhow::Result<Box<dyn Port>> {
+    let port = TapPort::open(&iface.name).map_err(|error| why_no_tap(&iface.name, &error))?;
+    link::bring_up(&iface.name, iface.mtu_bytes)
+        .with_context(|| format!("cannot set up the interface `{}`", iface.name))?;
+    Ok(Box::new(port))
+}
+
+/// The kernel's reason, and what to do about it.
+fn why_no_tap(name: &str, error: &io::Error) -> anyhow::Error {
+    let hint = match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::NOENT | rustix::io::Errno::NODEV | rustix::io::Errno::NXIO) => {
+            "there is no /dev/net/tun: `modprobe tun`, or pass the device into the container"
+        }
+        Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {
+            "it takes CAP_NET_ADMIN in this network namespace: run as root, or in `unshare --user --map-root-user --net`"
+        }
+        Some(rustix::io::Errno::BUSY) => "another process holds it",
+        Some(rustix::io::Errno::INVAL) => "an interface of that name exists and is no TAP of the same kind",
+        _ => "`stateway doctor` says what this machine lacks",
+    };
+    anyhow::anyhow!("cannot open the TAP `{name}`: {error}\n  hint: {hint}")
+}
+
+/// Loads the rules again; on any error the old ones stay in force.
+fn reload(
+    path: &Path,
+    router: &Router,
+    reply: Option<crossbeam_channel::Sender<std::result::Result<(), String>>>,
+) {
+    let result = load(path).and_then(|file| {
+        let RouterConfig { rules, rules6, .. } = file.config;
+        router.replace_rules(rules.as_deref(), rules6.as_deref()).map_err(|errors| rule_errors(path, &errors))
+    });
+    match &result {
+        Ok(()) => say("reloaded: the new rules are in force"),
+        Err(error) => say(&format!("not reloaded, the old rules stay in force: {error:#}")),
+    }
+    if let Some(reply) = reply {
+        // Who asked may have gone.
+        let _ = reply.send(result.map_err(|error| format!("{error:#}")));
+    }
+}
+
+fn rule_errors(path: &Path, errors: &[RuleError]) -> anyhow::Error {
+    let list: Vec<String> = errors.iter().map(|e| format!("  rules:{e}")).collect();
+    let problems = if errors.len() == 1 { "a problem" } else { "problems" };
+    anyhow::anyhow!("{} has {problems} in its rules\n{}", path.display(), list.join("\n"))
+}
+
+fn describe(runtime: &Runtime, mode: Mode) -> String {
+    let ports = &runtime.shared().ports;
+    let names: Vec<&str> = ports.iter().map(|p| p.name()).collect();
+    let mut kinds: Vec<&str> = ports.iter().map(|p| p.kind().word()).collect();
+    kinds.dedup();
+    let mode = match mode {
+        Mode::Bridge => "bridge",
+        Mode::Route => "route",
+    };
+    format!(
+        "{mode} mode, ports {}, device {} ({}), pid {}",
+        names.join(" "),
+        kinds.join("+"),
+        runtime.burst(),
+        std::process::id()
+    )
+}
+
+#[expect(clippy::print_stderr, reason = "what `run` has to say to its user")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+/// Tells the service manager, if there is one that asked (`sd_notify(3)`).
+fn notify_systemd(state: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let path = path.as_encoded_bytes();
+    let address = match path.strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(Path::new(&*String::from_utf8_lossy(path))),
+    };
+    // Whoever asked and does not listen any more has no use for an error.
+    let _ = address.and_then(|a| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &a));
+}
+
+/// What `run` takes from its file.
+struct RouterFile {
+    config: RouterConfig,
+    device: DeviceChoice,
+    busy_poll: BusyPoll,
+}
+
+/// Until the lab file's reader is here: ports, mode and rules only.
+fn load(path: &Path) -> anyhow::Result<RouterFile> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let yaml: serde_yaml::Value = serde_yaml::from_str(&text)?;
+    let router = yaml.get("router").unwrap_or(&yaml);
+    let word = |key: &str| router.get(key).and_then(|v| v.as_str());
+    let ports = router.get("ports").and_then(|p| p.as_mapping()).context("`router.ports` is missing")?;
+    let ifaces = ports
+        .keys()
+        .enumerate()
+        .map(|(n, name)| Iface::new(name.as_str().unwrap_or_default(), crate::iface::IfaceId(n as u16)))
+        .collect();
+    let rules = match (word("rules"), word("rules_file")) {
+        (Some(rules), _) => Some(rules.to_owned()),
+        (None, Some(file)) => Some(std::fs::read_to_string(file)?),
+        (None, None) => None,
+    };
+    let parse = |key: &str, default: &'static str| word(key).unwrap_or(default).to_owned();
+    Ok(RouterFile {
+        config: RouterConfig { ifaces, rules, ..RouterConfig::default() },
+        device: parse("device", "auto").parse().map_err(anyhow::Error::msg)?,
+        busy_poll: parse("busy_poll", "never").parse().map_err(anyhow::Error::msg)?,
+    })
 }

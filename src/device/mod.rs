@@ -1,0 +1,102 @@
+//! Where frames come from and go to: TAP devices, and ports in memory.
+//!
+//! A [`Port`] carries single frames. A [`Burst`] moves many at once between the ports of one worker and its slots,
+//! and is what the forwarding loop drives. Unsafe code lives in this folder alone: ioctls, and buffers that the
+//! kernel writes to.
+
+use crate::iface::IfaceId;
+use crate::packet::Offload;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+mod arena;
+pub mod link;
+pub mod memory;
+pub mod poll;
+pub mod tap;
+
+pub use arena::{HEADROOM, SLOT_LEN};
+
+/// One port: it takes and gives single frames, without ever waiting.
+pub trait Port: AsFd + fmt::Debug + Send + Sync {
+    /// What `-i` and `-o` match, whatever becomes of the interface.
+    fn name(&self) -> &str;
+
+    /// How it is done, for people.
+    fn kind(&self) -> Kind;
+
+    /// Whether a frame may leave here with work left to do: a partial checksum, a super-frame.
+    fn takes_offload(&self) -> bool {
+        false
+    }
+
+    /// Reads one frame to `slot[HEADROOM..]`; what stands before it is the port's own.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if none waits.
+    fn recv(&self, slot: &mut [u8]) -> io::Result<(usize, Offload)>;
+
+    /// Sends the `len` bytes at `slot[HEADROOM..]`; what stands before them is the port's own.
+    ///
+    /// # Errors
+    /// The frame is lost: the interface is down, or its queue is full.
+    fn send(&self, slot: &mut [u8], len: usize, offload: Offload) -> io::Result<()>;
+}
+
+/// How a port is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// One read, one frame.
+    Tap,
+    /// TAP with virtio header.
+    Offload,
+    Memory,
+}
+
+impl Kind {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Tap => "tap",
+            Self::Offload => "fast",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// Moves frames in bursts between the ports of one worker and its slots.
+///
+/// A round: [`Burst::turn`] sends what was queued and reads what waits; the worker looks at each frame of it and
+/// queues what is to be sent. Frames leave in the order in which they were queued.
+pub trait Burst {
+    /// How frames are moved, for people.
+    fn describe(&self) -> &'static str;
+
+    /// Sends what was queued, then reads what waits. Says how many frames came.
+    ///
+    /// # Errors
+    /// The worker cannot go on. Errors of a single frame are counted, see [`Burst::lost`].
+    fn turn(&mut self) -> io::Result<usize>;
+
+    /// The `n`th frame of the last turn.
+    fn frame(&mut self, n: usize) -> (IfaceId, &mut [u8], Offload);
+
+    /// Queues the `n`th frame of the last turn, as it now stands. Once per turn and frame.
+    fn forward(&mut self, n: usize, to: IfaceId, len: usize, offload: Offload);
+
+    /// Queues a frame that did not come in with the last turn.
+    fn emit(&mut self, to: IfaceId, frame: &[u8], offload: Offload);
+
+    /// Whether anything is queued.
+    fn has_queued(&self) -> bool;
+
+    /// Frames that could not be sent since the last call, as `(port, how many)`.
+    fn lost(&mut self, tell: &mut dyn FnMut(IfaceId, u64));
+
+    /// Sleeps until a frame waits, `wake` is readable, or the time is over. Says whether a frame waits.
+    ///
+    /// # Errors
+    /// The worker cannot go on.
+    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool>;
+}

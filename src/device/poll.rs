@@ -1,0 +1,141 @@
+//! Bursts by plain calls: poll, read, write. It works everywhere, and costs a system call or two a frame.
+
+#![forbid(unsafe_code)]
+
+use super::arena::Arena;
+use super::{Burst, HEADROOM, Port};
+use crate::iface::IfaceId;
+use crate::packet::Offload;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Frames read from one port before the next port has its turn.
+const BURST: usize = 32;
+
+/// Poll, read, write.
+///
+/// A frame is written when it is queued: there is nothing to gain from keeping it.
+#[derive(Debug)]
+pub struct PollBurst {
+    ports: Arc<[Box<dyn Port>]>,
+    /// The ports that this worker reads; it may write to all.
+    reads: Vec<IfaceId>,
+    arena: Arena,
+    /// What came with the last turn: slot `n` holds frame `n`.
+    received: Vec<(IfaceId, usize, Offload)>,
+    /// Frames that were queued and could not be sent, by port.
+    lost: Vec<u64>,
+    /// The slot for frames that did not come in.
+    spare: usize,
+}
+
+impl PollBurst {
+    /// Reads the ports `reads` of `ports`.
+    pub fn new(ports: Arc<[Box<dyn Port>]>, reads: Vec<IfaceId>) -> Self {
+        let spare = reads.len() * BURST;
+        let lost = vec![0; ports.len()];
+        Self { ports, arena: Arena::new(spare + 1), received: Vec::with_capacity(spare), reads, lost, spare }
+    }
+
+    fn send(&mut self, slot: usize, to: IfaceId, len: usize, offload: Offload) {
+        if self.ports[to.index()].send(self.arena.slot(slot), len, offload).is_err() {
+            self.lost[to.index()] += 1;
+        }
+    }
+}
+
+impl Burst for PollBurst {
+    fn describe(&self) -> &'static str {
+        "poll"
+    }
+
+    fn turn(&mut self) -> io::Result<usize> {
+        self.received.clear();
+        for &iface in &self.reads {
+            for _ in 0..BURST {
+                // An interface that is down or gone is silent, and the others go on.
+                let Ok((len, offload)) = self.ports[iface.index()].recv(self.arena.slot(self.received.len()))
+                else {
+                    break;
+                };
+                self.received.push((iface, len, offload));
+            }
+        }
+        Ok(self.received.len())
+    }
+
+    fn frame(&mut self, n: usize) -> (IfaceId, &mut [u8], Offload) {
+        let (iface, len, offload) = self.received[n];
+        (iface, &mut self.arena.slot(n)[HEADROOM..HEADROOM + len], offload)
+    }
+
+    fn forward(&mut self, n: usize, to: IfaceId, len: usize, offload: Offload) {
+        self.send(n, to, len, offload);
+    }
+
+    fn emit(&mut self, to: IfaceId, frame: &[u8], offload: Offload) {
+        let spare = self.spare;
+        let Some(room) = self.arena.slot(spare).get_mut(HEADROOM..HEADROOM + frame.len()) else {
+            self.lost[to.index()] += 1;
+            return;
+        };
+        room.copy_from_slice(frame);
+        self.send(spare, to, frame.len(), offload);
+    }
+
+    fn has_queued(&self) -> bool {
+        false
+    }
+
+    fn lost(&mut self, tell: &mut dyn FnMut(IfaceId, u64)) {
+        tell_lost(&mut self.lost, tell);
+    }
+
+    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool> {
+        wait_for_frames(&self.ports, &mut self.reads, wake, timeout)
+    }
+}
+
+/// Names the ports that lost frames, and begins to count anew.
+pub(super) fn tell_lost(lost: &mut [u64], tell: &mut dyn FnMut(IfaceId, u64)) {
+    for (index, n) in lost.iter_mut().enumerate().filter(|(_, n)| **n > 0) {
+        tell(IfaceId(index as u16), core::mem::take(n));
+    }
+}
+
+/// Sleeps until a port of `reads` or `wake` is readable; says whether a port is.
+///
+/// An interface that is down shows no event. One that was deleted shows an error for ever: it leaves `reads`.
+pub(super) fn wait_for_frames(
+    ports: &[Box<dyn Port>],
+    reads: &mut Vec<IfaceId>,
+    wake: BorrowedFd<'_>,
+    timeout: Option<Duration>,
+) -> io::Result<bool> {
+    let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(reads.len() + 1);
+    fds.push(PollFd::from_borrowed_fd(wake, PollFlags::IN));
+    fds.extend(reads.iter().map(|id| PollFd::from_borrowed_fd(ports[id.index()].as_fd(), PollFlags::IN)));
+    let timeout = timeout.map(|t| Timespec {
+        tv_sec: t.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: t.subsec_nanos().into(),
+    });
+    match rustix::event::poll(&mut fds, timeout.as_ref()) {
+        Ok(_) => {}
+        Err(rustix::io::Errno::INTR) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    }
+    let mut events = fds[1..].iter().map(PollFd::revents);
+    let any = events.clone().any(|e| e.contains(PollFlags::IN));
+    reads.retain(|id| {
+        let event = events.next().unwrap_or(PollFlags::empty());
+        let gone = event.intersects(PollFlags::ERR | PollFlags::HUP) && !event.contains(PollFlags::IN);
+        if gone {
+            tracing::warn!(port = ports[id.index()].name(), "the interface is gone");
+        }
+        !gone
+    });
+    Ok(any)
+}

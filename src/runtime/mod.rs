@@ -1,0 +1,164 @@
+//! The forwarding loop: workers that carry frames between the ports and the router, and the only reader of the clock.
+//!
+//! ```text
+//!   signals ─┐                    ┌─ worker 0 ── ports ── hosts
+//!   control ─┴─ orders ─→ main ─→ ┤  worker 1 …
+//!                                 └─ one Router, shared by reference
+//! ```
+//!
+//! A worker reads a burst from its ports, takes each frame through the router to its end, queues what is to be sent,
+//! and then does what is due; with nothing left to do it sleeps until a frame comes or the router's next timeout.
+//! Whatever need not be immediate (signals, control commands, listeners) reaches it over channels or shared state,
+//! never in the way of a frame.
+
+use crate::config::BusyPoll;
+use crate::device::Port;
+use crate::device::poll::PollBurst;
+use crate::iface::IfaceId;
+use crate::router::Router;
+use crate::time::Instant;
+use anyhow::Context as _;
+use crossbeam_channel::{Receiver, Sender};
+use rustix::event::{EventfdFlags, eventfd};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+mod counters;
+pub mod orders;
+mod worker;
+
+pub use counters::{PortCount, PortCounters};
+
+/// Monotonic time, as the core wants it.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: std::time::Instant,
+}
+
+impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
+    pub fn start() -> Self {
+        Self { start: std::time::Instant::now() }
+    }
+
+    pub fn now(&self) -> Instant {
+        Instant::from_nanos(self.start.elapsed().as_nanos() as u64)
+    }
+}
+
+/// What all threads of a running router share.
+#[derive(Debug)]
+pub struct Shared {
+    pub router: Arc<Router>,
+    pub clock: Clock,
+    pub ports: Arc<[Box<dyn Port>]>,
+    pub counters: Vec<PortCounters>,
+    busy_poll: BusyPoll,
+    stopping: AtomicBool,
+}
+
+/// A router that forwards. Dropping it ends the workers.
+#[derive(Debug)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+    workers: Vec<Handle>,
+    burst: &'static str,
+    failures: Receiver<anyhow::Error>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    thread: Option<JoinHandle<()>>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Runtime {
+    /// Begins to forward between `ports`, which stand in the order of the router's interfaces.
+    ///
+    /// # Panics
+    /// If the ports are not those of the router.
+    pub fn start(
+        router: Arc<Router>,
+        ports: Vec<Box<dyn Port>>,
+        busy_poll: BusyPoll,
+    ) -> anyhow::Result<Self> {
+        let names = |n: usize| router.ifaces().get(n).map(|i| i.name.as_str());
+        assert!(ports.len() == router.ifaces().len(), "a port for each interface");
+        assert!(ports.iter().enumerate().all(|(n, p)| names(n) == Some(p.name())), "in the same order");
+        let shared = Arc::new(Shared {
+            counters: ports.iter().map(|_| PortCounters::default()).collect(),
+            router,
+            clock: Clock::start(),
+            ports: ports.into(),
+            busy_poll,
+            stopping: AtomicBool::new(false),
+        });
+        let (failed, failures) = crossbeam_channel::bounded(1);
+        let mut runtime = Self { shared, workers: Vec::new(), burst: "poll", failures };
+        let all = (0..runtime.shared.ports.len() as u16).map(IfaceId).collect();
+        runtime.spawn(0, all, failed)?;
+        Ok(runtime)
+    }
+
+    /// One more worker, which reads the ports `reads`.
+    fn spawn(
+        &mut self,
+        index: usize,
+        reads: Vec<IfaceId>,
+        failed: Sender<anyhow::Error>,
+    ) -> anyhow::Result<()> {
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("eventfd")?);
+        let worker = worker::Worker::new(index, Arc::clone(&self.shared), Arc::clone(&wake));
+        let ports = Arc::clone(&self.shared.ports);
+        let run = move || {
+            if let Err(error) = worker.run(PollBurst::new(ports, reads)) {
+                // Only the first failure is told; whoever listens ends the others.
+                let _ = failed.try_send(error.into());
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?;
+        self.workers.push(Handle { thread: Some(thread), wake });
+        Ok(())
+    }
+
+    pub const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// How frames are moved, for people.
+    pub const fn burst(&self) -> &'static str {
+        self.burst
+    }
+
+    /// Where a worker that cannot go on says why.
+    pub const fn failures(&self) -> &Receiver<anyhow::Error> {
+        &self.failures
+    }
+
+    /// Ends the workers, each after its burst.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        for worker in &mut self.workers {
+            // A full counter means that it is awake already.
+            let _ = rustix::io::write(&*worker.wake, &1u64.to_ne_bytes());
+            if let Some(thread) = worker.thread.take() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! What the running router is told from outside: to load its rules again, and to end.
+
+use crossbeam_channel::Sender;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+use std::io;
+use std::thread::JoinHandle;
+
+/// One thing to do, for the thread that owns the runtime.
+#[derive(Debug)]
+pub enum Order {
+    /// Load the rules again, all or nothing, and say how it went.
+    Reload(Option<Sender<Result<(), String>>>),
+    Stop,
+}
+
+/// Turns signals into orders until it is dropped.
+#[derive(Debug)]
+pub struct SignalOrders {
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SignalOrders {
+    /// SIGHUP orders a reload, SIGTERM and SIGINT the end.
+    ///
+    /// # Errors
+    /// The signals cannot be caught.
+    pub fn listen(orders: Sender<Order>) -> io::Result<Self> {
+        let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+        let handle = signals.handle();
+        let forward = move || {
+            for signal in &mut signals {
+                let order = if signal == SIGHUP { Order::Reload(None) } else { Order::Stop };
+                if orders.send(order).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("signals".into()).spawn(forward)?;
+        Ok(Self { handle, thread: Some(thread) })
+    }
+}
+
+impl Drop for SignalOrders {
+    fn drop(&mut self) {
+        self.handle.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The loop on ports in memory: bridge mode between two hosts.
+
+use super::*;
+use crate::config::RouterConfig;
+use crate::device::memory::{self, FarEnd};
+use crate::iface::Iface;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
+const A: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const B: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+/// A runtime with so many ports in memory, and their far ends.
+fn start(ports: usize) -> (Runtime, Vec<FarEnd>) {
+    let names: Vec<String> = (0..ports).map(|n| format!("port{n}")).collect();
+    let ifaces = names.iter().enumerate().map(|(n, name)| Iface::new(name, IfaceId(n as u16))).collect();
+    let router = Router::new(RouterConfig { ifaces, ..RouterConfig::default() }).unwrap();
+    let (near, far): (Vec<_>, Vec<_>) = names.iter().map(|name| memory::port(name).unwrap()).unzip();
+    let near = near.into_iter().map(|port| Box::new(port) as Box<dyn Port>).collect();
+    (Runtime::start(Arc::new(router), near, BusyPoll::Never).unwrap(), far)
+}
+
+/// An ARP frame that carries `n`: the router forwards it whatever the rules.
+fn arp(src: [u8; 6], dst: [u8; 6], n: u32) -> Vec<u8> {
+    let mut frame = [dst.as_slice(), &src, &[0x08, 0x06]].concat();
+    frame.extend(n.to_be_bytes());
+    frame.resize(60, 0);
+    frame
+}
+
+#[test]
+fn frames_cross_in_order_and_are_counted() {
+    let (runtime, hosts) = start(2);
+    for n in 0..200 {
+        hosts[0].send(&arp(A, B, n)).unwrap();
+        if n % 8 == 7 {
+            for m in n - 7..=n {
+                assert_eq!(hosts[1].recv(SOON).unwrap(), Some(arp(A, B, m)));
+            }
+        }
+    }
+    let shared = Arc::clone(runtime.shared());
+    runtime.stop();
+    let (left, right) = (shared.counters[0].read(), shared.counters[1].read());
+    assert_eq!((left.rx_frames, left.rx_bytes, left.tx_frames), (200, 12_000, 0));
+    assert_eq!((right.tx_frames, right.tx_bytes, right.tx_lost), (200, 12_000, 0));
+}
+
+#[test]
+fn a_broadcast_reaches_every_other_port() {
+    let (runtime, hosts) = start(4);
+    hosts[2].send(&arp(A, [0xff; 6], 7)).unwrap();
+    for n in [0, 1, 3] {
+        assert_eq!(hosts[n].recv(SOON).unwrap(), Some(arp(A, [0xff; 6], 7)), "port{n}");
+    }
+    runtime.stop();
+    assert_eq!(
+        hosts[2].recv(Duration::from_millis(1)).ok().flatten(),
+        None,
+        "not back to where it came from"
+    );
+}
+
+#[test]
+fn a_port_that_vanishes_leaves_the_others_at_work() {
+    let (runtime, mut hosts) = start(3);
+    drop(hosts.remove(1));
+    for n in 0..50 {
+        hosts[0].send(&arp(A, [0xff; 6], n)).unwrap();
+        assert_eq!(hosts[1].recv(SOON).unwrap(), Some(arp(A, [0xff; 6], n)));
+    }
+    let shared = Arc::clone(runtime.shared());
+    runtime.stop();
+    assert_eq!(shared.counters[1].read().tx_lost, 50);
+}
+
+#[test]
+fn a_runtime_ends_while_nothing_happens() {
+    let (runtime, _hosts) = start(2);
+    runtime.stop();
+}

@@ -1,0 +1,141 @@
+//! One worker: a burst in, each frame to its end, a burst out.
+
+use super::{PortCount, Shared};
+use crate::config::BusyPoll;
+use crate::device::Burst;
+use crate::iface::IfaceId;
+use crate::record::NoRecord;
+use crate::router;
+use crate::time::{Duration, Instant};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Under load the router's timeouts are looked at this often, not after every burst.
+const TIMEOUT_CHECK: Duration = Duration::from_millis(1);
+/// `busy_poll: adaptive`: how long a worker stays awake after the last frame.
+const STAYS_AWAKE: Duration = Duration::from_micros(50);
+
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    wake: Arc<OwnedFd>,
+    /// What the core keeps for this worker.
+    core: router::Worker,
+    /// The first worker does what falls due.
+    keeps_time: bool,
+    /// Since the last burst, by port.
+    counts: Vec<PortCount>,
+    next_check: Instant,
+    last_frame: Instant,
+}
+
+impl Worker {
+    pub(super) fn new(index: usize, shared: Arc<Shared>, wake: Arc<OwnedFd>) -> Self {
+        Self {
+            counts: vec![PortCount::default(); shared.ports.len()],
+            shared,
+            wake,
+            core: router::Worker::new(index),
+            keeps_time: index == 0,
+            next_check: Instant::ZERO,
+            last_frame: Instant::ZERO,
+        }
+    }
+
+    /// Forwards until the runtime stops.
+    pub(super) fn run<B: Burst>(mut self, mut burst: B) -> io::Result<()> {
+        while !self.shared.stopping.load(Ordering::Acquire) {
+            let frames = burst.turn()?;
+            let now = self.shared.clock.now();
+            if frames > 0 {
+                self.last_frame = now;
+                for n in 0..frames {
+                    self.carry(&mut burst, n, now);
+                }
+            }
+            self.do_what_is_due(&mut burst, now);
+            self.count(&mut burst);
+            if frames > 0 || burst.has_queued() || self.stays_awake(now) {
+                continue;
+            }
+            if let Some(timeout) = self.until_next_timeout(now) {
+                burst.wait(self.wake.as_fd(), timeout)?;
+            }
+        }
+        burst.turn().map(drop)
+    }
+
+    /// Takes one frame through the router, and queues what is to be sent: first the frame, then what grew out of it.
+    fn carry<B: Burst>(&mut self, burst: &mut B, n: usize, now: Instant) {
+        let (iface, frame, offload) = burst.frame(n);
+        let count = &mut self.counts[iface.index()];
+        count.rx_frames += 1;
+        count.rx_bytes += frame.len() as u64;
+        let outcome = self.shared.router.process(&mut self.core, now, iface, frame, offload, &mut NoRecord);
+        if let Some(to) = outcome.out {
+            self.count_sent(to, outcome.len);
+            burst.forward(n, to, outcome.len, outcome.offload);
+        }
+        self.emit(burst);
+    }
+
+    /// Queues what the router wants to send besides the frame that came in.
+    fn emit<B: Burst>(&mut self, burst: &mut B) {
+        for emission in self.core.take_emissions() {
+            let count = &mut self.counts[emission.iface.index()];
+            count.tx_frames += 1;
+            count.tx_bytes += emission.frame.len() as u64;
+            burst.emit(emission.iface, &emission.frame, emission.offload);
+        }
+    }
+
+    fn count_sent(&mut self, to: IfaceId, len: usize) {
+        let count = &mut self.counts[to.index()];
+        count.tx_frames += 1;
+        count.tx_bytes += len as u64;
+    }
+
+    fn do_what_is_due<B: Burst>(&mut self, burst: &mut B, now: Instant) {
+        if !self.keeps_time || now < self.next_check {
+            return;
+        }
+        self.next_check = now + TIMEOUT_CHECK;
+        if self.shared.router.poll_timeout().is_some_and(|due| due <= now) {
+            self.shared.router.handle_timeout(&mut self.core, now);
+            self.emit(burst);
+        }
+    }
+
+    /// How long there is nothing to do if no frame comes: `Some(None)` for ever, `None` not at all.
+    #[expect(clippy::option_option, reason = "the inner one is poll(2)'s")]
+    fn until_next_timeout(&self, now: Instant) -> Option<Option<Duration>> {
+        if !self.keeps_time {
+            return Some(None);
+        }
+        match self.shared.router.poll_timeout() {
+            None => Some(None),
+            Some(due) if due <= now => None,
+            // Never shorter than the pace of the checks, or the worker would wake for nothing.
+            Some(due) => Some(Some(due.saturating_since(now).max(TIMEOUT_CHECK))),
+        }
+    }
+
+    fn stays_awake(&self, now: Instant) -> bool {
+        match self.shared.busy_poll {
+            BusyPoll::Never => false,
+            BusyPoll::Adaptive => now.saturating_since(self.last_frame) < STAYS_AWAKE,
+            BusyPoll::Always => true,
+        }
+    }
+
+    /// Adds up what this burst carried.
+    fn count<B: Burst>(&mut self, burst: &mut B) {
+        burst.lost(&mut |iface, n| self.counts[iface.index()].tx_lost += n);
+        for (count, total) in self.counts.iter_mut().zip(&self.shared.counters) {
+            if *count != PortCount::default() {
+                total.add(core::mem::take(count));
+            }
+        }
+    }
+}
