@@ -21,6 +21,9 @@ pub struct RouterConfig {
     pub rules: Option<String>,
     /// ip6tables-save text. `None`: IPv6 is dropped.
     pub rules6: Option<String>,
+    /// Seeds the hash of the connection table: unpredictable where strangers choose the addresses, fixed where a run
+    /// must repeat.
+    pub seed: u64,
     /// Bridge mode: frames that are neither IP nor ARP pass.
     pub pass_non_ip: bool,
 }

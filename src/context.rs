@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::conntrack::{Template, Tracked};
+use crate::conntrack::{Conntrack, Template, Tracked};
 use crate::iface::IfaceId;
 use crate::packet::{Offload, Packet};
 use crate::record::Recorder;
@@ -26,6 +26,8 @@ pub struct Context<'a, R> {
     pub traced: bool,
     /// Set when the packet leaves in the buffer that it came in.
     pub in_place: Option<IfaceId>,
+    /// The connections behind `ct`, for rules that ask more of them or change them.
+    pub conntrack: &'a Conntrack,
     pub emissions: &'a mut Vec<Emission>,
     pub rec: &'a mut R,
 }
@@ -35,6 +37,7 @@ impl<'a, R: Recorder> Context<'a, R> {
         now: Instant,
         in_iface: Option<IfaceId>,
         worker: usize,
+        conntrack: &'a Conntrack,
         emissions: &'a mut Vec<Emission>,
         rec: &'a mut R,
     ) -> Self {
@@ -48,6 +51,7 @@ impl<'a, R: Recorder> Context<'a, R> {
             worker,
             traced: false,
             in_place: None,
+            conntrack,
             emissions,
             rec,
         }

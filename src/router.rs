@@ -172,7 +172,8 @@ impl Router {
     ) -> Outcome {
         assert!(iface.index() < self.ifaces.len(), "no interface {iface:?}");
         let len = frame.len();
-        let mut ctx = Context::new(now, Some(iface), worker.index, &mut worker.emissions, rec);
+        let mut ctx =
+            Context::new(now, Some(iface), worker.index, &self.conntrack, &mut worker.emissions, rec);
         let (fate, len, offload) = match packet::parse(frame, offload) {
             Err(reason) => (Fate::Dropped(reason), len, offload),
             Ok(Parsed::Arp(frame)) => (self.arp(frame, &mut ctx), len, offload),

@@ -6,6 +6,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod entry;
+pub mod helper;
+pub mod invalid;
+pub mod sysctl;
+
+pub use entry::{Counter, Entry, Status};
+pub use helper::Helper;
+pub use invalid::InvalidReason;
+pub use sysctl::{SysctlError, Sysctls};
+
 use crate::fate::Stage;
 use crate::packet::{Packet, Tuple};
 use crate::time::Instant;
@@ -53,22 +63,76 @@ impl Direction {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Template {
     pub notrack: bool,
+    /// The same tuple in another zone is another connection.
     pub zone: u16,
+    /// Given to a connection when it is made, and never later.
+    pub helper: Option<Helper>,
 }
 
-/// What connection tracking said of one packet.
+/// Which confirmed connection: a handle that outlives it harmlessly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId {
+    shard: u16,
+    slot: u32,
+    /// Counts the slot's tenants.
+    generation: u32,
+}
+
+/// What connection tracking said of one packet: a copy of what rules ask for most.
+///
+/// The rest is behind [`Conntrack::with_entry`].
 #[derive(Clone, Debug)]
 pub struct Tracked {
     pub state: CtState,
     pub direction: Direction,
-    /// The packet's tuple, or for an ICMP error that of the flow it belongs to.
+    /// The connection's, at the moment when the packet had been accepted.
+    pub status: Status,
+    pub helper: Option<Helper>,
+    /// Why the state is INVALID.
+    pub invalid: Option<InvalidReason>,
+    pub mark: u32,
+    /// The packet's tuple, or for an ICMP error that of the flow it belongs to; `None` without a connection.
     pub tuple: Option<Tuple>,
+    /// [`Entry::verdict`] of this direction.
+    pub verdict: u64,
+    id: Option<EntryId>,
+    /// A connection that is not in the table yet.
+    new: Option<Box<Entry>>,
 }
 
 impl Tracked {
     /// Before tracking: no state at all, which a rule sees as INVALID.
     pub const fn none() -> Self {
-        Self { state: CtState::Invalid, direction: Direction::Original, tuple: None }
+        Self {
+            state: CtState::Invalid,
+            direction: Direction::Original,
+            status: Status::empty(),
+            helper: None,
+            invalid: None,
+            mark: 0,
+            tuple: None,
+            verdict: 0,
+            id: None,
+            new: None,
+        }
+    }
+
+    /// Whether a connection stands behind the packet, confirmed or not.
+    pub const fn has_entry(&self) -> bool {
+        self.id.is_some() || self.new.is_some()
+    }
+
+    /// Which confirmed connection.
+    pub const fn id(&self) -> Option<EntryId> {
+        self.id
+    }
+
+    /// The connection's tuple as its first packet went.
+    pub fn original(&self) -> Option<Tuple> {
+        self.tuple.map(|tuple| match self.direction {
+            Direction::Original => tuple,
+            Direction::Reply => tuple.reply(),
+        })
     }
 }
 
@@ -82,5 +146,20 @@ impl Conntrack {
 
     pub fn confirm(&self, _ct: &mut Tracked, _now: Instant) -> Stage<()> {
         Continue(())
+    }
+
+    /// Reads or changes the connection behind a packet, under its lock; `None` where there is none (any more).
+    ///
+    /// What `ct` copied of it is brought up to date.
+    pub fn with_entry<T>(&self, ct: &mut Tracked, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let entry = ct.new.as_mut()?;
+        let result = change(entry);
+        ct.mark = entry.mark;
+        Some(result)
+    }
+
+    /// Reads the connection behind a packet, under its lock; `None` where there is none (any more).
+    pub fn read_entry<T>(&self, ct: &Tracked, read: impl FnOnce(&Entry) -> T) -> Option<T> {
+        ct.new.as_deref().map(read)
     }
 }
