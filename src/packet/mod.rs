@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod checksum;
 pub mod offload;
 pub mod segment;
 pub mod seq;

@@ -96,6 +96,7 @@ impl Options {
         if bytes.len() == 12 && bytes[..4] == [NOP, NOP, 8, 10] {
             return options;
         }
+        let mut sack_seen = false;
         while let Some(&kind) = bytes.first() {
             match kind {
                 END => break,
@@ -105,7 +106,7 @@ impl Options {
                     if len < 2 || len > bytes.len() {
                         break;
                     }
-                    options.learn(kind, &bytes[2..len], ack);
+                    options.learn(kind, &bytes[2..len], ack, &mut sack_seen);
                     bytes = &bytes[len..];
                 }
             }
@@ -113,11 +114,13 @@ impl Options {
         options
     }
 
-    fn learn(&mut self, kind: u8, body: &[u8], ack: Seq) {
+    /// Of several SACK options only the first counts, as to Linux.
+    fn learn(&mut self, kind: u8, body: &[u8], ack: Seq, sack_seen: &mut bool) {
         match (kind, body) {
             (3, [shift]) => self.wscale = Some((*shift).min(MAX_WSCALE)),
             (4, []) => self.sack_permitted = true,
-            (5, blocks) if blocks.len() >= 8 && blocks.len() % 8 == 0 => {
+            (5, blocks) if blocks.len() >= 8 && blocks.len() % 8 == 0 && !*sack_seen => {
+                *sack_seen = true;
                 for block in blocks.chunks_exact(8) {
                     let right = Seq(u32::from_be_bytes([block[4], block[5], block[6], block[7]]));
                     if right.is_after(self.sack_right.unwrap_or(ack)) {
@@ -184,6 +187,8 @@ mod tests {
         assert_eq!(options(&block(1500)).sack_right, Some(Seq(1500)));
         assert_eq!(options(&block(900)).sack_right, None);
         assert_eq!(options(&[5, 8, 0, 0, 0, 0, 0, 0]).sack_right, None, "six bytes are no block");
+        let two = [block(1200), block(1500)].concat();
+        assert_eq!(options(&two).sack_right, Some(Seq(1200)), "a second option is not looked at");
     }
 
     #[test]
