@@ -148,6 +148,16 @@ impl Router {
         Ok(())
     }
 
+    /// The rules in force.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+
+    /// `filter/FORWARD/1`; `None` if there is no ruleset of that family any more.
+    pub fn rule_name(&self, rule: RuleId) -> Option<String> {
+        Some(self.rules.load().for_family(rule.family)?.rule_name(rule))
+    }
+
     pub fn ifaces(&self) -> &[Iface] {
         &self.ifaces
     }

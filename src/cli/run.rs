@@ -2,6 +2,8 @@
 
 use super::{Failure, Result};
 use crate::config::{BusyPoll, DeviceChoice, Mode, RouterConfig};
+use crate::control::server::Server;
+use crate::control::{self, place};
 use crate::device::tap::TapPort;
 use crate::device::{Port, link};
 use crate::filter::RuleError;
@@ -39,7 +41,16 @@ pub(super) fn run(args: Args) -> Result {
     let ports = open_ports(&router, file.device).map_err(Failure::Machine)?;
     let runtime = Runtime::start(Arc::clone(&router), ports, file.busy_poll).map_err(Failure::Machine)?;
 
-    say(&format!("ready: {}", describe(&runtime, mode)));
+    let context = control::server::Context {
+        shared: Arc::clone(runtime.shared()),
+        orders: sender,
+        mode,
+        file: Some(args.file.clone()),
+        burst: runtime.burst(),
+    };
+    let server = listen(args.control.as_deref(), context).map_err(Failure::Machine)?;
+
+    say(&format!("ready: {}, control {}", describe(&runtime, mode), server.path().display()));
     notify_systemd("READY=1");
     let result = loop {
         crossbeam_channel::select! {
@@ -54,8 +65,19 @@ pub(super) fn run(args: Args) -> Result {
         }
     };
     notify_systemd("STOPPING=1");
+    drop(server);
     runtime.stop();
     result
+}
+
+/// Listens at `socket`, or at the place of this process.
+fn listen(socket: Option<&Path>, context: control::server::Context) -> anyhow::Result<Server> {
+    if let Some(socket) = socket {
+        return Server::listen(socket, context);
+    }
+    let hint = "name a place for it with `--control SOCKET`";
+    place::make_folder(&place::folder()).context(hint)?;
+    Server::listen(&place::of_process(std::process::id()), context).context(hint)
 }
 
 fn open_ports(router: &Router, device: DeviceChoice) -> anyhow::Result<Vec<Box<dyn Port>>> {

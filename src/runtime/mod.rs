@@ -24,9 +24,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use watch::Watchers;
 
 mod counters;
 pub mod orders;
+pub mod watch;
 mod worker;
 
 pub use counters::{PortCount, PortCounters};
@@ -55,6 +57,7 @@ pub struct Shared {
     pub clock: Clock,
     pub ports: Arc<[Box<dyn Port>]>,
     pub counters: Vec<PortCounters>,
+    pub watchers: Arc<Watchers>,
     busy_poll: BusyPoll,
     stopping: AtomicBool,
 }
@@ -89,6 +92,7 @@ impl Runtime {
         assert!(ports.iter().enumerate().all(|(n, p)| names(n) == Some(p.name())), "in the same order");
         let shared = Arc::new(Shared {
             counters: ports.iter().map(|_| PortCounters::default()).collect(),
+            watchers: Arc::default(),
             router,
             clock: Clock::start(),
             ports: ports.into(),

@@ -1,11 +1,11 @@
 //! One worker: a burst in, each frame to its end, a burst out.
 
+use super::watch::{self, VerdictRecorder, Watcher};
 use super::{PortCount, Shared};
 use crate::config::BusyPoll;
 use crate::device::Burst;
-use crate::iface::IfaceId;
-use crate::record::NoRecord;
-use crate::router;
+use crate::record::{NoRecord, Recorder};
+use crate::router::{self, Outcome};
 use crate::time::{Duration, Instant};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -50,9 +50,7 @@ impl Worker {
             let now = self.shared.clock.now();
             if frames > 0 {
                 self.last_frame = now;
-                for n in 0..frames {
-                    self.carry(&mut burst, n, now);
-                }
+                self.carry_all(&mut burst, frames, now);
             }
             self.do_what_is_due(&mut burst, now);
             self.count(&mut burst);
@@ -66,18 +64,44 @@ impl Worker {
         burst.turn().map(drop)
     }
 
+    /// Takes the frames of one turn to their ends.
+    fn carry_all<B: Burst>(&mut self, burst: &mut B, frames: usize, now: Instant) {
+        let shared = Arc::clone(&self.shared);
+        if let Some(watchers) = shared.watchers.now() {
+            for n in 0..frames {
+                self.carry_watched(burst, n, now, &watchers);
+            }
+        } else {
+            for n in 0..frames {
+                self.carry(burst, n, now, &mut NoRecord);
+            }
+        }
+    }
+
     /// Takes one frame through the router, and queues what is to be sent: first the frame, then what grew out of it.
-    fn carry<B: Burst>(&mut self, burst: &mut B, n: usize, now: Instant) {
+    fn carry<B: Burst, R: Recorder>(&mut self, burst: &mut B, n: usize, now: Instant, rec: &mut R) -> Outcome {
         let (iface, frame, offload) = burst.frame(n);
         let count = &mut self.counts[iface.index()];
         count.rx_frames += 1;
         count.rx_bytes += frame.len() as u64;
-        let outcome = self.shared.router.process(&mut self.core, now, iface, frame, offload, &mut NoRecord);
+        let outcome = self.shared.router.process(&mut self.core, now, iface, frame, offload, rec);
         if let Some(to) = outcome.out {
-            self.count_sent(to, outcome.len);
+            let count = &mut self.counts[to.index()];
+            count.tx_frames += 1;
+            count.tx_bytes += outcome.len as u64;
             burst.forward(n, to, outcome.len, outcome.offload);
         }
         self.emit(burst);
+        outcome
+    }
+
+    /// As [`Worker::carry`], and tells who listens.
+    fn carry_watched<B: Burst>(&mut self, burst: &mut B, n: usize, now: Instant, watchers: &[Arc<Watcher>]) {
+        let (iface, frame, offload) = burst.frame(n);
+        let name = &self.shared.router.ifaces()[iface.index()].name;
+        let mut rec = VerdictRecorder::new(name, frame, offload, now);
+        let outcome = self.carry(burst, n, now, &mut rec);
+        watch::tell(watchers, &rec.finish(&self.shared.router, &outcome));
     }
 
     /// Queues what the router wants to send besides the frame that came in.
@@ -88,12 +112,6 @@ impl Worker {
             count.tx_bytes += emission.frame.len() as u64;
             burst.emit(emission.iface, &emission.frame, emission.offload);
         }
-    }
-
-    fn count_sent(&mut self, to: IfaceId, len: usize) {
-        let count = &mut self.counts[to.index()];
-        count.tx_frames += 1;
-        count.tx_bytes += len as u64;
     }
 
     fn do_what_is_due<B: Burst>(&mut self, burst: &mut B, now: Instant) {

@@ -1,0 +1,54 @@
+//! What Prometheus collects, in its text format. Names are node_exporter's behind a `stateway_` prefix where it has
+//! one for the same thing.
+
+use crate::runtime::{PortCount, Shared};
+use std::fmt::Write as _;
+
+/// The whole exposition.
+pub(super) fn render(shared: &Shared) -> String {
+    let mut page = Page::default();
+    page.family("stateway_drop_packets_total", "counter", "Packets dropped, by reason.");
+    for (reason, n) in shared.router.drop_counters() {
+        page.sample("stateway_drop_packets_total", &[("reason", reason)], n);
+    }
+    let ports: Vec<(&str, PortCount)> =
+        shared.ports.iter().zip(&shared.counters).map(|(p, c)| (p.name(), c.read())).collect();
+    type Read = fn(&PortCount) -> u64;
+    let families: [(&str, &str, Read); 5] = [
+        ("stateway_network_receive_packets_total", "Frames received; a super-frame counts once.", |c| c.rx_frames),
+        ("stateway_network_receive_bytes_total", "Bytes received.", |c| c.rx_bytes),
+        ("stateway_network_transmit_packets_total", "Frames sent; a super-frame counts once.", |c| c.tx_frames),
+        ("stateway_network_transmit_bytes_total", "Bytes sent.", |c| c.tx_bytes),
+        ("stateway_network_transmit_drop_total", "Frames that the device did not take.", |c| c.tx_lost),
+    ];
+    for (name, help, read) in families {
+        page.family(name, "counter", help);
+        for (port, count) in &ports {
+            page.sample(name, &[("device", port)], read(count));
+        }
+    }
+    page.text
+}
+
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a string does not fail.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escape(value))).collect();
+        let braces = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let _ = writeln!(self.text, "{name}{braces} {value}");
+    }
+}
+
+/// Label values as the text format wants them.
+fn escape(value: &str) -> String {
+    value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
+}

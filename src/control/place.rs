@@ -1,0 +1,91 @@
+//! Where control sockets lie, and which of them answer.
+
+use anyhow::{Context as _, bail};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+/// The longest path that fits into a socket's address (unix(7)), its NUL left out.
+pub const MAX_SOCKET_PATH: usize = 107;
+
+/// The folder for this user's control sockets: `$XDG_RUNTIME_DIR/stateway`, else `/run/stateway`.
+pub fn folder() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(dir) if !dir.is_empty() => PathBuf::from(dir).join("stateway"),
+        _ => PathBuf::from("/run/stateway"),
+    }
+}
+
+/// Where the router of the process `pid` listens unless told otherwise.
+pub fn of_process(pid: u32) -> PathBuf {
+    folder().join(format!("run-{pid}.sock"))
+}
+
+/// Where the router of a live lab listens.
+pub fn of_lab(lab: &str) -> PathBuf {
+    folder().join(format!("lab-{lab}.sock"))
+}
+
+/// Makes the folder, open to its owner alone; refuses one that belongs to somebody else.
+pub fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("cannot make the folder `{}` for control sockets", folder.display()))?;
+    let owner = fs::metadata(folder)?.uid();
+    let me = rustix::process::geteuid().as_raw();
+    if owner != me {
+        bail!("the folder `{}` belongs to user {owner}, not to user {me}", folder.display());
+    }
+    Ok(())
+}
+
+/// The socket of the one router that runs.
+///
+/// # Errors
+/// None runs, or several, and then which.
+pub fn of_the_only_one() -> anyhow::Result<PathBuf> {
+    let mut sockets = running()?;
+    match sockets.len() {
+        0 => bail!("no router is running\n  hint: `stateway run FILE`, `stateway lab up LAB`, or name one with `--control SOCKET`"),
+        1 => Ok(sockets.remove(0)),
+        _ => {
+            let list: Vec<String> = sockets.iter().map(|s| format!("  --control {}", s.display())).collect();
+            bail!("several routers are running, so say which:\n{}", list.join("\n"))
+        }
+    }
+}
+
+/// The sockets that somebody answers. What a killed router left behind is removed on the way.
+pub fn running() -> anyhow::Result<Vec<PathBuf>> {
+    let folder = folder();
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", folder.display())),
+    };
+    let mut sockets: Vec<PathBuf> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|t| t.is_socket()))
+        .map(|entry| entry.path())
+        .filter(|path| answers(path))
+        .collect();
+    sockets.sort();
+    Ok(sockets)
+}
+
+/// Whether somebody listens at `path`; if surely nobody does, the file is removed.
+pub fn answers(path: &Path) -> bool {
+    match UnixStream::connect(path) {
+        Ok(_) => true,
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            // Somebody else may have removed it first.
+            let _ = fs::remove_file(path);
+            false
+        }
+        Err(_) => false,
+    }
+}

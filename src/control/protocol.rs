@@ -1,0 +1,203 @@
+//! What goes over the control socket: a JSON object a line, in both directions.
+//!
+//! To each [`Command`] come any number of [`Reply`]s, the last of which is [`Reply::Done`] or [`Reply::Error`].
+//! `watch` and `events` go on until the client sends another line, whatever it says: what happened before it is
+//! delivered, then comes [`Reply::Done`].
+
+#![forbid(unsafe_code)]
+
+use crate::conntrack::{CtState, Direction};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// The longest line that is read: rules for the router come in one.
+pub const MAX_LINE: usize = 16 << 20;
+
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Command {
+    /// Who is there: one [`Reply::Status`].
+    Status,
+    /// What every port carried: [`Reply::Interfaces`].
+    Interfaces,
+    /// How often packets were dropped, and for what: [`Reply::Drops`].
+    Drops,
+    /// What Prometheus collects: [`Reply::Text`].
+    Metrics,
+    /// Replaces the rules, all or nothing, until the next reload.
+    RulesReplace { rules: Option<String>, rules6: Option<String> },
+    /// Loads the rules from the router's file again, all or nothing.
+    Reload,
+    /// Every packet's fate: [`Reply::Watching`] once it is so, then a [`Reply::Verdict`] for each packet.
+    Watch {
+        #[serde(default)]
+        filter: VerdictFilter,
+    },
+    /// Ends the router.
+    Shutdown,
+}
+
+/// One line of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// The command is carried out; nothing more follows.
+    Done,
+    /// The command is not carried out, and why; nothing more follows.
+    Error {
+        message: String,
+    },
+    Status(Status),
+    Interfaces {
+        interfaces: Vec<Interface>,
+    },
+    /// By reason, in the order of [`crate::fate::DropReason::CODES`].
+    Drops {
+        drops: Vec<Named>,
+    },
+    Text {
+        text: String,
+    },
+    /// From here on, no packet that the filter wants is missed unless [`Reply::Lost`] says so.
+    Watching,
+    Verdict(Box<Verdict>),
+    /// The client was too slow: so many events were lost at this point.
+    Lost {
+        events: u64,
+    },
+}
+
+impl Reply {
+    /// Whether nothing follows this reply.
+    pub const fn is_last(&self) -> bool {
+        matches!(self, Self::Done | Self::Error { .. })
+    }
+}
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    /// Since the router began to forward.
+    pub uptime_seconds: f64,
+    /// The file that it was started with.
+    pub file: Option<String>,
+    /// `bridge` or `route`.
+    pub mode: String,
+    /// How frames are moved.
+    pub burst: String,
+}
+
+/// A count under a stable name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    pub name: String,
+    pub count: u64,
+}
+
+/// One port of the router and what it carried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    pub name: String,
+    pub mac: String,
+    pub mtu: usize,
+    /// With the length of their networks; none in bridge mode.
+    pub addresses: Vec<String>,
+    /// `tap` or `fast`.
+    pub device: String,
+    /// A super-frame counts once.
+    pub rx_frames: u64,
+    pub rx_bytes: u64,
+    pub tx_frames: u64,
+    pub tx_bytes: u64,
+    /// Queued and not sent: the interface is down, or its queue is full.
+    pub tx_lost: u64,
+}
+
+/// What became of one packet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Seconds since the router began to forward.
+    pub time: f64,
+    /// The port where it came in.
+    #[serde(rename = "in")]
+    pub in_iface: String,
+    /// The ports where it left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub out: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub src: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dst: Option<IpAddr>,
+    /// The upper-layer protocol by its number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sport: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dport: Option<u16>,
+    /// The packet for people: `tcp S 192.0.2.77:40000 → 192.0.2.104:22`.
+    pub summary: String,
+    /// As `-m conntrack --ctstate` sees it; absent if the packet never came so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ctstate: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direction: Option<String>,
+    pub fate: String,
+    /// The rule that decided, `policy` where none did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// A stable code: why it was not forwarded, or why it is INVALID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Verdict {
+    pub(crate) fn set_state(&mut self, state: CtState, direction: Direction) {
+        self.ctstate = Some(state.word().to_owned());
+        self.direction =
+            (!matches!(state, CtState::Invalid | CtState::Untracked)).then(|| direction.word().to_owned());
+    }
+}
+
+/// Which verdicts a client wants: those that agree with every field that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerdictFilter {
+    /// The port where the packet came in.
+    #[serde(default, rename = "in", skip_serializing_if = "Option::is_none")]
+    pub in_iface: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub src: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dst: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sport: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dport: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ctstate: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fate: Option<String>,
+}
+
+impl VerdictFilter {
+    pub fn wants(&self, v: &Verdict) -> bool {
+        fn agrees<T: PartialEq>(want: Option<&T>, have: Option<&T>) -> bool {
+            want.is_none() || want == have
+        }
+        let Self { in_iface, src, dst, protocol, sport, dport, ctstate, fate } = self;
+        agrees(in_iface.as_ref(), Some(&v.in_iface))
+            && agrees(src.as_ref(), v.src.as_ref())
+            && agrees(dst.as_ref(), v.dst.as_ref())
+            && agrees(protocol.as_ref(), v.protocol.as_ref())
+            && agrees(sport.as_ref(), v.sport.as_ref())
+            && agrees(dport.as_ref(), v.dport.as_ref())
+            && agrees(ctstate.as_ref(), v.ctstate.as_ref())
+            && agrees(fate.as_ref(), Some(&v.fate))
+    }
+}

@@ -1,0 +1,168 @@
+//! A router on ports in memory, asked over a socket in a folder of its own.
+
+use super::*;
+use crate::config::{BusyPoll, RouterConfig};
+use crate::control::Client;
+use crate::control::protocol::Verdict;
+use crate::device::Port;
+use crate::device::memory::{self, FarEnd};
+use crate::iface::{Iface, IfaceId};
+use crate::router::Router;
+use crate::runtime::Runtime;
+
+struct Bench {
+    server: Server,
+    orders: Receiver<Order>,
+    hosts: [FarEnd; 2],
+    // Ends before the folder goes.
+    _runtime: Runtime,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let ifaces = vec![Iface::new("left", IfaceId(0)), Iface::new("right", IfaceId(1))];
+        let router = Router::new(RouterConfig { ifaces, ..RouterConfig::default() }).unwrap();
+        let ((left, left_host), (right, right_host)) =
+            (memory::port("left").unwrap(), memory::port("right").unwrap());
+        let ports: Vec<Box<dyn Port>> = vec![Box::new(left), Box::new(right)];
+        let runtime = Runtime::start(Arc::new(router), ports, BusyPoll::Never).unwrap();
+        let (sender, orders) = bounded(8);
+        let context = Context {
+            shared: Arc::clone(runtime.shared()),
+            orders: sender,
+            mode: Mode::Bridge,
+            file: None,
+            burst: runtime.burst(),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::listen(&folder.path().join("control.sock"), context).unwrap();
+        Self { server, orders, hosts: [left_host, right_host], _runtime: runtime, _folder: folder }
+    }
+
+    fn client(&self) -> Client {
+        let mut client = Client::connect(self.server.path()).unwrap();
+        client.set_timeout(Some(Duration::from_secs(10))).unwrap();
+        client
+    }
+}
+
+/// A UDP datagram from 192.0.2.1:1000 to 192.0.2.2:`dport`; its MACs do not matter here.
+fn datagram(dport: u16) -> Vec<u8> {
+    use smoltcp::phy::ChecksumCapabilities;
+    use smoltcp::wire::{Ipv4Address, Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr};
+    let (src, dst) = (Ipv4Address::new(192, 0, 2, 1), Ipv4Address::new(192, 0, 2, 2));
+    let udp = UdpRepr { src_port: 1000, dst_port: dport };
+    let ip = Ipv4Repr {
+        src_addr: src,
+        dst_addr: dst,
+        next_header: smoltcp::wire::IpProtocol::Udp,
+        payload_len: 8,
+        hop_limit: 64,
+    };
+    let checksums = ChecksumCapabilities::default();
+    let mut packet = vec![0; 28];
+    ip.emit(&mut Ipv4Packet::new_unchecked(&mut packet[..]), &checksums);
+    udp.emit(
+        &mut UdpPacket::new_unchecked(&mut packet[20..]),
+        &src.into(),
+        &dst.into(),
+        0,
+        |_| {},
+        &checksums,
+    );
+    [[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0].as_slice(), &packet].concat()
+}
+
+#[test]
+fn only_the_owner_may_open_the_socket() {
+    let bench = Bench::new();
+    let mode = fs::metadata(bench.server.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let path = bench.server.path().to_owned();
+    drop(bench);
+    assert!(!path.exists(), "and it goes with the router");
+}
+
+#[test]
+fn what_is_no_command_is_refused_and_the_client_may_go_on() {
+    let bench = Bench::new();
+    let mut stream = UnixStream::connect(bench.server.path()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    for line in ["nonsense\n", "{\"command\":\"fly\"}\n", "{\"command\":\"status\",\"more\":1}\n"] {
+        stream.write_all(line.as_bytes()).unwrap();
+    }
+    stream.write_all(b"{\"command\":\"status\"}\n").unwrap();
+    let replies = BufReader::new(stream).lines().take(5).map(|l| serde_json::from_str(&l.unwrap()).unwrap());
+    let words: Vec<&str> = replies
+        .map(|reply| match reply {
+            Reply::Error { .. } => "error",
+            Reply::Status(_) => "status",
+            Reply::Done => "done",
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(words, ["error", "error", "error", "status", "done"]);
+}
+
+#[test]
+fn a_watcher_hears_of_every_packet_before_it_ended_and_of_none_that_it_did_not_want() {
+    let bench = Bench::new();
+    let mut client = bench.client();
+    let filter = VerdictFilter { dport: Some(53), ..VerdictFilter::default() };
+    client.send(&Command::Watch { filter }).unwrap();
+    assert_eq!(client.next_reply().unwrap(), Some(Reply::Watching));
+    for dport in [52, 53, 54, 53] {
+        bench.hosts[0].send(&datagram(dport)).unwrap();
+        bench.hosts[1].recv(Duration::from_secs(10)).unwrap().expect("forwarded");
+    }
+    client.end_stream().unwrap();
+    let mut seen: Vec<Verdict> = Vec::new();
+    while let Some(reply) = client.next_reply().unwrap() {
+        let Reply::Verdict(verdict) = reply else { panic!("{reply:?}") };
+        seen.push(*verdict);
+    }
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[0].summary, "udp 192.0.2.1:1000 → 192.0.2.2:53");
+    assert_eq!((seen[0].in_iface.as_str(), seen[0].fate.as_str()), ("left", "forwarded"));
+    assert_eq!(seen[0].out, ["right"]);
+    assert!(matches!(client.call(&Command::Status).unwrap()[..], [Reply::Status(_)]), "the client may go on");
+}
+
+#[test]
+fn one_client_too_many_is_told_so() {
+    let bench = Bench::new();
+    let mut clients: Vec<Client> = (0..MAX_CLIENTS).map(|_| bench.client()).collect();
+    for client in &mut clients {
+        client.call(&Command::Status).unwrap();
+    }
+    let problem = bench.client().next_reply().unwrap_err().to_string();
+    assert!(problem.contains("clients are being served"), "{problem}");
+}
+
+#[test]
+fn reload_and_shutdown_become_orders() {
+    let bench = Bench::new();
+    let mut client = bench.client();
+    client.send(&Command::Reload).unwrap();
+    let Ok(Order::Reload(Some(result))) = bench.orders.recv() else { panic!("no order") };
+    result.send(Err("line 3 is wrong".into())).unwrap();
+    assert_eq!(client.next_reply().unwrap_err().to_string(), "line 3 is wrong");
+    assert_eq!(client.call(&Command::Shutdown).unwrap(), []);
+    assert!(matches!(bench.orders.recv(), Ok(Order::Stop)));
+}
+
+#[test]
+fn metrics_name_every_port_and_reason() {
+    let bench = Bench::new();
+    let Ok([Reply::Text { text }]) = bench.client().call(&Command::Metrics).map(<[Reply; 1]>::try_from).unwrap()
+    else {
+        panic!("one page")
+    };
+    for line in [
+        "stateway_network_receive_packets_total{device=\"left\"} 0",
+        "stateway_drop_packets_total{reason=\"no-ipv6-rules\"} 0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+    }
+}
