@@ -25,8 +25,8 @@ pub mod time;
 // The outside world.
 pub mod cli;
 #[cfg(target_os = "linux")]
-pub mod device;
-#[cfg(target_os = "linux")]
 pub mod control;
+#[cfg(target_os = "linux")]
+pub mod device;
 #[cfg(target_os = "linux")]
 pub mod runtime;

@@ -26,7 +26,11 @@ impl Client {
     ///
     /// # Errors
     /// The router refuses, with its reason; or it went away.
-    pub fn ask(&mut self, command: &Command, mut each: impl FnMut(Reply) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    pub fn ask(
+        &mut self,
+        command: &Command,
+        mut each: impl FnMut(Reply) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         self.send(command)?;
         while let Some(reply) = self.next_reply()? {
             each(reply)?;
@@ -71,7 +75,10 @@ impl Client {
     /// The router refuses, with its reason; or it went away.
     pub fn next_reply(&mut self) -> anyhow::Result<Option<Reply>> {
         let mut line = String::new();
-        let len = (&mut self.stream).take(MAX_LINE as u64).read_line(&mut line).context("no answer from the router")?;
+        let len = (&mut self.stream)
+            .take(MAX_LINE as u64)
+            .read_line(&mut line)
+            .context("no answer from the router")?;
         if len == 0 {
             bail!("the router went away");
         }

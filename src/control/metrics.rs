@@ -1,4 +1,4 @@
-//! What Prometheus collects, in its text format. Names are node_exporter's behind a `stateway_` prefix where it has
+//! What Prometheus collects, in its text format. Names are `node_exporter`'s behind a `stateway_` prefix where it has
 //! one for the same thing.
 
 use crate::runtime::{PortCount, Shared};
@@ -15,9 +15,13 @@ pub(super) fn render(shared: &Shared) -> String {
         shared.ports.iter().zip(&shared.counters).map(|(p, c)| (p.name(), c.read())).collect();
     type Read = fn(&PortCount) -> u64;
     let families: [(&str, &str, Read); 5] = [
-        ("stateway_network_receive_packets_total", "Frames received; a super-frame counts once.", |c| c.rx_frames),
+        ("stateway_network_receive_packets_total", "Frames received; a super-frame counts once.", |c| {
+            c.rx_frames
+        }),
         ("stateway_network_receive_bytes_total", "Bytes received.", |c| c.rx_bytes),
-        ("stateway_network_transmit_packets_total", "Frames sent; a super-frame counts once.", |c| c.tx_frames),
+        ("stateway_network_transmit_packets_total", "Frames sent; a super-frame counts once.", |c| {
+            c.tx_frames
+        }),
         ("stateway_network_transmit_bytes_total", "Bytes sent.", |c| c.tx_bytes),
         ("stateway_network_transmit_drop_total", "Frames that the device did not take.", |c| c.tx_lost),
     ];
@@ -42,7 +46,8 @@ impl Page {
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
-        let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escape(value))).collect();
+        let labels: Vec<String> =
+            labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escape(value))).collect();
         let braces = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         let _ = writeln!(self.text, "{name}{braces} {value}");
     }

@@ -4,9 +4,9 @@
 //! [`place`] is where the socket lies.
 
 pub mod client;
+mod metrics;
 pub mod place;
 pub mod protocol;
-mod metrics;
 pub mod server;
 
 pub use client::Client;

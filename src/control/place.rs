@@ -50,7 +50,9 @@ pub fn make_folder(folder: &Path) -> anyhow::Result<()> {
 pub fn of_the_only_one() -> anyhow::Result<PathBuf> {
     let mut sockets = running()?;
     match sockets.len() {
-        0 => bail!("no router is running\n  hint: `stateway run FILE`, `stateway lab up LAB`, or name one with `--control SOCKET`"),
+        0 => bail!(
+            "no router is running\n  hint: `stateway run FILE`, `stateway lab up LAB`, or name one with `--control SOCKET`"
+        ),
         1 => Ok(sockets.remove(0)),
         _ => {
             let list: Vec<String> = sockets.iter().map(|s| format!("  --control {}", s.display())).collect();

@@ -4,9 +4,9 @@
 use super::metrics;
 use super::protocol::{Command, Interface, MAX_LINE, Named, Reply, Status, VerdictFilter};
 use crate::config::Mode;
+use crate::runtime::Shared;
 use crate::runtime::orders::Order;
 use crate::runtime::watch::Subscription;
-use crate::runtime::Shared;
 use anyhow::{Context as _, bail};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use std::fs;
@@ -144,7 +144,8 @@ impl Drop for Seat {
 fn serve(stream: &UnixStream, context: &Context) -> io::Result<()> {
     let (sender, lines) = bounded(1);
     let reader = BufReader::new(stream.try_clone()?);
-    let read = std::thread::Builder::new().name("client-lines".into()).spawn(move || read_lines(reader, &sender))?;
+    let read =
+        std::thread::Builder::new().name("client-lines".into()).spawn(move || read_lines(reader, &sender))?;
     while let Ok(line) = lines.recv() {
         if line.trim().is_empty() {
             continue;
@@ -181,7 +182,12 @@ const fn error(message: String) -> Reply {
 }
 
 /// Carries a command out. Sends every reply but the last, which it returns.
-fn answer(stream: &UnixStream, context: &Context, lines: &Receiver<String>, command: Command) -> io::Result<Reply> {
+fn answer(
+    stream: &UnixStream,
+    context: &Context,
+    lines: &Receiver<String>,
+    command: Command,
+) -> io::Result<Reply> {
     let router = &context.shared.router;
     match command {
         Command::Status => reply(stream, &Reply::Status(status(context)))?,
@@ -212,7 +218,12 @@ fn answer(stream: &UnixStream, context: &Context, lines: &Receiver<String>, comm
     Ok(Reply::Done)
 }
 
-fn watch(stream: &UnixStream, context: &Context, lines: &Receiver<String>, filter: VerdictFilter) -> io::Result<()> {
+fn watch(
+    stream: &UnixStream,
+    context: &Context,
+    lines: &Receiver<String>,
+    filter: VerdictFilter,
+) -> io::Result<()> {
     let subscription = context.shared.watchers.subscribe(filter);
     reply(stream, &Reply::Watching)?;
     pour(stream, lines, &subscription, |verdict| Reply::Verdict(Box::new(verdict)))
@@ -262,7 +273,12 @@ fn status(context: &Context) -> Status {
 }
 
 fn drops(context: &Context) -> Vec<Named> {
-    context.shared.router.drop_counters().map(|(name, count)| Named { name: name.to_owned(), count }).collect()
+    context
+        .shared
+        .router
+        .drop_counters()
+        .map(|(name, count)| Named { name: name.to_owned(), count })
+        .collect()
 }
 
 fn interfaces(context: &Context) -> Vec<Interface> {

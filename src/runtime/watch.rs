@@ -73,7 +73,9 @@ impl Watchers {
         self.all.rcu(|all| all.iter().cloned().chain([Arc::clone(&watcher)]).collect::<Vec<_>>());
         let watchers = Arc::clone(self);
         let end = move || {
-            watchers.all.rcu(|all| all.iter().filter(|w| !Arc::ptr_eq(w, &watcher)).cloned().collect::<Vec<_>>());
+            watchers
+                .all
+                .rcu(|all| all.iter().filter(|w| !Arc::ptr_eq(w, &watcher)).cloned().collect::<Vec<_>>());
         };
         Subscription { events, lost, end: Some(Box::new(end)) }
     }
@@ -132,9 +134,12 @@ impl VerdictRecorder {
             Fate::Rejected(_, rule) => Some((rule, false)),
             Fate::Forwarded | Fate::Delivered => self.decided,
         };
-        self.verdict.rule = by.and_then(|(rule, policy)| {
-            if policy { Some("policy".to_owned()) } else { router.rule_name(rule) }
-        });
+        self.verdict.rule =
+            by.and_then(
+                |(rule, policy)| {
+                    if policy { Some("policy".to_owned()) } else { router.rule_name(rule) }
+                },
+            );
         self.verdict
     }
 }

@@ -73,18 +73,43 @@ impl Worker {
             }
         } else {
             for n in 0..frames {
-                self.carry(burst, n, now, &mut NoRecord);
+                self.carry(burst, n, now);
             }
         }
     }
 
-    /// Takes one frame through the router, and queues what is to be sent: first the frame, then what grew out of it.
-    fn carry<B: Burst, R: Recorder>(&mut self, burst: &mut B, n: usize, now: Instant, rec: &mut R) -> Outcome {
+    /// Takes one frame through the router to its end.
+    fn carry<B: Burst>(&mut self, burst: &mut B, n: usize, now: Instant) {
+        let outcome = self.judge(burst, n, now, &mut NoRecord);
+        self.send(burst, n, &outcome);
+    }
+
+    /// As [`Worker::carry`], and tells who listens, before anybody can see what came of it.
+    fn carry_watched<B: Burst>(&mut self, burst: &mut B, n: usize, now: Instant, watchers: &[Arc<Watcher>]) {
+        let (iface, frame, offload) = burst.frame(n);
+        let name = &self.shared.router.ifaces()[iface.index()].name;
+        let mut rec = VerdictRecorder::new(name, frame, offload, now);
+        let outcome = self.judge(burst, n, now, &mut rec);
+        watch::tell(watchers, &rec.finish(&self.shared.router, &outcome));
+        self.send(burst, n, &outcome);
+    }
+
+    fn judge<B: Burst, R: Recorder>(
+        &mut self,
+        burst: &mut B,
+        n: usize,
+        now: Instant,
+        rec: &mut R,
+    ) -> Outcome {
         let (iface, frame, offload) = burst.frame(n);
         let count = &mut self.counts[iface.index()];
         count.rx_frames += 1;
         count.rx_bytes += frame.len() as u64;
-        let outcome = self.shared.router.process(&mut self.core, now, iface, frame, offload, rec);
+        self.shared.router.process(&mut self.core, now, iface, frame, offload, rec)
+    }
+
+    /// Queues what is to be sent: first the frame itself, then what grew out of it.
+    fn send<B: Burst>(&mut self, burst: &mut B, n: usize, outcome: &Outcome) {
         if let Some(to) = outcome.out {
             let count = &mut self.counts[to.index()];
             count.tx_frames += 1;
@@ -92,16 +117,6 @@ impl Worker {
             burst.forward(n, to, outcome.len, outcome.offload);
         }
         self.emit(burst);
-        outcome
-    }
-
-    /// As [`Worker::carry`], and tells who listens.
-    fn carry_watched<B: Burst>(&mut self, burst: &mut B, n: usize, now: Instant, watchers: &[Arc<Watcher>]) {
-        let (iface, frame, offload) = burst.frame(n);
-        let name = &self.shared.router.ifaces()[iface.index()].name;
-        let mut rec = VerdictRecorder::new(name, frame, offload, now);
-        let outcome = self.carry(burst, n, now, &mut rec);
-        watch::tell(watchers, &rec.finish(&self.shared.router, &outcome));
     }
 
     /// Queues what the router wants to send besides the frame that came in.

@@ -89,7 +89,9 @@ fn what_is_no_command_is_refused_and_the_client_may_go_on() {
     let bench = Bench::new();
     let mut stream = UnixStream::connect(bench.server.path()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    for line in ["nonsense\n", "{\"command\":\"fly\"}\n", "{\"command\":\"status\",\"more\":1}\n"] {
+    for line in
+        ["nonsense\n", "{\"command\":\"fly\"}\n", "{\"command\":\"watch\",\"filter\":{\"dprot\":1}}\n"]
+    {
         stream.write_all(line.as_bytes()).unwrap();
     }
     stream.write_all(b"{\"command\":\"status\"}\n").unwrap();
@@ -155,7 +157,8 @@ fn reload_and_shutdown_become_orders() {
 #[test]
 fn metrics_name_every_port_and_reason() {
     let bench = Bench::new();
-    let Ok([Reply::Text { text }]) = bench.client().call(&Command::Metrics).map(<[Reply; 1]>::try_from).unwrap()
+    let Ok([Reply::Text { text }]) =
+        bench.client().call(&Command::Metrics).map(<[Reply; 1]>::try_from).unwrap()
     else {
         panic!("one page")
     };
