@@ -10,6 +10,7 @@ pub mod entry;
 pub mod helper;
 pub mod invalid;
 pub mod sysctl;
+pub mod tcp;
 
 pub use entry::{Counter, Entry, Status};
 pub use helper::Helper;
