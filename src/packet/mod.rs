@@ -9,6 +9,7 @@
 pub mod addr;
 pub mod checksum;
 pub mod offload;
+mod rewrite;
 pub mod segment;
 pub mod seq;
 pub mod tuple;

@@ -1,0 +1,147 @@
+//! Edits in place: TTL, DSCP, addresses, ports. Checksums follow by RFC 1624, without a look at the rest.
+//!
+//! A checksum that was wrong stays wrong: the receiver shall notice what the sender got wrong. A partial one, which
+//! holds the sum of the pseudo-header alone, follows the pseudo-header alone.
+
+#![forbid(unsafe_code)]
+
+use super::checksum::{Sum, adjust, adjust_bytes, checksum_offset, has_pseudo_header};
+use super::tuple::PROTO_UDP;
+use super::{Addr, ETHERNET_LEN, Family, Packet};
+use core::ops::Range;
+
+const IPV4_CHECKSUM: usize = ETHERNET_LEN + 10;
+
+impl Packet<'_> {
+    /// Takes one from the TTL or hop limit, and says what is left.
+    ///
+    /// # Panics
+    /// If it is zero already.
+    pub fn decrement_ttl(&mut self) -> u8 {
+        let ttl = self.ttl();
+        assert!(ttl > 0, "a packet without life is not forwarded");
+        self.set_ttl(ttl - 1);
+        ttl - 1
+    }
+
+    /// Sets the TTL or hop limit.
+    pub fn set_ttl(&mut self, ttl: u8) {
+        match self.family() {
+            // It shares its word with the protocol.
+            Family::Ipv4 => {
+                let proto = self.frame_mut()[ETHERNET_LEN + 9];
+                self.edit_ipv4(ETHERNET_LEN + 8, [ttl, proto]);
+            }
+            Family::Ipv6 => self.frame_mut()[ETHERNET_LEN + 7] = ttl,
+        }
+    }
+
+    /// Sets type of service or traffic class: DSCP and ECN.
+    pub fn set_tos(&mut self, tos: u8) {
+        let (first, second) = (self.frame()[ETHERNET_LEN], self.frame()[ETHERNET_LEN + 1]);
+        match self.family() {
+            // It shares its word with version and header length.
+            Family::Ipv4 => self.edit_ipv4(ETHERNET_LEN, [first, tos]),
+            // It stands across two bytes, between the version and the flow label.
+            Family::Ipv6 => {
+                let bytes = [first & 0xf0 | tos >> 4, tos << 4 | second & 0x0f];
+                self.frame_mut()[ETHERNET_LEN..ETHERNET_LEN + 2].copy_from_slice(&bytes);
+            }
+        }
+    }
+
+    pub fn set_src(&mut self, addr: Addr) {
+        self.set_addr(addr, 12, 8);
+    }
+
+    pub fn set_dst(&mut self, addr: Addr) {
+        self.set_addr(addr, 16, 24);
+    }
+
+    /// Sets the source port of a protocol that has ports; nothing happens to others.
+    pub fn set_src_port(&mut self, port: u16) {
+        if self.ports().is_some() {
+            self.edit_l4(0, &port.to_be_bytes());
+        }
+    }
+
+    /// Sets the destination port of a protocol that has ports; nothing happens to others.
+    pub fn set_dst_port(&mut self, port: u16) {
+        if self.ports().is_some() {
+            self.edit_l4(2, &port.to_be_bytes());
+        }
+    }
+
+    /// Replaces bytes of the upper layer by as many others; the checksum follows. SCTP's is left as it is.
+    ///
+    /// # Panics
+    /// If they reach beyond the packet.
+    pub fn edit_l4(&mut self, at: usize, new: &[u8]) {
+        let range = at..at + new.len();
+        // What a partial checksum covers is summed later.
+        if !self.offload().needs_checksum() {
+            // Words begin at even places: an odd edge takes its neighbour along.
+            let whole = at & !1..(at + new.len()).next_multiple_of(2).min(self.l4().len());
+            let mut old = self.l4()[whole.clone()].to_vec();
+            let mut edited = old.clone();
+            edited[at - whole.start..][..new.len()].copy_from_slice(new);
+            if old.len() % 2 == 1 {
+                old.push(0);
+                edited.push(0);
+            }
+            self.follow(|checksum| adjust_bytes(checksum, &old, &edited), &range);
+        }
+        self.l4_mut()[range].copy_from_slice(new);
+    }
+
+    fn set_addr(&mut self, addr: Addr, at_v4: usize, at_v6: usize) {
+        let family = self.family();
+        let at = ETHERNET_LEN + if family == Family::Ipv4 { at_v4 } else { at_v6 };
+        let len = addr.bytes(family).len();
+        let old = Sum::ZERO.bytes(&self.frame()[at..at + len]).folded();
+        let new = Sum::ZERO.bytes(addr.bytes(family)).folded();
+        if has_pseudo_header(family, self.proto()) && self.fragment().is_none_or(|f| f.is_first()) {
+            if self.offload().needs_checksum() {
+                // Not complemented: it is still a sum.
+                self.follow(|sum| !adjust(!sum, old, new), &(0..0));
+            } else {
+                self.follow(|checksum| adjust(checksum, old, new), &(0..0));
+            }
+        }
+        let frame = self.frame_mut();
+        frame[at..at + len].copy_from_slice(addr.bytes(family));
+        if family == Family::Ipv4 {
+            let field = u16::from_be_bytes([frame[IPV4_CHECKSUM], frame[IPV4_CHECKSUM + 1]]);
+            let checksum = adjust(field, old, new).to_be_bytes();
+            frame[IPV4_CHECKSUM..IPV4_CHECKSUM + 2].copy_from_slice(&checksum);
+        }
+    }
+
+    /// Replaces one word of the IPv4 header.
+    fn edit_ipv4(&mut self, at: usize, new: [u8; 2]) {
+        let frame = self.frame_mut();
+        let old = [frame[at], frame[at + 1]];
+        let field = u16::from_be_bytes([frame[IPV4_CHECKSUM], frame[IPV4_CHECKSUM + 1]]);
+        let checksum = adjust(field, u16::from_be_bytes(old), u16::from_be_bytes(new));
+        frame[at..at + 2].copy_from_slice(&new);
+        frame[IPV4_CHECKSUM..IPV4_CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
+    }
+
+    /// Changes the upper layer's checksum field, if there is one and it is in use.
+    fn follow(&mut self, change: impl FnOnce(u16) -> u16, edited: &Range<usize>) {
+        let proto = self.proto();
+        let Some(at) = checksum_offset(self.family(), proto) else { return };
+        let partial = self.offload().needs_checksum();
+        let Some(field) = self.l4_mut().get_mut(at..at + 2) else { return };
+        let old = u16::from_be_bytes([field[0], field[1]]);
+        // Whoever writes the field itself knows what goes there; and zero means that UDP goes unchecked.
+        if edited.contains(&at) || (proto == PROTO_UDP && old == 0 && !partial) {
+            return;
+        }
+        let mut new = change(old);
+        if new == 0 && proto == PROTO_UDP && !partial {
+            new = 0xffff;
+        }
+        field.copy_from_slice(&new.to_be_bytes());
+    }
+}
