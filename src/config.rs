@@ -88,6 +88,13 @@ pub enum BusyPoll {
     Always,
 }
 
+/// How the router is to be run, beside what it decides: nothing here changes a verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    pub device: DeviceChoice,
+    pub busy_poll: BusyPoll,
+}
+
 impl FromStr for DeviceChoice {
     type Err = &'static str;
 

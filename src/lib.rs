@@ -28,5 +28,6 @@ pub mod cli;
 pub mod control;
 #[cfg(target_os = "linux")]
 pub mod device;
+pub mod lab;
 #[cfg(target_os = "linux")]
 pub mod runtime;

@@ -2,3 +2,4 @@
 
 /// Properties that hold for whatever comes: tuples, checksums, and frames made of noise.
 mod props;
+mod lab_errors;

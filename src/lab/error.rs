@@ -1,0 +1,99 @@
+//! What is wrong with a lab file: everything at once, each with its place and, where one can be had, a hint.
+
+#![forbid(unsafe_code)]
+
+use core::fmt;
+use std::path::PathBuf;
+
+/// One thing wrong with a lab file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Its path in the file: `tests[2].ssh.to`.
+    pub path: String,
+    /// Line and column, from 1.
+    pub place: Option<(usize, usize)>,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((line, column)) = self.place {
+            write!(f, "{line}:{column}: ")?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\n    hint: {hint}"))
+    }
+}
+
+/// Everything that is wrong with one lab file, in the order of its lines.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct LabErrors {
+    pub file: PathBuf,
+    pub problems: Vec<Problem>,
+}
+
+impl LabErrors {
+    /// The file could not be read at all.
+    pub(crate) fn unreadable(file: PathBuf, error: &std::io::Error, hint: Option<String>) -> Self {
+        let message = format!("cannot read it: {error}");
+        Self { file, problems: vec![Problem { path: String::new(), place: None, message, hint }] }
+    }
+}
+
+impl fmt::Display for LabErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (count, noun) =
+            (self.problems.len(), if self.problems.len() == 1 { "problem" } else { "problems" });
+        write!(f, "{} has {count} {noun}", self.file.display())?;
+        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+/// The name among `known` that somebody who wrote `word` may have meant.
+pub(crate) fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// Below this, two words share too little to be a slip of the finger.
+    const ALIKE: f64 = 0.75;
+    let word = word.to_lowercase();
+    known
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(&word, &name.to_lowercase()), name))
+        .filter(|(score, _)| *score >= ALIKE)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+/// "did you mean `x`?", or else what there is.
+pub(crate) fn hint<'a>(
+    word: &str,
+    known: impl IntoIterator<Item = &'a str> + Clone,
+    what: &str,
+) -> Option<String> {
+    /// A list longer than this helps nobody.
+    const LISTED: usize = 12;
+    if let Some(name) = near(word, known.clone()) {
+        return Some(format!("did you mean `{name}`?"));
+    }
+    let names: Vec<String> = known.into_iter().map(|name| format!("`{name}`")).collect();
+    match names.len() {
+        0 => Some(format!("there are no {what}")),
+        1..=LISTED => Some(format!("{what}: {}", names.join(", "))),
+        more => Some(format!("{what}: {}, and {} more", names[..LISTED].join(", "), more - LISTED)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_finger_is_met_with_the_name_that_was_meant() {
+        let names = ["host104", "host77", "gateway"];
+        assert_eq!(hint("hsot77", names, "hosts").as_deref(), Some("did you mean `host77`?"));
+        assert_eq!(hint("zzz", names, "hosts").as_deref(), Some("hosts: `host104`, `host77`, `gateway`"));
+        assert_eq!(hint("zzz", [], "hosts").as_deref(), Some("there are no hosts"));
+    }
+}

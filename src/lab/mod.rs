@@ -1,0 +1,21 @@
+//! Laboratories: a YAML file describes hosts, router, rules and what must be observed; a runner brings it to life.
+//!
+//! ```text
+//!   lab.yaml ── spec ── resolve ──→ Lab ──→ Runner { sim, live, kernel } ── Observation ──→ report
+//! ```
+//!
+//! [`spec`] mirrors the file, [`resolve`] checks it and reports everything that is wrong at once, [`Lab`] is what
+//! is left. A [`Runner`] takes the steps of the tests; what came of each is compared here, the same for all three.
+
+pub mod error;
+mod locate;
+pub mod model;
+pub mod resolve;
+pub mod runner;
+mod shape;
+pub mod spec;
+
+pub use error::{LabErrors, Problem};
+pub use model::Lab;
+pub use resolve::{load, load_router};
+pub use runner::{Observation, RunError, Runner, Seen};

@@ -1,0 +1,103 @@
+//! What the three runners have in common: the trait, and what they report of a step.
+
+#![forbid(unsafe_code)]
+
+use super::model::{Action, Impairment, RunnerKind, Word};
+use crate::conntrack::{CtState, Direction};
+use crate::iface::IfaceId;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// One way to bring a lab to life. It is up when it exists, and leaves nothing behind when it is dropped.
+pub trait Runner {
+    fn kind(&self) -> RunnerKind;
+
+    /// Takes one step and says what came of it, with every packet that the router saw meanwhile.
+    ///
+    /// `Wait`, `Rules`, `Conntrack` and `Counters` are steps as well: the last two only report what is there
+    /// (the table as lines in `stdout`, the counters in `values`), and the caller compares.
+    fn act(&mut self, action: &Action) -> Result<Observation, RunError>;
+
+    /// Puts impairments on links, and takes away those that are not named.
+    fn impair(&mut self, links: &[(IfaceId, Impairment)]) -> Result<(), RunError>;
+
+    /// The connection table, a line for each as `conntrack -L` prints it.
+    fn table(&mut self) -> Result<Vec<String>, RunError>;
+
+    /// Time since the lab came up: real, or virtual.
+    fn now(&self) -> Duration;
+
+    /// Lets time pass.
+    fn wait(&mut self, duration: Duration);
+}
+
+/// Why a runner could not take a step.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// This runner has no such step: the test is skipped, and says why.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The lab itself is at fault: no test result, but a broken lab.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    pub result: Word,
+    /// Which ICMP error, by iptables' names.
+    pub icmp: Option<String>,
+    /// What happened, in few words: `host77`, `no answer in 2 s`.
+    pub note: String,
+    pub stdout: String,
+    /// Every packet that the router saw during the step, in order.
+    pub packets: Vec<Seen>,
+    /// Counters by name (`filter/FORWARD/2`, `filter/FORWARD/policy`, `drop/tcp-flags`).
+    pub values: BTreeMap<String, u64>,
+}
+
+impl Observation {
+    pub fn new(result: Word, note: impl Into<String>) -> Self {
+        Self {
+            result,
+            icmp: None,
+            note: note.into(),
+            stdout: String::new(),
+            packets: Vec::new(),
+            values: BTreeMap::new(),
+        }
+    }
+}
+
+/// One packet as the router saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Since the lab came up.
+    pub time: Duration,
+    pub in_port: String,
+    pub out_port: Option<String>,
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    pub protocol: u8,
+    /// TCP and UDP: source and destination port.
+    pub ports: Option<(u16, u16)>,
+    /// For people: `tcp S 192.0.2.77:40000 → 192.0.2.104:22`.
+    pub summary: String,
+    /// `None`: it never came as far as connection tracking.
+    pub state: Option<CtState>,
+    pub direction: Option<Direction>,
+    /// `forwarded`, `dropped`, …, as [`crate::fate::Fate::word`] says.
+    pub fate: String,
+    /// The rule that decided (`filter/FORWARD/1`, `policy`).
+    pub rule: Option<String>,
+    /// Why it was dropped, or judged INVALID.
+    pub reason: Option<String>,
+}
+
+impl Seen {
+    pub fn was_stopped(&self) -> bool {
+        self.fate == "dropped" || self.fate == "rejected"
+    }
+}

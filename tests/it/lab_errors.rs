@@ -1,0 +1,159 @@
+//! A broken lab file is answered with everything that is wrong with it, each with its place.
+
+use expect_test::{Expect, expect};
+use stateway::lab::resolve::load_text;
+use std::path::Path;
+
+fn check(text: &str, answer: Expect) {
+    match load_text(text, Path::new("lab.yaml")) {
+        Ok(_) => answer.assert_eq("ok"),
+        Err(errors) => answer.assert_eq(&errors.to_string()),
+    }
+}
+
+const GOOD: &str = "\
+name: article
+router:
+  ports: { host104: {}, host77: {} }
+  rules: |
+    *filter
+    :FORWARD DROP [0:0]
+    -A FORWARD -m state --state RELATED,ESTABLISHED -j ACCEPT
+    COMMIT
+hosts:
+  host104: { port: host104, address: 192.0.2.104/24, services: [ssh] }
+  host77: { port: host77, address: 192.0.2.77/24 }
+tests:
+  - name: ssh
+    ssh: { from: host104, to: host77, run: hostname }
+    expect: { result: ok, stdout: host77 }
+";
+
+#[test]
+fn a_good_lab_is_taken() {
+    check(GOOD, expect!["ok"]);
+}
+
+#[test]
+fn every_mistake_is_reported_at_once() {
+    check(
+        "\
+name: broken
+router:
+  mode: brigde
+  ports: { host104: {}, host77: {}, host9: {} }
+  rule: x
+hosts:
+  host104: { port: host104, address: 192.0.2.104/24, services: [shh] }
+  host77: { port: host77, address: 192.0.2.104/24 }
+tests:
+  - name: one
+    ssh: { from: host104, to: hots77 }
+  - name: two
+    tcp: { from: host104, to: host77, port: 70000 }
+  - name: three
+    ping: { from: host77, to: nowhere }
+    expect: { result: okay }
+",
+        expect![[r"
+            lab.yaml has 9 problems
+              3:3: router.mode: `brigde` is not known here
+                hint: did you mean `bridge`?
+              4:37: router.ports.host9: no host is behind port `host9`
+                hint: give a host `port: host9`, or take the port away
+              5:3: router.rule: unknown key `rule`
+                hint: did you mean `rules`?
+              7:65: hosts.host104.services[0]: `shh` is not known here
+                hint: did you mean `ssh`?
+              8:27: hosts.host77.address: host `host104` has the address 192.0.2.104 already
+              11:27: tests[0].ssh.to: no host named `hots77`
+                hint: did you mean `host77`?
+              13:39: tests[1].tcp.port: 70000 must be between 1 and 65535
+              15:27: tests[2].ping.to: no host named `nowhere`
+                hint: hosts: `host104`, `host77`
+              16:15: tests[2].expect.result: `okay` is not known here
+                hint: did you mean `ok`?"]],
+    );
+}
+
+#[test]
+fn what_depends_on_a_mistake_is_not_reported_again() {
+    check(
+        "\
+name: broken
+router:
+  mode: route
+  ports: { a: { address: 192.0.2.1/24 }, b: { adress: 198.51.100.1/24 } }
+hosts:
+  x: { port: a, adress: 192.0.2.2/24 }
+  y: { port: b, address: 198.51.100.2/24 }
+tests:
+  - ping: { from: x, to: y }
+",
+        expect![[r"
+            lab.yaml has 4 problems
+              4:42: router.ports.b.address: port `b` needs an address in route mode
+                hint: such as { address: 192.0.2.1/24 }; in bridge mode ports have none
+              4:47: router.ports.b.adress: unknown key `adress`
+                hint: did you mean `address`?
+              6:3: hosts.x: `address` is missing
+              6:17: hosts.x.adress: unknown key `adress`
+                hint: did you mean `address`?"]],
+    );
+}
+
+#[test]
+fn route_mode_is_checked_against_its_networks() {
+    check(
+        "\
+name: routes
+router:
+  mode: route
+  ports:
+    a: { address: [192.0.2.1/24, 2001:db8:1::1/64] }
+    b: { address: [198.51.100.1/24, 192.0.2.1/24] }
+  routes:
+    - { to: 203.0.113.0/24, via: 203.0.113.1 }
+    - { to: 203.0.113.0/33, via: 192.0.2.254 }
+    - { to: default, via: 198.51.100.254 }
+    - { to: default, via: 198.51.100.253, port: c }
+  neighbours:
+    - { address: 198.51.100.254, mac: \"02:00:00:00:02\", port: b }
+hosts:
+  x: { port: a, address: 198.51.100.7/24, gateway: 192.0.2.1 }
+  y: { port: b, address: 198.51.100.8 }
+",
+        expect![[r#"
+            lab.yaml has 8 problems
+              6:10: router.ports.b.address: port `a` has the address 192.0.2.1 already
+              8:29: router.routes[0].via: no port reaches 203.0.113.1
+                hint: the next hop must be in the network of a port
+              9:9: router.routes[1].to: `203.0.113.0/33` has a length above 32
+                hint: such as 203.0.113.0/24, or `default`
+              11:43: router.routes[3].port: no port named `c`
+                hint: ports: `a`, `b`
+              13:34: router.neighbours[0].mac: `02:00:00:00:02` is not a link address
+                hint: such as "02:00:00:00:00:01"
+              15:17: hosts.x.address: 198.51.100.7 is not in a network of its port
+                hint: port `a` has 192.0.2.0/24, 2001:db8:1::/64
+              15:43: hosts.x.gateway: 192.0.2.1 is not in a network of the host
+              16:17: hosts.y.address: `198.51.100.8` lacks the length of its network
+                hint: such as 192.0.2.77/24"#]],
+    );
+}
+
+#[test]
+fn what_is_no_yaml_says_where() {
+    check(
+        "name: x\nrouter: [\n",
+        expect![[r"
+        lab.yaml has 1 problem
+          3:1: not YAML: did not find expected node content at line 3 column 1, while parsing a flow node"]],
+    );
+    check(
+        "- 1\n",
+        expect![[r"
+        lab.yaml has 1 problem
+          1:1: expected a mapping, found a list"]],
+    );
+}
