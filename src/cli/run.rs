@@ -4,19 +4,21 @@ use super::{Failure, Result};
 use crate::config::{BusyPoll, DeviceChoice, Mode, RouterConfig};
 use crate::control::server::Server;
 use crate::control::{self, place};
+use crate::device::offload::OffloadPort;
 use crate::device::tap::TapPort;
-use crate::device::{Port, link};
+use crate::device::{Kind, Port, link};
 use crate::filter::RuleError;
 use crate::iface::Iface;
 use crate::router::Router;
-use crate::runtime::Runtime;
 use crate::runtime::orders::{Order, SignalOrders};
+use crate::runtime::{Options, Runtime};
 use anyhow::Context as _;
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -39,7 +41,10 @@ pub(super) fn run(args: Args) -> Result {
         Router::new(file.config).map_err(|errors| Failure::Input(rule_errors(&args.file, &errors)))?;
     let router = Arc::new(router);
     let ports = open_ports(&router, file.device).map_err(Failure::Machine)?;
-    let runtime = Runtime::start(Arc::clone(&router), ports, file.busy_poll).map_err(Failure::Machine)?;
+    // The plain port is the plain way all through: one read, one frame.
+    let io_uring = ports.iter().any(|port| port.kind() == Kind::Offload);
+    let options = Options { busy_poll: file.busy_poll, io_uring };
+    let runtime = Runtime::start(Arc::clone(&router), ports, options).map_err(Failure::Machine)?;
 
     let context = control::server::Context {
         shared: Arc::clone(runtime.shared()),
@@ -80,16 +85,44 @@ fn listen(socket: Option<&Path>, context: control::server::Context) -> anyhow::R
     Server::listen(&place::of_process(std::process::id()), context).context(hint)
 }
 
+/// Makes every TAP or attaches to it, and sets it up.
+///
+/// `auto` takes fast ports, or plain ones if there is a kernel that knows no virtio header; never a mixture, since
+/// frames would have to be cut and summed between the two.
 fn open_ports(router: &Router, device: DeviceChoice) -> anyhow::Result<Vec<Box<dyn Port>>> {
-    router.ifaces().iter().map(|iface| open_port(iface, device)).collect()
+    let fast = |iface: &Iface| {
+        unless_busy(|| OffloadPort::open(&iface.name)).map(|port| Box::new(port) as Box<dyn Port>)
+    };
+    let plain = |iface: &Iface| {
+        unless_busy(|| TapPort::open(&iface.name)).map(|port| Box::new(port) as Box<dyn Port>)
+    };
+    let open = |how: &dyn Fn(&Iface) -> io::Result<Box<dyn Port>>| -> anyhow::Result<Vec<Box<dyn Port>>> {
+        router.ifaces().iter().map(|i| how(i).map_err(|error| why_no_tap(&i.name, &error))).collect()
+    };
+    let ports = match device {
+        DeviceChoice::Tap => open(&plain)?,
+        DeviceChoice::Fast => open(&fast)?,
+        // Where it is not the header's fault, the plain port fails alike, and says why.
+        DeviceChoice::Auto => open(&fast).or_else(|_| open(&plain))?,
+    };
+    for iface in router.ifaces() {
+        link::bring_up(&iface.name, iface.mtu_bytes)
+            .with_context(|| format!("cannot set up the interface `{}`", iface.name))?;
+    }
+    Ok(ports)
 }
 
-/// Makes the TAP or attaches to it, and sets it up.
-fn open_port(iface: &Iface, _device: DeviceChoice) -> anyhow::Result<Box<dyn Port>> {
-    let port = TapPort::open(&iface.name).map_err(|error| why_no_tap(&iface.name, &error))?;
-    link::bring_up(&iface.name, iface.mtu_bytes)
-        .with_context(|| format!("cannot set up the interface `{}`", iface.name))?;
-    Ok(Box::new(port))
+/// Tries again for a while if somebody holds the TAP: the kernel lets go of a killed router's a little later.
+fn unless_busy<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..50 {
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                let _ = crossbeam_channel::after(Duration::from_millis(20)).recv();
+            }
+            result => return result,
+        }
+    }
+    open()
 }
 
 /// The kernel's reason, and what to do about it.

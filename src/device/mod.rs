@@ -14,7 +14,10 @@ use std::time::Duration;
 mod arena;
 pub mod link;
 pub mod memory;
+pub mod offload;
 pub mod poll;
+pub mod ring;
+pub mod segment;
 pub mod tap;
 
 pub use arena::{HEADROOM, SLOT_LEN};

@@ -95,7 +95,14 @@ impl Burst for PollBurst {
     }
 
     fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool> {
-        wait_for_frames(&self.ports, &mut self.reads, wake, timeout)
+        let mut gone = Vec::new();
+        let any = wait_for_frames(&self.ports, &self.reads, wake, timeout, |iface, readiness| {
+            if readiness == Readiness::Gone {
+                gone.push(iface);
+            }
+        })?;
+        self.reads.retain(|iface| !gone.contains(iface));
+        Ok(any)
     }
 }
 
@@ -106,14 +113,22 @@ pub(super) fn tell_lost(lost: &mut [u64], tell: &mut dyn FnMut(IfaceId, u64)) {
     }
 }
 
-/// Sleeps until a port of `reads` or `wake` is readable; says whether a port is.
-///
-/// An interface that is down shows no event. One that was deleted shows an error for ever: it leaves `reads`.
+/// What poll(2) says of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readiness {
+    Silent,
+    Readable,
+    /// The interface was deleted. poll(2) would say so for ever, so it is not to be asked about again.
+    Gone,
+}
+
+/// Sleeps until a port of `reads` or `wake` is readable; says whether a port is, and of each port how it stands.
 pub(super) fn wait_for_frames(
     ports: &[Box<dyn Port>],
-    reads: &mut Vec<IfaceId>,
+    reads: &[IfaceId],
     wake: BorrowedFd<'_>,
     timeout: Option<Duration>,
+    mut tell: impl FnMut(IfaceId, Readiness),
 ) -> io::Result<bool> {
     let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(reads.len() + 1);
     fds.push(PollFd::from_borrowed_fd(wake, PollFlags::IN));
@@ -127,15 +142,18 @@ pub(super) fn wait_for_frames(
         Err(rustix::io::Errno::INTR) => return Ok(false),
         Err(error) => return Err(error.into()),
     }
-    let mut events = fds[1..].iter().map(PollFd::revents);
-    let any = events.clone().any(|e| e.contains(PollFlags::IN));
-    reads.retain(|id| {
-        let event = events.next().unwrap_or(PollFlags::empty());
-        let gone = event.intersects(PollFlags::ERR | PollFlags::HUP) && !event.contains(PollFlags::IN);
-        if gone {
-            tracing::warn!(port = ports[id.index()].name(), "the interface is gone");
+    let mut any = false;
+    for (&iface, fd) in reads.iter().zip(&fds[1..]) {
+        let readiness = match fd.revents() {
+            e if e.contains(PollFlags::IN) => Readiness::Readable,
+            e if e.intersects(PollFlags::ERR | PollFlags::HUP) => Readiness::Gone,
+            _ => Readiness::Silent,
+        };
+        if readiness == Readiness::Gone {
+            tracing::warn!(port = ports[iface.index()].name(), "the interface is gone");
         }
-        !gone
-    });
+        any |= readiness == Readiness::Readable;
+        tell(iface, readiness);
+    }
     Ok(any)
 }

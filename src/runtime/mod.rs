@@ -12,14 +12,16 @@
 //! never in the way of a frame.
 
 use crate::config::BusyPoll;
-use crate::device::Port;
 use crate::device::poll::PollBurst;
+use crate::device::ring::RingBurst;
+use crate::device::{Burst, Port};
 use crate::iface::IfaceId;
 use crate::router::Router;
 use crate::time::Instant;
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{EventfdFlags, eventfd};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,6 +64,14 @@ pub struct Shared {
     stopping: AtomicBool,
 }
 
+/// How to forward.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub busy_poll: BusyPoll,
+    /// Move bursts by io_uring where it is to be had; else by poll, read and write.
+    pub io_uring: bool,
+}
+
 /// A router that forwards. Dropping it ends the workers.
 #[derive(Debug)]
 pub struct Runtime {
@@ -82,11 +92,7 @@ impl Runtime {
     ///
     /// # Panics
     /// If the ports are not those of the router.
-    pub fn start(
-        router: Arc<Router>,
-        ports: Vec<Box<dyn Port>>,
-        busy_poll: BusyPoll,
-    ) -> anyhow::Result<Self> {
+    pub fn start(router: Arc<Router>, ports: Vec<Box<dyn Port>>, options: Options) -> anyhow::Result<Self> {
         let names = |n: usize| router.ifaces().get(n).map(|i| i.name.as_str());
         assert!(ports.len() == router.ifaces().len(), "a port for each interface");
         assert!(ports.iter().enumerate().all(|(n, p)| names(n) == Some(p.name())), "in the same order");
@@ -96,13 +102,13 @@ impl Runtime {
             router,
             clock: Clock::start(),
             ports: ports.into(),
-            busy_poll,
+            busy_poll: options.busy_poll,
             stopping: AtomicBool::new(false),
         });
         let (failed, failures) = crossbeam_channel::bounded(1);
-        let mut runtime = Self { shared, workers: Vec::new(), burst: "poll", failures };
-        let all = (0..runtime.shared.ports.len() as u16).map(IfaceId).collect();
-        runtime.spawn(0, all, failed)?;
+        let mut runtime = Self { shared, workers: Vec::new(), burst: "", failures };
+        let all: Vec<IfaceId> = (0..runtime.shared.ports.len() as u16).map(IfaceId).collect();
+        runtime.spawn(0, &all, options.io_uring, &failed)?;
         Ok(runtime)
     }
 
@@ -110,14 +116,36 @@ impl Runtime {
     fn spawn(
         &mut self,
         index: usize,
-        reads: Vec<IfaceId>,
-        failed: Sender<anyhow::Error>,
+        reads: &[IfaceId],
+        io_uring: bool,
+        failed: &Sender<anyhow::Error>,
     ) -> anyhow::Result<()> {
+        let ports = || Arc::clone(&self.shared.ports);
+        let ring =
+            if io_uring { RingBurst::new(ports(), reads) } else { Err(io::ErrorKind::Unsupported.into()) };
+        match ring {
+            Ok(burst) => self.spawn_on(index, burst, failed),
+            Err(error) => {
+                if io_uring {
+                    tracing::warn!(%error, "no io_uring: frames are moved by poll, read and write");
+                }
+                self.spawn_on(index, PollBurst::new(ports(), reads.to_vec()), failed)
+            }
+        }
+    }
+
+    fn spawn_on<B: Burst + Send + 'static>(
+        &mut self,
+        index: usize,
+        burst: B,
+        failed: &Sender<anyhow::Error>,
+    ) -> anyhow::Result<()> {
+        self.burst = burst.describe();
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("eventfd")?);
         let worker = worker::Worker::new(index, Arc::clone(&self.shared), Arc::clone(&wake));
-        let ports = Arc::clone(&self.shared.ports);
+        let failed = failed.clone();
         let run = move || {
-            if let Err(error) = worker.run(PollBurst::new(ports, reads)) {
+            if let Err(error) = worker.run(burst) {
                 // Only the first failure is told; whoever listens ends the others.
                 let _ = failed.try_send(error.into());
             }

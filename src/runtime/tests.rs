@@ -11,13 +11,13 @@ const A: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const B: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 /// A runtime with so many ports in memory, and their far ends.
-fn start(ports: usize) -> (Runtime, Vec<FarEnd>) {
+fn start(ports: usize, io_uring: bool) -> (Runtime, Vec<FarEnd>) {
     let names: Vec<String> = (0..ports).map(|n| format!("port{n}")).collect();
     let ifaces = names.iter().enumerate().map(|(n, name)| Iface::new(name, IfaceId(n as u16))).collect();
     let router = Router::new(RouterConfig { ifaces, ..RouterConfig::default() }).unwrap();
     let (near, far): (Vec<_>, Vec<_>) = names.iter().map(|name| memory::port(name).unwrap()).unzip();
     let near = near.into_iter().map(|port| Box::new(port) as Box<dyn Port>).collect();
-    (Runtime::start(Arc::new(router), near, BusyPoll::Never).unwrap(), far)
+    (Runtime::start(Arc::new(router), near, Options { busy_poll: BusyPoll::Never, io_uring }).unwrap(), far)
 }
 
 /// An ARP frame that carries `n`: the router forwards it whatever the rules.
@@ -30,52 +30,60 @@ fn arp(src: [u8; 6], dst: [u8; 6], n: u32) -> Vec<u8> {
 
 #[test]
 fn frames_cross_in_order_and_are_counted() {
-    let (runtime, hosts) = start(2);
-    for n in 0..200 {
-        hosts[0].send(&arp(A, B, n)).unwrap();
-        if n % 8 == 7 {
-            for m in n - 7..=n {
-                assert_eq!(hosts[1].recv(SOON).unwrap(), Some(arp(A, B, m)));
+    for io_uring in [false, true] {
+        let (runtime, hosts) = start(2, io_uring);
+        for n in 0..200 {
+            hosts[0].send(&arp(A, B, n)).unwrap();
+            if n % 8 == 7 {
+                for m in n - 7..=n {
+                    assert_eq!(hosts[1].recv(SOON).unwrap(), Some(arp(A, B, m)));
+                }
             }
         }
+        let shared = Arc::clone(runtime.shared());
+        runtime.stop();
+        let (left, right) = (shared.counters[0].read(), shared.counters[1].read());
+        assert_eq!((left.rx_frames, left.rx_bytes, left.tx_frames), (200, 12_000, 0));
+        assert_eq!((right.tx_frames, right.tx_bytes, right.tx_lost), (200, 12_000, 0));
     }
-    let shared = Arc::clone(runtime.shared());
-    runtime.stop();
-    let (left, right) = (shared.counters[0].read(), shared.counters[1].read());
-    assert_eq!((left.rx_frames, left.rx_bytes, left.tx_frames), (200, 12_000, 0));
-    assert_eq!((right.tx_frames, right.tx_bytes, right.tx_lost), (200, 12_000, 0));
 }
 
 #[test]
 fn a_broadcast_reaches_every_other_port() {
-    let (runtime, hosts) = start(4);
-    hosts[2].send(&arp(A, [0xff; 6], 7)).unwrap();
-    for n in [0, 1, 3] {
-        assert_eq!(hosts[n].recv(SOON).unwrap(), Some(arp(A, [0xff; 6], 7)), "port{n}");
+    for io_uring in [false, true] {
+        let (runtime, hosts) = start(4, io_uring);
+        hosts[2].send(&arp(A, [0xff; 6], 7)).unwrap();
+        for n in [0, 1, 3] {
+            assert_eq!(hosts[n].recv(SOON).unwrap(), Some(arp(A, [0xff; 6], 7)), "port{n}");
+        }
+        runtime.stop();
+        assert_eq!(
+            hosts[2].recv(Duration::from_millis(1)).ok().flatten(),
+            None,
+            "not back to where it came from"
+        );
     }
-    runtime.stop();
-    assert_eq!(
-        hosts[2].recv(Duration::from_millis(1)).ok().flatten(),
-        None,
-        "not back to where it came from"
-    );
 }
 
 #[test]
 fn a_port_that_vanishes_leaves_the_others_at_work() {
-    let (runtime, mut hosts) = start(3);
-    drop(hosts.remove(1));
-    for n in 0..50 {
-        hosts[0].send(&arp(A, [0xff; 6], n)).unwrap();
-        assert_eq!(hosts[1].recv(SOON).unwrap(), Some(arp(A, [0xff; 6], n)));
+    for io_uring in [false, true] {
+        let (runtime, mut hosts) = start(3, io_uring);
+        drop(hosts.remove(1));
+        for n in 0..50 {
+            hosts[0].send(&arp(A, [0xff; 6], n)).unwrap();
+            assert_eq!(hosts[1].recv(SOON).unwrap(), Some(arp(A, [0xff; 6], n)));
+        }
+        let shared = Arc::clone(runtime.shared());
+        runtime.stop();
+        assert_eq!(shared.counters[1].read().tx_lost, 50);
     }
-    let shared = Arc::clone(runtime.shared());
-    runtime.stop();
-    assert_eq!(shared.counters[1].read().tx_lost, 50);
 }
 
 #[test]
 fn a_runtime_ends_while_nothing_happens() {
-    let (runtime, _hosts) = start(2);
-    runtime.stop();
+    for io_uring in [false, true] {
+        let (runtime, _hosts) = start(2, io_uring);
+        runtime.stop();
+    }
 }

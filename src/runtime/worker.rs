@@ -3,7 +3,10 @@
 use super::watch::{self, VerdictRecorder, Watcher};
 use super::{PortCount, Shared};
 use crate::config::BusyPoll;
-use crate::device::Burst;
+use crate::context::Emission;
+use crate::device::{Burst, segment};
+use crate::iface::IfaceId;
+use crate::packet::Offload;
 use crate::record::{NoRecord, Recorder};
 use crate::router::{self, Outcome};
 use crate::time::{Duration, Instant};
@@ -114,9 +117,27 @@ impl Worker {
             let count = &mut self.counts[to.index()];
             count.tx_frames += 1;
             count.tx_bytes += outcome.len as u64;
-            burst.forward(n, to, outcome.len, outcome.offload);
+            if outcome.offload == Offload::NONE || self.shared.ports[to.index()].takes_offload() {
+                burst.forward(n, to, outcome.len, outcome.offload);
+            } else {
+                self.send_finished(burst, n, to, outcome);
+            }
         }
         self.emit(burst);
+    }
+
+    /// Sends a frame with work left to do on a port that cannot take it: does the work.
+    #[cold]
+    fn send_finished<B: Burst>(&mut self, burst: &mut B, n: usize, to: IfaceId, outcome: &Outcome) {
+        let (_, frame, _) = burst.frame(n);
+        if !outcome.offload.is_super_frame() {
+            segment::finish_checksum(&mut frame[..outcome.len], outcome.offload);
+            return burst.forward(n, to, outcome.len, Offload::NONE);
+        }
+        let mut whole = frame[..outcome.len].to_vec();
+        if !segment::split(&mut whole, outcome.offload, &mut |piece| burst.emit(to, piece, Offload::NONE)) {
+            self.counts[to.index()].tx_lost += 1;
+        }
     }
 
     /// Queues what the router wants to send besides the frame that came in.
@@ -125,7 +146,7 @@ impl Worker {
             let count = &mut self.counts[emission.iface.index()];
             count.tx_frames += 1;
             count.tx_bytes += emission.frame.len() as u64;
-            burst.emit(emission.iface, &emission.frame, emission.offload);
+            emit_one(burst, &self.shared, emission);
         }
     }
 
@@ -170,5 +191,18 @@ impl Worker {
                 total.add(core::mem::take(count));
             }
         }
+    }
+}
+
+/// Queues a frame of the router's own, finished if its way out cannot take it as it is.
+fn emit_one<B: Burst>(burst: &mut B, shared: &Shared, emission: Emission) {
+    let Emission { iface, mut frame, offload, .. } = emission;
+    if offload == Offload::NONE || shared.ports[iface.index()].takes_offload() {
+        burst.emit(iface, &frame, offload);
+    } else if !offload.is_super_frame() {
+        segment::finish_checksum(&mut frame, offload);
+        burst.emit(iface, &frame, Offload::NONE);
+    } else {
+        segment::split(&mut frame, offload, &mut |piece| burst.emit(iface, piece, Offload::NONE));
     }
 }

@@ -8,7 +8,7 @@ use crate::device::Port;
 use crate::device::memory::{self, FarEnd};
 use crate::iface::{Iface, IfaceId};
 use crate::router::Router;
-use crate::runtime::Runtime;
+use crate::runtime::{Options, Runtime};
 
 struct Bench {
     server: Server,
@@ -26,7 +26,9 @@ impl Bench {
         let ((left, left_host), (right, right_host)) =
             (memory::port("left").unwrap(), memory::port("right").unwrap());
         let ports: Vec<Box<dyn Port>> = vec![Box::new(left), Box::new(right)];
-        let runtime = Runtime::start(Arc::new(router), ports, BusyPoll::Never).unwrap();
+        let runtime =
+            Runtime::start(Arc::new(router), ports, Options { busy_poll: BusyPoll::Never, io_uring: false })
+                .unwrap();
         let (sender, orders) = bounded(8);
         let context = Context {
             shared: Arc::clone(runtime.shared()),
