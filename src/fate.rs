@@ -137,6 +137,8 @@ drop_reasons! {
     // Filter.
     /// IPv6, but no IPv6 rules are loaded.
     NoIpv6Rules = "no-ipv6-rules",
+    /// A match of a rule needs a header that is cut short; netfilter drops such a packet there.
+    L4Truncated = "l4-truncated",
     /// A target that could not be carried out (TCPMSS, TTL) dropped it.
     Target = "target",
     // Routing.

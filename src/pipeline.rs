@@ -103,6 +103,7 @@ fn run<R: Recorder>(
         Verdict::Accept => Continue(()),
         Verdict::Drop(by) => Break(Fate::Dropped(DropReason::Rule(by))),
         Verdict::DropByPolicy(by) => Break(Fate::Dropped(DropReason::Policy(by))),
+        Verdict::DropTruncated(_) => Break(Fate::Dropped(DropReason::L4Truncated)),
         Verdict::Reject(with, by) => Break(r.reject(with, by, pkt, ctx)),
     }
 }

@@ -1,11 +1,35 @@
 //! What is allowed: tables × hooks → chains, immutable once built.
+//!
+//! ```text
+//!   text ──save──→ rules with their places ──validate──→ Ruleset ──evaluate──→ verdict
+//! ```
+//!
+//! [`Ruleset::load`] reads what iptables-save writes and checks all of it: past that point a [`ChainId`] exists, a
+//! jump leads somewhere and no chain leads back to itself. What cannot be honoured is refused there, with its place
+//! and the reason; nothing is accepted and then ignored.
 
 #![forbid(unsafe_code)]
 
-use crate::context::Context;
-use crate::packet::{Family, Packet};
-use crate::record::Recorder;
+mod counters;
+mod evaluate;
+mod lex;
+pub mod matches;
+mod names;
+mod options;
+pub mod rule;
+mod rule_line;
+mod save;
+pub mod targets;
+mod validate;
+mod value;
+
+pub use names::protocol_name;
+pub use rule::{Count, Matches, Rule};
+pub use targets::Target;
+
+use crate::packet::Family;
 use core::fmt;
+use counters::Counters;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
@@ -13,6 +37,29 @@ pub enum Table {
     Mangle,
     Nat,
     Filter,
+}
+
+impl Table {
+    pub const ALL: [Self; 4] = [Self::Raw, Self::Mangle, Self::Nat, Self::Filter];
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Mangle => "mangle",
+            Self::Nat => "nat",
+            Self::Filter => "filter",
+        }
+    }
+
+    /// The base chains of the table, in the order in which iptables-save prints them.
+    pub const fn hooks(self) -> &'static [Hook] {
+        match self {
+            Self::Raw => &[Hook::Prerouting, Hook::Output],
+            Self::Mangle => Hook::ALL,
+            Self::Nat => &[Hook::Prerouting, Hook::Input, Hook::Output, Hook::Postrouting],
+            Self::Filter => &[Hook::Input, Hook::Forward, Hook::Output],
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,7 +71,35 @@ pub enum Hook {
     Postrouting,
 }
 
+impl Hook {
+    pub const ALL: &'static [Self] =
+        &[Self::Prerouting, Self::Input, Self::Forward, Self::Output, Self::Postrouting];
+
+    /// The name of the base chain there.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Prerouting => "PREROUTING",
+            Self::Input => "INPUT",
+            Self::Forward => "FORWARD",
+            Self::Output => "OUTPUT",
+            Self::Postrouting => "POSTROUTING",
+        }
+    }
+}
+
+/// Which chain of its table; it exists only in a checked ruleset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChainId(u16);
+
+impl ChainId {
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Which rule: family, table, chain and place in it, all as in the loaded ruleset.
+///
+/// The place behind the last rule is the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleId {
     pub family: Family,
@@ -49,12 +124,58 @@ pub enum Verdict {
     Drop(RuleId),
     /// The policy of the chain is DROP and no rule decided.
     DropByPolicy(RuleId),
+    /// A match of the rule needs a header that is not there.
+    DropTruncated(RuleId),
     Reject(RejectWith, RuleId),
 }
 
+/// What happens to a packet that no rule of a base chain decides on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    Accept,
+    Drop,
+}
+
+impl Policy {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Accept => "ACCEPT",
+            Self::Drop => "DROP",
+        }
+    }
+}
+
+/// One chain, with its rules in order.
+#[derive(Debug)]
+pub struct Chain {
+    pub name: String,
+    /// Only base chains have one.
+    pub policy: Option<Policy>,
+    /// What the text set the policy's counters to.
+    pub initial: Count,
+    pub rules: Vec<Rule>,
+    /// Where the counters of its rules begin; the policy's follow.
+    first_slot: usize,
+}
+
+/// The chains of one table: base chains in the order of the hooks, then the others by name.
+#[derive(Debug, Default)]
+pub struct Chains {
+    chains: Vec<Chain>,
+}
+
+/// All tables of one family.
+///
+/// Invariant: every [`ChainId`] in it exists, and no chain leads back to itself.
 #[derive(Debug)]
 pub struct Ruleset {
     pub family: Family,
+    tables: [Chains; 4],
+    /// The base chain of each table at each hook.
+    heads: [[Option<ChainId>; 5]; 4],
+    /// Tables that the text names, in the order in which iptables-save prints them.
+    order: Vec<Table>,
+    counters: Counters,
 }
 
 /// One thing wrong with a ruleset's text.
@@ -75,6 +196,8 @@ impl fmt::Display for RuleError {
     }
 }
 
+impl core::error::Error for RuleError {}
+
 /// A loaded ruleset, and what deserves a second look in it.
 #[derive(Debug)]
 pub struct Loaded {
@@ -83,27 +206,64 @@ pub struct Loaded {
 }
 
 impl Ruleset {
-    /// Reads iptables-save text. `ifaces` are the names that `-i` and `-o` may mean.
+    /// Reads iptables-save text. `ifaces` are the names that `-i` and `-o` may mean, in the order of their ids.
+    ///
+    /// Counters in the text count only where a rule sets them with `-c`, as with `iptables-restore`.
     ///
     /// # Errors
     /// Everything that is wrong with it, not only the first.
-    pub fn load(_text: &str, family: Family, _ifaces: &[String]) -> Result<Loaded, Vec<RuleError>> {
-        Ok(Loaded { ruleset: Self { family }, warnings: Vec::new() })
+    pub fn load(text: &str, family: Family, ifaces: &[String]) -> Result<Loaded, Vec<RuleError>> {
+        save::load(text, family, ifaces, false)
     }
 
-    /// Walks the base chain of `table` at `hook`; a chain that does not exist accepts.
-    pub fn run<R: Recorder>(
-        &self,
-        _table: Table,
-        _hook: Hook,
-        _pkt: &mut Packet,
-        _ctx: &mut Context<R>,
-    ) -> Verdict {
-        Verdict::Accept
+    /// As [`Ruleset::load`], but counters go on from where the text has them, as with `iptables-restore -c`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, not only the first.
+    pub fn load_with_counters(
+        text: &str,
+        family: Family,
+        ifaces: &[String],
+    ) -> Result<Loaded, Vec<RuleError>> {
+        save::load(text, family, ifaces, true)
     }
 
-    /// `filter/FORWARD/1`, for people and for `replay`.
+    /// `filter/FORWARD/1`, for people and for `replay`; behind the last rule it is the policy: `filter/FORWARD/policy`.
     pub fn rule_name(&self, rule: RuleId) -> String {
-        format!("{:?}/{}/{}", rule.table, rule.chain, rule.index + 1)
+        let Some(chain) = self.tables[rule.table as usize].chains.get(usize::from(rule.chain)) else {
+            return format!("{}/?/{}", rule.table.word(), rule.index + 1);
+        };
+        if rule.index as usize == chain.rules.len() && chain.policy.is_some() {
+            return format!("{}/{}/policy", rule.table.word(), chain.name);
+        }
+        format!("{}/{}/{}", rule.table.word(), chain.name, rule.index + 1)
+    }
+
+    /// The tables that the text named, in the order in which iptables-save prints them.
+    pub fn tables(&self) -> &[Table] {
+        &self.order
+    }
+
+    /// The chains of a table: base chains first, then the others by name. Their place is their id.
+    pub fn chains(&self, table: Table) -> &[Chain] {
+        &self.tables[table as usize].chains
+    }
+
+    pub fn rule(&self, id: RuleId) -> Option<&Rule> {
+        self.chains(id.table).get(usize::from(id.chain))?.rules.get(id.index as usize)
+    }
+
+    /// How often the rule held, or the policy decided, so far.
+    pub fn count(&self, id: RuleId) -> Count {
+        let Some(chain) = self.chains(id.table).get(usize::from(id.chain)) else { return Count::default() };
+        let mut count = match chain.rules.get(id.index as usize) {
+            Some(rule) => rule.initial,
+            None => chain.initial,
+        };
+        count += self.counters.total(chain.first_slot + (id.index as usize).min(chain.rules.len()));
+        count
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! Words of a rule line, cut as iptables-restore cuts them, with the place where each began.
+
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+
+/// One word of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Token<'a> {
+    pub(super) text: Cow<'a, str>,
+    /// Byte offset in the line.
+    pub(super) at: usize,
+}
+
+/// Cuts `line` from byte `from` on into words.
+///
+/// A double quote opens text in which blanks count and a backslash takes the next character as it is; the closing
+/// quote ends the word, even if no blank follows. What an unclosed quote holds is lost but for its letters.
+pub(super) fn tokens(line: &str, from: usize) -> Vec<Token<'_>> {
+    let mut tokens = Vec::with_capacity(16);
+    let bytes = line.as_bytes();
+    let mut at = from;
+    while at < bytes.len() {
+        if is_blank(bytes[at]) {
+            at += 1;
+            continue;
+        }
+        let end = bytes[at..].iter().position(|&b| is_blank(b) || b == b'"').map_or(bytes.len(), |n| at + n);
+        if bytes.get(end) == Some(&b'"') {
+            let (text, next) = quoted(line, at, end);
+            tokens.push(Token { text: Cow::Owned(text), at });
+            at = next;
+        } else {
+            tokens.push(Token { text: Cow::Borrowed(&line[at..end]), at });
+            at = end;
+        }
+    }
+    tokens
+}
+
+/// Reads a word that begins at `start` and has a quote at `quote`; returns it and where the next may begin.
+fn quoted(line: &str, start: usize, quote: usize) -> (String, usize) {
+    let mut text = line[start..quote].to_owned();
+    let mut escaped = false;
+    for (n, c) in line[quote + 1..].char_indices() {
+        match c {
+            _ if escaped => {
+                text.push(c);
+                escaped = false;
+            }
+            '\\' => escaped = true,
+            '"' => return (text, quote + 1 + n + 1),
+            _ => text.push(c),
+        }
+    }
+    (text, line.len())
+}
+
+const fn is_blank(b: u8) -> bool {
+    matches!(b, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// The column of byte `at` in `line`: from 1, in characters.
+pub(super) fn column(line: &str, at: usize) -> usize {
+    line.get(..at).unwrap_or(line).chars().count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_cut_as_iptables_restore_cuts_them() {
+        for (line, words) in [
+            ("-A  FORWARD\t-j ACCEPT ", vec!["-A", "FORWARD", "-j", "ACCEPT"]),
+            (r#"--comment "hello \"world\"" -j X"#, vec!["--comment", r#"hello "world""#, "-j", "X"]),
+            (r#"a"b c"d"#, vec!["ab c", "d"]),
+            (r#"--comment "" x"#, vec!["--comment", "", "x"]),
+            (r#"x "never closed"#, vec!["x", "never closed"]),
+        ] {
+            let got: Vec<_> = tokens(line, 0).into_iter().map(|t| t.text.into_owned()).collect();
+            assert_eq!(got, words, "{line}");
+        }
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        assert_eq!(column("é -j", 3), 3);
+        assert_eq!(tokens("ab cd", 0)[1].at, 3);
+    }
+}

@@ -1,0 +1,53 @@
+//! `-m udp`: ports of a datagram.
+
+#![forbid(unsafe_code)]
+
+use super::tcp::PortMatch;
+use super::{Answer, Matcher, Setting, Spec, View};
+use crate::filter::options::{Opt, Options, Problem};
+use crate::packet::tuple::PROTO_UDP;
+use core::fmt;
+
+const HEADER_LEN: usize = 8;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Udp {
+    pub sport: Option<PortMatch>,
+    pub dport: Option<PortMatch>,
+}
+
+impl Matcher for Udp {
+    const SPEC: Spec = Spec {
+        name: "udp",
+        family: None,
+        protos: &[PROTO_UDP],
+        options: &[
+            Opt::value("sport").also(&["source-port"]).or_not(),
+            Opt::value("dport").also(&["destination-port"]).or_not(),
+        ],
+    };
+
+    fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
+        let port = |name| options.get(name).map(|given| PortMatch::read(given)).transpose();
+        Ok(Self { sport: port("sport")?, dport: port("dport")? })
+    }
+
+    fn check(&self, view: &View<'_>) -> Answer {
+        if view.pkt.fragment().is_some_and(|f| !f.is_first()) {
+            return Answer::No;
+        }
+        let Some(header) = view.pkt.l4().first_chunk::<HEADER_LEN>() else { return Answer::Drop };
+        let Self { sport, dport } = self;
+        let fits = |wanted: &Option<PortMatch>, at: usize| {
+            wanted.is_none_or(|w| w.holds(u16::from_be_bytes([header[at], header[at + 1]])))
+        };
+        (fits(sport, 0) && fits(dport, 2)).into()
+    }
+}
+
+impl fmt::Display for Udp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        PortMatch::write(self.sport.as_ref(), "sport", f)?;
+        PortMatch::write(self.dport.as_ref(), "dport", f)
+    }
+}

@@ -1,0 +1,757 @@
+//! One line of a ruleset: a command of iptables with its conditions and its target.
+
+#![forbid(unsafe_code)]
+
+use super::lex::{Token, tokens};
+use super::matches::{self, Match, Setting};
+use super::options::{Found, Given, Opt, Options, Problem, did_you_mean, find, split_long};
+use super::rule::{AddrMatch, Count, IfaceMatch, Matches, ProtoMatch, Rule};
+use super::targets::{self, Target};
+use super::value::{Network, number};
+use super::{Table, names, value};
+use crate::packet::Family;
+use std::borrow::Cow;
+
+/// The kernel's bound on the name of an interface, without the final zero.
+const MAX_IFACE_NAME: usize = 15;
+
+/// What a line of a table asks for.
+#[derive(Debug)]
+pub(super) enum Command {
+    Append {
+        rules: Vec<DraftRule>,
+    },
+    /// In front of the rule at this place, from 0.
+    Insert {
+        place: usize,
+        rules: Vec<DraftRule>,
+    },
+    Replace {
+        place: usize,
+        rules: Vec<DraftRule>,
+    },
+    Delete {
+        place: usize,
+    },
+    DeleteSame {
+        rules: Vec<DraftRule>,
+    },
+    Flush,
+    Zero,
+    NewChain,
+    DeleteChain,
+    Rename {
+        to: String,
+    },
+    Policy {
+        policy: String,
+        at: usize,
+    },
+}
+
+/// A command and the chain that it is for; `None` stands for all chains.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) command: Command,
+    pub(super) chain: Option<String>,
+    pub(super) chain_at: usize,
+}
+
+/// A rule whose jump is still a name.
+#[derive(Clone, Debug)]
+pub(super) struct DraftRule {
+    pub(super) rule: Rule,
+    pub(super) jump: Option<Jump>,
+    /// Where `-j` and its target stand: what a complaint about the target points at.
+    pub(super) target_at: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Jump {
+    pub(super) to: String,
+    pub(super) goto: bool,
+}
+
+/// What a line is read in.
+pub(super) struct Surroundings<'a> {
+    pub(super) family: Family,
+    pub(super) table: Table,
+    pub(super) ifaces: &'a [String],
+    pub(super) line: usize,
+    /// Whether a user chain of that name exists at this line.
+    pub(super) has_chain: &'a dyn Fn(&str) -> bool,
+    /// Names that a jump may have meant.
+    pub(super) chain_names: &'a dyn Fn() -> Vec<String>,
+    /// What the counters in front of the line say.
+    pub(super) count: Option<Count>,
+}
+
+/// What was found wrong, and what deserves a second look, in one line.
+#[derive(Default)]
+pub(super) struct Findings {
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
+}
+
+const LETTERS: &[(&str, &str)] = &[
+    ("-A", "append"),
+    ("-I", "insert"),
+    ("-R", "replace"),
+    ("-D", "delete"),
+    ("-F", "flush"),
+    ("-Z", "zero"),
+    ("-N", "new-chain"),
+    ("-X", "delete-chain"),
+    ("-E", "rename-chain"),
+    ("-P", "policy"),
+    ("-C", "check"),
+    ("-L", "list"),
+    ("-S", "list-rules"),
+    ("-s", "source"),
+    ("-d", "destination"),
+    ("-i", "in-interface"),
+    ("-o", "out-interface"),
+    ("-p", "protocol"),
+    ("-f", "fragments"),
+    ("-m", "match"),
+    ("-j", "jump"),
+    ("-g", "goto"),
+    ("-c", "set-counters"),
+    ("-t", "table"),
+    ("-4", "ipv4"),
+    ("-6", "ipv6"),
+    ("-n", "numeric"),
+    ("-v", "verbose"),
+    ("-w", "wait"),
+    ("-x", "exact"),
+];
+
+static BASE: [Opt; 30] = [
+    Opt::value("append"),
+    Opt::value("insert"),
+    Opt::value("replace"),
+    Opt::value("delete"),
+    Opt::flag("flush"),
+    Opt::flag("zero"),
+    Opt::value("new-chain"),
+    Opt::flag("delete-chain"),
+    Opt::pair("rename-chain"),
+    Opt::pair("policy"),
+    Opt::value("check"),
+    Opt::flag("list"),
+    Opt::flag("list-rules"),
+    Opt::value("source").also(&["src"]).or_not(),
+    Opt::value("destination").also(&["dst"]).or_not(),
+    Opt::value("in-interface").or_not(),
+    Opt::value("out-interface").or_not(),
+    Opt::value("protocol").or_not(),
+    Opt::flag("fragments").or_not(),
+    Opt::value("match").again(),
+    Opt::value("jump"),
+    Opt::value("goto"),
+    Opt::pair("set-counters"),
+    Opt::value("table"),
+    Opt::flag("ipv4").again(),
+    Opt::flag("ipv6").again(),
+    Opt::flag("numeric"),
+    Opt::flag("verbose").again(),
+    Opt::flag("wait"),
+    Opt::flag("exact"),
+];
+
+/// Reads one command. `None` if there is nothing to do; what is wrong is in the findings.
+pub(super) fn parse(
+    line: &str,
+    from: usize,
+    around: &Surroundings<'_>,
+    findings: &mut Findings,
+) -> Option<Line> {
+    let mut reader = Reader {
+        words: tokens(line, from),
+        next: 0,
+        negated: None,
+        given: vec![Options::new("iptables", &BASE, from, around.family)],
+        is_target: vec![false],
+        command: None,
+        proto: None,
+        proto_match: false,
+        around,
+        findings,
+    };
+    reader.read();
+    reader.finish()
+}
+
+/// The command letter with its chain and place.
+struct Asked<'a> {
+    name: &'static str,
+    chain: Option<Token<'a>>,
+    /// A rule number or a second name.
+    second: Option<Token<'a>>,
+    at: usize,
+}
+
+/// Sorts the words of a line into the options of the base and of each extension.
+struct Reader<'a, 'e> {
+    words: Vec<Token<'a>>,
+    next: usize,
+    /// Where the `!` stands that waits for its option.
+    negated: Option<usize>,
+    /// The base's options first, then each extension's in the order in which they were named.
+    given: Vec<Options<'a>>,
+    /// Which of `given` is the target.
+    is_target: Vec<bool>,
+    command: Option<Asked<'a>>,
+    proto: Option<(ProtoMatch, usize)>,
+    /// The protocol has brought its match along.
+    proto_match: bool,
+    around: &'e Surroundings<'e>,
+    findings: &'e mut Findings,
+}
+
+impl<'a> Reader<'a, '_> {
+    fn problem(&mut self, problem: Problem) {
+        self.findings.problems.push(problem);
+    }
+
+    fn take(&mut self) -> Option<Token<'a>> {
+        let word = self.words.get(self.next).cloned();
+        self.next += usize::from(word.is_some());
+        word
+    }
+
+    fn read(&mut self) {
+        while let Some(word) = self.take() {
+            if word.text == "!" {
+                if self.negated.replace(word.at).is_some() {
+                    self.problem(Problem::new(word.at, "`!` stands twice"));
+                }
+                continue;
+            }
+            let negated = self.negated.take();
+            if let Some(long) = word.text.strip_prefix("--").filter(|long| !long.is_empty()) {
+                let (name, value) = split_long(long);
+                let value = value
+                    .map(|v| Token { text: Cow::Owned(v.into_owned()), at: word.at + 2 + name.len() + 1 });
+                self.long(name, value, word.at, negated);
+            } else if let Some((_, name)) = LETTERS.iter().find(|(letter, _)| *letter == word.text) {
+                self.base(name, None, word.at, negated);
+            } else {
+                self.stray(&word);
+            }
+        }
+        if let Some(at) = self.negated {
+            self.problem(Problem::new(at, "`!` stands in front of nothing"));
+        }
+    }
+
+    /// A word that is no option.
+    fn stray(&mut self, word: &Token<'_>) {
+        let text = &*word.text;
+        let problem = Problem::new(word.at, format!("`{text}` belongs to no option"));
+        let attached = || {
+            let (letter, value) = (text.get(..2)?, text.get(2..)?);
+            LETTERS
+                .iter()
+                .any(|(l, _)| *l == letter)
+                .then(|| format!("`{letter} {value}`, with a blank between"))
+        };
+        let after_not = self.next >= 2 && self.words[self.next - 2].text == "!";
+        let problem = match attached() {
+            Some(hint) if !value::is_plain_word(text) => problem.hint(hint),
+            _ if after_not => problem.hint("`!` stands in front of the option: `! -s 192.0.2.1`"),
+            _ if text.starts_with('\u{2013}') || text.starts_with('\u{2014}') => {
+                problem.hint("this dash is a typographic one; options begin with `-`")
+            }
+            _ => problem,
+        };
+        self.problem(problem);
+    }
+
+    fn long(&mut self, name: &str, value: Option<Token<'a>>, at: usize, negated: Option<usize>) {
+        loop {
+            match find(&self.given, name) {
+                Found::One(0, opt) => return self.base(opt.name, value, at, negated),
+                Found::One(place, opt) => return self.give(place, opt, value, at, negated),
+                Found::Ambiguous(names) => {
+                    let names: Vec<String> = names.iter().map(|n| format!("`--{n}`")).collect();
+                    let problem = Problem::new(at, format!("`--{name}` is the beginning of several options"));
+                    return self.problem(problem.hint(format!("one of {}", names.join(", "))));
+                }
+                Found::None if self.bring_protocol_match() => {}
+                Found::None => return self.unknown(name, at),
+            }
+        }
+    }
+
+    /// An option that nobody knows: what follows it up to the next option is passed over.
+    fn unknown(&mut self, name: &str, at: usize) {
+        while self.words.get(self.next).is_some_and(|w| !w.text.starts_with('-') && w.text != "!") {
+            self.next += 1;
+        }
+        let problem = Problem::new(at, format!("no option `--{name}` here"));
+        let owner = matches::SPECS
+            .iter()
+            .find(|s| s.options.iter().any(|o| o.name == name || o.aliases.contains(&name)));
+        let known = self.given.iter().flat_map(|g| g.known).map(|o| o.name);
+        let problem = match (did_you_mean(name, known), owner) {
+            (_, Some(spec)) if !spec.protos.is_empty() => {
+                let protos: Vec<_> = spec.protos.iter().filter_map(|p| names::protocol_name(*p)).collect();
+                let also = if protos.contains(&"tcp") { " or `-p udp`" } else { "" };
+                problem.hint(format!("it needs `-p {}`{also} in front of it", protos.join("` or `-p ")))
+            }
+            (_, Some(spec)) => {
+                problem.hint(format!("it belongs to `-m {}`, which must stand in front of it", spec.name))
+            }
+            (Some(hint), None) => problem
+                .hint(hint.replace('`', "").replace("did you mean ", "did you mean `--").replace('?', "`?")),
+            (None, None) => problem,
+        };
+        self.problem(problem);
+    }
+
+    /// Loads the match of the protocol, once, when an option is met that nobody knows.
+    fn bring_protocol_match(&mut self) -> bool {
+        let Some((proto, at)) = self.proto.filter(|_| !self.proto_match) else { return false };
+        let family = self.around.family;
+        let of_proto = |s: &&matches::Spec| {
+            s.protos.contains(&proto.proto)
+                && s.implied_by(proto.proto)
+                && s.family.is_none_or(|f| f == family)
+        };
+        let Some(spec) = matches::SPECS.iter().find(of_proto) else { return false };
+        self.proto_match = true;
+        if self.given.iter().any(|g| g.name == spec.name) {
+            return false;
+        }
+        self.extend(spec.name, spec.options, at, false);
+        true
+    }
+
+    fn extend(&mut self, name: &'static str, known: &'static [Opt], at: usize, is_target: bool) {
+        self.given.push(Options::new(name, known, at, self.around.family));
+        self.is_target.push(is_target);
+    }
+
+    /// Notes an option with its values.
+    fn give(
+        &mut self,
+        place: usize,
+        opt: &'static Opt,
+        value: Option<Token<'a>>,
+        at: usize,
+        negated: Option<usize>,
+    ) {
+        let mut args = Vec::with_capacity(usize::from(opt.args));
+        args.extend(value);
+        if args.len() > usize::from(opt.args) {
+            return self.problem(Problem::new(at, format!("`--{}` takes no value", opt.name)));
+        }
+        while args.len() < usize::from(opt.args) {
+            match self.take() {
+                Some(word) => args.push(word),
+                None => {
+                    let needs = if opt.args == 1 { "a value" } else { "two values" };
+                    return self.problem(Problem::new(at, format!("`--{}` needs {needs}", opt.name)));
+                }
+            }
+        }
+        if let Some(at) = negated.filter(|_| !opt.negatable) {
+            return self
+                .problem(Problem::new(at, format!("`--{}` cannot be turned round with `!`", opt.name)));
+        }
+        if !opt.repeats && self.given[place].has(opt.name) {
+            return self.problem(Problem::new(at, format!("`--{}` stands twice", opt.name)));
+        }
+        if args.iter().any(|a| a.text == "!") && opt.negatable {
+            let problem = Problem::new(args[0].at, "`!` stands behind its option");
+            return self.problem(problem.hint(format!("`! --{} …`", opt.name)));
+        }
+        self.given[place].given.push(Given { opt, negated: negated.is_some(), args, at });
+    }
+
+    fn base(&mut self, name: &'static str, value: Option<Token<'a>>, at: usize, negated: Option<usize>) {
+        let Some(opt) = BASE.iter().find(|o| o.name == name) else { return };
+        match name {
+            "append" | "insert" | "replace" | "delete" | "flush" | "zero" | "new-chain" | "delete-chain"
+            | "rename-chain" | "policy" | "check" | "list" | "list-rules" => self.command(name, value, at),
+            _ => {
+                let before = self.given[0].given.len();
+                self.give(0, opt, value, at, negated);
+                if self.given[0].given.len() > before {
+                    self.act(name);
+                }
+            }
+        }
+    }
+
+    fn command(&mut self, name: &'static str, value: Option<Token<'a>>, at: usize) {
+        let is_word = |w: &Token<'_>| !w.text.starts_with('-') && w.text != "!";
+        let word = |reader: &mut Self| {
+            reader.words.get(reader.next).filter(|w| is_word(w)).cloned().inspect(|_| reader.next += 1)
+        };
+        let chain = value.or_else(|| word(self));
+        let second = match name {
+            "insert" | "replace" | "delete" | "rename-chain" | "policy" => word(self),
+            _ => None,
+        };
+        if self.command.is_some() {
+            return self.problem(Problem::new(at, "a line can have only one command"));
+        }
+        self.command = Some(Asked { name, chain, second, at });
+    }
+
+    /// What an option of the base means for those that follow it.
+    fn act(&mut self, name: &str) {
+        let Some(given) = self.given[0].given.last().cloned() else { return };
+        match name {
+            "protocol" => match given.read(|text| parse_protocol(text, given.negated)) {
+                Ok(proto) => self.proto = proto.map(|proto| (proto, given.at)),
+                Err(problem) => self.problem(problem),
+            },
+            "match" => self.name_match(&given),
+            "jump" => self.name_target(&given),
+            "goto" => {
+                if let Some(jump) = self.given[0].get("jump") {
+                    let at = jump.at.max(given.at);
+                    self.problem(Problem::new(at, "only one of `-j` and `-g` is allowed"));
+                }
+            }
+            "table" => self.problem(
+                Problem::new(given.at, "`-t` cannot stand in a table's section")
+                    .hint("the table is named by `*NAME`"),
+            ),
+            "numeric" | "exact" | "wait" => {
+                self.problem(Problem::new(given.at, format!("`--{name}` has no meaning in a ruleset")));
+            }
+            _ => {}
+        }
+    }
+
+    fn name_match(&mut self, given: &Given<'_>) {
+        let name = match given.text() {
+            "icmpv6" | "ipv6-icmp" => "icmp6",
+            name => name,
+        };
+        let family = self.around.family;
+        let spec = matches::SPECS.iter().filter(|s| s.name == name);
+        let Some(spec) = spec.clone().find(|s| s.family.is_none_or(|f| f == family)) else {
+            if spec.clone().next().is_some() {
+                let other = if family == Family::Ipv4 { "IPv6" } else { "IPv4" };
+                return self.problem(given.problem(format!("match `{name}` is for {other} only")));
+            }
+            let honoured = matches::SPECS.iter().map(|s| s.name);
+            let problem = match matches::refused(name) {
+                Some(reason) => given.problem(format!("match `{name}` is not honoured: {reason}")),
+                None => given.problem(format!("no match named `{name}`")),
+            };
+            self.skip_extension();
+            return self.problem(match did_you_mean(name, honoured) {
+                Some(hint) if matches::refused(name).is_none() => problem.hint(hint),
+                _ => problem,
+            });
+        };
+        self.extend(spec.name, spec.options, given.value_at(), false);
+    }
+
+    fn name_target(&mut self, given: &Given<'_>) {
+        let name = given.text();
+        if self.given[0].has("goto") {
+            return self.problem(Problem::new(given.at, "only one of `-j` and `-g` is allowed"));
+        }
+        if targets::standard(name).is_some() || (self.around.has_chain)(name) {
+            return;
+        }
+        let family = self.around.family;
+        let spec = targets::SPECS.iter().find(|s| s.name == name);
+        let Some(spec) = spec else {
+            let chains = (self.around.chain_names)();
+            let known = targets::SPECS.iter().map(|s| s.name).chain(["ACCEPT", "DROP", "RETURN"]);
+            let known = known.chain(chains.iter().map(String::as_str));
+            let problem = match targets::refused(name) {
+                Some(reason) => given.problem(format!("target `{name}` is not honoured: {reason}")),
+                None => {
+                    let problem = given.problem(format!("no chain or target named `{name}`"));
+                    match did_you_mean(name, known) {
+                        Some(hint) => problem.hint(hint),
+                        None => {
+                            problem.hint(format!("a chain is declared before it is used: `:{name} - [0:0]`"))
+                        }
+                    }
+                }
+            };
+            self.skip_extension();
+            return self.problem(problem);
+        };
+        if spec.family.is_some_and(|f| f != family) {
+            let other = if family == Family::Ipv4 { "IPv6" } else { "IPv4" };
+            return self.problem(given.problem(format!("target `{name}` is for {other} only")));
+        }
+        self.extend(spec.name, spec.options, given.value_at(), true);
+    }
+
+    /// Passes over the options of an extension that is not there, so that they are not complained about as well.
+    fn skip_extension(&mut self) {
+        while let Some(word) = self.words.get(self.next) {
+            if LETTERS.iter().any(|(letter, _)| *letter == word.text) {
+                let behind_not = self.next > 0 && self.words[self.next - 1].text == "!";
+                self.next -= usize::from(behind_not);
+                return;
+            }
+            self.next += 1;
+        }
+    }
+
+    fn finish(mut self) -> Option<Line> {
+        let Some(Asked { name, chain, second, at }) = self.command.take() else {
+            if self.findings.problems.is_empty() {
+                let at = self.words.first().map_or(0, |w| w.at);
+                self.problem(
+                    Problem::new(at, "the line has no command").hint("a rule begins with `-A CHAIN`"),
+                );
+            }
+            return None;
+        };
+        if self.is_for_other_family() {
+            return None;
+        }
+        let (chain_at, second_at) =
+            (chain.as_ref().map_or(at, |c| c.at), second.as_ref().map_or(at, |s| s.at));
+        let chain_name = chain.map(|c| c.text.into_owned());
+        let takes_all = matches!(name, "flush" | "zero" | "delete-chain");
+        if chain_name.is_none() && !takes_all {
+            self.problem(Problem::new(at, format!("`--{name}` needs the name of a chain")));
+            return None;
+        }
+        let mut place = || match second.as_ref().map(|s| number(&s.text, u64::from(u32::MAX))) {
+            None => Some(0),
+            Some(Ok(n)) if n > 0 => Some(n as usize - 1),
+            Some(_) => {
+                let problem = Problem::new(second_at, "a rule number is expected here");
+                self.findings.problems.push(problem.hint("rules count from 1"));
+                None
+            }
+        };
+        let command = match name {
+            "append" => Command::Append { rules: self.rules()? },
+            "insert" => Command::Insert { place: place()?, rules: self.rules()? },
+            "replace" => Command::Replace { place: place()?, rules: self.rules()? },
+            "delete" if second.is_some() => Command::Delete { place: place()? },
+            "delete" => Command::DeleteSame { rules: self.rules()? },
+            "flush" => Command::Flush,
+            "zero" => Command::Zero,
+            "new-chain" => Command::NewChain,
+            "delete-chain" => Command::DeleteChain,
+            "rename-chain" => Command::Rename { to: second?.text.into_owned() },
+            "policy" => Command::Policy {
+                policy: second.map_or_else(String::new, |s| s.text.into_owned()),
+                at: second_at,
+            },
+            _ => {
+                self.problem(Problem::new(at, format!("`--{name}` does not change a ruleset")));
+                return None;
+            }
+        };
+        self.findings.problems.is_empty().then_some(Line { command, chain: chain_name, chain_at })
+    }
+
+    /// `-4` in IPv6 rules and `-6` in IPv4 rules: the line is meant for the other family.
+    fn is_for_other_family(&mut self) -> bool {
+        let other = if self.around.family == Family::Ipv4 { "ipv6" } else { "ipv4" };
+        let Some(at) = self.given[0].get(other).map(|g| g.at) else { return false };
+        let warning = Problem::new(at, format!("the line is for {other} and is passed over here"));
+        self.findings.warnings.push(warning);
+        self.findings.problems.clear();
+        true
+    }
+
+    /// Builds the rules of the line: several addresses make several rules.
+    fn rules(&mut self) -> Option<Vec<DraftRule>> {
+        let problems_before = self.findings.problems.len();
+        let base = self.given.remove(0);
+        self.is_target.remove(0);
+        let sources = self.addresses(&base, "source");
+        let destinations = self.addresses(&base, "destination");
+        let in_iface = self.iface(&base, "in-interface");
+        let out_iface = self.iface(&base, "out-interface");
+        let fragment = self.fragment(&base);
+        let initial = self.counters(&base);
+        let (listed, target, target_at) = self.extensions(&base);
+        let jump = self.jump(&base);
+        if self.findings.problems.len() > problems_before {
+            return None;
+        }
+        let mut rules = Vec::with_capacity(sources.len() * destinations.len());
+        for src in &sources {
+            for dst in &destinations {
+                let matches = Matches {
+                    src: *src,
+                    dst: *dst,
+                    in_iface: in_iface.clone(),
+                    out_iface: out_iface.clone(),
+                    proto: self.proto.map(|(proto, _)| proto),
+                    fragment,
+                    listed: listed.clone(),
+                };
+                let rule = Rule { matches, target: target.clone(), initial, line: self.around.line as u32 };
+                rules.push(DraftRule { rule, jump: jump.clone(), target_at });
+            }
+        }
+        Some(rules)
+    }
+
+    fn addresses(&mut self, base: &Options<'_>, option: &str) -> Vec<Option<AddrMatch>> {
+        let Some(given) = base.get(option) else { return vec![None] };
+        let negated = given.negated;
+        if negated && given.text().contains(',') {
+            let problem = given.problem("`!` cannot turn round a list of addresses");
+            self.problem(problem.hint(
+                "each address would let the others in: write one rule for each with RETURN, or use a set",
+            ));
+            return vec![None];
+        }
+        let mut nets = Vec::new();
+        for text in given.text().split(',') {
+            match given.read(|_| Network::parse(text.trim(), self.around.family)) {
+                // `-s 0.0.0.0/0` says nothing, and iptables-save leaves it out.
+                Ok(net) if net.mask == 0 && !negated => nets.push(None),
+                Ok(net) => nets.push(Some(AddrMatch { net, negated })),
+                Err(problem) => self.problem(problem),
+            }
+        }
+        nets
+    }
+
+    fn iface(&mut self, base: &Options<'_>, option: &str) -> Option<IfaceMatch> {
+        let given = base.get(option)?;
+        let name = given.text();
+        if name.is_empty() {
+            self.problem(given.problem("the name of the interface is empty"));
+            return None;
+        }
+        if name.len() > MAX_IFACE_NAME {
+            let problem = given.problem(format!("no interface can be named `{name}`"));
+            self.problem(problem.hint(format!("names have at most {MAX_IFACE_NAME} letters")));
+            return None;
+        }
+        let matcher = IfaceMatch::new(name, given.negated, self.around.ifaces);
+        if matcher.is_empty() && !self.around.ifaces.is_empty() {
+            let names = self.around.ifaces.iter().map(String::as_str);
+            let warning = given.problem(format!("no interface named `{name}`"));
+            let list: Vec<String> = names.clone().map(|n| format!("`{n}`")).collect();
+            let hint =
+                did_you_mean(name, names).unwrap_or_else(|| format!("the router has {}", list.join(", ")));
+            self.findings.warnings.push(warning.hint(hint));
+        }
+        Some(matcher)
+    }
+
+    fn fragment(&mut self, base: &Options<'_>) -> Option<bool> {
+        let given = base.get("fragments")?;
+        if self.around.family == Family::Ipv6 {
+            self.problem(Problem::new(given.at, "`-f` is for IPv4 only").hint("`-m frag --fragid …`"));
+        }
+        Some(!given.negated)
+    }
+
+    fn counters(&mut self, base: &Options<'_>) -> Count {
+        let Some(given) = base.get("set-counters") else { return self.around.count.unwrap_or_default() };
+        let mut read = |n| match given.read_arg(n, |text| number(text, u64::MAX)) {
+            Ok(value) => value,
+            Err(problem) => {
+                self.findings.problems.push(problem);
+                0
+            }
+        };
+        Count { packets: read(0), bytes: read(1) }
+    }
+
+    fn extensions(&mut self, base: &Options<'_>) -> (Vec<Match>, Target, usize) {
+        let jump = base.get("jump");
+        let mut target = jump.and_then(|j| targets::standard(j.text())).unwrap_or(Target::None);
+        let target_at = jump.or_else(|| base.get("goto")).map_or(0, Given::value_at);
+        let mut listed = Vec::new();
+        let setting = Setting {
+            family: self.around.family,
+            table: self.around.table,
+            proto: self.proto.map(|(p, _)| p),
+        };
+        for (options, is_target) in core::mem::take(&mut self.given).iter().zip(&self.is_target) {
+            let protos = if *is_target {
+                targets::SPECS.iter().find(|s| s.name == options.name).map_or(&[][..], |s| s.protos)
+            } else {
+                matches::SPECS.iter().find(|s| s.name == options.name).map_or(&[][..], |s| s.protos)
+            };
+            if let Err(problem) = needs_protocol(options, protos, setting.proto, *is_target) {
+                self.findings.problems.push(problem);
+                continue;
+            }
+            let built = if *is_target {
+                Target::build(options, &setting).map(|built| target = built)
+            } else {
+                Match::build(options, &setting).map(|built| listed.push(built))
+            };
+            if let Err(problem) = built {
+                self.findings.problems.push(problem);
+            }
+        }
+        (listed, target, target_at)
+    }
+
+    fn jump(&mut self, base: &Options<'_>) -> Option<Jump> {
+        if let Some(given) = base.get("goto") {
+            let to = given.text();
+            if (self.around.has_chain)(to) {
+                return Some(Jump { to: to.to_owned(), goto: true });
+            }
+            let chains = (self.around.chain_names)();
+            let problem = given.problem(format!("no chain named `{to}` to go to"));
+            self.problem(match did_you_mean(to, chains.iter().map(String::as_str)) {
+                Some(hint) => problem.hint(hint),
+                None if targets::standard(to).is_some() => problem.hint(format!("`-j {to}`")),
+                None => problem.hint(format!("a chain is declared before it is used: `:{to} - [0:0]`")),
+            });
+            return None;
+        }
+        let to = base.get("jump")?.text();
+        (targets::standard(to).is_none() && (self.around.has_chain)(to))
+            .then(|| Jump { to: to.to_owned(), goto: false })
+    }
+}
+
+/// `tcp`, `6`, `all`; `None` stands for any protocol.
+fn parse_protocol(text: &str, negated: bool) -> Result<Option<ProtoMatch>, super::options::Complaint> {
+    use super::options::Complaint;
+    let proto = match number(text, 255) {
+        Ok(proto) => proto as u8,
+        Err(_) => names::protocol_number(text).ok_or_else(|| {
+            let complaint = Complaint::new(format!("no protocol named `{text}`"));
+            match did_you_mean(text, names::protocol_names()) {
+                Some(hint) => complaint.hint(hint),
+                None if text == "!" => complaint.hint("`!` stands in front of the option: `! -p tcp`"),
+                None => complaint.hint("a number up to 255 will do"),
+            }
+        })?,
+    };
+    match (proto, negated) {
+        (0, true) => Err(Complaint::new("a rule for no protocol at all never holds")),
+        (0, false) => Ok(None),
+        _ => Ok(Some(ProtoMatch { proto, negated })),
+    }
+}
+
+/// The kernel takes a protocol's extension only behind that protocol.
+fn needs_protocol(
+    options: &Options<'_>,
+    protos: &[u8],
+    given: Option<ProtoMatch>,
+    is_target: bool,
+) -> Result<(), Problem> {
+    if protos.is_empty() || given.is_some_and(|p| !p.negated && protos.contains(&p.proto)) {
+        return Ok(());
+    }
+    let kind = if is_target { "target" } else { "match" };
+    let wanted: Vec<String> =
+        protos.iter().filter_map(|p| names::protocol_name(*p)).map(|p| format!("`-p {p}`")).collect();
+    Err(options.problem(format!("{kind} `{}` needs {} in the same rule", options.name, wanted.join(" or "))))
+}

@@ -1,0 +1,505 @@
+//! iptables-save text ⇄ rules.
+//!
+//! Reading follows iptables-restore: a table's section begins with `*NAME`, declares its chains with `:NAME POLICY`,
+//! gives commands, and takes effect with `COMMIT`. Printing follows iptables-save to the byte, but for its comments.
+
+#![forbid(unsafe_code)]
+
+use super::lex::column;
+use super::options::{Problem, did_you_mean};
+use super::rule::{Count, Rule};
+use super::rule_line::{self, Command, DraftRule, Findings, Line, Surroundings};
+use super::{Hook, Loaded, Policy, RuleError, Ruleset, Table, Target, validate};
+use crate::packet::Family;
+use core::fmt::Write as _;
+use std::collections::BTreeMap;
+
+/// The kernel's bound on the name of a chain, without the final zero.
+const MAX_CHAIN_NAME: usize = 28;
+
+/// Tables as they are written down, before jumps are chains.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) tables: [Option<DraftTable>; 4],
+    /// In the order in which the text first names them.
+    pub(super) order: Vec<Table>,
+}
+
+/// One table: base chains in the order of the hooks, the others by name.
+#[derive(Clone, Debug)]
+pub(super) struct DraftTable {
+    pub(super) base: Vec<DraftChain>,
+    pub(super) user: BTreeMap<String, DraftChain>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct DraftChain {
+    pub(super) policy: Option<Policy>,
+    pub(super) count: Count,
+    pub(super) rules: Vec<DraftRule>,
+    /// Where it is declared.
+    pub(super) line: usize,
+}
+
+impl DraftTable {
+    fn new(table: Table) -> Self {
+        let base = DraftChain { policy: Some(Policy::Accept), ..DraftChain::default() };
+        Self { base: vec![base; table.hooks().len()], user: BTreeMap::new() }
+    }
+
+    /// What `*NAME` does to a table that was there: policies stay, all else goes.
+    fn flush(&mut self) {
+        self.user.clear();
+        self.base.iter_mut().for_each(|chain| chain.rules.clear());
+    }
+
+    fn chain_mut(&mut self, table: Table, name: &str) -> Option<&mut DraftChain> {
+        match table.hooks().iter().position(|h| h.word() == name) {
+            Some(place) => self.base.get_mut(place),
+            None => self.user.get_mut(name),
+        }
+    }
+}
+
+pub(super) fn load(
+    text: &str,
+    family: Family,
+    ifaces: &[String],
+    counters: bool,
+) -> Result<Loaded, Vec<RuleError>> {
+    let mut reader = Reader {
+        family,
+        ifaces,
+        counters,
+        draft: Draft::default(),
+        open: None,
+        line: 0,
+        errors: Vec::new(),
+        warnings: Vec::new(),
+    };
+    for (number, line) in text.lines().enumerate() {
+        reader.line = number + 1;
+        reader.read(line);
+    }
+    reader.end(text);
+    let Reader { draft, mut errors, mut warnings, .. } = reader;
+    match validate::build(draft, family, &mut errors, &mut warnings) {
+        Some(ruleset) if errors.is_empty() => Ok(Loaded { ruleset, warnings }),
+        _ => {
+            errors.sort_by_key(|e| (e.line, e.column));
+            Err(errors)
+        }
+    }
+}
+
+struct Reader<'a> {
+    family: Family,
+    ifaces: &'a [String],
+    /// Counters in the text are taken over.
+    counters: bool,
+    draft: Draft,
+    /// The table whose section is open, and where it began.
+    open: Option<(Table, usize)>,
+    line: usize,
+    errors: Vec<RuleError>,
+    warnings: Vec<RuleError>,
+}
+
+impl Reader<'_> {
+    fn error(&mut self, line: &str, Problem { at, message, hint }: Problem) {
+        self.errors.push(RuleError { line: self.line, column: column(line, at), message, hint });
+    }
+
+    fn read(&mut self, line: &str) {
+        let start = line.len() - line.trim_start().len();
+        let text = line.trim();
+        if text.is_empty() || text.starts_with('#') {
+            return;
+        }
+        match (text.as_bytes()[0], self.open) {
+            (b'*', _) => self.begin(line, start),
+            _ if text == "COMMIT" => self.commit(line, start),
+            (_, None) => {
+                let problem = Problem::new(start, "this line stands outside of a table's section");
+                self.error(line, problem.hint("a section begins with `*filter` and ends with `COMMIT`"));
+                // The rest of the section would be complained about line by line.
+                self.open_anyway();
+            }
+            (b':', Some((table, _))) => self.declare(line, start, table),
+            (_, Some((table, _))) => self.command(line, start, table),
+        }
+    }
+
+    fn open_anyway(&mut self) {
+        self.open_table(Table::Filter);
+    }
+
+    fn open_table(&mut self, table: Table) {
+        self.open = Some((table, self.line));
+        if !self.draft.order.contains(&table) {
+            self.draft.order.push(table);
+        }
+        self.draft.tables[table as usize].get_or_insert_with(|| DraftTable::new(table)).flush();
+    }
+
+    fn begin(&mut self, line: &str, start: usize) {
+        let name = line[start + 1..].split_whitespace().next().unwrap_or("");
+        if let Some((open, began)) = self.open {
+            let problem = Problem::new(start, format!("table `{}` is still open", open.word()));
+            self.error(line, problem.hint(format!("its section began in line {began}; `COMMIT` ends it")));
+        }
+        if let Some(table) = Table::ALL.into_iter().find(|t| t.word() == name) {
+            self.open_table(table);
+            return;
+        }
+        let known = Table::ALL.map(Table::word);
+        let problem = if name == "security" {
+            Problem::new(start + 1, "table `security` is not honoured: there are no security labels here")
+        } else {
+            let problem = Problem::new(start + 1, format!("no table named `{name}`"));
+            problem.hint(
+                did_you_mean(name, known).unwrap_or_else(|| format!("the tables are {}", known.join(", "))),
+            )
+        };
+        self.error(line, problem);
+        self.open_anyway();
+    }
+
+    fn commit(&mut self, line: &str, start: usize) {
+        if self.open.take().is_none() {
+            self.error(line, Problem::new(start, "`COMMIT` without a table's section"));
+        }
+    }
+
+    fn end(&mut self, text: &str) {
+        let Some((table, began)) = self.open else { return };
+        self.line = text.lines().count().max(1);
+        let last = text.lines().last().unwrap_or("");
+        let problem = Problem::new(last.len(), format!("`COMMIT` is missing for table `{}`", table.word()));
+        self.error(last, problem.hint(format!("its section began in line {began}")));
+    }
+
+    /// `:NAME POLICY [packets:bytes]`
+    fn declare(&mut self, line: &str, start: usize, table: Table) {
+        let words = super::lex::tokens(line, start + 1);
+        let Some(name) = words.first() else {
+            return self.error(line, Problem::new(start, "the name of the chain is missing"));
+        };
+        let policy = words.get(1);
+        let count = match words.get(2).map(|w| (w, parse_count(&w.text))) {
+            Some((word, None)) => {
+                let problem = Problem::new(word.at, format!("`{}` are no counters", word.text));
+                return self.error(line, problem.hint("they are written `[packets:bytes]`"));
+            }
+            Some((_, Some(count))) if self.counters => count,
+            _ => Count::default(),
+        };
+        let Some(policy) = policy else {
+            let problem = Problem::new(name.at, format!("chain `{}` has no policy", name.text));
+            return self
+                .error(line, problem.hint("`ACCEPT` or `DROP` for a base chain, `-` for another one"));
+        };
+        let is_base = table.hooks().iter().any(|h| h.word() == name.text);
+        if is_base {
+            let Some(policy) = self.policy(line, &policy.text, policy.at) else { return };
+            if let Some(chain) = self.chain_mut(table, &name.text) {
+                chain.policy = Some(policy);
+                chain.count = count;
+            }
+            return;
+        }
+        if policy.text != "-" {
+            let problem = Problem::new(policy.at, format!("chain `{}` cannot have a policy", name.text));
+            return self.error(line, problem.hint(self.base_hint(table, &name.text)));
+        }
+        self.new_chain(line, table, &name.text, name.at, true);
+    }
+
+    /// Says which base chain was meant, or which chains can have a policy.
+    fn base_hint(&self, table: Table, name: &str) -> String {
+        let base = table.hooks().iter().map(|h| h.word());
+        if Hook::ALL.iter().any(|h| h.word() == name) {
+            let all: Vec<_> = base.collect();
+            return format!("table `{}` has the chains {}", table.word(), all.join(", "));
+        }
+        did_you_mean(name, base)
+            .unwrap_or_else(|| "only base chains can; other chains are declared with `-`".into())
+    }
+
+    fn policy(&mut self, line: &str, text: &str, at: usize) -> Option<Policy> {
+        let policy = [Policy::Accept, Policy::Drop].into_iter().find(|p| p.word() == text);
+        if policy.is_none() {
+            let problem = Problem::new(at, format!("no policy named `{text}`"));
+            self.error(line, problem.hint("a policy is ACCEPT or DROP"));
+        }
+        policy
+    }
+
+    fn new_chain(&mut self, line: &str, table: Table, name: &str, at: usize, declared: bool) {
+        let problem = if name.is_empty() {
+            Some(Problem::new(at, "the name of the chain is empty"))
+        } else if name.len() > MAX_CHAIN_NAME {
+            let problem = Problem::new(at, format!("the name of the chain has {} letters", name.len()));
+            Some(problem.hint(format!("at most {MAX_CHAIN_NAME}")))
+        } else if super::targets::standard(name).is_some() {
+            Some(Problem::new(at, format!("a chain cannot be named `{name}`: that is a target")))
+        } else if Hook::ALL.iter().any(|h| h.word() == name) && declared {
+            let problem = Problem::new(at, format!("table `{}` has no base chain `{name}`", table.word()));
+            Some(problem.hint(self.base_hint(table, name)))
+        } else {
+            None
+        };
+        if let Some(problem) = problem {
+            return self.error(line, problem);
+        }
+        let number = self.line;
+        let Some(draft) = &mut self.draft.tables[table as usize] else { return };
+        if let Some(chain) = draft.user.get_mut(name) {
+            if declared {
+                // iptables-restore empties a chain that is declared again.
+                chain.rules.clear();
+                return;
+            }
+            let first = chain.line;
+            let problem = Problem::new(at, format!("chain `{name}` exists already"));
+            return self.error(line, problem.hint(format!("it is declared in line {first}")));
+        }
+        draft.user.insert(name.to_owned(), DraftChain { line: number, ..DraftChain::default() });
+    }
+
+    fn chain_mut(&mut self, table: Table, name: &str) -> Option<&mut DraftChain> {
+        self.draft.tables[table as usize].as_mut()?.chain_mut(table, name)
+    }
+
+    fn command(&mut self, line: &str, start: usize, table: Table) {
+        let mut from = start;
+        let mut count = None;
+        if line.as_bytes()[start] == b'[' {
+            let end = line[start..].find(']').map_or(line.len(), |n| start + n + 1);
+            count = parse_count(&line[start..end]);
+            if count.is_none() {
+                let problem = Problem::new(start, "these are no counters");
+                return self.error(line, problem.hint("they are written `[packets:bytes]`"));
+            }
+            from = end;
+        }
+        let mut findings = Findings::default();
+        let parsed = {
+            let user = self.draft.tables[table as usize].as_ref().map(|t| &t.user);
+            let has_chain = |name: &str| user.is_some_and(|u| u.contains_key(name));
+            let chain_names = || user.map_or_else(Vec::new, |u| u.keys().cloned().collect());
+            let around = Surroundings {
+                family: self.family,
+                table,
+                ifaces: self.ifaces,
+                line: self.line,
+                has_chain: &has_chain,
+                chain_names: &chain_names,
+                count: count.filter(|_| self.counters),
+            };
+            rule_line::parse(line, from, &around, &mut findings)
+        };
+        for Problem { at, message, hint } in findings.warnings {
+            self.warnings.push(RuleError { line: self.line, column: column(line, at), message, hint });
+        }
+        let failed = !findings.problems.is_empty();
+        for problem in findings.problems {
+            self.error(line, problem);
+        }
+        if let Some(parsed) = parsed.filter(|_| !failed) {
+            self.carry_out(line, table, parsed);
+        }
+    }
+
+    /// Does to the table what the line asks.
+    fn carry_out(&mut self, line: &str, table: Table, Line { command, chain, chain_at }: Line) {
+        let Some(name) = chain else { return self.for_all_chains(table, &command) };
+        match command {
+            Command::NewChain => return self.new_chain(line, table, &name, chain_at, false),
+            Command::DeleteChain => return self.delete_chain(line, table, &name, chain_at),
+            Command::Rename { to } => return self.rename(line, table, &name, &to, chain_at),
+            _ => {}
+        }
+        if self.chain_mut(table, &name).is_none() {
+            return self.no_chain(line, table, &name, chain_at);
+        }
+        let wrong_place =
+            |rules: usize| {
+                Problem::new(chain_at, format!("chain `{name}` has no rule of that number"))
+                    .hint(if rules == 0 { "it is empty".into() } else { format!("it has {rules} so far") })
+            };
+        let mut problem = None;
+        let is_base = table.hooks().iter().any(|h| h.word() == name);
+        let policy = match &command {
+            Command::Policy { policy, at } if is_base => match self.policy(line, policy, *at) {
+                Some(policy) => Some(policy),
+                None => return,
+            },
+            Command::Policy { .. } => {
+                problem = Some(Problem::new(chain_at, format!("chain `{name}` cannot have a policy")));
+                None
+            }
+            _ => None,
+        };
+        let Some(chain) = self.chain_mut(table, &name) else { return };
+        let len = chain.rules.len();
+        match command {
+            Command::Append { rules } => chain.rules.extend(rules),
+            Command::Insert { place, .. } if place > len => problem = Some(wrong_place(len)),
+            // Each of several is put at the same place, so the last one stands first.
+            Command::Insert { place, rules } => rules.into_iter().for_each(|r| chain.rules.insert(place, r)),
+            Command::Replace { place, .. } | Command::Delete { place } if place >= len => {
+                problem = Some(wrong_place(len));
+            }
+            Command::Replace { rules, .. } if rules.len() != 1 => {
+                problem = Some(Problem::new(chain_at, "one rule cannot be replaced by several"));
+            }
+            Command::Replace { place, rules } => chain.rules.splice(place..=place, rules).for_each(drop),
+            Command::Delete { place } => drop(chain.rules.remove(place)),
+            Command::DeleteSame { rules } => {
+                for rule in rules {
+                    match chain.rules.iter().position(|r| is_same(r, &rule)) {
+                        Some(place) => drop(chain.rules.remove(place)),
+                        None => {
+                            problem = Some(Problem::new(chain_at, format!("chain `{name}` has no such rule")))
+                        }
+                    }
+                }
+            }
+            Command::Flush => chain.rules.clear(),
+            Command::Zero => {
+                chain.count = Count::default();
+                chain.rules.iter_mut().for_each(|r| r.rule.initial = Count::default());
+            }
+            Command::Policy { .. } => chain.policy = policy.or(chain.policy),
+            Command::NewChain | Command::DeleteChain | Command::Rename { .. } => {}
+        }
+        if let Some(problem) = problem {
+            self.error(line, problem);
+        }
+    }
+
+    fn for_all_chains(&mut self, table: Table, command: &Command) {
+        let Some(draft) = &mut self.draft.tables[table as usize] else { return };
+        match command {
+            Command::Flush => {
+                draft.base.iter_mut().chain(draft.user.values_mut()).for_each(|c| c.rules.clear())
+            }
+            Command::Zero => {
+                for chain in draft.base.iter_mut().chain(draft.user.values_mut()) {
+                    chain.count = Count::default();
+                    chain.rules.iter_mut().for_each(|r| r.rule.initial = Count::default());
+                }
+            }
+            _ => draft.user.clear(),
+        }
+    }
+
+    fn no_chain(&mut self, line: &str, table: Table, name: &str, at: usize) {
+        let draft = self.draft.tables[table as usize].as_ref();
+        let user = draft.into_iter().flat_map(|d| d.user.keys().map(String::as_str));
+        let base = table.hooks().iter().map(|h| h.word());
+        let problem = Problem::new(at, format!("table `{}` has no chain `{name}`", table.word()));
+        let problem = match did_you_mean(name, base.clone().chain(user)) {
+            _ if Hook::ALL.iter().any(|h| h.word() == name) => problem.hint(self.base_hint(table, name)),
+            Some(hint) => problem.hint(hint),
+            None => problem.hint(format!("a chain is declared before it is used: `:{name} - [0:0]`")),
+        };
+        self.error(line, problem);
+    }
+
+    fn delete_chain(&mut self, line: &str, table: Table, name: &str, at: usize) {
+        let Some(draft) = &mut self.draft.tables[table as usize] else { return };
+        let problem = match draft.user.get(name) {
+            None => return self.no_chain(line, table, name, at),
+            Some(chain) if !chain.rules.is_empty() => Some(format!("chain `{name}` is not empty")),
+            Some(_) => {
+                let mut all = draft.base.iter().chain(draft.user.values()).flat_map(|c| &c.rules);
+                let jumps_there = |r: &DraftRule| r.jump.as_ref().is_some_and(|j| j.to == name);
+                all.find(|r| jumps_there(r))
+                    .map(|r| format!("line {} still jumps to chain `{name}`", r.rule.line))
+            }
+        };
+        match problem {
+            Some(message) => self.error(line, Problem::new(at, message)),
+            None => drop(draft.user.remove(name)),
+        }
+    }
+
+    fn rename(&mut self, line: &str, table: Table, name: &str, to: &str, at: usize) {
+        let Some(draft) = &mut self.draft.tables[table as usize] else { return };
+        if draft.user.contains_key(to) {
+            return self.error(line, Problem::new(at, format!("chain `{to}` exists already")));
+        }
+        let Some(chain) = draft.user.remove(name) else { return self.no_chain(line, table, name, at) };
+        draft.user.insert(to.to_owned(), chain);
+        for rule in draft.base.iter_mut().chain(draft.user.values_mut()).flat_map(|c| &mut c.rules) {
+            if let Some(jump) = rule.jump.as_mut().filter(|j| j.to == name) {
+                to.clone_into(&mut jump.to);
+            }
+        }
+    }
+}
+
+/// `-D` with a rule: the same conditions and the same target, whatever the counters.
+fn is_same(a: &DraftRule, b: &DraftRule) -> bool {
+    let goes = |r: &DraftRule| r.jump.as_ref().map(|j| (j.to.clone(), j.goto));
+    a.rule.matches == b.rule.matches && a.rule.target == b.rule.target && goes(a) == goes(b)
+}
+
+/// `[packets:bytes]`
+fn parse_count(text: &str) -> Option<Count> {
+    let (packets, bytes) = text.strip_prefix('[')?.strip_suffix(']')?.split_once(':')?;
+    Some(Count { packets: packets.parse().ok()?, bytes: bytes.parse().ok()? })
+}
+
+impl Ruleset {
+    /// The text that iptables-save prints, without its comments; with `counters` as `iptables-save -c` does.
+    pub fn render(&self, counters: bool) -> String {
+        let mut out = String::new();
+        for table in &self.order {
+            self.render_table(*table, counters, &mut out);
+        }
+        out
+    }
+
+    fn render_table(&self, table: Table, counters: bool, out: &mut String) {
+        let _ = writeln!(out, "*{}", table.word());
+        let id = |chain: usize, index: usize| super::RuleId {
+            family: self.family,
+            table,
+            chain: chain as u16,
+            index: index as u32,
+        };
+        for (place, chain) in self.chains(table).iter().enumerate() {
+            let policy = chain.policy.map_or("-", Policy::word);
+            let count = chain.policy.map_or(Count::default(), |_| self.count(id(place, chain.rules.len())));
+            let _ = writeln!(out, ":{} {policy} {count}", chain.name);
+        }
+        for (place, chain) in self.chains(table).iter().enumerate() {
+            for (index, rule) in chain.rules.iter().enumerate() {
+                if counters {
+                    let _ = write!(out, "{} ", self.count(id(place, index)));
+                }
+                let _ = writeln!(out, "-A {}{}", chain.name, self.rule_text(table, rule));
+            }
+        }
+        out.push_str("COMMIT\n");
+    }
+
+    /// The conditions and the target of a rule, with a blank in front, as iptables-save prints them.
+    pub fn rule_text(&self, table: Table, rule: &Rule) -> String {
+        let mut text = rule.matches.to_string();
+        let chain = |id: super::ChainId| &self.chains(table)[id.index()].name;
+        let _ = match &rule.target {
+            Target::None => Ok(()),
+            Target::Accept => write!(text, " -j ACCEPT"),
+            Target::Drop => write!(text, " -j DROP"),
+            Target::Return => write!(text, " -j RETURN"),
+            Target::Jump(to) => write!(text, " -j {}", chain(*to)),
+            Target::Goto(to) => write!(text, " -g {}", chain(*to)),
+            other => write!(text, " -j {}{other}", other.spec().map_or("", |s| s.name)),
+        };
+        text
+    }
+}

@@ -1,0 +1,273 @@
+//! Rules against packets, and what loading and printing make of text.
+
+use super::*;
+use crate::config::RouterConfig;
+use crate::conntrack::{Conntrack, CtState};
+use crate::context::Context;
+use crate::iface::IfaceId;
+use crate::packet::{Offload, Packet, TcpFlags};
+use crate::record::{NoRecord, Note, Trace};
+use crate::time::Instant;
+use expect_test::{Expect, expect};
+
+fn ifaces() -> Vec<String> {
+    ["lan", "wan0", "wan1"].map(str::to_owned).to_vec()
+}
+
+fn load(text: &str) -> Loaded {
+    Ruleset::load(text, Family::Ipv4, &ifaces()).unwrap_or_else(|e| {
+        let list: Vec<String> = e.iter().map(ToString::to_string).collect();
+        panic!("{}", list.join("\n"))
+    })
+}
+
+fn filter(rules: &str) -> Ruleset {
+    load(&format!("*filter\n{rules}\nCOMMIT\n")).ruleset
+}
+
+/// An IPv4 frame from 192.0.2.1 to 198.51.100.1.
+fn frame(proto: u8, l4: &[u8]) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
+    let mut header = vec![0x45, 0, 0, (20 + l4.len()) as u8, 0, 0, 0, 0, 64, proto, 0, 0];
+    header.extend([192, 0, 2, 1, 198, 51, 100, 1]);
+    let sum: u32 = header.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
+    let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    frame.extend(header);
+    frame.extend(l4);
+    frame
+}
+
+fn tcp(dport: u16, flags: TcpFlags) -> Vec<u8> {
+    let mut l4 = vec![0; 20];
+    l4[..2].copy_from_slice(&40_000_u16.to_be_bytes());
+    l4[2..4].copy_from_slice(&dport.to_be_bytes());
+    (l4[12], l4[13]) = (0x50, flags.bits());
+    frame(6, &l4)
+}
+
+/// Runs filter/FORWARD from `lan` to `wan0` in this state.
+fn verdict(rules: &Ruleset, mut frame: Vec<u8>, state: CtState) -> Verdict {
+    let mut emissions = Vec::new();
+    let mut rec = NoRecord;
+    let conntrack = Conntrack::default();
+    let mut ctx = Context::new(Instant::ZERO, Some(IfaceId(0)), 0, &conntrack, &mut emissions, &mut rec);
+    ctx.out_iface = Some(IfaceId(1));
+    ctx.ct.state = state;
+    let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
+    rules.run(Table::Filter, Hook::Forward, &mut pkt, &mut ctx)
+}
+
+/// How the verdict on a SYN to port 22, NEW, reads.
+fn word(rules: &Ruleset) -> String {
+    match verdict(rules, tcp(22, TcpFlags::SYN), CtState::New) {
+        Verdict::Accept => "accept".into(),
+        Verdict::Drop(by) => format!("drop {}", rules.rule_name(by)),
+        Verdict::DropByPolicy(by) => format!("drop {}", rules.rule_name(by)),
+        Verdict::DropTruncated(by) => format!("truncated {}", rules.rule_name(by)),
+        Verdict::Reject(with, by) => format!("reject {with:?} {}", rules.rule_name(by)),
+    }
+}
+
+#[test]
+fn a_rule_holds_if_all_its_conditions_do() {
+    for (rule, holds) in [
+        ("-s 192.0.2.0/24", true),
+        ("-s 192.0.2.2", false),
+        ("! -s 192.0.2.2", true),
+        ("-d 198.51.0.0/255.255.0.0", true),
+        ("-i lan -o wan+", true),
+        ("-i wan0", false),
+        ("! -o lan", true),
+        ("-p tcp", true),
+        ("! -p udp", true),
+        ("-p udp", false),
+        ("-f", false),
+        ("! -f", true),
+        ("-p tcp --dport 22", true),
+        ("-p tcp --dport 23:", false),
+        ("-p tcp ! --dport 22", false),
+        ("-p tcp --sport 40000 --dport ssh", true),
+        ("-p tcp --syn", true),
+        ("-p tcp ! --syn", false),
+        ("-p tcp --tcp-flags SYN,ACK SYN,ACK", false),
+        ("-p tcp --tcp-flags ACK NONE", true),
+        ("-p tcp --tcp-option 2", false),
+        ("-p tcp ! --tcp-option 2", true),
+        ("-m state --state NEW", true),
+        ("-m conntrack ! --ctstate NEW,ESTABLISHED", false),
+        ("-m conntrack --ctstate RELATED", false),
+        ("-m comment --comment x", true),
+    ] {
+        let rules = filter(&format!("-A FORWARD {rule} -j DROP"));
+        let expected = if holds { "drop filter/FORWARD/1" } else { "accept" };
+        assert_eq!(word(&rules), expected, "{rule}");
+    }
+}
+
+#[test]
+fn chains_are_walked_as_netfilter_walks_them() {
+    for (what, rules, expected) in [
+        (
+            "the policy decides last",
+            ":FORWARD DROP\n-A FORWARD -p udp -j ACCEPT",
+            "drop filter/FORWARD/policy",
+        ),
+        (
+            "a jump comes back",
+            ":a -\n-A FORWARD -j a\n-A FORWARD -j DROP\n-A a -p udp -j ACCEPT",
+            "drop filter/FORWARD/2",
+        ),
+        (
+            "RETURN comes back",
+            ":a -\n-A FORWARD -j a\n-A FORWARD -j DROP\n-A a -j RETURN\n-A a -j ACCEPT",
+            "drop filter/FORWARD/2",
+        ),
+        (
+            "goto does not",
+            ":FORWARD DROP\n:a -\n-A FORWARD -g a\n-A FORWARD -j ACCEPT\n-A a -p udp",
+            "drop filter/FORWARD/policy",
+        ),
+        (
+            "goto from a called chain returns to the caller",
+            ":a -\n:b -\n-A FORWARD -j a\n-A FORWARD -j DROP\n-A a -g b\n-A a -j ACCEPT\n-A b -j RETURN",
+            "drop filter/FORWARD/2",
+        ),
+        (
+            "RETURN in a base chain asks the policy",
+            ":FORWARD DROP\n-A FORWARD -j RETURN\n-A FORWARD -j ACCEPT",
+            "drop filter/FORWARD/policy",
+        ),
+        (
+            "a user chain decides",
+            ":zone-lan -\n-A FORWARD -j zone-lan\n-A zone-lan -j DROP",
+            "drop filter/zone-lan/1",
+        ),
+        ("REJECT", "-A FORWARD -j REJECT", "reject Icmp(3, 3) filter/FORWARD/1"),
+        (
+            "a reset",
+            "-A FORWARD -p tcp -j REJECT --reject-with tcp-reset",
+            "reject TcpReset filter/FORWARD/1",
+        ),
+    ] {
+        assert_eq!(word(&filter(rules)), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_cut_header_is_dropped_where_a_match_needs_it() {
+    let rules = filter("-A FORWARD -p tcp -j ACCEPT");
+    assert_eq!(verdict(&rules, frame(6, &[0; 8]), CtState::Invalid), Verdict::Accept);
+    let rules = filter("-A FORWARD -p tcp --dport 22 -j ACCEPT");
+    assert!(matches!(verdict(&rules, frame(6, &[0; 8]), CtState::Invalid), Verdict::DropTruncated(_)));
+}
+
+#[test]
+fn rules_and_policies_count_packets_and_bytes() {
+    let rules = filter(":FORWARD DROP\n:a -\n-A FORWARD -p tcp -j a\n-A FORWARD -p udp\n-A a -s 192.0.2.1");
+    for _ in 0..3 {
+        verdict(&rules, tcp(22, TcpFlags::SYN), CtState::New);
+    }
+    expect![[r"
+        *filter
+        :INPUT ACCEPT [0:0]
+        :FORWARD DROP [3:120]
+        :OUTPUT ACCEPT [0:0]
+        :a - [0:0]
+        [3:120] -A FORWARD -p tcp -j a
+        [0:0] -A FORWARD -p udp
+        [3:120] -A a -s 192.0.2.1/32
+        COMMIT
+    "]]
+    .assert_eq(&rules.render(true));
+}
+
+#[test]
+fn the_recorder_hears_of_every_rule() {
+    let rules = filter(":FORWARD DROP\n-A FORWARD -s 192.0.2.1 -p udp\n-A FORWARD -p tcp");
+    let mut rec = Trace::default();
+    let mut emissions = Vec::new();
+    let conntrack = Conntrack::default();
+    let mut ctx = Context::new(Instant::ZERO, Some(IfaceId(0)), 0, &conntrack, &mut emissions, &mut rec);
+    let mut frame = tcp(22, TcpFlags::SYN);
+    let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
+    rules.run(Table::Filter, Hook::Forward, &mut pkt, &mut ctx);
+    let heard: Vec<String> = rec
+        .notes
+        .iter()
+        .map(|note| match note {
+            Note::Hook(table, hook) => format!("{}/{}", table.word(), hook.word()),
+            Note::Rule { rule, failed } => format!("{} {failed:?}", rules.rule_name(*rule)),
+            Note::Policy(rule) => rules.rule_name(*rule),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        heard,
+        ["filter/FORWARD", "filter/FORWARD/1 Some(1)", "filter/FORWARD/2 None", "filter/FORWARD/policy"]
+    );
+}
+
+fn check_show(text: &str, expected: Expect) {
+    expected.assert_eq(&load(text).ruleset.render(false));
+}
+
+#[test]
+fn text_is_printed_as_iptables_save_prints_it() {
+    check_show(
+        "*filter
+:FORWARD DROP [3:400]
+:foo - [0:0]
+:Bar - [0:0]
+-A FORWARD -s 192.0.2.1/255.255.255.0,198.51.100.7 -p tcp --dport ssh -j ACCEPT
+[5:600] -A FORWARD -p tcp --syn -j foo
+-A FORWARD ! -s 192.0.2.0/24 -i wan+ ! -o lan -g foo
+-A FORWARD -p icmp --icmp-type echo-request -j REJECT
+-I FORWARD 2 -p tcp -m tcp ! --tcp-flags SYN,ACK SYN -m state --state NEW,INVALID
+COMMIT
+*raw
+-A PREROUTING -j NOTRACK
+-A PREROUTING -m comment --comment \"say \\\"no\\\"\" -j CT --notrack
+COMMIT
+",
+        expect![[r#"
+            *raw
+            :PREROUTING ACCEPT [0:0]
+            :OUTPUT ACCEPT [0:0]
+            -A PREROUTING -j NOTRACK
+            -A PREROUTING -m comment --comment "say \"no\"" -j CT --notrack
+            COMMIT
+            *filter
+            :INPUT ACCEPT [0:0]
+            :FORWARD DROP [0:0]
+            :OUTPUT ACCEPT [0:0]
+            :Bar - [0:0]
+            :foo - [0:0]
+            -A FORWARD -s 192.0.2.0/24 -p tcp -m tcp --dport 22 -j ACCEPT
+            -A FORWARD -p tcp -m tcp ! --tcp-flags SYN,ACK SYN -m state --state INVALID,NEW
+            -A FORWARD -s 198.51.100.7/32 -p tcp -m tcp --dport 22 -j ACCEPT
+            -A FORWARD -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j foo
+            -A FORWARD ! -s 192.0.2.0/24 -i wan+ ! -o lan -g foo
+            -A FORWARD -p icmp -m icmp --icmp-type 8 -j REJECT --reject-with icmp-port-unreachable
+            COMMIT
+        "#]],
+    );
+}
+
+#[test]
+fn a_router_refuses_wrong_rules_and_names_them_all() {
+    let config = RouterConfig {
+        rules: Some("*filter\n-A FOWARD -j DROP\n-A FORWARD -p tpc -j ACEPT\nCOMMIT\n".into()),
+        ..RouterConfig::default()
+    };
+    let errors = crate::router::Router::new(config).err().unwrap_or_default();
+    let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    expect![[r"
+        2:4: table `filter` has no chain `FOWARD`
+          hint: did you mean `FORWARD`?
+        3:15: no protocol named `tpc`
+          hint: did you mean `tcp`?
+        3:22: no chain or target named `ACEPT`
+          hint: did you mean `ACCEPT`?"]]
+    .assert_eq(&text.join("\n"));
+}

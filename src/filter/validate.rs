@@ -1,0 +1,219 @@
+//! Names → ids, and what only the whole table shows: where a target may stand, and chains that lead back to themselves.
+
+#![forbid(unsafe_code)]
+
+use super::counters::Counters;
+use super::rule_line::DraftRule;
+use super::save::{Draft, DraftChain, DraftTable};
+use super::{Chain, ChainId, Chains, Hook, RuleError, Ruleset, Table, Target};
+use crate::packet::Family;
+use std::collections::BTreeMap;
+
+/// Makes the ruleset, unless something is wrong with it.
+pub(super) fn build(
+    draft: Draft,
+    family: Family,
+    errors: &mut Vec<RuleError>,
+    _warnings: &mut Vec<RuleError>,
+) -> Option<Ruleset> {
+    let Draft { tables, mut order } = draft;
+    let mut built: [Chains; 4] = Default::default();
+    let mut heads = [[None; 5]; 4];
+    let mut slots = 0;
+    for (table, draft) in Table::ALL.into_iter().zip(tables) {
+        let Some(draft) = draft else { continue };
+        for (place, hook) in table.hooks().iter().enumerate() {
+            heads[table as usize][*hook as usize] = Some(ChainId(place as u16));
+        }
+        built[table as usize].chains = resolve(table, draft, &mut slots, errors);
+        check(table, &built[table as usize].chains, errors);
+    }
+    // iptables-save lists the table that was used last first.
+    order.reverse();
+    errors.is_empty().then(|| Ruleset { family, tables: built, heads, order, counters: Counters::new(slots) })
+}
+
+/// Gives every chain its id and turns the names in jumps into ids.
+fn resolve(table: Table, draft: DraftTable, slots: &mut usize, errors: &mut Vec<RuleError>) -> Vec<Chain> {
+    let DraftTable { base, user } = draft;
+    let names = table.hooks().iter().map(|h| h.word().to_owned()).chain(user.keys().cloned());
+    let names: Vec<String> = names.collect();
+    if names.len() > usize::from(u16::MAX) {
+        errors.push(RuleError {
+            line: 1,
+            column: 1,
+            message: format!("table `{}` has {} chains", table.word(), names.len()),
+            hint: Some(format!("at most {}", u16::MAX)),
+        });
+        return Vec::new();
+    }
+    let ids: BTreeMap<&str, ChainId> =
+        names.iter().enumerate().map(|(id, name)| (name.as_str(), ChainId(id as u16))).collect();
+    let mut chains = Vec::with_capacity(names.len());
+    for (name, DraftChain { policy, count, rules, .. }) in
+        names.iter().zip(base.into_iter().chain(user.into_values()))
+    {
+        let first_slot = *slots;
+        *slots += rules.len() + 1;
+        let mut resolved = Vec::with_capacity(rules.len());
+        for DraftRule { mut rule, jump, target_at } in rules {
+            if let Some(jump) = jump {
+                let Some(to) = ids.get(jump.to.as_str()) else {
+                    errors.push(RuleError {
+                        line: rule.line as usize,
+                        column: target_at + 1,
+                        message: format!("chain `{}` is deleted again further down", jump.to),
+                        hint: None,
+                    });
+                    continue;
+                };
+                rule.target = if jump.goto { Target::Goto(*to) } else { Target::Jump(*to) };
+            }
+            if let Some(error) = misplaced(table, &rule.target, rule.line, target_at) {
+                errors.push(error);
+            }
+            resolved.push(rule);
+        }
+        chains.push(Chain { name: name.clone(), policy, initial: count, rules: resolved, first_slot });
+    }
+    chains
+}
+
+/// A target that its table does not have, or that is not built yet.
+fn misplaced(table: Table, target: &Target, line: u32, at: usize) -> Option<RuleError> {
+    let error = |message, hint| RuleError { line: line as usize, column: at + 1, message, hint };
+    if table == Table::Nat {
+        return Some(RuleError {
+            line: line as usize,
+            column: 1,
+            message: "rules in table `nat` are not honoured: addresses are not translated yet".to_owned(),
+            hint: Some("the empty table may stay".to_owned()),
+        });
+    }
+    let spec = target.spec()?;
+    if spec.tables.is_empty() || spec.tables.contains(&table) {
+        return None;
+    }
+    let tables: Vec<String> = spec.tables.iter().map(|t| format!("`{}`", t.word())).collect();
+    Some(error(
+        format!("target `{}` cannot stand in table `{}`", spec.name, table.word()),
+        Some(format!("it belongs to table {}", tables.join(" or "))),
+    ))
+}
+
+/// Follows every way from every base chain: no chain may lead back to itself, and each target must fit the hooks from
+/// which it can be reached.
+fn check(table: Table, chains: &[Chain], errors: &mut Vec<RuleError>) {
+    let mut state = vec![Visit::New; chains.len()];
+    let mut loops = false;
+    for start in 0..chains.len() {
+        loops |= find_loop(chains, start, &mut state, errors);
+    }
+    if loops {
+        return;
+    }
+    let reached = reached_from(table, chains);
+    for (chain, hooks) in chains.iter().zip(&reached) {
+        for rule in &chain.rules {
+            if let Some(error) = wrong_hook(rule, &chain.name, hooks) {
+                errors.push(error);
+            }
+        }
+    }
+}
+
+/// The hooks from which each chain can be reached.
+fn reached_from(table: Table, chains: &[Chain]) -> Vec<Vec<Hook>> {
+    let mut reached = vec![Vec::new(); chains.len()];
+    for (base, hook) in table.hooks().iter().enumerate() {
+        let mut todo = vec![base];
+        while let Some(chain) = todo.pop() {
+            if reached[chain].contains(hook) {
+                continue;
+            }
+            reached[chain].push(*hook);
+            todo.extend(ways_out(&chains[chain]).map(|(to, _)| to));
+        }
+    }
+    reached
+}
+
+/// The chains that a chain leads to, and the lines that do.
+fn ways_out(chain: &Chain) -> impl Iterator<Item = (usize, u32)> {
+    chain.rules.iter().filter_map(|rule| match rule.target {
+        Target::Jump(to) | Target::Goto(to) => Some((to.index(), rule.line)),
+        _ => None,
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Visit {
+    New,
+    /// On the way that is being followed.
+    Open,
+    Done,
+}
+
+/// Walks depth first without recursion: a ruleset may be as deep as it has chains.
+fn find_loop(chains: &[Chain], start: usize, state: &mut [Visit], errors: &mut Vec<RuleError>) -> bool {
+    if state[start] != Visit::New {
+        return false;
+    }
+    let mut found = false;
+    let mut path = vec![(start, ways_out(&chains[start]).collect::<Vec<_>>())];
+    state[start] = Visit::Open;
+    while let Some((chain, ways)) = path.last_mut() {
+        let chain = *chain;
+        let Some((to, line)) = ways.pop() else {
+            state[chain] = Visit::Done;
+            path.pop();
+            continue;
+        };
+        match state[to] {
+            Visit::Done => {}
+            Visit::Open => {
+                found = true;
+                let around = path.iter().map(|(c, _)| *c).skip_while(|c| *c != to).chain([to]);
+                let names: Vec<&str> = around.map(|c| chains[c].name.as_str()).collect();
+                errors.push(RuleError {
+                    line: line as usize,
+                    column: 1,
+                    message: format!("chain `{}` leads back to itself", chains[to].name),
+                    hint: Some(format!("the way round is {}", names.join(" → "))),
+                });
+            }
+            Visit::New => {
+                state[to] = Visit::Open;
+                path.push((to, ways_out(&chains[to]).collect()));
+            }
+        }
+    }
+    found
+}
+
+/// A condition or target that a packet at one of these hooks cannot have.
+fn wrong_hook(rule: &super::Rule, chain: &str, hooks: &[Hook]) -> Option<RuleError> {
+    let error = |message: String, hint: &str| {
+        Some(RuleError { line: rule.line as usize, column: 1, message, hint: Some(hint.to_owned()) })
+    };
+    let is_at = |wanted: &[Hook]| hooks.iter().copied().find(|h| wanted.contains(h)).map(Hook::word);
+    if rule.matches.in_iface.is_some()
+        && let Some(hook) = is_at(&[Hook::Output, Hook::Postrouting])
+        && chain == hook
+    {
+        return error(format!("`-i` cannot be used in {hook}"), "a packet there has only a way out: `-o`");
+    }
+    if rule.matches.out_iface.is_some()
+        && let Some(hook) = is_at(&[Hook::Prerouting, Hook::Input])
+        && chain == hook
+    {
+        return error(format!("`-o` cannot be used in {hook}"), "a packet there has only a way in: `-i`");
+    }
+    let spec = rule.target.spec()?;
+    let wrong = hooks.iter().find(|h| !spec.hooks.is_empty() && !spec.hooks.contains(h))?;
+    let allowed: Vec<&str> = spec.hooks.iter().map(|h| h.word()).collect();
+    error(
+        format!("target `{}` cannot be reached from {}", spec.name, wrong.word()),
+        &format!("it may stand where packets come from {}", allowed.join(", ")),
+    )
+}

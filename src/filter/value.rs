@@ -1,0 +1,293 @@
+//! Values that options take: numbers, ports, addresses, ranges.
+
+#![forbid(unsafe_code)]
+
+use super::names;
+use super::options::{Complaint, did_you_mean};
+use crate::packet::{Addr, Family};
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A number as C's `strtoul` reads it: decimal, `0x…` or, with a leading zero, octal; at most `max`.
+pub(super) fn number(text: &str, max: u64) -> Result<u64, Complaint> {
+    let (digits, radix) = match text.as_bytes() {
+        [b'0', b'x' | b'X', ..] => (&text[2..], 16),
+        [b'0', _, ..] => (&text[1..], 8),
+        _ => (text, 10),
+    };
+    if !digits.bytes().all(|b| b.is_ascii_alphanumeric()) || digits.is_empty() {
+        return Err(Complaint::new(format!("`{text}` is not a number")));
+    }
+    match u64::from_str_radix(digits, radix) {
+        Ok(number) if number <= max => Ok(number),
+        Ok(_) => Err(Complaint::new(format!("`{text}` is too large")).hint(format!("at most {max}"))),
+        Err(_) if digits.bytes().all(|b| b.is_ascii_digit()) && radix == 10 => {
+            Err(Complaint::new(format!("`{text}` is too large")).hint(format!("at most {max}")))
+        }
+        Err(_) => Err(Complaint::new(format!("`{text}` is not a number"))),
+    }
+}
+
+pub(super) fn number_u8(text: &str) -> Result<u8, Complaint> {
+    number(text, u64::from(u8::MAX)).map(|n| n as u8)
+}
+
+pub(super) fn number_u16(text: &str) -> Result<u16, Complaint> {
+    number(text, u64::from(u16::MAX)).map(|n| n as u16)
+}
+
+pub(super) fn number_u32(text: &str) -> Result<u32, Complaint> {
+    number(text, u64::from(u32::MAX)).map(|n| n as u32)
+}
+
+/// From `0` to `1`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports(pub u16, pub u16);
+
+impl Ports {
+    pub const ANY: Self = Self(0, u16::MAX);
+
+    pub const fn contains(self, port: u16) -> bool {
+        self.0 <= port && port <= self.1
+    }
+
+    pub const fn is_any(self) -> bool {
+        self.0 == 0 && self.1 == u16::MAX
+    }
+
+    /// `22`, `ssh`, `1:1023`, `:1023`, `1024:`.
+    pub(super) fn parse(text: &str) -> Result<Self, Complaint> {
+        let Some((low, high)) = text.split_once(':') else {
+            return port(text).map(|port| Self(port, port));
+        };
+        let low = if low.is_empty() { 0 } else { port(low)? };
+        let high = if high.is_empty() { u16::MAX } else { port(high)? };
+        if low > high {
+            return Err(Complaint::new(format!("the port range `{text}` ends before it begins"))
+                .hint(format!("`{high}:{low}`")));
+        }
+        Ok(Self(low, high))
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == self.1 { write!(f, "{}", self.0) } else { write!(f, "{}:{}", self.0, self.1) }
+    }
+}
+
+/// A port by number or by the name of its service, on whatever protocol the service is known for.
+pub(super) fn port(text: &str) -> Result<u16, Complaint> {
+    if text.bytes().next().is_some_and(|b| b.is_ascii_digit()) {
+        match number(text, u64::from(u16::MAX)) {
+            Ok(port) => return Ok(port as u16),
+            Err(Complaint { hint: Some(_), .. }) => {
+                return Err(Complaint::new(format!("no port `{text}`")).hint("ports end at 65535"));
+            }
+            Err(_) => {}
+        }
+    }
+    if let Some(port) = names::service_port(text) {
+        return Ok(port);
+    }
+    let complaint = Complaint::new(format!("no service named `{text}`"));
+    Err(match did_you_mean(text, names::service_names()) {
+        _ if text.is_empty() => Complaint::new("a port is missing"),
+        _ if text.contains(',') => complaint.hint("several ports: `-m multiport --dports 22,80`"),
+        _ if text.contains('-') && text.bytes().all(|b| b.is_ascii_digit() || b == b'-') => {
+            complaint.hint(format!("a range is written `{}`", text.replacen('-', ":", 1)))
+        }
+        Some(hint) => complaint.hint(hint),
+        None => complaint.hint("write the port's number"),
+    })
+}
+
+/// An address of one family, without a mask.
+pub(super) fn addr(text: &str, family: Family) -> Result<Addr, Complaint> {
+    match (text.parse::<IpAddr>(), family) {
+        (Ok(IpAddr::V4(ip)), Family::Ipv4) => Ok(ip.into()),
+        (Ok(IpAddr::V6(ip)), Family::Ipv6) => Ok(ip.into()),
+        (Ok(IpAddr::V6(_)), Family::Ipv4) => {
+            Err(Complaint::new(format!("`{text}` is an IPv6 address, and these are IPv4 rules"))
+                .hint("put the rule into the IPv6 rules"))
+        }
+        (Ok(IpAddr::V4(_)), Family::Ipv6) => {
+            Err(Complaint::new(format!("`{text}` is an IPv4 address, and these are IPv6 rules"))
+                .hint("put the rule into the IPv4 rules"))
+        }
+        (Err(_), Family::Ipv4) => short_ipv4(text).map(Addr::from).ok_or_else(|| not_an_address(text)),
+        (Err(_), Family::Ipv6) => Err(not_an_address(text)),
+    }
+}
+
+fn not_an_address(text: &str) -> Complaint {
+    let is_name = text.bytes().any(|b| b.is_ascii_alphabetic()) && !text.contains(':');
+    if is_name {
+        Complaint::new(format!("`{text}` is not an address"))
+            .hint("names of hosts are not looked up: write the address")
+    } else {
+        Complaint::new(format!("`{text}` is not an address"))
+    }
+}
+
+/// `10` and `192.0.2` stand for `10.0.0.0` and `192.0.2.0`.
+fn short_ipv4(text: &str) -> Option<Ipv4Addr> {
+    let mut octets = [0; 4];
+    let parts: Vec<&str> = text.split('.').collect();
+    if parts.len() > 4 {
+        return None;
+    }
+    for (octet, part) in octets.iter_mut().zip(&parts) {
+        *octet = number_u8(part).ok()?;
+    }
+    Some(Ipv4Addr::from(octets))
+}
+
+/// An address and the bits of it that count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Network {
+    /// Bits outside the mask are zero.
+    pub addr: Addr,
+    pub mask: u128,
+    pub family: Family,
+}
+
+impl Network {
+    pub const fn contains(&self, addr: Addr) -> bool {
+        (addr.bits() ^ self.addr.bits()) & self.mask == 0
+    }
+
+    /// How many leading bits count, if no others do.
+    pub const fn prefix_len(&self) -> Option<u32> {
+        let len = self.mask.leading_ones();
+        if self.mask.count_ones() == len { Some(len) } else { None }
+    }
+
+    /// `192.0.2.1`, `192.0.2.0/24`, `192.0.2.0/255.255.255.0`; IPv6 likewise.
+    pub(super) fn parse(text: &str, family: Family) -> Result<Self, Complaint> {
+        let (addr_text, mask_text) = match text.split_once('/') {
+            Some((addr, mask)) => (addr, Some(mask)),
+            None => (text, None),
+        };
+        let addr = addr(addr_text, family)?;
+        let mask = mask_text.map_or(Ok(full_mask(family)), |mask| parse_mask(mask, family))?;
+        Ok(Self { addr: Addr::from_bits(addr.bits() & mask), mask, family })
+    }
+}
+
+const fn full_mask(family: Family) -> u128 {
+    u128::MAX << (128 - family.bits() as u32)
+}
+
+fn parse_mask(text: &str, family: Family) -> Result<u128, Complaint> {
+    if text.contains(['.', ':']) {
+        return addr(text, family)
+            .map(Addr::bits)
+            .map_err(|_| Complaint::new(format!("`{text}` is not a network mask")));
+    }
+    let bits = u64::from(family.bits());
+    match number(text, bits) {
+        Ok(0) => Ok(0),
+        Ok(len) => Ok(u128::MAX << (128 - len)),
+        Err(complaint) if complaint.hint.is_some() => {
+            Err(Complaint::new(format!("the prefix length `{text}` is longer than an address"))
+                .hint(format!("at most {bits}")))
+        }
+        Err(_) => Err(Complaint::new(format!("`{text}` is not a prefix length or network mask"))),
+    }
+}
+
+/// `192.0.2.0/24`, or with the mask in full where it has holes.
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/", show_addr(self.addr, self.family))?;
+        match self.prefix_len() {
+            Some(len) => write!(f, "{len}"),
+            None => f.write_str(&show_addr(Addr::from_bits(self.mask), self.family)),
+        }
+    }
+}
+
+/// An address as `inet_ntop` writes it, which is how Rust does, but for IPv4-compatible addresses.
+pub(super) fn show_addr(addr: Addr, family: Family) -> String {
+    if family == Family::Ipv6 {
+        let ip = Ipv6Addr::from(addr.v6());
+        let [a, b, c, d, e, f, high, low] = ip.segments();
+        if [a, b, c, d, e, f] == [0; 6] && high != 0 {
+            return format!("::{}", Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
+        }
+        return ip.to_string();
+    }
+    addr.to_ip(family).to_string()
+}
+
+/// ` !` where a condition is turned round.
+pub(super) const fn not(negated: bool) -> &'static str {
+    if negated { " !" } else { "" }
+}
+
+/// It could be a name, so it is not an option whose value was stuck to it.
+pub(super) fn is_plain_word(text: &str) -> bool {
+    text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+}
+
+/// Text as iptables-save prints it: quoted unless it is one plain word.
+pub(super) fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\' | '\'') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_as_c_reads_them() {
+        assert_eq!(number("010", 255), Ok(8));
+        assert_eq!(number("0x1f", 255), Ok(31));
+        assert_eq!(number("0", 255), Ok(0));
+        assert!(number("256", 255).is_err());
+        assert!(number("", 255).is_err());
+        assert!(number("12a", 255).is_err());
+    }
+
+    #[test]
+    fn networks_lose_their_host_bits() {
+        for (text, shown) in [
+            ("192.0.2.1/24", "192.0.2.0/24"),
+            ("192.0.2.1", "192.0.2.1/32"),
+            ("192.0.2.1/255.255.0.0", "192.0.0.0/16"),
+            ("192.0.2.1/255.0.255.0", "192.0.2.0/255.0.255.0"),
+            ("10/8", "10.0.0.0/8"),
+        ] {
+            assert_eq!(Network::parse(text, Family::Ipv4).map(|n| n.to_string()), Ok(shown.into()), "{text}");
+        }
+        assert_eq!(
+            Network::parse("2001:db8::1/64", Family::Ipv6).map(|n| n.to_string()),
+            Ok("2001:db8::/64".into())
+        );
+        assert!(Network::parse("192.0.2.1/33", Family::Ipv4).is_err());
+        assert!(Network::parse("2001:db8::1", Family::Ipv4).is_err());
+    }
+
+    #[test]
+    fn port_ranges_may_be_open() {
+        assert_eq!(Ports::parse("ssh"), Ok(Ports(22, 22)));
+        assert_eq!(Ports::parse(":1023"), Ok(Ports(0, 1023)));
+        assert_eq!(Ports::parse("1024:"), Ok(Ports(1024, 65535)));
+        assert!(Ports::parse("2:1").is_err());
+        assert!(Ports::parse("65536").is_err());
+    }
+}
