@@ -15,6 +15,7 @@ pub mod conntrack;
 pub mod context;
 pub mod fate;
 pub mod filter;
+pub mod icmp_reply;
 pub mod iface;
 pub mod packet;
 mod pipeline;

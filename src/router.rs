@@ -15,9 +15,10 @@
 use crate::bridge::{Bridge, Segment};
 use crate::config::{Mode, RouterConfig};
 use crate::conntrack::Conntrack;
-use crate::context::{Context, Emission};
+use crate::context::{Context, Emission, EmissionKind};
 use crate::fate::{DropReason, Fate, Stage};
 use crate::filter::{RejectWith, RuleError, RuleId, Ruleset};
+use crate::icmp_reply::{self, Author};
 use crate::iface::{Iface, IfaceId};
 use crate::packet::{self, Addr, Family, Offload, Packet, Parsed};
 use crate::pipeline;
@@ -26,7 +27,7 @@ use crate::time::Instant;
 use arc_swap::ArcSwap;
 use core::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 /// A stateful router between its interfaces.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct Router {
     bridge: Bridge,
     pass_non_ip: bool,
     dropped: Vec<AtomicU64>,
+    /// Counts the IPv4 packets that the router wrote.
+    ident: AtomicU16,
 }
 
 /// The rules in force: replaced as a whole, so that no packet sees half of them.
@@ -125,6 +128,7 @@ impl Router {
             bridge: Bridge::default(),
             pass_non_ip: config.pass_non_ip,
             dropped: (0..DropReason::COUNT).map(|_| AtomicU64::new(0)).collect(),
+            ident: AtomicU16::new(1),
         })
     }
 
@@ -239,7 +243,7 @@ impl Router {
         if ctx.in_place.is_none() {
             ctx.in_place = Some(iface);
         } else {
-            ctx.emit(iface, crate::context::EmissionKind::Copy, frame.to_vec(), Offload::NONE);
+            ctx.emit(iface, EmissionKind::Copy, frame.to_vec(), Offload::NONE);
         }
     }
 
@@ -285,15 +289,29 @@ impl Router {
         Continue(Fate::Delivered)
     }
 
-    /// Answers a packet that a rule refused.
+    /// Answers a packet that a rule refused; where Linux keeps silent, the packet is merely dropped.
     pub(crate) fn reject<R: Recorder>(
         &self,
         with: RejectWith,
         by: RuleId,
-        _pkt: &mut Packet,
-        _ctx: &mut Context<R>,
+        pkt: &mut Packet,
+        ctx: &mut Context<R>,
     ) -> Fate {
+        let Some(iface) = ctx.in_iface else { return Fate::Dropped(DropReason::Rule(by)) };
+        // The router has no address on a bridge: it speaks in the name of the host that was asked for.
+        let author = Author { src: pkt.dst(), ident: self.next_ident() };
+        let Some(mut frame) = icmp_reply::refuse(with, pkt, author) else {
+            return Fate::Dropped(DropReason::Rule(by));
+        };
+        frame[..6].copy_from_slice(&pkt.src_mac().0);
+        frame[6..12].copy_from_slice(&pkt.dst_mac().0);
+        ctx.emit(iface, EmissionKind::Own, frame, Offload::NONE);
         Fate::Rejected(with, by)
+    }
+
+    /// The identification of the next IPv4 packet that the router writes.
+    fn next_ident(&self) -> u16 {
+        self.ident.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn other_ifaces(&self, from: Option<IfaceId>) -> impl Iterator<Item = IfaceId> + use<> {
