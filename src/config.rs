@@ -4,7 +4,6 @@
 
 use crate::iface::{Iface, IfaceId};
 use crate::packet::{Addr, Family, Mac, Prefix};
-use core::str::FromStr;
 
 /// Everything that [`crate::router::Router::new`] needs to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,30 +92,4 @@ pub enum BusyPoll {
 pub struct RunOptions {
     pub device: DeviceChoice,
     pub busy_poll: BusyPoll,
-}
-
-impl FromStr for DeviceChoice {
-    type Err = &'static str;
-
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        match s {
-            "auto" => Ok(Self::Auto),
-            "fast" => Ok(Self::Fast),
-            "tap" => Ok(Self::Tap),
-            _ => Err("expected `auto`, `fast` or `tap`"),
-        }
-    }
-}
-
-impl FromStr for BusyPoll {
-    type Err = &'static str;
-
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        match s {
-            "never" => Ok(Self::Never),
-            "adaptive" => Ok(Self::Adaptive),
-            "always" => Ok(Self::Always),
-            _ => Err("expected `never`, `adaptive` or `always`"),
-        }
-    }
 }

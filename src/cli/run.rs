@@ -1,7 +1,7 @@
 //! `stateway run`: the router alone, on TAPs that others use.
 
 use super::{Failure, Result};
-use crate::config::{BusyPoll, DeviceChoice, Mode, RouterConfig};
+use crate::config::{DeviceChoice, Mode, RouterConfig};
 use crate::control::server::Server;
 use crate::control::{self, place};
 use crate::device::offload::OffloadPort;
@@ -9,10 +9,12 @@ use crate::device::tap::TapPort;
 use crate::device::{Kind, Port, link};
 use crate::filter::RuleError;
 use crate::iface::Iface;
+use crate::lab;
 use crate::router::Router;
 use crate::runtime::orders::{Order, SignalOrders};
 use crate::runtime::{Options, Runtime};
 use anyhow::Context as _;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -35,15 +37,15 @@ pub(super) fn run(args: Args) -> Result {
     let _signals =
         SignalOrders::listen(sender.clone()).context("cannot catch signals").map_err(Failure::Machine)?;
 
-    let file = load(&args.file).map_err(Failure::Input)?;
-    let mode = file.config.mode;
-    let router =
-        Router::new(file.config).map_err(|errors| Failure::Input(rule_errors(&args.file, &errors)))?;
+    let (mut config, run_options) = lab::load_router(&args.file).map_err(|e| Failure::Input(e.into()))?;
+    config.seed = RandomState::new().build_hasher().finish();
+    let mode = config.mode;
+    let router = Router::new(config).map_err(|errors| Failure::Input(rule_errors(&args.file, &errors)))?;
     let router = Arc::new(router);
-    let ports = open_ports(&router, file.device).map_err(Failure::Machine)?;
+    let ports = open_ports(&router, run_options.device).map_err(Failure::Machine)?;
     // The plain port is the plain way all through: one read, one frame.
     let io_uring = ports.iter().any(|port| port.kind() == Kind::Offload);
-    let options = Options { busy_poll: file.busy_poll, io_uring };
+    let options = Options { busy_poll: run_options.busy_poll, io_uring };
     let runtime = Runtime::start(Arc::clone(&router), ports, options).map_err(Failure::Machine)?;
 
     let context = control::server::Context {
@@ -147,8 +149,8 @@ fn reload(
     router: &Router,
     reply: Option<crossbeam_channel::Sender<std::result::Result<(), String>>>,
 ) {
-    let result = load(path).and_then(|file| {
-        let RouterConfig { rules, rules6, .. } = file.config;
+    let result = lab::load_router(path).map_err(anyhow::Error::from).and_then(|(config, _)| {
+        let RouterConfig { rules, rules6, .. } = config;
         router.replace_rules(rules.as_deref(), rules6.as_deref()).map_err(|errors| rule_errors(path, &errors))
     });
     match &result {
@@ -200,36 +202,4 @@ fn notify_systemd(state: &str) {
     };
     // Whoever asked and does not listen any more has no use for an error.
     let _ = address.and_then(|a| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &a));
-}
-
-/// What `run` takes from its file.
-struct RouterFile {
-    config: RouterConfig,
-    device: DeviceChoice,
-    busy_poll: BusyPoll,
-}
-
-/// Until the lab file's reader is here: ports, mode and rules only.
-fn load(path: &Path) -> anyhow::Result<RouterFile> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let yaml: serde_yaml::Value = serde_yaml::from_str(&text)?;
-    let router = yaml.get("router").unwrap_or(&yaml);
-    let word = |key: &str| router.get(key).and_then(|v| v.as_str());
-    let ports = router.get("ports").and_then(|p| p.as_mapping()).context("`router.ports` is missing")?;
-    let ifaces = ports
-        .keys()
-        .enumerate()
-        .map(|(n, name)| Iface::new(name.as_str().unwrap_or_default(), crate::iface::IfaceId(n as u16)))
-        .collect();
-    let rules = match (word("rules"), word("rules_file")) {
-        (Some(rules), _) => Some(rules.to_owned()),
-        (None, Some(file)) => Some(std::fs::read_to_string(file)?),
-        (None, None) => None,
-    };
-    let parse = |key: &str, default: &'static str| word(key).unwrap_or(default).to_owned();
-    Ok(RouterFile {
-        config: RouterConfig { ifaces, rules, ..RouterConfig::default() },
-        device: parse("device", "auto").parse().map_err(anyhow::Error::msg)?,
-        busy_poll: parse("busy_poll", "never").parse().map_err(anyhow::Error::msg)?,
-    })
 }
