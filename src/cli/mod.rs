@@ -8,15 +8,19 @@ use std::process::ExitCode;
 
 mod completions;
 mod conform;
+#[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod conntrack;
+#[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod doctor;
 mod explain;
 mod lab;
 mod man;
+mod render;
 mod replay;
 mod rules;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod run;
+#[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod top;
 
 /// A virtual router in userspace with an iptables-style stateful filter, and labs around it.

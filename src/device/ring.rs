@@ -107,7 +107,9 @@ impl RingBurst {
             ));
         }
         let fds: Vec<_> = ports.iter().map(|port| port.as_fd().as_raw_fd()).collect();
-        ring.submitter().register_files(&fds)?;
+        if !fds.is_empty() {
+            ring.submitter().register_files(&fds)?;
+        }
         let lost = vec![0; ports.len()];
         let reads = reads.iter().map(|&iface| Reads {
             iface,
@@ -264,6 +266,14 @@ impl RingBurst {
         self.mode = Mode::Ring;
         Ok(())
     }
+}
+
+/// Whether this kernel has what [`RingBurst`] needs, and lets us have it.
+///
+/// # Errors
+/// Why not.
+pub fn is_available() -> io::Result<()> {
+    RingBurst::new(Arc::new([]), &[]).map(drop)
 }
 
 impl Drop for RingBurst {

@@ -1,0 +1,38 @@
+//! What subcommands have in common when they print: a format to choose, lines, and JSON.
+
+use serde::Serialize;
+use std::io::{self, Write as _};
+
+/// How a listing is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+/// Prints a line on standard output. Ends the program quietly if nobody reads it any more.
+pub(super) fn line(text: &str) {
+    finish(writeln!(io::stdout().lock(), "{text}"));
+}
+
+/// Prints one JSON document, indented.
+pub(super) fn json(value: &impl Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(document) => line(&document),
+        Err(error) => finish(Err(error.into())),
+    }
+}
+
+#[expect(clippy::exit, reason = "`| head` is no failure, and nothing is left to be done")]
+#[expect(clippy::print_stderr, reason = "standard output is what failed")]
+fn finish(result: io::Result<()>) {
+    match result {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            eprintln!("error: cannot write: {error}");
+            std::process::exit(1);
+        }
+    }
+}
