@@ -8,6 +8,7 @@
 
 pub mod addr;
 pub mod checksum;
+pub mod fragment;
 pub mod offload;
 mod rewrite;
 pub mod segment;
@@ -338,14 +339,12 @@ impl ExtensionChain {
         chain
     }
 
-    /// An atomic fragment (RFC 6946: offset zero, nothing more) is a whole packet.
+    /// An atomic fragment (RFC 6946: offset zero, nothing more) is one, and completes itself.
     fn read_fragment(&mut self, packet: &[u8]) {
         let header = &packet[self.l4..];
         let offset_and_flags = u16::from_be_bytes([header[2], header[3]]);
         let (offset, more) = (usize::from(offset_and_flags & !7), offset_and_flags & 1 == 1);
-        if offset != 0 || more {
-            let id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-            self.fragment = Some(Fragment { id, offset, more, header: self.l4 });
-        }
+        let id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        self.fragment = Some(Fragment { id, offset, more, header: self.l4 });
     }
 }
