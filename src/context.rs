@@ -4,6 +4,7 @@
 
 use crate::conntrack::{Conntrack, Template, Tracked};
 use crate::iface::IfaceId;
+use crate::packet::fragment::Pieces;
 use crate::packet::{Offload, Packet};
 use crate::record::Recorder;
 use crate::time::Instant;
@@ -24,6 +25,8 @@ pub struct Context<'a, R> {
     pub worker: usize,
     /// `-j TRACE` asked for a trace of this packet.
     pub traced: bool,
+    /// The packet was joined from these, and leaves in such.
+    pub pieces: Option<Box<Pieces>>,
     /// Set when the packet leaves in the buffer that it came in.
     pub in_place: Option<IfaceId>,
     /// The connections behind `ct`, for rules that ask more of them or change them.
@@ -50,6 +53,7 @@ impl<'a, R: Recorder> Context<'a, R> {
             mark: 0,
             worker,
             traced: false,
+            pieces: None,
             in_place: None,
             conntrack,
             emissions,

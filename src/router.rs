@@ -16,10 +16,11 @@ use crate::bridge::{Bridge, Segment};
 use crate::config::{Mode, RouterConfig};
 use crate::conntrack::Conntrack;
 use crate::context::{Context, Emission, EmissionKind};
-use crate::fate::{DropReason, Fate, Stage};
+use crate::fate::{DropReason, Fate, QueueReason, Stage};
 use crate::filter::{RejectWith, RuleError, RuleId, Ruleset};
 use crate::icmp_reply::{self, Author};
 use crate::iface::{Iface, IfaceId};
+use crate::packet::fragment::{Fragments, Reassembly};
 use crate::packet::{self, Addr, Family, Offload, Packet, Parsed};
 use crate::pipeline;
 use crate::record::{Note, Recorder};
@@ -37,6 +38,7 @@ pub struct Router {
     rules: ArcSwap<Rules>,
     mode: Mode,
     bridge: Bridge,
+    fragments: Fragments,
     pass_non_ip: bool,
     dropped: Vec<AtomicU64>,
     /// Counts the IPv4 packets that the router wrote.
@@ -126,6 +128,7 @@ impl Router {
             rules: ArcSwap::from_pointee(rules),
             mode: config.mode,
             bridge: Bridge::default(),
+            fragments: Fragments::default(),
             pass_non_ip: config.pass_non_ip,
             dropped: (0..DropReason::COUNT).map(|_| AtomicU64::new(0)).collect(),
             ident: AtomicU16::new(1),
@@ -205,6 +208,24 @@ impl Router {
         if let (Mode::Bridge, Some(iface)) = (self.mode, ctx.in_iface) {
             self.bridge.learn(pkt.src_mac(), iface, ctx.now);
         }
+        if pkt.fragment().is_some() { self.join(pkt, ctx) } else { self.walk(pkt, ctx) }
+    }
+
+    /// Holds a fragment until its datagram is whole: only that walks on.
+    fn join<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> Fate {
+        let mut whole = match self.fragments.add(pkt, ctx.now) {
+            Reassembly::Pending => return Fate::Queued(QueueReason::Fragment),
+            Reassembly::Refused(reason) => return Fate::Dropped(reason),
+            Reassembly::Whole(whole) => whole,
+        };
+        ctx.pieces = Some(Box::new(whole.pieces.clone()));
+        match whole.packet() {
+            Ok(mut pkt) => self.walk(&mut pkt, ctx),
+            Err(reason) => Fate::Dropped(reason),
+        }
+    }
+
+    fn walk<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
         let rules = self.rules.load();
         let (Continue(fate) | Break(fate)) = pipeline::walk(self, &rules, pkt, ctx);
         fate
@@ -267,21 +288,30 @@ impl Router {
         Continue(())
     }
 
-    /// Puts the packet on its way out: in the buffer that it came in, or as a copy if that is taken.
+    /// Puts the packet on its way out.
     pub(crate) fn send<R: Recorder>(
         &self,
         pkt: &mut Packet,
         egress: &Egress,
         ctx: &mut Context<R>,
     ) -> Stage<Fate> {
-        let iface = egress.iface;
+        self.leave(pkt, egress.iface, ctx);
+        Continue(Fate::Forwarded)
+    }
+
+    /// Sends the packet in the buffer that it came in, as a copy if that is taken, or in the pieces in which it came.
+    pub(crate) fn leave<R: Recorder>(&self, pkt: &Packet, iface: IfaceId, ctx: &mut Context<R>) {
         ctx.rec.note(|| Note::Sent(iface));
-        if ctx.in_place.is_none() {
+        let mtu_bytes = self.ifaces[iface.index()].mtu_bytes;
+        if let Some(frames) = ctx.pieces.as_ref().map(|pieces| pieces.cut(pkt, mtu_bytes)) {
+            for frame in frames {
+                ctx.emit(iface, EmissionKind::Fragment, frame, Offload::NONE);
+            }
+        } else if ctx.in_place.is_none() {
             ctx.in_place = Some(iface);
         } else {
             ctx.emit_copy(iface, pkt);
         }
-        Continue(Fate::Forwarded)
     }
 
     /// Gives the packet to the router as a host.
@@ -319,10 +349,12 @@ impl Router {
     }
 
     /// Does what is due: expires connections, ages neighbours, gives up on fragments.
-    pub fn handle_timeout(&self, _worker: &mut Worker, _now: Instant) {}
+    pub fn handle_timeout(&self, _worker: &mut Worker, now: Instant) {
+        self.fragments.handle_timeout(now);
+    }
 
     /// When [`Router::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.fragments.poll_timeout()
     }
 }

@@ -10,11 +10,14 @@
 
 #![forbid(unsafe_code)]
 
+mod cut;
+#[cfg(test)]
+mod tests;
+
+pub use cut::cut_to_mtu;
+
 use super::checksum::Sum;
-use super::{
-    Addr, ETHERNET_LEN, Family, Fragment, IPV6_DESTINATION, IPV6_FRAGMENT, IPV6_HOP_BY_HOP, IPV6_ROUTING,
-};
-use super::{Offload, Packet};
+use super::{Addr, ETHERNET_LEN, Family, Fragment, IPV6_AUTH, Offload, Packet};
 use crate::fate::DropReason;
 use crate::time::{Duration, Instant};
 use core::ops::Range;
@@ -23,14 +26,9 @@ use std::collections::BTreeMap;
 
 const IPV6_HEADER_LEN: usize = 40;
 const FRAGMENT_HEADER_LEN: usize = 8;
-/// IPv6 is not cut smaller than what every link carries (RFC 8200 §5), unless the sender did.
-const IPV6_MIN_MTU_BYTES: usize = 1280;
 /// Neither length field can say more.
 const MAX_LEN: usize = 65_535;
-const MORE_FRAGMENTS: u16 = 0x2000;
 const DONT_FRAGMENT: u16 = 0x4000;
-/// The option is to stand in every fragment (RFC 791 §3.1).
-const COPIED: u8 = 0x80;
 
 /// How much may wait, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,8 +90,6 @@ pub struct Pieces {
     dont_fragment: bool,
     id: u32,
 }
-
-// ── Joining ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -333,7 +329,7 @@ impl Queue {
             }
             self.last_came = true;
             self.len = end;
-        } else if end % 8 != 0 {
+        } else if !end.is_multiple_of(8) {
             // RFC 8200 §4.5; IPv4 has cut it off already.
             return Err(Refusal::Datagram(DropReason::FragmentBad));
         } else if end > self.len {
@@ -437,323 +433,9 @@ fn next_header_at(frame: &[u8]) -> usize {
     while header < frame.len() {
         // Hop-by-hop, routing and destination options count in units of eight, authentication in units of four.
         let len = usize::from(frame[header + 1]);
-        let len = if frame[at] == super::IPV6_AUTH { (len + 2) * 4 } else { (len + 1) * 8 };
+        let len = if frame[at] == IPV6_AUTH { (len + 2) * 4 } else { (len + 1) * 8 };
         at = header;
         header += len;
     }
     at
-}
-
-// ── Cutting ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-impl Pieces {
-    /// Whether they may leave on a link of this MTU: "don't fragment" holds for each of them.
-    pub const fn fit(&self, pkt: &Packet, mtu_bytes: usize) -> bool {
-        self.max_len <= mtu_bytes || (matches!(pkt.family(), Family::Ipv4) && !self.dont_fragment)
-    }
-
-    /// The frames in which a joined packet leaves.
-    pub fn cut(&self, pkt: &Packet, mtu_bytes: usize) -> Vec<Vec<u8>> {
-        let fixed = fixed_len(pkt);
-        let len = pkt.l3().len();
-        let max_len = match pkt.family() {
-            Family::Ipv4 => mtu_bytes.min(self.max_len),
-            // What the sender could have sent in one piece stays whole.
-            Family::Ipv6 if len <= mtu_bytes && len <= self.max_len => return vec![pkt.frame().to_vec()],
-            Family::Ipv6 => mtu_bytes.min(self.max_len.max(IPV6_MIN_MTU_BYTES)),
-        };
-        let room = room(pkt, fixed, max_len);
-        let starts = [fixed].into_iter().chain(self.ends.iter().copied());
-        let as_it_came: Vec<Range<usize>> =
-            starts.zip(self.ends.iter().copied()).map(|(start, end)| start..end).collect();
-        let last = as_it_came.len() - 1;
-        let keeps = self.ends.last() == Some(&len)
-            && as_it_came.iter().enumerate().all(|(at, range)| {
-                range.start <= range.end && range.len() <= room && (at == last || range.len() % 8 == 0)
-            });
-        let (ranges, dont_fragment) = if keeps {
-            // As Linux, whose pieces lose the flag here: they are known to fit what lies behind us.
-            (as_it_came, false)
-        } else {
-            (ranges(fixed, len, room), self.dont_fragment)
-        };
-        cut_at(pkt, fixed, &ranges, dont_fragment, self.id)
-    }
-}
-
-/// The frames in which an IPv4 packet leaves that is larger than the MTU and may be cut.
-pub fn cut_to_mtu(pkt: &Packet, mtu_bytes: usize) -> Vec<Vec<u8>> {
-    let fixed = fixed_len(pkt);
-    let ranges = ranges(fixed, pkt.l3().len(), room(pkt, fixed, mtu_bytes));
-    cut_at(pkt, fixed, &ranges, false, 0)
-}
-
-/// Bytes at the start of the IP packet that stand in every piece.
-fn fixed_len(pkt: &Packet) -> usize {
-    let l3 = pkt.l3();
-    if pkt.family() == Family::Ipv4 {
-        return usize::from(l3[0] & 0x0f) * 4;
-    }
-    // RFC 8200 §4.5: up to a routing header; destination options only in front of it.
-    let (mut at, mut next, mut routed) = (IPV6_HEADER_LEN, l3[6], false);
-    while let Some(&[following, len]) = l3.get(at..).and_then(|rest| rest.first_chunk()) {
-        match next {
-            IPV6_HOP_BY_HOP => {}
-            IPV6_ROUTING => routed = true,
-            IPV6_DESTINATION if !routed => {}
-            _ => break,
-        }
-        let end = at + (usize::from(len) + 1) * 8;
-        if end > l3.len() {
-            break;
-        }
-        (at, next) = (end, following);
-    }
-    at
-}
-
-/// Bytes of payload in each piece but the last; at least one unit.
-fn room(pkt: &Packet, fixed: usize, max_len: usize) -> usize {
-    let headers = fixed + if pkt.family() == Family::Ipv6 { FRAGMENT_HEADER_LEN } else { 0 };
-    max_len.saturating_sub(headers).max(8)
-}
-
-fn ranges(fixed: usize, len: usize, room: usize) -> Vec<Range<usize>> {
-    let step = room & !7;
-    let mut ranges = Vec::with_capacity((len - fixed).div_ceil(step));
-    let mut at = fixed;
-    while at < len {
-        let end = if len - at <= room { len } else { at + step };
-        ranges.push(at..end);
-        at = end;
-    }
-    ranges
-}
-
-fn cut_at(pkt: &Packet, fixed: usize, ranges: &[Range<usize>], dont_fragment: bool, id: u32) -> Vec<Vec<u8>> {
-    let last = ranges.len().saturating_sub(1);
-    let piece = |(at, range): (usize, &Range<usize>)| {
-        let mut frame = pkt.frame()[..ETHERNET_LEN + fixed].to_vec();
-        let offset = range.start - fixed;
-        match pkt.family() {
-            Family::Ipv4 => {
-                if offset > 0 {
-                    drop_first_only_options(&mut frame);
-                }
-                let more = if at == last { 0 } else { MORE_FRAGMENTS };
-                let flags = more | if dont_fragment { DONT_FRAGMENT } else { 0 };
-                finish_ipv4(&mut frame, (fixed + range.len()) as u16, flags | (offset / 8) as u16, 0);
-            }
-            Family::Ipv6 => {
-                let named = next_header_at(&frame);
-                let next = core::mem::replace(&mut frame[named], IPV6_FRAGMENT);
-                let payload = fixed - IPV6_HEADER_LEN + FRAGMENT_HEADER_LEN + range.len();
-                frame[ETHERNET_LEN + 4..ETHERNET_LEN + 6].copy_from_slice(&(payload as u16).to_be_bytes());
-                frame.extend([next, 0]);
-                frame.extend((offset as u16 | u16::from(at != last)).to_be_bytes());
-                frame.extend(id.to_be_bytes());
-            }
-        }
-        frame.extend(&pkt.l3()[range.clone()]);
-        frame
-    };
-    ranges.iter().enumerate().map(piece).collect()
-}
-
-/// Later pieces carry only the options that ask for it; the others become padding, so that nothing moves.
-fn drop_first_only_options(frame: &mut [u8]) {
-    const END: u8 = 0;
-    const NOP: u8 = 1;
-    let mut options = &mut frame[ETHERNET_LEN + 20..];
-    while let [kind, rest @ ..] = options {
-        let len = match *kind {
-            END => return,
-            NOP => 1,
-            _ => rest.first().map_or(0, |&len| usize::from(len)),
-        };
-        if len == 0 || len > options.len() || (len == 1 && options[0] != NOP) {
-            return;
-        }
-        let (option, behind) = options.split_at_mut(len);
-        if option[0] & COPIED == 0 {
-            option.fill(NOP);
-        }
-        options = behind;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const V4: Family = Family::Ipv4;
-    const V6: Family = Family::Ipv6;
-
-    /// A fragment of `family` with id 7: `offset`, payload, more.
-    fn fragment(family: Family, offset: usize, data: &[u8], more: bool) -> Vec<u8> {
-        let mut frame = vec![0; 12];
-        match family {
-            Family::Ipv4 => {
-                frame.extend([8, 0, 0x45, 0, 0, 0, 0, 7, 0, 0, 64, 17, 0, 0]);
-                frame.extend([192, 0, 2, 10, 198, 51, 100, 10]);
-                let flags = (offset / 8) as u16 | if more { MORE_FRAGMENTS } else { 0 };
-                finish_ipv4(&mut frame, (20 + data.len()) as u16, flags, 0);
-            }
-            Family::Ipv6 => {
-                frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
-                frame.extend(((8 + data.len()) as u16).to_be_bytes());
-                frame.extend([IPV6_FRAGMENT, 64]);
-                frame.extend([[0x20; 16], [0x21; 16]].concat());
-                frame.extend([17, 0]);
-                frame.extend((offset as u16 | u16::from(more)).to_be_bytes());
-                frame.extend(7_u32.to_be_bytes());
-            }
-        }
-        frame.extend(data);
-        frame
-    }
-
-    fn add(fragments: &Fragments, frame: &[u8], at_secs: u64) -> Reassembly {
-        let mut frame = frame.to_vec();
-        let pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
-        fragments.add(&pkt, Instant::from_secs(at_secs))
-    }
-
-    /// What becomes of pieces that come one after the other: `_` pending, `=` whole, else the reason.
-    fn story(family: Family, pieces: &[(usize, usize, bool)]) -> Vec<&'static str> {
-        let fragments = Fragments::default();
-        let outcome = |&(offset, len, more): &(usize, usize, bool)| match add(
-            &fragments,
-            &fragment(family, offset, &vec![7; len], more),
-            0,
-        ) {
-            Reassembly::Pending => "_",
-            Reassembly::Whole(_) => "=",
-            Reassembly::Refused(reason) => reason.code(),
-        };
-        pieces.iter().map(outcome).collect()
-    }
-
-    #[test]
-    fn pieces_join_in_any_order_and_leave_as_they_came() {
-        let data: Vec<u8> = (0..60).collect();
-        for family in [V4, V6] {
-            for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]] {
-                let fragments = Fragments::default();
-                let ranges = [0..24, 24..32, 32..60];
-                let frames = ranges.map(|r| fragment(family, r.start, &data[r.clone()], r.end < 60));
-                let mut whole = None;
-                for at in order {
-                    match add(&fragments, &frames[at], 0) {
-                        Reassembly::Whole(w) => whole = Some(w),
-                        Reassembly::Pending => assert!(whole.is_none()),
-                        Reassembly::Refused(reason) => panic!("{reason}"),
-                    }
-                }
-                let mut whole = whole.expect("all came");
-                let pieces = whole.pieces.clone();
-                let pkt = whole.packet().unwrap();
-                assert!(pkt.fragment().is_none());
-                assert_eq!(pkt.l4(), data, "{family:?} {order:?}");
-                assert_eq!(pieces.cut(&pkt, 1500), frames, "{family:?} {order:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_copy_is_dropped_and_an_overlap_ends_the_wait() {
-        use DropReason::{FragmentBad, FragmentDuplicate, FragmentOverlap};
-        let [copy, overlap, bad] = [FragmentDuplicate, FragmentOverlap, FragmentBad].map(|r| r.code());
-        for family in [V4, V6] {
-            assert_eq!(story(family, &[(0, 24, true), (0, 24, true), (24, 8, false)]), ["_", copy, "="]);
-            assert_eq!(story(family, &[(0, 24, true), (8, 8, true), (24, 8, false)]), ["_", copy, "="]);
-            assert_eq!(story(family, &[(0, 24, true), (16, 16, true), (24, 8, false)]), ["_", overlap, "_"]);
-            assert_eq!(
-                story(family, &[(0, 24, true), (32, 8, true), (24, 16, true), (40, 8, false)]),
-                ["_", "_", overlap, "_"]
-            );
-            assert_eq!(story(family, &[(24, 8, false), (0, 48, true)])[1], bad, "beyond the end");
-        }
-    }
-
-    #[test]
-    fn a_piece_that_is_not_the_last_has_whole_units() {
-        assert_eq!(story(V4, &[(0, 27, true), (24, 8, false)]), ["_", "="], "the rest is cut off");
-        assert_eq!(story(V6, &[(0, 27, true), (24, 8, false)]), ["fragment-bad", "_"]);
-    }
-
-    #[test]
-    fn the_wait_ends_after_thirty_and_sixty_seconds() {
-        for (family, secs) in [(V4, 30), (V6, 60)] {
-            for (at, whole) in [(secs - 1, true), (secs, false)] {
-                let fragments = Fragments::default();
-                add(&fragments, &fragment(family, 0, &[7; 24], true), 0);
-                assert_eq!(fragments.poll_timeout(), Some(Instant::from_secs(secs)));
-                let last = add(&fragments, &fragment(family, 24, &[7; 8], false), at);
-                assert_eq!(matches!(last, Reassembly::Whole(_)), whole, "{family:?} after {at} s");
-            }
-        }
-    }
-
-    #[test]
-    fn what_waits_is_bounded_in_datagrams_and_bytes() {
-        let piece = fragment(V4, 0, &[7; 1024], true);
-        let flood = |bounds| {
-            let fragments = Fragments::new(bounds);
-            let taken = (0..100_u8).filter(|n| {
-                let mut frame = piece.clone();
-                frame[29] = *n;
-                finish_ipv4(&mut frame, 1044, MORE_FRAGMENTS, 0);
-                matches!(add(&fragments, &frame, 0), Reassembly::Pending)
-            });
-            taken.count()
-        };
-        assert_eq!(flood(Bounds { datagrams: 10, ..Bounds::default() }), 10);
-        assert_eq!(flood(Bounds { bytes: 20 * 1280, ..Bounds::default() }), 21, "one more than fits");
-    }
-
-    #[test]
-    fn the_joined_codepoint_is_that_of_rfc_3168() {
-        const NOT: u8 = 1;
-        const ECT1: u8 = 2;
-        const ECT0: u8 = 4;
-        const CE: u8 = 8;
-        assert_eq!(joined_ecn(NOT), Some(0));
-        assert_eq!(joined_ecn(ECT0 | ECT1), Some(0));
-        assert_eq!(joined_ecn(ECT0 | CE), Some(3));
-        assert_eq!(joined_ecn(NOT | CE), None);
-        assert_eq!(joined_ecn(NOT | ECT0), None);
-    }
-
-    #[test]
-    fn what_does_not_fit_is_cut_anew_in_whole_units() {
-        let mut frame = fragment(V4, 0, &[7; 100], false);
-        let pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
-        let lens = |mtu| cut_to_mtu(&pkt, mtu).iter().map(|f| f.len() - ETHERNET_LEN).collect::<Vec<_>>();
-        assert_eq!(lens(68), [68, 68, 24]);
-        assert_eq!(lens(75), [68, 72], "six units and a rest; the last need not be whole");
-        assert_eq!(lens(119), [116, 24]);
-        assert_eq!(lens(120), [120]);
-    }
-
-    #[test]
-    fn later_pieces_carry_only_the_options_that_ask_for_it() {
-        let mut frame = vec![0; ETHERNET_LEN + 20];
-        frame.extend([7, 3, 4, 148, 4, 0, 0, 1, 68, 4, 5, 0, 0]);
-        drop_first_only_options(&mut frame);
-        assert_eq!(frame[ETHERNET_LEN + 20..], [1, 1, 1, 148, 4, 0, 0, 1, 1, 1, 1, 1, 0]);
-    }
-
-    #[test]
-    fn an_atomic_fragment_is_whole_at_once_and_loses_its_header() {
-        let fragments = Fragments::default();
-        let Reassembly::Whole(mut whole) = add(&fragments, &fragment(V6, 0, &[7; 24], false), 0) else {
-            panic!("RFC 6946 §4")
-        };
-        let pieces = whole.pieces.clone();
-        let pkt = whole.packet().unwrap();
-        assert_eq!((pkt.proto(), pkt.l3_header_len()), (17, 40));
-        assert_eq!(pieces.cut(&pkt, 1500), [pkt.frame()]);
-        assert_eq!(fragments.poll_timeout(), None);
-    }
 }
