@@ -6,11 +6,14 @@
 //!                          └─ INPUT ─ mangle → filter → confirm ──→ the router itself
 //! ```
 //!
+//! Helpers look at a packet right before it is confirmed.
+//!
 //! `?` leaves the way early: the packet met its [`Fate`]. Fragments were joined before they come here and are cut
 //! again behind it, as Linux does once connection tracking is in use.
 
 #![forbid(unsafe_code)]
 
+use crate::conntrack::listing;
 use crate::context::Context;
 use crate::fate::{DropReason, Fate, Stage};
 use crate::filter::{Hook, Table, Verdict};
@@ -58,7 +61,7 @@ fn forward<R: Recorder>(
 
     // POSTROUTING: only now does a NEW connection enter the table.
     run(r, rules, Table::Mangle, Hook::Postrouting, pkt, ctx)?;
-    r.conntrack.confirm(&mut ctx.ct, ctx.now)?;
+    confirm(r, pkt, ctx)?;
 
     r.send(pkt, &egress, ctx)
 }
@@ -68,8 +71,21 @@ fn input<R: Recorder>(r: &Router, rules: &Rules, pkt: &mut Packet, ctx: &mut Con
     ctx.rec.note(|| Note::Local);
     run(r, rules, Table::Mangle, Hook::Input, pkt, ctx)?;
     run(r, rules, Table::Filter, Hook::Input, pkt, ctx)?;
-    r.conntrack.confirm(&mut ctx.ct, ctx.now)?;
+    confirm(r, pkt, ctx)?;
     r.deliver(pkt, ctx)
+}
+
+/// Behind all rules: the helper reads the packet, and a NEW connection enters the table.
+fn confirm<R: Recorder>(r: &Router, pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
+    if let Some(expectation) = r.conntrack.help(pkt, &mut ctx.ct, ctx.now)? {
+        ctx.rec.note(|| Note::Expected(listing::expectation(&expectation, ctx.now)));
+    }
+    let is_new = ctx.ct.id().is_none();
+    r.conntrack.confirm(&mut ctx.ct, ctx.now)?;
+    if is_new && ctx.ct.id().is_some() {
+        ctx.rec.note(|| Note::Confirmed);
+    }
+    Continue(())
 }
 
 /// Bridge mode, station unknown or a group: the packet walks FORWARD once for each port, as the kernel's clones do.

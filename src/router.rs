@@ -14,7 +14,7 @@
 
 use crate::bridge::{Bridge, Segment};
 use crate::config::{Mode, RouterConfig};
-use crate::conntrack::Conntrack;
+use crate::conntrack::{Conntrack, Helper, Sysctls};
 use crate::context::{Context, Emission, EmissionKind};
 use crate::fate::{DropReason, Fate, QueueReason, Stage};
 use crate::filter::{RejectWith, RuleError, RuleId, Ruleset};
@@ -122,9 +122,10 @@ impl Router {
     /// Everything that is wrong with the rules.
     pub fn new(config: RouterConfig) -> Result<Self, Vec<RuleError>> {
         let rules = Self::load(&config.ifaces, config.rules.as_deref(), config.rules6.as_deref())?;
+        let conntrack = Self::make_conntrack(&config)?;
         Ok(Self {
             ifaces: config.ifaces,
-            conntrack: Conntrack::default(),
+            conntrack,
             rules: ArcSwap::from_pointee(rules),
             mode: config.mode,
             bridge: Bridge::default(),
@@ -133,6 +134,26 @@ impl Router {
             dropped: (0..DropReason::COUNT).map(|_| AtomicU64::new(0)).collect(),
             ident: AtomicU16::new(1),
         })
+    }
+
+    /// Connection tracking under the settings of the file; those of others are not looked at.
+    fn make_conntrack(config: &RouterConfig) -> Result<Conntrack, Vec<RuleError>> {
+        let mut sysctls = Sysctls::default();
+        let mut errors = Vec::new();
+        for (name, value) in config.sysctl.iter().filter(|(name, _)| Sysctls::is_name(name)) {
+            errors.extend(sysctls.set(name, value).err().map(|error| error.to_string()));
+        }
+        let known = |name: &String| {
+            Helper::by_name(name)
+                .ok_or_else(|| format!("no helper named `{name}`: there are `ftp` and `tftp`"))
+        };
+        let (helpers, unknown): (Vec<_>, Vec<_>) = config.helpers.iter().map(known).partition(Result::is_ok);
+        errors.extend(unknown.into_iter().filter_map(Result::err));
+        if errors.is_empty() {
+            return Ok(Conntrack::new(config.seed, sysctls, helpers.into_iter().flatten().collect()));
+        }
+        let error = |message| RuleError { line: 0, column: 0, message, hint: None };
+        Err(errors.into_iter().map(error).collect())
     }
 
     fn load(ifaces: &[Iface], rules: Option<&str>, rules6: Option<&str>) -> Result<Rules, Vec<RuleError>> {
@@ -350,11 +371,18 @@ impl Router {
 
     /// Does what is due: expires connections, ages neighbours, gives up on fragments.
     pub fn handle_timeout(&self, _worker: &mut Worker, now: Instant) {
+        self.conntrack.handle_timeout(now);
         self.fragments.handle_timeout(now);
     }
 
     /// When [`Router::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.fragments.poll_timeout()
+        let timeouts = [self.conntrack.poll_timeout(), self.fragments.poll_timeout()];
+        timeouts.into_iter().flatten().min()
+    }
+
+    /// The connections: to list, delete, count and set.
+    pub const fn conntrack(&self) -> &Conntrack {
+        &self.conntrack
     }
 }

@@ -2,8 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-use super::Direction;
-use super::helper::Helper;
+use super::expect::Expectation;
+use super::helper::{Helper, ftp};
+use super::sctp::Sctp;
+use super::tcp::Tcp;
+use super::{Direction, EntryId, Sysctls};
 use crate::packet::Tuple;
 use crate::time::{Duration, Instant};
 use bitflags::bitflags;
@@ -37,11 +40,35 @@ pub struct Counter {
     pub bytes: u64,
 }
 
+/// What a connection's protocol remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proto {
+    Tcp(Tcp),
+    Sctp(Sctp),
+    /// Everything that tuple, status and timers say already: UDP, ICMP, GRE and the rest.
+    Plain,
+}
+
+/// What few connections have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Extra {
+    /// Which connection announced this one.
+    pub(super) master: Option<EntryId>,
+    /// Living connections that this one announced.
+    pub(super) children: u32,
+    pub(super) ftp: ftp::Lines,
+    /// Announced before this connection itself was confirmed.
+    pub(super) pending: Option<Expectation>,
+}
+
 /// A connection the router has seen.
 ///
 /// Invariant: a confirmed entry is in the table under the key of its tuple; an unconfirmed one travels with the
 /// packet that made it, and dies with it.
+// In the order of use: a packet of an established connection reads the first two cache lines, and the third if
+// the rules remember verdicts.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Entry {
     /// As the first packet went.
     pub original: Tuple,
@@ -49,8 +76,12 @@ pub struct Entry {
     pub expires_at: Instant,
     pub status: Status,
     pub helper: Option<Helper>,
+    /// Packets and bytes are counted: `nf_conntrack_acct` was set when the connection began.
+    pub is_counted: bool,
     /// The connection mark (`-j CONNMARK`, `-m connmark`).
     pub mark: u32,
+    pub(super) extra: Option<Box<Extra>>,
+    pub(super) proto: Proto,
     /// What the rules said of this connection last, by direction, in words of their own; 0: nothing yet.
     pub verdict: [u64; 2],
     pub began_at: Instant,
@@ -58,13 +89,16 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(original: Tuple, now: Instant) -> Self {
+    pub(super) fn new(original: Tuple, proto: Proto, now: Instant, sysctls: &Sysctls) -> Self {
         Self {
             original,
             expires_at: now,
             status: Status::empty(),
             helper: None,
+            is_counted: sysctls.acct,
             mark: 0,
+            extra: None,
+            proto,
             verdict: [0; 2],
             began_at: now,
             counters: [Counter::default(); 2],
@@ -83,13 +117,53 @@ impl Entry {
         }
     }
 
+    pub const fn proto(&self) -> &Proto {
+        &self.proto
+    }
+
     /// What is left of its life; zero once it is as good as absent.
     pub const fn timeout(&self, now: Instant) -> Duration {
         self.expires_at.saturating_since(now)
     }
 
-    /// Packets and bytes of both directions, original first.
+    pub fn is_alive(&self, now: Instant) -> bool {
+        self.expires_at > now
+    }
+
     pub const fn counter(&self, direction: Direction) -> Counter {
         self.counters[direction as usize]
+    }
+
+    /// How many hold on to it: the table, and each living connection that it announced.
+    pub fn uses(&self) -> u32 {
+        1 + self.extra.as_ref().map_or(0, |extra| extra.children)
+    }
+
+    /// Which connection announced this one.
+    pub fn master(&self) -> Option<EntryId> {
+        self.extra.as_ref().and_then(|extra| extra.master)
+    }
+
+    pub(super) fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// Worth less than a new connection when the table is full.
+    pub(super) fn is_evictable(&self) -> bool {
+        let is_closing = match &self.proto {
+            Proto::Tcp(tcp) => tcp.state().is_closing(),
+            Proto::Sctp(sctp) => sctp.state().is_closing(),
+            Proto::Plain => false,
+        };
+        !self.status.contains(Status::ASSURED) || is_closing
+    }
+
+    /// Which state its protocol is in, in conntrack's words; `None` for protocols without states.
+    pub const fn state_word(&self) -> Option<&'static str> {
+        match &self.proto {
+            Proto::Tcp(tcp) => Some(tcp.state().name()),
+            Proto::Sctp(sctp) => Some(sctp.state().word()),
+            Proto::Plain => None,
+        }
     }
 }

@@ -56,6 +56,9 @@ invalid_reasons! {
     UdpliteCoverage = "udplite-coverage",
     /// UDP-Lite without a checksum (RFC 3828 §3.1).
     UdpliteNoChecksum = "udplite-no-checksum",
+    // GRE.
+    /// Enhanced GRE that carries something else than PPP (RFC 2637 §4.1).
+    GreProtocol = "gre-protocol",
     // ICMP and ICMPv6.
     /// Shorter than eight bytes.
     IcmpTruncated = "icmp-truncated",

@@ -7,20 +7,45 @@
 #![forbid(unsafe_code)]
 
 pub mod entry;
+pub mod event;
+pub mod expect;
+mod flow;
 pub mod helper;
+mod icmp;
 pub mod invalid;
+pub mod listing;
+mod query;
+pub mod sctp;
 pub mod sysctl;
+mod table;
 pub mod tcp;
+mod udp;
+mod wheel;
 
-pub use entry::{Counter, Entry, Status};
+#[cfg(test)]
+mod tests;
+
+pub use entry::{Counter, Entry, Proto, Status};
+pub use event::{Event, EventKind};
+pub use expect::Expectation;
 pub use helper::Helper;
 pub use invalid::InvalidReason;
+pub use query::{Filter, Stats};
 pub use sysctl::{SysctlError, Sysctls};
 
-use crate::fate::Stage;
-use crate::packet::{Packet, Tuple};
+use crate::fate::{DropReason, Fate, Stage};
+use crate::packet::tuple::{
+    PROTO_GRE, PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
+};
+use crate::packet::{Family, Packet, Segment, Tuple};
 use crate::time::Instant;
-use core::ops::ControlFlow::Continue;
+use arc_swap::ArcSwap;
+use core::ops::ControlFlow::{Break, Continue};
+use event::Events;
+use expect::{Expectations, Refused};
+use query::Counters;
+use table::Table;
+use tcp::TcpOutcome as Outcome;
 
 /// The five states, as a rule sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,6 +143,28 @@ impl Tracked {
         }
     }
 
+    fn invalid(reason: InvalidReason) -> Self {
+        Self { invalid: Some(reason), ..Self::none() }
+    }
+
+    fn untracked() -> Self {
+        Self { state: CtState::Untracked, ..Self::none() }
+    }
+
+    /// A packet of `entry`, as it stands after the packet.
+    fn of(state: CtState, direction: Direction, tuple: Tuple, entry: &Entry) -> Self {
+        Self {
+            state,
+            direction,
+            status: entry.status,
+            helper: entry.helper,
+            mark: entry.mark,
+            tuple: Some(tuple),
+            verdict: entry.verdict[direction as usize],
+            ..Self::none()
+        }
+    }
+
     /// Whether a connection stands behind the packet, confirmed or not.
     pub const fn has_entry(&self) -> bool {
         self.id.is_some() || self.new.is_some()
@@ -137,30 +184,481 @@ impl Tracked {
     }
 }
 
-#[derive(Debug, Default)]
-pub struct Conntrack {}
+/// Connection tracking: the table, what is expected, and the settings.
+#[derive(Debug)]
+pub struct Conntrack {
+    table: Table,
+    expectations: Expectations,
+    events: Events,
+    sysctls: ArcSwap<Sysctls>,
+    /// Given to connections on their usual port, as by a rule for each.
+    helpers: Vec<Helper>,
+    counters: Counters,
+}
+
+/// What the tracker of a protocol needs of a packet that has passed its checks.
+enum Layer4<'a> {
+    Tcp(Segment),
+    Sctp(sctp::Chunks<'a>),
+    Udp,
+    Icmp,
+    Gre,
+    Other,
+}
+
+/// What came of looking a packet up among the known connections.
+enum Known {
+    Tracked(Tracked),
+    /// There is none, or no more.
+    No,
+}
+
+impl Default for Conntrack {
+    fn default() -> Self {
+        Self::new(0, Sysctls::default(), Vec::new())
+    }
+}
 
 impl Conntrack {
-    pub fn track(&self, _pkt: &Packet, _template: Template, _now: Instant) -> Stage<Tracked> {
-        Continue(Tracked::none())
+    /// Connection tracking with an empty table. `seed` is for the hash: see
+    /// [`crate::config::RouterConfig::seed`].
+    pub fn new(seed: u64, sysctls: Sysctls, helpers: Vec<Helper>) -> Self {
+        Self {
+            table: Table::new(seed),
+            expectations: Expectations::default(),
+            events: Events::default(),
+            sysctls: ArcSwap::from_pointee(sysctls),
+            helpers,
+            counters: Counters::default(),
+        }
     }
 
-    pub fn confirm(&self, _ct: &mut Tracked, _now: Instant) -> Stage<()> {
+    /// Says which state a packet has, and takes it into account.
+    ///
+    /// State, timer and status of a confirmed connection change here and now, whatever rules say later.
+    pub fn track(&self, pkt: &Packet, template: Template, now: Instant) -> Stage<Tracked> {
+        if template.notrack {
+            return Continue(Tracked::untracked());
+        }
+        let sysctls = self.sysctls.load();
+        let tracked = self.place(pkt, template, now, &sysctls);
+        if let Continue(Tracked { invalid: Some(_), .. }) = &tracked {
+            self.counters.invalid.add(1);
+        }
+        tracked
+    }
+
+    /// The stages before and around the lookup, in the kernel's order.
+    fn place(&self, pkt: &Packet, template: Template, now: Instant, sysctls: &Sysctls) -> Stage<Tracked> {
+        let zone = template.zone;
+        // I. ICMP: what is an error belongs to another flow.
+        if icmp::is_icmp(pkt) {
+            match icmp::kind(pkt, zone, sysctls) {
+                Ok(icmp::Kind::Query) => {}
+                Ok(icmp::Kind::Untracked) => return Continue(Tracked::untracked()),
+                Ok(icmp::Kind::Error(flow)) => return Continue(self.related(pkt, flow, now)),
+                Err(reason) => return Continue(Tracked::invalid(reason)),
+            }
+        }
+        // II. Which flow?
+        let tuple = match flow::tuple(pkt, zone) {
+            Ok(tuple) => tuple,
+            Err(reason) => return Continue(Tracked::invalid(reason)),
+        };
+        let checked = check(pkt, sysctls);
+        // III. A known one, or a new one. A reopened connection is deleted and looked for again.
+        match self.known(&tuple, &checked, pkt, now, sysctls) {
+            Known::Tracked(tracked) => Continue(tracked),
+            Known::No => self.open(tuple, checked, pkt, template, now, sysctls),
+        }
+    }
+
+    /// A packet of a connection in the table, if there is one.
+    fn known(
+        &self,
+        tuple: &Tuple,
+        checked: &Result<Layer4, InvalidReason>,
+        pkt: &Packet,
+        now: Instant,
+        sysctls: &Sysctls,
+    ) -> Known {
+        let place = self.table.place(tuple);
+        let mut shard = self.table.lock(place);
+        let Some(table::Found { slot, direction }) = shard.find(place, tuple) else { return Known::No };
+        let Some(entry) = shard.entry(slot) else { return Known::No };
+        if !entry.is_alive(now) {
+            let dead = self.table.remove(place, &mut shard, slot);
+            drop(shard);
+            self.bury(dead, now);
+            return Known::No;
+        }
+        let layer4 = match checked {
+            Ok(layer4) => layer4,
+            Err(reason) => return Known::Tracked(Tracked::invalid(*reason)),
+        };
+
+        let state = entry.ctstate(direction);
+        let before = (entry.status, entry.state_word());
+        let outcome = entry.take(layer4, direction, now, sysctls);
+        let delete = match outcome {
+            Outcome::Accept { timeout, assured, delete } => {
+                if let Some(timeout) = timeout {
+                    entry.renew(now + timeout);
+                    entry.count(direction, pkt);
+                }
+                entry.status.set(Status::ASSURED, assured || entry.status.contains(Status::ASSURED));
+                if direction == Direction::Reply {
+                    entry.status.insert(Status::SEEN_REPLY);
+                }
+                delete
+            }
+            Outcome::Invalid { reason, cap_lifetime } => {
+                let cap = cap_lifetime.filter(|_| entry.timeout(now) >= tcp::LIFE_LEFT_ALONE);
+                if let Some(cap) = cap {
+                    entry.expires_at = entry.expires_at.min(now + cap);
+                }
+                let expires_at = entry.expires_at;
+                self.table.expect_due(shard.rescheduled(slot, expires_at));
+                return Known::Tracked(Tracked::invalid(reason));
+            }
+            Outcome::Reopen => {
+                let dead = self.table.remove(place, &mut shard, slot);
+                drop(shard);
+                self.bury(dead, now);
+                return Known::No;
+            }
+        };
+        let mut tracked = Tracked::of(state, direction, *tuple, entry);
+        let update =
+            (self.events.is_heard() && before != (entry.status, entry.state_word())).then(|| entry.clone());
+        let expires_at = entry.expires_at;
+        self.table.expect_due(shard.rescheduled(slot, expires_at));
+        tracked.id = Some(self.table.id(place, &shard, slot));
+        let dead = if delete { self.table.remove(place, &mut shard, slot) } else { None };
+        drop(shard);
+        if let Some(entry) = update {
+            self.events.entry(EventKind::Update, now, &entry);
+        }
+        self.bury(dead, now);
+        Known::Tracked(tracked)
+    }
+
+    /// The first packet of a connection: it travels with the packet until it is confirmed.
+    fn open(
+        &self,
+        tuple: Tuple,
+        checked: Result<Layer4, InvalidReason>,
+        pkt: &Packet,
+        template: Template,
+        now: Instant,
+        sysctls: &Sysctls,
+    ) -> Stage<Tracked> {
+        if !flow::is_answerable(&tuple) {
+            return Continue(Tracked::invalid(InvalidReason::IcmpType));
+        }
+        // Room is made, and an expectation used up, before the protocol has its say.
+        self.make_room(&tuple, now, sysctls)?;
+        let expected = self.expectations.take(&tuple, now);
+        if let Some((_, expectation)) = &expected {
+            self.events.expectation(EventKind::Destroy, now, expectation);
+        }
+        let opened = checked.and_then(|layer4| Ok((open(&layer4, &tuple, sysctls)?, layer4)));
+        let (proto, layer4) = match opened {
+            Ok(opened) => opened,
+            Err(reason) => return Continue(Tracked::invalid(reason)),
+        };
+        let mut entry = Entry::new(tuple, proto, now, sysctls);
+        match expected {
+            Some((master, _)) => {
+                entry.status.insert(Status::EXPECTED);
+                entry.extra_mut().master = Some(master);
+                entry.mark = self.table.with(master, |master| master.mark).unwrap_or(0);
+            }
+            None => self.assign_helper(&mut entry, template),
+        }
+        let state = entry.ctstate(Direction::Original);
+        match entry.take(&layer4, Direction::Original, now, sysctls) {
+            Outcome::Accept { timeout, assured, .. } => {
+                entry.expires_at = now + timeout.unwrap_or_default();
+                entry.status.set(Status::ASSURED, assured);
+                entry.count(Direction::Original, pkt);
+            }
+            Outcome::Invalid { reason, .. } => return Continue(Tracked::invalid(reason)),
+            Outcome::Reopen => return Continue(Tracked::invalid(InvalidReason::TcpState)),
+        }
+        let mut tracked = Tracked::of(state, Direction::Original, tuple, &entry);
+        tracked.new = Some(Box::new(entry));
+        Continue(tracked)
+    }
+
+    /// An ICMP error about a packet to whose answer `flow` would belong.
+    fn related(&self, pkt: &Packet, flow: Tuple, now: Instant) -> Tracked {
+        let place = self.table.place(&flow);
+        let mut shard = self.table.lock(place);
+        let found = shard.find(place, &flow);
+        let alive = found.and_then(|found| shard.entry(found.slot).map(|entry| entry.is_alive(now)));
+        let Some((found, true)) = found.zip(alive) else {
+            return Tracked::invalid(InvalidReason::IcmpOrphan);
+        };
+        // It must go to the sender of the quoted packet; who it comes from is any router's business.
+        if pkt.dst() != flow.dst {
+            return Tracked::invalid(InvalidReason::IcmpAddressee);
+        }
+        let Some(entry) = shard.entry(found.slot) else { return Tracked::invalid(InvalidReason::IcmpOrphan) };
+        let mut tracked = Tracked::of(CtState::Related, found.direction, flow, entry);
+        tracked.id = Some(self.table.id(place, &shard, found.slot));
+        tracked
+    }
+
+    /// Before a connection is made: the table must not be full, or something in it must be worth less.
+    fn make_room(&self, tuple: &Tuple, now: Instant, sysctls: &Sysctls) -> Stage<()> {
+        if sysctls.max == 0 || self.table.len() < sysctls.max as usize {
+            return Continue(());
+        }
+        let evicted = self.table.early_drop(self.table.place(tuple));
+        if evicted.is_none() {
+            self.counters.drop.add(1);
+            return Break(Fate::Dropped(DropReason::TableFull));
+        }
+        self.counters.early_drop.add(1);
+        self.bury(evicted, now);
         Continue(())
+    }
+
+    fn assign_helper(&self, entry: &mut Entry, template: Template) {
+        let proto = entry.original.proto;
+        let by_rule = template.helper.filter(|helper| helper.proto() == proto);
+        let is_usual =
+            |helper: &&Helper| helper.proto() == proto && helper.usual_port() == entry.original.right;
+        entry.helper = by_rule.or_else(|| self.helpers.iter().find(is_usual).copied());
+        entry.status.set(Status::HELPER, entry.helper.is_some());
+    }
+
+    /// Shows a packet that passed FORWARD to its connection's helper, which may announce a connection or drop the
+    /// packet. Returns what was announced.
+    pub fn help(&self, pkt: &Packet, ct: &mut Tracked, now: Instant) -> Stage<Option<Expectation>> {
+        let (Some(helper), Some(tuple)) = (ct.helper, ct.tuple) else { return Continue(None) };
+        let (state, direction) = (ct.state, ct.direction);
+        let read = self.with_entry(ct, |entry| {
+            let outcome = helper.read(entry.extra_mut(), state, direction, &tuple, pkt);
+            (outcome, entry.original)
+        });
+        let Some((outcome, master)) = read else { return Continue(None) };
+        let announced = match outcome {
+            helper::Outcome::Nothing => return Continue(None),
+            helper::Outcome::Partial(_) => return Break(Fate::Dropped(DropReason::Helper)),
+            helper::Outcome::Announces(announced) => announced,
+        };
+        let expectation =
+            Expectation { tuple: announced.tuple, master, helper, expires_at: now + helper.patience() };
+        match self.expect(ct, expectation.clone(), now) {
+            Ok(()) => Continue(Some(expectation)),
+            Err(Refused::Clash) => Break(Fate::Dropped(DropReason::ExpectationClash)),
+            Err(Refused::Limit) => Break(Fate::Dropped(DropReason::ExpectationLimit)),
+        }
+    }
+
+    /// Takes an expectation of the packet's connection; of one that is not confirmed yet, when it is.
+    fn expect(&self, ct: &mut Tracked, expectation: Expectation, now: Instant) -> Result<(), Refused> {
+        let total_max = self.sysctls.load().expect_max;
+        let Some(master) = ct.id else {
+            self.expectations.would_add(&expectation, total_max, now)?;
+            if let Some(entry) = &mut ct.new {
+                entry.extra_mut().pending = Some(expectation);
+            }
+            return Ok(());
+        };
+        for replaced in self.expectations.add(master, expectation.clone(), total_max, now)? {
+            self.events.expectation(EventKind::Destroy, now, &replaced);
+        }
+        self.events.expectation(EventKind::New, now, &expectation);
+        Ok(())
+    }
+
+    /// Enters a new connection into the table, at the end of its first packet's way. Harmless for any other packet.
+    pub fn confirm(&self, ct: &mut Tracked, now: Instant) -> Stage<()> {
+        let Some(mut entry) = ct.new.take() else { return Continue(()) };
+        entry.status.insert(Status::CONFIRMED);
+        let pending = entry.extra.as_mut().and_then(|extra| extra.pending.take());
+        let master = entry.master();
+        let event = self.events.is_heard().then(|| entry.clone());
+
+        let place = self.table.place(&entry.original);
+        let mut shard = self.table.lock(place);
+        let mut dead = None;
+        if let Some(table::Found { slot, direction }) = shard.find(place, &entry.original) {
+            if shard.entry(slot).is_some_and(|there| there.is_alive(now)) {
+                return self.resolve_clash(ct, &self.table.id(place, &shard, slot), direction);
+            }
+            dead = self.table.remove(place, &mut shard, slot);
+        }
+        let id = self.table.insert(place, &mut shard, *entry);
+        drop(shard);
+        self.bury(dead, now);
+
+        ct.id = Some(id);
+        ct.status.insert(Status::CONFIRMED);
+        self.counters.insert.add(1);
+        if let Some(master) = master {
+            self.table.with(master, |master| master.extra_mut().children += 1);
+        }
+        if let Some(entry) = event {
+            self.events.entry(EventKind::New, now, &entry);
+        }
+        if let Some(expectation) = pending {
+            // Another worker may have announced the same meanwhile: then that one stands.
+            let _ = self.expect(ct, expectation, now);
+        }
+        Continue(())
+    }
+
+    /// Another packet of the flow was confirmed while this one was on its way.
+    fn resolve_clash(&self, ct: &mut Tracked, there: &EntryId, direction: Direction) -> Stage<()> {
+        if direction == Direction::Original {
+            // The same connection, so the packet belongs to the entry that came first.
+            self.counters.clash_resolve.add(1);
+            ct.id = Some(*there);
+            return Continue(());
+        }
+        self.counters.insert_failed.add(1);
+        Break(Fate::Dropped(DropReason::ConfirmClash))
+    }
+
+    /// Says good-bye to entries that have left the table: what they announced goes, and listeners are told.
+    fn bury(&self, dead: impl IntoIterator<Item = (EntryId, Entry)>, now: Instant) {
+        for (id, mut entry) in dead {
+            entry.status.insert(Status::DYING);
+            if entry.helper.is_some() {
+                for expectation in self.expectations.forget(id) {
+                    self.events.expectation(EventKind::Destroy, now, &expectation);
+                }
+            }
+            if let Some(master) = entry.master() {
+                self.table.with(master, |master| {
+                    let extra = master.extra_mut();
+                    extra.children = extra.children.saturating_sub(1);
+                });
+            }
+            self.events.entry(EventKind::Destroy, now, &entry);
+        }
+    }
+
+    /// Does what is due: a bounded step. [`Conntrack::poll_timeout`] says when to come back.
+    pub fn handle_timeout(&self, now: Instant) {
+        self.bury(self.table.reap(now), now);
+        for expectation in self.expectations.reap(now) {
+            self.events.expectation(EventKind::Destroy, now, &expectation);
+        }
+    }
+
+    /// When [`Conntrack::handle_timeout`] wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match (self.table.next_due(), self.expectations.next_due()) {
+            (Some(table), Some(expectations)) => Some(table.min(expectations)),
+            (table, expectations) => table.or(expectations),
+        }
     }
 
     /// Reads or changes the connection behind a packet, under its lock; `None` where there is none (any more).
     ///
     /// What `ct` copied of it is brought up to date.
     pub fn with_entry<T>(&self, ct: &mut Tracked, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
-        let entry = ct.new.as_mut()?;
-        let result = change(entry);
-        ct.mark = entry.mark;
+        let direction = ct.direction;
+        let change = |entry: &mut Entry| {
+            let result = change(entry);
+            (result, entry.mark, entry.helper, entry.verdict[direction as usize])
+        };
+        let (result, mark, helper, verdict) = match (&mut ct.new, ct.id) {
+            (Some(entry), _) => change(entry),
+            (None, Some(id)) => self.table.with(id, change)?,
+            (None, None) => return None,
+        };
+        (ct.mark, ct.helper, ct.verdict) = (mark, helper, verdict);
         Some(result)
     }
 
     /// Reads the connection behind a packet, under its lock; `None` where there is none (any more).
     pub fn read_entry<T>(&self, ct: &Tracked, read: impl FnOnce(&Entry) -> T) -> Option<T> {
-        ct.new.as_deref().map(read)
+        match (&ct.new, ct.id) {
+            (Some(entry), _) => Some(read(entry)),
+            (None, Some(id)) => self.table.with(id, |entry| read(entry)),
+            (None, None) => None,
+        }
+    }
+}
+
+/// What a protocol's tracker says of a packet, whatever is known of its flow.
+fn check<'a>(pkt: &'a Packet, sysctls: &Sysctls) -> Result<Layer4<'a>, InvalidReason> {
+    Ok(match (pkt.family(), pkt.proto()) {
+        (_, PROTO_TCP) => Layer4::Tcp(tcp::check(pkt, sysctls)?),
+        (_, PROTO_UDP | PROTO_UDPLITE) => {
+            udp::check(pkt, sysctls)?;
+            Layer4::Udp
+        }
+        (_, PROTO_SCTP) => Layer4::Sctp(sctp::Chunks::check(pkt, sysctls)?),
+        (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6) => Layer4::Icmp,
+        (_, PROTO_GRE) => Layer4::Gre,
+        _ => Layer4::Other,
+    })
+}
+
+/// What to remember from the first packet of a flow.
+fn open(layer4: &Layer4, tuple: &Tuple, sysctls: &Sysctls) -> Result<Proto, InvalidReason> {
+    Ok(match layer4 {
+        Layer4::Tcp(seg) => Proto::Tcp(tcp::Tcp::open(seg, sysctls)?),
+        Layer4::Sctp(chunks) => Proto::Sctp(sctp::Sctp::open(chunks)?),
+        Layer4::Icmp if !icmp::is_request(tuple) => return Err(InvalidReason::IcmpUnsolicited),
+        Layer4::Udp | Layer4::Icmp | Layer4::Gre | Layer4::Other => Proto::Plain,
+    })
+}
+
+impl Entry {
+    /// The state of a packet in `direction`, before it is taken into account.
+    fn ctstate(&self, direction: Direction) -> CtState {
+        if direction == Direction::Reply || self.status.contains(Status::SEEN_REPLY) {
+            CtState::Established
+        } else if self.status.contains(Status::EXPECTED) {
+            CtState::Related
+        } else {
+            CtState::New
+        }
+    }
+
+    /// Lets the protocol's tracker say what becomes of a packet and of the connection.
+    fn take(&mut self, layer4: &Layer4, direction: Direction, now: Instant, sysctls: &Sysctls) -> Outcome {
+        let status = self.status;
+        let seen_reply = status.contains(Status::SEEN_REPLY);
+        let keep = |timeout| Outcome::Accept { timeout: Some(timeout), assured: false, delete: false };
+        match (&mut self.proto, layer4) {
+            (Proto::Tcp(tcp), Layer4::Tcp(seg)) => {
+                let assured = status.contains(Status::ASSURED);
+                tcp.track(seg, direction, tcp::Seen { seen_reply, assured }, sysctls)
+            }
+            (Proto::Sctp(sctp), Layer4::Sctp(chunks)) => {
+                sctp.track(chunks, direction, !status.contains(Status::CONFIRMED), sysctls)
+            }
+            (_, Layer4::Udp) => udp::track(status, self.began_at, now, sysctls),
+            (_, Layer4::Icmp) if self.original.family == Family::Ipv4 => keep(sysctls.icmp_timeout),
+            (_, Layer4::Icmp) => keep(sysctls.icmpv6_timeout),
+            (_, Layer4::Gre) if seen_reply => {
+                Outcome::Accept { timeout: Some(sysctls.gre_timeout_stream), assured: true, delete: false }
+            }
+            (_, Layer4::Gre) => keep(sysctls.gre_timeout),
+            _ => keep(sysctls.generic_timeout),
+        }
+    }
+
+    fn renew(&mut self, expires_at: Instant) {
+        if !self.status.contains(Status::FIXED_TIMEOUT) {
+            self.expires_at = expires_at;
+        }
+    }
+
+    fn count(&mut self, direction: Direction, pkt: &Packet) {
+        if self.is_counted {
+            let counter = &mut self.counters[direction as usize];
+            counter.packets += 1;
+            counter.bytes += pkt.l3().len() as u64;
+        }
     }
 }

@@ -156,7 +156,7 @@ impl<'a> Packet<'a> {
             return Err(DropReason::IpTruncated);
         }
         let first = ip.next_header().into();
-        let chain = ExtensionChain::walk(&frame[..end], first);
+        let chain = ExtensionChain::walk(&frame[..end], ETHERNET_LEN + 40, first);
         let ExtensionChain { l4, proto, fragment } = chain;
         Ok(Self { frame, l4, end, proto, family: Family::Ipv6, fragment, offload })
     }
@@ -300,6 +300,13 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// Where the upper layer begins behind the IPv6 extension headers at `start`, what it is, and the fragment header
+/// that was met on the way.
+pub fn skip_extensions(bytes: &[u8], start: usize, first: u8) -> (usize, u8, Option<Fragment>) {
+    let ExtensionChain { l4, proto, fragment } = ExtensionChain::walk(bytes, start, first);
+    (l4, proto, fragment)
+}
+
 /// The IPv6 extension headers in front of the upper layer.
 struct ExtensionChain {
     l4: usize,
@@ -310,8 +317,8 @@ struct ExtensionChain {
 impl ExtensionChain {
     /// Skips the headers that Linux's tracker skips: hop-by-hop, routing, destination options, authentication,
     /// and a fragment header, behind which a later fragment has nothing more to show.
-    fn walk(packet: &[u8], first: u8) -> Self {
-        let mut chain = Self { l4: ETHERNET_LEN + 40, proto: first, fragment: None };
+    fn walk(packet: &[u8], start: usize, first: u8) -> Self {
+        let mut chain = Self { l4: start, proto: first, fragment: None };
         while let IPV6_HOP_BY_HOP | IPV6_ROUTING | IPV6_FRAGMENT | IPV6_AUTH | IPV6_DESTINATION = chain.proto
         {
             let Some(&[next, len]) = packet.get(chain.l4..).and_then(|rest| rest.first_chunk()) else {

@@ -131,7 +131,7 @@ impl fmt::Display for Tuple {
             _ if self.is_icmp() => {
                 write!(f, " type={} code={} id={}", self.icmp_type(), self.icmp_code(), self.left)
             }
-            PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_SCTP => {
+            PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_SCTP | PROTO_DCCP => {
                 write!(f, " sport={} dport={}", self.left, self.right)
             }
             PROTO_GRE => write!(f, " srckey={:#x} dstkey={:#x}", self.left, self.right),

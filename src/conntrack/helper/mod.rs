@@ -1,8 +1,18 @@
 //! Helpers: what reads a connection's payload to learn which other connection it announces.
+//!
+//! A helper is one file and a line in each `match` here. It sees packets that FORWARD has accepted, before the
+//! connection is confirmed, and only of connections that it was given to when they began.
 
 #![forbid(unsafe_code)]
 
+pub(super) mod ftp;
+mod tftp;
+
+use super::entry::Extra;
+use super::{CtState, Direction};
 use crate::packet::tuple::{PROTO_TCP, PROTO_UDP};
+use crate::packet::{Packet, Segment, Tuple};
+use crate::time::Duration;
 
 /// A helper, as `-j CT --helper` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -10,6 +20,22 @@ use crate::packet::tuple::{PROTO_TCP, PROTO_UDP};
 pub enum Helper {
     Ftp,
     Tftp,
+}
+
+/// What a helper makes of one packet.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Nothing,
+    /// It begins like an announcement but cannot be read to its end: the packet goes. The word it begins with.
+    Partial(&'static str),
+    Announces(Announced),
+}
+
+/// A connection that will come.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Announced {
+    /// `left`, the source port, is any.
+    pub(super) tuple: Tuple,
 }
 
 impl Helper {
@@ -39,6 +65,50 @@ impl Helper {
         match self {
             Self::Ftp => 21,
             Self::Tftp => 69,
+        }
+    }
+
+    /// How many announcements of one connection may wait.
+    pub const fn max_expectations(self) -> usize {
+        match self {
+            Self::Ftp | Self::Tftp => 1,
+        }
+    }
+
+    /// How long an announcement waits.
+    pub const fn patience(self) -> Duration {
+        match self {
+            Self::Ftp | Self::Tftp => Duration::from_secs(5 * 60),
+        }
+    }
+
+    /// Reads one packet of a connection of its protocol; `tuple` is the packet's own.
+    pub(super) fn read(
+        self,
+        extra: &mut Extra,
+        state: CtState,
+        dir: Direction,
+        tuple: &Tuple,
+        pkt: &Packet,
+    ) -> Outcome {
+        if pkt.proto() != self.proto() {
+            // An ICMP error about the connection.
+            return Outcome::Nothing;
+        }
+        let l4 = pkt.l4();
+        match self {
+            Self::Ftp => {
+                let Some(seg) = Segment::parse(l4) else { return Outcome::Nothing };
+                let payload = &l4[l4.len() - seg.len as usize..];
+                ftp::read(&mut extra.ftp, state, dir, tuple, &seg, payload)
+            }
+            Self::Tftp => {
+                let original = match dir {
+                    Direction::Original => *tuple,
+                    Direction::Reply => tuple.reply(),
+                };
+                tftp::read(&original, l4.get(8..).unwrap_or_default())
+            }
         }
     }
 }

@@ -1,0 +1,204 @@
+//! Expectations: connections that another one has announced.
+//!
+//! Each is used once, lives for a bounded time, and belongs to its master: when the master goes, it goes.
+
+#![forbid(unsafe_code)]
+
+use super::{EntryId, Helper};
+use crate::packet::Tuple;
+use crate::time::{Duration, Instant};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// A connection that is expected: from any source port, else exactly this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expectation {
+    /// `left`, the source port, is any.
+    pub tuple: Tuple,
+    /// The connection that announced it, as its first packet went.
+    pub master: Tuple,
+    pub helper: Helper,
+    pub expires_at: Instant,
+}
+
+impl Expectation {
+    pub const fn timeout(&self, now: Instant) -> Duration {
+        self.expires_at.saturating_since(now)
+    }
+}
+
+/// Why an expectation was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// Another connection has announced the same.
+    Clash,
+    /// `nf_conntrack_expect_max` is reached.
+    Limit,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Expectations {
+    /// How many there are, so that nobody takes the lock in vain.
+    count: AtomicUsize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    waiting: BTreeMap<Tuple, (EntryId, Expectation)>,
+    /// Oldest first.
+    masters: BTreeMap<EntryId, VecDeque<Tuple>>,
+    ends: BTreeSet<(Instant, Tuple)>,
+}
+
+/// The tuple that an expectation is found by.
+const fn any_source_port(tuple: &Tuple) -> Tuple {
+    Tuple { left: 0, ..*tuple }
+}
+
+impl Expectations {
+    /// Takes an expectation of `master`; what it replaces and what its master had too much is returned.
+    ///
+    /// # Errors
+    /// Why it cannot be had; nothing has changed then.
+    pub(super) fn add(
+        &self,
+        master: EntryId,
+        expectation: Expectation,
+        total_max: u32,
+        now: Instant,
+    ) -> Result<Vec<Expectation>, Refused> {
+        let mut inner = self.inner.lock();
+        inner.reap(now, &mut Vec::new());
+        let result = inner.add(master, expectation, total_max as usize);
+        self.count.store(inner.waiting.len(), Ordering::Relaxed);
+        result
+    }
+
+    /// Whether [`Expectations::add`] would take it of a master that is not confirmed yet.
+    pub(super) fn would_add(
+        &self,
+        expectation: &Expectation,
+        total_max: u32,
+        now: Instant,
+    ) -> Result<(), Refused> {
+        let mut inner = self.inner.lock();
+        inner.reap(now, &mut Vec::new());
+        if inner.waiting.contains_key(&expectation.tuple) {
+            return Err(Refused::Clash);
+        }
+        if inner.waiting.len() >= total_max as usize { Err(Refused::Limit) } else { Ok(()) }
+    }
+
+    /// Uses up the expectation that `tuple` fulfils.
+    pub(super) fn take(&self, tuple: &Tuple, now: Instant) -> Option<(EntryId, Expectation)> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let mut inner = self.inner.lock();
+        let key = any_source_port(tuple);
+        if inner.waiting.get(&key)?.1.expires_at <= now {
+            return None;
+        }
+        let taken = inner.remove(&key);
+        self.count.store(inner.waiting.len(), Ordering::Relaxed);
+        taken
+    }
+
+    /// Drops what a master has announced, because it has gone.
+    pub(super) fn forget(&self, master: EntryId) -> Vec<Expectation> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return Vec::new();
+        }
+        let mut inner = self.inner.lock();
+        let tuples = inner.masters.get(&master).cloned().unwrap_or_default();
+        let gone = tuples.iter().filter_map(|tuple| inner.remove(tuple)).map(|(_, gone)| gone).collect();
+        self.count.store(inner.waiting.len(), Ordering::Relaxed);
+        gone
+    }
+
+    /// Drops those whose time is over.
+    pub(super) fn reap(&self, now: Instant) -> Vec<Expectation> {
+        let mut gone = Vec::new();
+        if self.count.load(Ordering::Relaxed) > 0 {
+            let mut inner = self.inner.lock();
+            inner.reap(now, &mut gone);
+            self.count.store(inner.waiting.len(), Ordering::Relaxed);
+        }
+        gone
+    }
+
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.inner.lock().ends.first().map(|(end, _)| *end)
+    }
+
+    pub(super) fn clear(&self) -> Vec<Expectation> {
+        let inner = core::mem::take(&mut *self.inner.lock());
+        self.count.store(0, Ordering::Relaxed);
+        inner.waiting.into_values().map(|(_, expectation)| expectation).collect()
+    }
+
+    /// Those that live, in the order of their tuples.
+    pub(super) fn list(&self, now: Instant) -> Vec<Expectation> {
+        let inner = self.inner.lock();
+        let all = inner.waiting.values().map(|(_, expectation)| expectation);
+        all.filter(|expectation| expectation.expires_at > now).cloned().collect()
+    }
+}
+
+impl Inner {
+    fn add(
+        &mut self,
+        master: EntryId,
+        expectation: Expectation,
+        total_max: usize,
+    ) -> Result<Vec<Expectation>, Refused> {
+        let tuple = expectation.tuple;
+        let mut replaced = Vec::new();
+        match self.waiting.get(&tuple) {
+            Some((owner, _)) if *owner != master => return Err(Refused::Clash),
+            Some(_) => replaced.extend(self.remove(&tuple)),
+            None => {}
+        }
+        // One that is superseded makes room for the new one.
+        let own = self.masters.get(&master).map_or(0, VecDeque::len);
+        if own >= expectation.helper.max_expectations()
+            && let Some(oldest) = self.masters.get(&master).and_then(|own| own.front()).copied()
+        {
+            replaced.extend(self.remove(&oldest));
+        }
+        let replaced = replaced.into_iter().map(|(_, old)| old).collect();
+        if self.waiting.len() >= total_max {
+            return Err(Refused::Limit);
+        }
+        self.ends.insert((expectation.expires_at, tuple));
+        self.masters.entry(master).or_default().push_back(tuple);
+        self.waiting.insert(tuple, (master, expectation));
+        Ok(replaced)
+    }
+
+    fn remove(&mut self, tuple: &Tuple) -> Option<(EntryId, Expectation)> {
+        let (master, expectation) = self.waiting.remove(tuple)?;
+        self.ends.remove(&(expectation.expires_at, *tuple));
+        if let Some(own) = self.masters.get_mut(&master) {
+            own.retain(|other| other != tuple);
+            if own.is_empty() {
+                self.masters.remove(&master);
+            }
+        }
+        Some((master, expectation))
+    }
+
+    fn reap(&mut self, now: Instant, gone: &mut Vec<Expectation>) {
+        while let Some(&(end, tuple)) = self.ends.first() {
+            if end > now {
+                break;
+            }
+            gone.extend(self.remove(&tuple).map(|(_, expectation)| expectation));
+        }
+    }
+}

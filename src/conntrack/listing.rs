@@ -1,0 +1,157 @@
+//! Entries, expectations, events and counters as conntrack-tools print them.
+
+#![forbid(unsafe_code)]
+
+use super::{Direction, Entry, Event, EventKind, Expectation, Stats, Status};
+use crate::packet::tuple::{
+    PROTO_DCCP, PROTO_GRE, PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
+};
+use crate::packet::{Family, Tuple};
+use crate::time::Instant;
+use core::fmt::{self, Display, Write as _};
+
+/// What `-o` adds to a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `-o extended`: the address family in front.
+    pub extended: bool,
+    /// `-o id`.
+    pub id: bool,
+}
+
+/// The protocol's name where conntrack-tools know one.
+pub const fn proto_name(proto: u8) -> &'static str {
+    match proto {
+        PROTO_ICMP => "icmp",
+        PROTO_TCP => "tcp",
+        PROTO_UDP => "udp",
+        PROTO_DCCP => "dccp",
+        PROTO_GRE => "gre",
+        PROTO_ICMPV6 => "icmpv6",
+        PROTO_SCTP => "sctp",
+        PROTO_UDPLITE => "udplite",
+        _ => "unknown",
+    }
+}
+
+const fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "ipv4",
+        Family::Ipv6 => "ipv6",
+    }
+}
+
+/// One line of `conntrack -L`, without the line end.
+pub fn entry(entry: &Entry, now: Instant, options: Options) -> String {
+    let mut line = String::with_capacity(256);
+    // Writing to a string cannot fail.
+    let _ = write!(line, "{}", Line { entry, now: Some(now), options });
+    line
+}
+
+/// One line of `conntrack -E`, without the line end.
+pub fn event(event: &Event, options: Options) -> String {
+    match event {
+        Event::Entry { kind, at, entry } => {
+            let now = (*kind != EventKind::Destroy).then_some(*at);
+            format!("{:>9} {}", format!("[{}]", kind.word()), Line { entry, now, options })
+        }
+        Event::Expectation { kind, at, expectation: expected } => {
+            format!("{:>9} {}", format!("[{}]", kind.word()), expectation(expected, *at))
+        }
+    }
+}
+
+/// One line of `conntrack -L expect`, without the line end.
+pub fn expectation(expectation: &Expectation, now: Instant) -> String {
+    let Expectation { tuple, master, helper, .. } = expectation;
+    let family = tuple.family;
+    let everything = match family {
+        Family::Ipv4 => "255.255.255.255",
+        Family::Ipv6 => "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+    };
+    format!(
+        "{} proto={} {} mask-src={everything} mask-dst={everything} sport=0 dport=65535 master-src={} master-dst={} sport={} dport={} class=0 helper={}",
+        expectation.timeout(now).as_secs(),
+        tuple.proto,
+        tuple,
+        master.src.to_ip(family),
+        master.dst.to_ip(family),
+        master.left,
+        master.right,
+        helper.name(),
+    )
+}
+
+/// The line of `conntrack -S` for one processor: we count for all of them together.
+pub fn stats(stats: &Stats) -> String {
+    let Stats {
+        entries: _,
+        found,
+        invalid,
+        insert,
+        insert_failed,
+        drop,
+        early_drop,
+        error,
+        search_restart,
+        clash_resolve,
+        chaintoolong,
+        events_lost: _,
+    } = stats;
+    format!(
+        "cpu=0   \tfound={found} invalid={invalid} insert={insert} insert_failed={insert_failed} drop={drop} early_drop={early_drop} error={error} search_restart={search_restart} clash_resolve={clash_resolve} chaintoolong={chaintoolong} "
+    )
+}
+
+struct Line<'a> {
+    entry: &'a Entry,
+    /// `None` for an entry that has gone: it has no time left.
+    now: Option<Instant>,
+    options: Options,
+}
+
+impl Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { entry, now, options } = *self;
+        let Tuple { family, proto, zone, .. } = entry.original;
+        if options.extended {
+            write!(f, "{:<8} {} ", family_name(family), family.af())?;
+        }
+        write!(f, "{:<8} {proto} ", proto_name(proto))?;
+        if let Some(now) = now {
+            write!(f, "{} ", entry.timeout(now).as_secs())?;
+        }
+        if let Some(state) = entry.state_word() {
+            write!(f, "{state} ")?;
+        }
+        write!(f, "{} ", entry.original)?;
+        self.counter(f, Direction::Original)?;
+        if !entry.status.contains(Status::SEEN_REPLY) {
+            f.write_str("[UNREPLIED] ")?;
+        }
+        write!(f, "{} ", entry.reply())?;
+        self.counter(f, Direction::Reply)?;
+        if entry.status.contains(Status::ASSURED) {
+            f.write_str("[ASSURED] ")?;
+        }
+        write!(f, "mark={} ", entry.mark)?;
+        if zone != 0 {
+            write!(f, "zone={zone} ")?;
+        }
+        if let Some(helper) = entry.helper {
+            write!(f, "helper={} ", helper.name())?;
+        }
+        write!(f, "use={}", entry.uses())
+    }
+}
+
+impl Line<'_> {
+    fn counter(&self, f: &mut fmt::Formatter<'_>, direction: Direction) -> fmt::Result {
+        if !self.entry.is_counted {
+            return Ok(());
+        }
+        let counter = self.entry.counter(direction);
+        write!(f, "packets={} bytes={} ", counter.packets, counter.bytes)
+    }
+}

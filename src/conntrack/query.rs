@@ -1,0 +1,233 @@
+//! What others ask of the table: list, find, delete, count, set.
+
+#![forbid(unsafe_code)]
+
+use super::event::Event;
+use super::{
+    Conntrack, Direction, Entry, EntryId, EventKind, Expectation, Helper, Status, SysctlError, Sysctls, flow,
+    icmp,
+};
+use crate::packet::{Family, Packet, Prefix};
+use crate::time::Instant;
+use core::sync::atomic::{AtomicU64, Ordering};
+use crossbeam_channel::Receiver;
+use std::sync::Arc;
+
+/// One of the tracker's counters.
+#[derive(Debug, Default)]
+pub(super) struct Count(AtomicU64);
+
+impl Count {
+    pub(super) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) invalid: Count,
+    pub(super) insert: Count,
+    pub(super) insert_failed: Count,
+    pub(super) drop: Count,
+    pub(super) early_drop: Count,
+    pub(super) clash_resolve: Count,
+}
+
+/// What `conntrack -S` prints, under the kernel's names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Connections in the table.
+    pub entries: u64,
+    /// Lookups that found a flow where none should have been; stays 0 without address translation.
+    pub found: u64,
+    pub invalid: u64,
+    pub insert: u64,
+    pub insert_failed: u64,
+    /// New packets that found the table full.
+    pub drop: u64,
+    /// Entries that made room for new ones.
+    pub early_drop: u64,
+    /// ICMP that could not be read; counted under `invalid` too.
+    pub error: u64,
+    /// Lookups that had to begin again; there are none here.
+    pub search_restart: u64,
+    pub clash_resolve: u64,
+    pub chaintoolong: u64,
+    /// Events that no listener took in time.
+    pub events_lost: u64,
+}
+
+/// Which entries are meant: all that agree with every part that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    pub family: Option<Family>,
+    pub proto: Option<u8>,
+    pub zone: Option<u16>,
+    pub original: FlowFilter,
+    pub reply: FlowFilter,
+    /// The protocol's state, in conntrack's words.
+    pub state: Option<String>,
+    /// Value and mask of the connection mark.
+    pub mark: Option<(u32, u32)>,
+    /// Bits that must be set, and bits that must not.
+    pub status: Status,
+    pub status_unset: Status,
+    pub helper: Option<Helper>,
+}
+
+/// What one direction of an entry must be like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowFilter {
+    pub src: Option<Prefix>,
+    pub dst: Option<Prefix>,
+    pub sport: Option<u16>,
+    pub dport: Option<u16>,
+}
+
+impl Filter {
+    pub fn matches(&self, entry: &Entry) -> bool {
+        // Named in full: a new part does not compile until it is looked at here.
+        let Self { family, proto, zone, original, reply, state, mark, status, status_unset, helper } = self;
+        let tuple = &entry.original;
+        family.is_none_or(|family| family == tuple.family)
+            && proto.is_none_or(|proto| proto == tuple.proto)
+            && zone.is_none_or(|zone| zone == tuple.zone)
+            && original.matches(entry, Direction::Original)
+            && reply.matches(entry, Direction::Reply)
+            && state.as_deref().is_none_or(|state| entry.state_word() == Some(state))
+            && mark.is_none_or(|(value, mask)| entry.mark & mask == value)
+            && entry.status.contains(*status)
+            && !entry.status.intersects(*status_unset)
+            && helper.is_none_or(|helper| entry.helper == Some(helper))
+    }
+}
+
+impl FlowFilter {
+    fn matches(&self, entry: &Entry, direction: Direction) -> bool {
+        let Self { src, dst, sport, dport } = self;
+        let tuple = entry.tuple(direction);
+        let within = |net: &Option<Prefix>, addr| {
+            net.is_none_or(|net| net.family == tuple.family && net.contains(addr))
+        };
+        within(src, tuple.src)
+            && within(dst, tuple.dst)
+            && sport.is_none_or(|port| !tuple.is_icmp() && port == tuple.left)
+            && dport.is_none_or(|port| !tuple.is_icmp() && port == tuple.right)
+    }
+}
+
+impl Conntrack {
+    /// Shows every living entry that `filter` means.
+    pub fn for_each(&self, filter: &Filter, now: Instant, mut show: impl FnMut(EntryId, &Entry)) {
+        self.table.for_each(|id, entry| {
+            if entry.is_alive(now) && filter.matches(&entry) {
+                show(id, &entry);
+            }
+        });
+    }
+
+    /// Every living entry that `filter` means.
+    pub fn list(&self, filter: &Filter, now: Instant) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        self.for_each(filter, now, |_, entry| entries.push(entry.clone()));
+        entries
+    }
+
+    /// The entry that a packet belongs to, whatever its state is: for an error, that of the packet it quotes.
+    pub fn find(&self, pkt: &Packet, zone: u16, now: Instant) -> Option<Entry> {
+        let is_error = icmp::is_icmp(pkt)
+            .then(|| icmp::kind(pkt, zone, &Sysctls { checksum: false, ..Sysctls::default() }));
+        let tuple = match is_error {
+            Some(Ok(icmp::Kind::Error(flow))) => flow,
+            _ => flow::tuple(pkt, zone).ok()?,
+        };
+        let place = self.table.place(&tuple);
+        let mut shard = self.table.lock(place);
+        let slot = shard.find(place, &tuple)?.slot;
+        shard.entry(slot).filter(|entry| entry.is_alive(now)).cloned()
+    }
+
+    /// Deletes what `filter` means; returns what was there.
+    pub fn delete(&self, filter: &Filter, now: Instant) -> Vec<Entry> {
+        let mut ids = Vec::new();
+        self.for_each(filter, now, |id, _| ids.push(id));
+        let mut deleted = Vec::new();
+        for id in ids {
+            if let Some(entry) = self.table.remove_id(id) {
+                deleted.push(entry.clone());
+                self.bury([(id, entry)], now);
+            }
+        }
+        deleted
+    }
+
+    /// Empties the table, expectations included.
+    pub fn flush(&self, now: Instant) {
+        self.delete(&Filter::default(), now);
+        // What has ended but was not reaped yet goes the same way.
+        self.table.for_each(|id, _| {
+            let dead = self.table.remove_id(id).map(|entry| (id, entry));
+            self.bury(dead, now);
+        });
+    }
+
+    /// Connections in the table, as `nf_conntrack_count` counts them: those that have ended but were not looked at
+    /// since are among them.
+    pub fn count(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Expectations that wait.
+    pub fn expectations(&self, now: Instant) -> Vec<Expectation> {
+        self.expectations.list(now)
+    }
+
+    /// Drops every expectation.
+    pub fn flush_expectations(&self, now: Instant) {
+        for expectation in self.expectations.clear() {
+            self.events.expectation(EventKind::Destroy, now, &expectation);
+        }
+    }
+
+    pub fn stats(&self) -> Stats {
+        let counters = &self.counters;
+        Stats {
+            entries: self.count() as u64,
+            invalid: counters.invalid.get(),
+            insert: counters.insert.get(),
+            insert_failed: counters.insert_failed.get(),
+            drop: counters.drop.get(),
+            early_drop: counters.early_drop.get(),
+            clash_resolve: counters.clash_resolve.get(),
+            events_lost: self.events.lost(),
+            ..Stats::default()
+        }
+    }
+
+    /// What happens from now on, to one listener; one that came before hears no more.
+    pub fn listen(&self) -> Receiver<Event> {
+        self.events.listen()
+    }
+
+    pub fn sysctls(&self) -> Arc<Sysctls> {
+        self.sysctls.load_full()
+    }
+
+    /// Changes a setting: it applies from the next packet on, and timers that run stay as they are.
+    ///
+    /// # Errors
+    /// There is no such setting, or the value does not fit it.
+    pub fn set_sysctl(&self, name: &str, value: &str) -> Result<(), SysctlError> {
+        let mut result = Ok(());
+        self.sysctls.rcu(|sysctls| {
+            let mut changed = Sysctls::clone(sysctls);
+            result = changed.set(name, value);
+            changed
+        });
+        result
+    }
+}

@@ -1,0 +1,378 @@
+//! The table: one key to one connection; sharded, bounded by its owner, and cheap to expire.
+//!
+//! A connection is found from either side by one hash: its key is the same for a tuple and for its reply. The key
+//! picks a shard, each behind a lock that is held for one packet. In a shard, an index of eight bytes a connection
+//! leads to the entry's slot, so that growing moves the index and never the entries.
+//!
+//! Lookup treats an entry past its timeout as absent. [`Table::reap`] takes such entries out a few at a time.
+
+#![forbid(unsafe_code)]
+
+use super::entry::Entry;
+use super::wheel::{self, Link, Links, Wheel};
+use super::{Direction, EntryId};
+use crate::packet::Tuple;
+use crate::time::Instant;
+use core::hash::BuildHasher;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use parking_lot::{Mutex, MutexGuard};
+
+/// Enough that workers seldom meet, and that one shard's index grows in a moment.
+const SHARDS: usize = 64;
+/// Slots that are made at a time.
+const CHUNK: usize = 256;
+/// Entries that early drop looks at before it gives up.
+const EARLY_DROP_LOOKS: usize = 16;
+/// Entries that [`Table::reap`] looks at in each shard before it lets others go on.
+const REAP_LOOKS: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct Table {
+    shards: Box<[Line<Mutex<Shard>>]>,
+    hasher: FixedState,
+    count: AtomicUsize,
+    /// No shard has anything to reap before this; in nanoseconds.
+    next_due: AtomicU64,
+}
+
+/// Keeps neighbours' locks out of each other's cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Line<T>(T);
+
+/// Connections whose keys fall together.
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    index: HashTable<Indexed>,
+    slots: Slots,
+    wheel: Wheel,
+}
+
+/// The index need not visit a slot to know its hash.
+#[derive(Clone, Copy, Debug)]
+struct Indexed {
+    slot: u32,
+    hash: u32,
+}
+
+/// Where a connection lives for as long as it is in the table. In the order of use: a packet of an established
+/// connection reads the first two or three cache lines.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Slot {
+    entry: Option<Entry>,
+    generation: u32,
+    hash: u32,
+    link: Link,
+}
+
+/// Slots in chunks, so that growing copies nothing.
+#[derive(Debug, Default)]
+struct Slots {
+    chunks: Vec<Vec<Slot>>,
+    free: Vec<u32>,
+}
+
+/// Where a tuple belongs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    shard: usize,
+    hash: u32,
+}
+
+/// A connection found, under the lock of its shard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) slot: u32,
+    pub(super) direction: Direction,
+}
+
+impl Indexed {
+    /// The index reads the highest bits and the lowest.
+    const fn full(hash: u32) -> u64 {
+        (hash as u64) << 32 | hash as u64
+    }
+}
+
+impl Slots {
+    fn get(&self, slot: u32) -> &Slot {
+        &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+
+    fn get_mut(&mut self, slot: u32) -> &mut Slot {
+        &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+
+    /// A free slot, made if there is none.
+    fn take(&mut self) -> u32 {
+        if let Some(slot) = self.free.pop() {
+            return slot;
+        }
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let at = self.chunks.len() - 1;
+        let chunk = &mut self.chunks[at];
+        chunk.push(Slot { entry: None, generation: 0, hash: 0, link: Link::default() });
+        (at * CHUNK + chunk.len() - 1) as u32
+    }
+
+    fn len(&self) -> u32 {
+        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len()) as u32
+    }
+}
+
+impl Links for Slots {
+    fn link(&mut self, slot: u32) -> &mut Link {
+        &mut self.get_mut(slot).link
+    }
+}
+
+impl Shard {
+    /// Finds the connection of `tuple`, alive or not.
+    pub(super) fn find(&self, place: Place, tuple: &Tuple) -> Option<Found> {
+        let reply = tuple.reply();
+        let mut direction = Direction::Original;
+        let indexed = self.index.find(Indexed::full(place.hash), |indexed| {
+            if indexed.hash != place.hash {
+                return false;
+            }
+            let Some(entry) = &self.slots.get(indexed.slot).entry else { return false };
+            // A tuple that is its own reply counts as original, as the kernel finds it first.
+            direction = if entry.original == *tuple { Direction::Original } else { Direction::Reply };
+            direction == Direction::Original || entry.original == reply
+        })?;
+        Some(Found { slot: indexed.slot, direction })
+    }
+
+    pub(super) fn entry(&mut self, slot: u32) -> Option<&mut Entry> {
+        self.slots.get_mut(slot).entry.as_mut()
+    }
+
+    pub(super) fn generation(&self, slot: u32) -> u32 {
+        self.slots.get(slot).generation
+    }
+
+    /// Puts an entry in, for which [`Shard::find`] has found nothing.
+    pub(super) fn insert(&mut self, place: Place, entry: Entry) -> u32 {
+        let slot = self.slots.take();
+        let due = wheel::tick_after(entry.expires_at);
+        let taken = self.slots.get_mut(slot);
+        assert!(taken.entry.is_none(), "a free slot is empty");
+        taken.entry = Some(entry);
+        taken.hash = place.hash;
+        self.index.insert_unique(Indexed::full(place.hash), Indexed { slot, hash: place.hash }, |i| {
+            Indexed::full(i.hash)
+        });
+        self.wheel.insert(&mut self.slots, slot, due);
+        slot
+    }
+
+    /// Takes an entry out.
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Entry> {
+        let entry = self.detach(slot)?;
+        self.wheel.remove(&mut self.slots, slot);
+        Some(entry)
+    }
+
+    /// Takes an entry out that the wheel no longer knows.
+    fn detach(&mut self, slot: u32) -> Option<Entry> {
+        let vacated = self.slots.get_mut(slot);
+        let entry = vacated.entry.take()?;
+        vacated.generation = vacated.generation.wrapping_add(1);
+        let full = Indexed::full(vacated.hash);
+        if let Ok(indexed) = self.index.find_entry(full, |indexed| indexed.slot == slot) {
+            indexed.remove();
+        }
+        self.slots.free.push(slot);
+        Some(entry)
+    }
+
+    /// Tells the wheel that an entry's life may have become shorter than it knows.
+    ///
+    /// Returns when the shard is to be reaped because of that.
+    #[inline]
+    pub(super) fn rescheduled(&mut self, slot: u32, expires_at: Instant) -> Option<Instant> {
+        let due = wheel::tick_after(expires_at);
+        if due >= self.slots.get(slot).link.due {
+            return None;
+        }
+        self.wheel.remove(&mut self.slots, slot);
+        self.wheel.insert(&mut self.slots, slot, due);
+        Some(wheel::instant_of(due))
+    }
+
+    /// Takes out what has ended, looking at a bounded number of entries; `true` if there is more to look at.
+    fn reap(&mut self, number: u16, now: Instant, dead: &mut Vec<(EntryId, Entry)>) -> bool {
+        let tick = wheel::tick_at(now);
+        for _ in 0..REAP_LOOKS {
+            let Some(slot) = self.wheel.pop(&mut self.slots, tick) else { return false };
+            let Some(expires_at) = self.entry(slot).map(|entry| entry.expires_at) else { continue };
+            if expires_at > now {
+                self.wheel.insert(&mut self.slots, slot, wheel::tick_after(expires_at));
+            } else {
+                let id = EntryId { shard: number, slot, generation: self.generation(slot) };
+                dead.extend(self.detach(slot).map(|entry| (id, entry)));
+            }
+        }
+        true
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (u32, &Slot, &Entry)> {
+        (0..self.slots.len()).filter_map(|at| {
+            let slot = self.slots.get(at);
+            slot.entry.as_ref().map(|entry| (at, slot, entry))
+        })
+    }
+}
+
+impl Table {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Line::default()).collect(),
+            hasher: FixedState::with_seed(seed),
+            count: AtomicUsize::new(0),
+            next_due: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// Entries in the table, those past their time included until they are reaped.
+    pub(super) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn place(&self, tuple: &Tuple) -> Place {
+        let hash = self.hasher.hash_one(tuple.key());
+        Place { shard: (hash >> 32) as usize % SHARDS, hash: hash as u32 }
+    }
+
+    /// Waits for the shard where `place` is; to be held for one packet, and never two at once.
+    pub(super) fn lock(&self, place: Place) -> MutexGuard<'_, Shard> {
+        self.shards[place.shard].0.lock()
+    }
+
+    pub(super) fn id(&self, place: Place, shard: &Shard, slot: u32) -> EntryId {
+        EntryId { shard: place.shard as u16, slot, generation: shard.generation(slot) }
+    }
+
+    /// Reads or changes a connection that may have gone.
+    pub(super) fn with<T>(&self, id: EntryId, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let mut shard = self.shards.get(usize::from(id.shard))?.0.lock();
+        if id.slot >= shard.slots.len() || shard.generation(id.slot) != id.generation {
+            return None;
+        }
+        let (result, expires_at) = {
+            let entry = shard.entry(id.slot)?;
+            let result = change(entry);
+            (result, entry.expires_at)
+        };
+        let sooner = shard.rescheduled(id.slot, expires_at);
+        drop(shard);
+        self.expect_due(sooner);
+        Some(result)
+    }
+
+    /// Puts an entry in, under the lock of its shard.
+    pub(super) fn insert(&self, place: Place, shard: &mut Shard, entry: Entry) -> EntryId {
+        let due = wheel::instant_of(wheel::tick_after(entry.expires_at));
+        let slot = shard.insert(place, entry);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.expect_due(Some(due));
+        self.id(place, shard, slot)
+    }
+
+    /// Takes an entry out, under the lock of its shard.
+    pub(super) fn remove(&self, place: Place, shard: &mut Shard, slot: u32) -> Option<(EntryId, Entry)> {
+        let id = self.id(place, shard, slot);
+        let entry = shard.remove(slot)?;
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        Some((id, entry))
+    }
+
+    pub(super) fn remove_id(&self, id: EntryId) -> Option<Entry> {
+        let mut shard = self.shards.get(usize::from(id.shard))?.0.lock();
+        if id.slot >= shard.slots.len() || shard.generation(id.slot) != id.generation {
+            return None;
+        }
+        let entry = shard.remove(id.slot)?;
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        Some(entry)
+    }
+
+    /// Remembers that a shard has something to reap at a time.
+    #[inline]
+    pub(super) fn expect_due(&self, at: Option<Instant>) {
+        if let Some(at) = at
+            && at.as_nanos() < self.next_due.load(Ordering::Relaxed)
+        {
+            self.next_due.fetch_min(at.as_nanos(), Ordering::Relaxed);
+        }
+    }
+
+    /// When [`Table::reap`] has something to do.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        match self.next_due.load(Ordering::Relaxed) {
+            u64::MAX => None,
+            nanos => Some(Instant::from_nanos(nanos)),
+        }
+    }
+
+    /// Takes out what has ended. A bounded step: [`Table::next_due`] says when to come back, perhaps at once.
+    pub(super) fn reap(&self, now: Instant) -> Vec<(EntryId, Entry)> {
+        let mut dead = Vec::new();
+        if self.next_due().is_none_or(|due| due > now) {
+            return dead;
+        }
+        self.next_due.store(u64::MAX, Ordering::Relaxed);
+        for (number, shard) in self.shards.iter().enumerate() {
+            let mut shard = shard.0.lock();
+            let has_more = shard.reap(number as u16, now, &mut dead);
+            let due = shard.wheel.next_due().map(wheel::instant_of);
+            self.expect_due(if has_more { Some(now) } else { due });
+        }
+        self.count.fetch_sub(dead.len(), Ordering::Relaxed);
+        dead
+    }
+
+    /// Makes room: takes out one entry that is worth less than a new one, looking at few, from `place` on.
+    pub(super) fn early_drop(&self, place: Place) -> Option<(EntryId, Entry)> {
+        let mut looks = EARLY_DROP_LOOKS;
+        for step in 0..SHARDS {
+            let number = (place.shard + step) % SHARDS;
+            let mut shard = self.shards[number].0.lock();
+            let len = shard.slots.len();
+            let start = if len == 0 { 0 } else { place.hash % len };
+            for at in 0..len {
+                let slot = (start + at) % len;
+                let Some(entry) = shard.entry(slot) else { continue };
+                if entry.is_evictable() {
+                    let id = EntryId { shard: number as u16, slot, generation: shard.generation(slot) };
+                    let entry = shard.remove(slot)?;
+                    self.count.fetch_sub(1, Ordering::Relaxed);
+                    return Some((id, entry));
+                }
+                looks -= 1;
+                if looks == 0 {
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    /// Shows every entry, a copy of each shard at a time.
+    pub(super) fn for_each(&self, mut show: impl FnMut(EntryId, Entry)) {
+        for (number, shard) in self.shards.iter().enumerate() {
+            let copies: Vec<_> = {
+                let shard = shard.0.lock();
+                let id = |slot, generation| EntryId { shard: number as u16, slot, generation };
+                shard.entries().map(|(at, slot, entry)| (id(at, slot.generation), entry.clone())).collect()
+            };
+            for (id, entry) in copies {
+                show(id, entry);
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The tracker as a whole: packets in, states and entries out.
