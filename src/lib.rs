@@ -26,6 +26,8 @@ pub mod time;
 // The outside world.
 pub mod cli;
 #[cfg(target_os = "linux")]
+pub mod conform;
+#[cfg(target_os = "linux")]
 pub mod control;
 #[cfg(target_os = "linux")]
 pub mod device;

@@ -1,0 +1,16 @@
+//! The kernel of this machine beside the router, frame by frame.
+//!
+//! A TAP makes the kernel a synchronous oracle: a `write` on it returns only when the frame has gone through connection
+//! tracking, FORWARD and transmission, so nothing here ever waits. Everything happens in a network namespace without
+//! a name, which dies with the process that holds it, whatever ends that.
+
+#![forbid(unsafe_code)]
+
+pub mod ctnetlink;
+pub mod flow_key;
+pub mod kernel;
+mod netlink;
+mod netns;
+mod nflog;
+
+pub use kernel::{Answer, Kernel, Setup};
