@@ -8,12 +8,20 @@
 //! is left. A [`Runner`] takes the steps of the tests; what came of each is compared here, the same for all three.
 
 pub mod error;
+#[cfg(target_os = "linux")]
+pub mod live;
 mod locate;
 pub mod model;
+#[cfg(target_os = "linux")]
+pub mod netns;
+#[cfg(target_os = "linux")]
+pub mod probe;
+pub mod report;
 pub mod resolve;
 pub mod runner;
 mod shape;
 pub mod spec;
+pub mod trial;
 
 pub use error::{LabErrors, Problem};
 pub use model::Lab;

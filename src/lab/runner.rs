@@ -101,3 +101,27 @@ impl Seen {
         self.fate == "dropped" || self.fate == "rejected"
     }
 }
+
+/// An ICMP error by the name that iptables gives it (`--reject-with`), or by its usual words.
+pub fn icmp_name(v6: bool, kind: u8, code: u8) -> String {
+    let name = match (v6, kind, code) {
+        (false, 3, 0) => "icmp-net-unreachable",
+        (false, 3, 1) => "icmp-host-unreachable",
+        (false, 3, 2) => "icmp-proto-unreachable",
+        (false, 3, 3) => "icmp-port-unreachable",
+        (false, 3, 4) => "frag-needed",
+        (false, 3, 9) => "icmp-net-prohibited",
+        (false, 3, 10) => "icmp-host-prohibited",
+        (false, 3, 13) => "icmp-admin-prohibited",
+        (false, 11, _) | (true, 3, _) => "time-exceeded",
+        (true, 1, 0) => "icmp6-no-route",
+        (true, 1, 1) => "icmp6-adm-prohibited",
+        (true, 1, 3) => "icmp6-addr-unreachable",
+        (true, 1, 4) => "icmp6-port-unreachable",
+        (true, 1, 5) => "icmp6-policy-fail",
+        (true, 1, 6) => "icmp6-reject-route",
+        (true, 2, _) => "packet-too-big",
+        _ => return format!("icmp type {kind} code {code}"),
+    };
+    name.to_owned()
+}

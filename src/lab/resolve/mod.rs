@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod hosts;
-mod packets;
+pub(crate) mod packets;
 mod router;
 mod tests;
 

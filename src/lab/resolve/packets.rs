@@ -25,7 +25,7 @@ const ICMPV6: u8 = 58;
 const MAX_PAYLOAD: usize = 60_000;
 
 /// The packet that `line` describes, from `src` to `dst`; `ports` are source and destination port.
-pub(super) fn packet(line: &str, src: IpAddr, dst: IpAddr, ports: (u16, u16)) -> Result<Vec<u8>, String> {
+pub(crate) fn packet(line: &str, src: IpAddr, dst: IpAddr, ports: (u16, u16)) -> Result<Vec<u8>, String> {
     let mut words: Vec<&str> = line.split_whitespace().collect();
     let bad_sum = words.last() == Some(&"badsum") && words.pop().is_some();
     let ends = Ends { src: src.into(), dst: dst.into(), family: family_of(src), bad_sum };

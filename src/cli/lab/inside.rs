@@ -1,0 +1,177 @@
+//! `stateway lab exec`, `shell`, `ssh` and `inspect`: looking around in a lab that is up.
+
+use super::super::{Failure, Result};
+use super::up::health;
+use super::{Format, name_of, say};
+use crate::lab::netns::command;
+use crate::lab::netns::state::{self, Record, folder, netns_name};
+use crate::lab::{self, error};
+use serde_json::json;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ExecArgs {
+    /// A folder with a lab.yaml, the file, or the name of a lab that is up
+    lab: PathBuf,
+    /// A host of the lab, or `router`
+    host: String,
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ShellArgs {
+    /// A folder with a lab.yaml, the file, or the name of a lab that is up
+    lab: PathBuf,
+    /// A host of the lab, or `router`
+    host: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct SshArgs {
+    /// Which lab, if several are up
+    #[arg(long)]
+    lab: Option<PathBuf>,
+    /// The host to start from
+    from: String,
+    /// The host to log in to, or an address
+    to: String,
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct InspectArgs {
+    /// A folder with a lab.yaml, the file, or the name of a lab that is up
+    lab: PathBuf,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) fn exec(args: ExecArgs) -> Result {
+    let record = record_of(&args.lab)?;
+    become_inside(&record, &args.host, args.command)
+}
+
+pub(super) fn shell(args: ShellArgs) -> Result {
+    let record = record_of(&args.lab)?;
+    let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+    become_inside(&record, &args.host, vec![shell])
+}
+
+pub(super) fn ssh(args: SshArgs) -> Result {
+    let record = match &args.lab {
+        Some(lab) => record_of(lab)?,
+        None => the_only_one()?,
+    };
+    let config = folder().join(&record.lab).join("ssh/config");
+    if !config.exists() {
+        return Err(Failure::Input(anyhow::anyhow!("no host of the lab `{}` serves ssh", record.lab)));
+    }
+    let mut words: Vec<OsString> = vec!["ssh".into(), "-F".into(), config.into(), args.to.into()];
+    words.extend(args.command);
+    become_inside(&record, &args.from, words)
+}
+
+fn the_only_one() -> Result<Record> {
+    let mut records = state::all();
+    match records.len() {
+        0 => Err(Failure::Input(anyhow::anyhow!("no lab is up\n  hint: `stateway lab up LAB`"))),
+        1 => Ok(records.remove(0)),
+        _ => {
+            let names: Vec<&str> = records.iter().map(|record| record.lab.as_str()).collect();
+            Err(Failure::Input(anyhow::anyhow!(
+                "several labs are up\n  hint: `--lab` with one of {}",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+fn record_of(lab: &Path) -> Result<Record> {
+    let name = name_of(lab)?;
+    state::read(&name).ok_or_else(|| {
+        Failure::Input(anyhow::anyhow!(
+            "the lab `{name}` is not up\n  hint: `stateway lab up {}`",
+            lab.display()
+        ))
+    })
+}
+
+/// Becomes another program, inside a host.
+fn become_inside(record: &Record, host: &str, command: Vec<OsString>) -> Result {
+    let netns = netns_name(&record.lab, host);
+    if !record.netns.contains(&netns) {
+        let prefix = netns_name(&record.lab, "");
+        let hosts: Vec<&str> = record.netns.iter().filter_map(|netns| netns.strip_prefix(&prefix)).collect();
+        let hint =
+            error::hint(host, hosts, "hosts").map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+        return Err(Failure::Input(anyhow::anyhow!("the lab `{}` has no host `{host}`{hint}", record.lab)));
+    }
+    let uts = folder().join(&record.lab).join("uts").join(host);
+    let mut words = command::inside(&netns, Some(&uts));
+    words.extend(command);
+    let (program, rest) = (words[0].clone(), &words[1..]);
+    // Only comes back if it fails.
+    let error = Command::new(&program).args(rest).exec();
+    Err(Failure::Machine(anyhow::anyhow!("cannot run `{}`: {error}", program.to_string_lossy())))
+}
+
+pub(super) fn inspect(args: InspectArgs) -> Result {
+    let record = record_of(&args.lab)?;
+    let lab = lab::load(&record.file).map_err(|errors| Failure::Input(errors.into()))?;
+    let hosts: Vec<_> = lab
+        .hosts
+        .iter()
+        .map(|host| {
+            let addresses: Vec<String> = host.addresses.iter().map(ToString::to_string).collect();
+            let services: Vec<String> = host
+                .services
+                .iter()
+                .map(|service| match service.port {
+                    Some(port) => format!("{}:{port}", service.kind.word()),
+                    None => service.kind.word().to_owned(),
+                })
+                .collect();
+            json!({
+                "host": host.name,
+                "netns": netns_name(&record.lab, &host.name),
+                "port": lab.port_name(host.iface),
+                "addresses": addresses,
+                "mac": host.mac.to_string(),
+                "services": services,
+            })
+        })
+        .collect();
+    if args.format == Format::Json {
+        let all = json!({
+            "lab": record.lab, "runner": record.runner, "state": health(&record), "file": record.file,
+            "control": record.control, "hosts": hosts,
+        });
+        say(&all.to_string());
+        return Ok(());
+    }
+    say(&format!("{}: {}, {} ({})", record.lab, health(&record), record.runner, record.file.display()));
+    if let Some(control) = &record.control {
+        say(&format!("router   {}   control {}", netns_name(&record.lab, "router"), control.display()));
+    }
+    for host in hosts {
+        let list = |key: &str| {
+            let items = host[key].as_array().into_iter().flatten().filter_map(|item| item.as_str());
+            items.collect::<Vec<_>>().join(" ")
+        };
+        let word = |key: &str| host[key].as_str().unwrap_or_default().to_owned();
+        say(&format!(
+            "{:<12} {:<24} port {:<12} {:<36} {}",
+            word("host"),
+            word("netns"),
+            word("port"),
+            list("addresses"),
+            list("services")
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! `stateway lab`: build, test and inspect laboratories.
+
+#[cfg(target_os = "linux")]
+mod inside;
+#[cfg(target_os = "linux")]
+mod probe;
+mod test;
+#[cfg(target_os = "linux")]
+mod up;
+
+use super::{Failure, Result};
+use crate::lab::{self, Lab, spec};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Build a lab from namespaces, and leave it up
+    #[cfg(target_os = "linux")]
+    #[command(visible_alias = "deploy")]
+    Up(up::UpArgs),
+    /// Take a lab down; nothing is left
+    #[cfg(target_os = "linux")]
+    #[command(visible_alias = "destroy")]
+    Down(up::DownArgs),
+    /// List the labs that are up
+    #[cfg(target_os = "linux")]
+    Ls(up::LsArgs),
+    /// Show a lab that is up: hosts, addresses, services, router
+    #[cfg(target_os = "linux")]
+    Inspect(inside::InspectArgs),
+    /// Run a command on a host of a lab that is up
+    #[cfg(target_os = "linux")]
+    Exec(inside::ExecArgs),
+    /// Open a shell on a host of a lab that is up
+    #[cfg(target_os = "linux")]
+    Shell(inside::ShellArgs),
+    /// Log in from one host to another
+    #[cfg(target_os = "linux")]
+    Ssh(inside::SshArgs),
+    /// Take the tests of labs, and say what was seen
+    Test(test::TestArgs),
+    /// Print the JSON Schema of a lab file
+    Schema,
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    Probe(probe::ProbeArgs),
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    Serve(probe::ServeArgs),
+}
+
+pub(super) fn run(args: Args) -> Result {
+    match args.command {
+        #[cfg(target_os = "linux")]
+        Command::Up(args) => up::up(args),
+        #[cfg(target_os = "linux")]
+        Command::Down(args) => up::down(args),
+        #[cfg(target_os = "linux")]
+        Command::Ls(args) => up::ls(args),
+        #[cfg(target_os = "linux")]
+        Command::Inspect(args) => inside::inspect(args),
+        #[cfg(target_os = "linux")]
+        Command::Exec(args) => inside::exec(args),
+        #[cfg(target_os = "linux")]
+        Command::Shell(args) => inside::shell(args),
+        #[cfg(target_os = "linux")]
+        Command::Ssh(args) => inside::ssh(args),
+        Command::Test(args) => test::test(args),
+        Command::Schema => {
+            say(&serde_json::to_string_pretty(&spec::schema())
+                .map_err(anyhow::Error::from)
+                .map_err(Failure::Machine)?);
+            Ok(())
+        }
+        #[cfg(target_os = "linux")]
+        Command::Probe(args) => probe::probe(args),
+        #[cfg(target_os = "linux")]
+        Command::Serve(args) => probe::serve(args),
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    #[default]
+    Text,
+    /// One object a line
+    Json,
+}
+
+/// Prints a line; a reader that has gone is no error.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// Tells the user something beside the output.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Shows how far long work has come, on a terminal only; an empty text takes it away.
+fn progress(text: &str) {
+    use std::io::IsTerminal as _;
+    let mut stderr = io::stderr();
+    if stderr.is_terminal() {
+        let _ = write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush());
+    }
+}
+
+/// Reads a lab file; what is wrong with it is the user's to mend.
+fn load(path: &Path) -> Result<Lab> {
+    let lab = lab::load(path).map_err(|errors| Failure::Input(errors.into()))?;
+    for warning in &lab.warnings {
+        tell(&format!("warning: {}: {warning}", lab.file.display()));
+    }
+    Ok(lab)
+}
+
+/// What a user may call a lab: its folder, its file, or the name of one that is up.
+#[cfg(target_os = "linux")]
+fn name_of(lab: &Path) -> Result<String> {
+    use crate::lab::netns::state;
+    let file = lab::resolve::find(lab);
+    let canonical: Option<PathBuf> = std::fs::canonicalize(&file).ok();
+    let records = state::all();
+    if let Some(record) = records.iter().find(|record| Some(&record.file) == canonical.as_ref()) {
+        return Ok(record.lab.clone());
+    }
+    let text = lab.to_string_lossy();
+    if let Some(record) = records.iter().find(|record| record.lab == text) {
+        return Ok(record.lab.clone());
+    }
+    if file.exists() {
+        return Ok(load(lab)?.name);
+    }
+    Ok(text.into_owned())
+}

@@ -1,0 +1,134 @@
+//! `stateway lab up`, `down` and `ls`.
+
+use super::super::{Failure, Result};
+use super::{Format, load, name_of, progress, say, tell};
+use crate::lab::Lab;
+use crate::lab::live;
+use crate::lab::model::RunnerKind;
+use crate::lab::netns::command::Interrupt;
+use crate::lab::netns::state::{self, State};
+use crate::lab::netns::{Namespaces, programs};
+use serde_json::json;
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct UpArgs {
+    /// A folder with a lab.yaml, or the file
+    lab: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DownArgs {
+    /// A folder with a lab.yaml, the file, or the name of a lab that is up
+    #[arg(required_unless_present = "all")]
+    labs: Vec<PathBuf>,
+    /// Every lab that is up
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct LsArgs {
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) fn up(args: UpArgs) -> Result {
+    let lab = load(&args.lab)?;
+    let interrupt = Interrupt::listen().map_err(Failure::Machine)?;
+    if let Some(record) = state::read(&lab.name) {
+        if record.complete {
+            say(&format!("the lab `{}` is up already, from {}", lab.name, record.file.display()));
+            return Ok(());
+        }
+        tell(&format!("taking away what an interrupted command left of `{}`", lab.name));
+        state::remove(&lab.name, &interrupt).map_err(Failure::Machine)?;
+    }
+    let (name, hosts) = (lab.name.clone(), lab.hosts.len());
+    let namespaces = bring_up(lab, &interrupt)?;
+    drop(namespaces);
+    say(&format!("the lab `{name}` is up: {hosts} hosts"));
+    Ok(())
+}
+
+/// Brings a lab up live, or says what the machine lacks.
+pub(super) fn bring_up(lab: Lab, interrupt: &Interrupt) -> Result<Namespaces> {
+    let missing = programs::missing(&lab, RunnerKind::Live);
+    if !missing.is_empty() {
+        return Err(Failure::Machine(anyhow::anyhow!("{}", missing.join("\nerror: "))));
+    }
+    let result = live::up(lab, interrupt, &mut |text| progress(text));
+    progress("");
+    result.map_err(Failure::Machine)
+}
+
+pub(super) fn down(args: DownArgs) -> Result {
+    let interrupt = Interrupt::listen().map_err(Failure::Machine)?;
+    let mut names = Vec::new();
+    if args.all {
+        names.extend(state::all().into_iter().map(|record| record.lab));
+    }
+    for lab in &args.labs {
+        names.push(name_of(lab)?);
+    }
+    for name in names {
+        let there = state::remove(&name, &interrupt).map_err(Failure::Machine)?;
+        let what = if there { "is down" } else { "is not up" };
+        say(&format!("the lab `{name}` {what}"));
+    }
+    Ok(())
+}
+
+pub(super) fn ls(args: LsArgs) -> Result {
+    let records = state::all();
+    for record in &records {
+        let health = health(record);
+        let hosts = record.netns.len().saturating_sub(1);
+        match args.format {
+            Format::Json => say(&json!({
+                "lab": record.lab,
+                "runner": record.runner,
+                "state": health,
+                "hosts": hosts,
+                "file": record.file,
+                "control": record.control,
+            })
+            .to_string()),
+            Format::Text => {
+                say(&format!(
+                    "{:<20} {:<7} {:<9} {hosts:>4} hosts  {}",
+                    record.lab,
+                    record.runner,
+                    health,
+                    record.file.display()
+                ));
+            }
+        }
+    }
+    if records.is_empty() && args.format == Format::Text {
+        tell("no lab is up");
+    }
+    Ok(())
+}
+
+/// `up`; `half up` if a command was interrupted; `broken` if the router is gone.
+pub(super) fn health(record: &state::Record) -> &'static str {
+    let router =
+        record.control.as_ref().is_none_or(|socket| std::os::unix::net::UnixStream::connect(socket).is_ok());
+    match (record.complete, router) {
+        (true, true) => "up",
+        (true, false) => "broken",
+        (false, _) => "half up",
+    }
+}
+
+/// Takes hold of a lab that is up and whole.
+pub(super) fn attach(lab: Lab, interrupt: &Interrupt) -> anyhow::Result<Option<Namespaces>> {
+    if state::read(&lab.name).is_none_or(|record| !record.complete) {
+        return Ok(None);
+    }
+    match State::attach(&lab.name, interrupt.clone())? {
+        Some(state) => live::attach(lab, state).map(Some),
+        None => Ok(None),
+    }
+}

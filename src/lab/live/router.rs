@@ -1,0 +1,169 @@
+//! The router process of a live lab, and what its control socket tells.
+
+#![forbid(unsafe_code)]
+
+use crate::conntrack::{CtState, Direction};
+use crate::control::Client;
+use crate::control::place;
+use crate::control::protocol::{Command, Reply, Verdict, VerdictFilter};
+use crate::lab::model::{RulesText, RunnerKind};
+use crate::lab::netns::Middle;
+use crate::lab::netns::command;
+use crate::lab::netns::services::own_program;
+use crate::lab::netns::state::State;
+use crate::lab::runner::Seen;
+use anyhow::{Context as _, bail};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long the router has until it forwards.
+const READY: Duration = Duration::from_secs(20);
+/// Nobody waits longer for an answer on the control socket.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A router that is this program, running on its own.
+pub struct RouterProcess {
+    control: PathBuf,
+    watch: Option<Client>,
+}
+
+impl RouterProcess {
+    /// Starts it in its namespace, and waits until it forwards.
+    pub fn start(state: &State) -> anyhow::Result<Self> {
+        let control = state.record.control.clone().context("a live lab has a control socket")?;
+        place::make_folder(&place::folder())?;
+        let notify = state.path("notify");
+        let socket =
+            UnixDatagram::bind(&notify).with_context(|| format!("cannot make {}", notify.display()))?;
+        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+        let mut words = own_program(&["run"])?;
+        words.extend([
+            state.record.file.clone().into_os_string(),
+            OsString::from("--control"),
+            control.clone().into(),
+        ]);
+        let env = [("NOTIFY_SOCKET", notify.as_os_str())];
+        let (netns, uts, log) = (state.netns("router"), state.uts("router"), state.path("router.log"));
+        let mut child = command::lasting(&state.lock, &netns, Some(&uts), &words, &log, &env)?;
+        let deadline = command::now() + READY;
+        let mut word = [0; 64];
+        loop {
+            state.interrupt.check()?;
+            match socket.recv(&mut word) {
+                Ok(len) if word[..len].starts_with(b"READY=1") => break,
+                Ok(_) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                    ) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let said = || fs::read_to_string(&log).unwrap_or_default();
+            if child.try_wait()?.is_some() {
+                bail!("the router ended: {}", said().trim());
+            }
+            if command::now() >= deadline {
+                bail!("the router is not ready after {} s: {}", READY.as_secs(), said().trim());
+            }
+        }
+        fs::remove_file(&notify)?;
+        Ok(Self { control, watch: None })
+    }
+
+    /// Takes hold of one that runs.
+    pub fn attach(state: &State) -> anyhow::Result<Self> {
+        let control = state.record.control.clone().context("this lab has no router process")?;
+        let router = Self { control, watch: None };
+        router
+            .ask(&Command::Status)
+            .context("the router of this lab is gone\n  hint: `stateway lab down` takes the rest away")?;
+        Ok(router)
+    }
+
+    fn ask(&self, command: &Command) -> anyhow::Result<Vec<Reply>> {
+        let mut client = Client::connect(&self.control)?;
+        client.set_timeout(Some(PATIENCE))?;
+        client.call(command)
+    }
+}
+
+impl Middle for RouterProcess {
+    fn kind(&self) -> RunnerKind {
+        RunnerKind::Live
+    }
+
+    fn watch(&mut self) -> anyhow::Result<()> {
+        let mut client = Client::connect(&self.control)?;
+        client.set_timeout(Some(PATIENCE))?;
+        client.send(&Command::Watch { filter: VerdictFilter::default() })?;
+        match client.next_reply()? {
+            Some(Reply::Watching) => {}
+            other => bail!("the router does not let us watch: {other:?}"),
+        }
+        self.watch = Some(client);
+        Ok(())
+    }
+
+    fn seen(&mut self) -> anyhow::Result<Vec<Seen>> {
+        let Some(mut client) = self.watch.take() else { return Ok(Vec::new()) };
+        client.end_stream()?;
+        let mut packets = Vec::new();
+        while let Some(reply) = client.next_reply()? {
+            if let Reply::Verdict(verdict) = reply {
+                packets.extend(seen(*verdict));
+            }
+        }
+        Ok(packets)
+    }
+
+    fn replace_rules(&mut self, rules: &RulesText) -> anyhow::Result<()> {
+        let RulesText { v4, v6 } = rules.clone();
+        self.ask(&Command::RulesReplace { rules: v4, rules6: v6 }).map(drop)
+    }
+
+    fn table(&mut self) -> anyhow::Result<Vec<String>> {
+        bail!("the router does not tell its connections yet")
+    }
+
+    fn counters(&mut self) -> anyhow::Result<BTreeMap<String, u64>> {
+        let mut values = BTreeMap::new();
+        for reply in self.ask(&Command::Drops)? {
+            if let Reply::Drops { drops } = reply {
+                values.extend(drops.into_iter().map(|named| (format!("drop/{}", named.name), named.count)));
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// A verdict as the tests read it. ARP and the like are left out: no rule ever sees them.
+fn seen(verdict: Verdict) -> Option<Seen> {
+    let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let word = verdict.ctstate.as_deref();
+    let states = [CtState::New, CtState::Established, CtState::Related, CtState::Invalid, CtState::Untracked];
+    let directions = [Direction::Original, Direction::Reply];
+    Some(Seen {
+        time: Duration::try_from_secs_f64(verdict.time).unwrap_or_default(),
+        in_port: verdict.in_iface,
+        out_port: verdict.out.into_iter().next(),
+        src: verdict.src?,
+        dst: verdict.dst.unwrap_or(nobody),
+        protocol: verdict.protocol.unwrap_or_default(),
+        ports: verdict.sport.zip(verdict.dport),
+        summary: verdict.summary,
+        state: states.into_iter().find(|state| Some(state.word()) == word),
+        direction: directions
+            .into_iter()
+            .find(|direction| Some(direction.word()) == verdict.direction.as_deref()),
+        fate: verdict.fate,
+        rule: verdict.rule,
+        reason: verdict.reason,
+    })
+}

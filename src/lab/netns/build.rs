@@ -1,0 +1,201 @@
+//! Makes namespaces, links and addresses.
+
+#![forbid(unsafe_code)]
+
+use super::state::State;
+use crate::iface::IfaceId;
+use crate::lab::model::{Host, Impairment, Lab};
+use crate::packet::Family;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::IpAddr;
+
+/// Namespaces for the router and every host, each with its own name as a machine.
+pub fn namespaces(lab: &Lab, state: &State) -> anyhow::Result<()> {
+    let lines = state.record.netns.iter().fold(String::new(), |mut lines, netns| {
+        _ = writeln!(lines, "netns add {netns}");
+        lines
+    });
+    state.ip_batch(None, &lines)?;
+    fs::create_dir_all(state.path("uts"))?;
+    let mut script = String::from("set -e\n");
+    for name in lab.hosts.iter().map(|host| host.name.as_str()).chain(["router"]) {
+        let uts = state.uts(name);
+        fs::write(&uts, "")?;
+        _ = writeln!(script, "unshare --uts='{}' hostname {name}", uts.display());
+    }
+    state.brief("sh", &["-c".as_ref(), script.as_ref()]).map(drop)
+}
+
+/// What a port of the router ends in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// The router's TAP becomes the host's own interface.
+    Tap,
+    /// The router's end of a veth bears the port's name.
+    Veth,
+}
+
+/// Connects every host to its port. Ports with several hosts get a bridge between.
+pub fn links(lab: &Lab, state: &State, wire: Wire) -> anyhow::Result<()> {
+    let router = state.netns("router");
+    let (mut outside, mut within) = (String::new(), String::new());
+    let mut veth = 0;
+    for (place, iface) in lab.router.ifaces.iter().enumerate() {
+        let hosts: Vec<&Host> = lab.hosts_on(IfaceId(place as u16)).collect();
+        match (hosts.as_slice(), wire) {
+            ([host], Wire::Tap) => {
+                _ = writeln!(within, "link set dev {} down", iface.name);
+                _ = writeln!(
+                    within,
+                    "link set dev {} netns {} name eth0",
+                    iface.name,
+                    state.netns(&host.name)
+                );
+            }
+            ([host], Wire::Veth) => {
+                _ = writeln!(
+                    outside,
+                    "link add {} netns {router} address {} mtu {} type veth peer name eth0 netns {}",
+                    iface.name,
+                    iface.mac,
+                    iface.mtu_bytes,
+                    state.netns(&host.name)
+                );
+            }
+            (hosts, wire) => {
+                let segment = segment(lab, state, place, wire, &mut within, &mut outside);
+                for host in hosts {
+                    _ = writeln!(
+                        outside,
+                        "link add sw{veth} netns {} type veth peer name eth0 netns {}",
+                        segment.netns,
+                        state.netns(&host.name)
+                    );
+                    _ = writeln!(within, "link set dev sw{veth} master {} up", segment.bridge);
+                    veth += 1;
+                }
+            }
+        }
+    }
+    state.ip_batch(None, &outside)?;
+    state.ip_batch(Some(&router), &within)
+}
+
+/// The bridge that several hosts on one port share.
+struct Segment {
+    netns: String,
+    bridge: String,
+}
+
+/// Makes the bridge of one port. It stands in the router's namespace, where nothing has an address: frames only
+/// cross it. On the kernel it hangs behind a veth, so that the port itself keeps its name for `-i` and `-o`.
+fn segment(
+    lab: &Lab,
+    state: &State,
+    place: usize,
+    wire: Wire,
+    within: &mut String,
+    outside: &mut String,
+) -> Segment {
+    let iface = &lab.router.ifaces[place];
+    let bridge = format!("swbr{place}");
+    let netns = state.netns("router");
+    _ = writeln!(within, "link add {bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0");
+    _ = writeln!(within, "link set dev {bridge} addrgenmode none up");
+    match wire {
+        Wire::Tap => _ = writeln!(within, "link set dev {} master {bridge} up", iface.name),
+        Wire::Veth => {
+            _ = writeln!(
+                outside,
+                "link add {} netns {netns} address {} mtu {} type veth peer name swup{place} netns {netns}",
+                iface.name, iface.mac, iface.mtu_bytes
+            );
+            _ = writeln!(within, "link set dev swup{place} master {bridge} addrgenmode none up");
+        }
+    }
+    Segment { netns, bridge }
+}
+
+/// Addresses, routes and settings of one host.
+pub fn host(host: &Host, state: &State) -> anyhow::Result<()> {
+    let has_v6 = host.addresses.iter().any(|own| own.family == Family::Ipv6);
+    let mut lines = String::new();
+    _ = writeln!(lines, "link set dev lo up");
+    _ = writeln!(
+        lines,
+        "link set dev eth0 down addrgenmode none address {} mtu {}",
+        host.mac, host.mtu_bytes
+    );
+    _ = writeln!(lines, "link set dev eth0 up");
+    for own in &host.addresses {
+        let nodad = if own.family == Family::Ipv6 { " nodad" } else { "" };
+        _ = writeln!(lines, "addr add {own} dev eth0{nodad}");
+    }
+    for route in &host.routes {
+        _ = writeln!(lines, "route add {} via {} dev eth0", route.to, route.via);
+    }
+    for gateway in &host.gateways {
+        let family = if matches!(gateway, IpAddr::V6(_)) { "-6 " } else { "" };
+        _ = writeln!(lines, "{family}route add default via {gateway} dev eth0");
+    }
+    let netns = state.netns(&host.name);
+    // IPv6 would speak of its own accord in a host that has none.
+    let script = if has_v6 {
+        "cd /proc/sys/net/ipv6/conf && echo 0 > all/accept_ra && echo 0 > default/accept_ra && echo 0 > all/router_solicitations"
+    } else {
+        "cd /proc/sys/net/ipv6/conf && echo 1 > all/disable_ipv6 && echo 1 > default/disable_ipv6"
+    };
+    let net = format!("--net=/run/netns/{netns}");
+    let script = format!(
+        "[ ! -d /proc/sys/net/ipv6 ] || {{ {script}; }}; echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range"
+    );
+    let args: [&OsStr; 5] = [net.as_ref(), "--".as_ref(), "sh".as_ref(), "-c".as_ref(), script.as_ref()];
+    state.brief("nsenter", &args)?;
+    state.ip_batch(Some(&netns), &lines)
+}
+
+/// Puts impairments on the links of ports, and takes away those that are not named.
+pub fn impair(lab: &Lab, state: &State, links: &[(IfaceId, Impairment)]) -> anyhow::Result<()> {
+    for (place, _) in lab.router.ifaces.iter().enumerate() {
+        let id = IfaceId(place as u16);
+        let link = links.iter().find(|(iface, _)| *iface == id).map(|(_, link)| link);
+        for host in lab.hosts_on(id) {
+            let netns = state.netns(&host.name);
+            let mut words: Vec<String> =
+                ["-n", &netns, "qdisc", "replace", "dev", "eth0", "root"].map(str::to_owned).to_vec();
+            match link {
+                Some(link) => words.extend(netem(link)),
+                None => words.push("pfifo_fast".to_owned()),
+            }
+            let args: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
+            state.brief("tc", &args)?;
+        }
+    }
+    Ok(())
+}
+
+fn netem(link: &Impairment) -> Vec<String> {
+    let mut words = vec!["netem".to_owned()];
+    let mut add = |list: &[String]| words.extend_from_slice(list);
+    if !link.delay.is_zero() {
+        add(&["delay".into(), format!("{}us", link.delay.as_micros())]);
+        if !link.jitter.is_zero() {
+            add(&[format!("{}us", link.jitter.as_micros())]);
+        }
+    }
+    for (name, percent) in [
+        ("loss", link.loss_percent),
+        ("reorder", link.reorder_percent),
+        ("duplicate", link.duplicate_percent),
+    ] {
+        if percent > 0.0 {
+            add(&[name.into(), format!("{percent}%")]);
+        }
+    }
+    if let Some(rate) = link.rate_kbit {
+        add(&["rate".into(), format!("{rate}kbit")]);
+    }
+    words
+}

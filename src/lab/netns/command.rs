@@ -1,0 +1,274 @@
+//! Running programs: briefly, with a deadline, or for as long as the lab lives.
+//!
+//! Two rules keep a killed command from leaving anything behind. A brief child has the lab's lock as its standard
+//! input, so that whoever cleans up waits for it. A lasting child keeps the lock only until it is in its
+//! namespace, where cleaning up finds it.
+
+#![forbid(unsafe_code)]
+
+use anyhow::{Context as _, bail};
+use crossbeam_channel::{RecvTimeoutError, bounded};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often a wait looks up to see whether the user wants to stop.
+const LOOK_UP: Duration = Duration::from_millis(50);
+/// What a program may print before the rest is thrown away.
+const MAX_OUTPUT: u64 = 64 << 20;
+
+/// The clock of the runners that live in real time.
+#[expect(clippy::disallowed_methods, reason = "real programs live in real time")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Lets real time pass.
+pub fn pause(duration: Duration) {
+    // A channel on which nothing ever comes.
+    let _ = crossbeam_channel::after(duration).recv();
+}
+
+/// Set once the user pressed Ctrl-C or the machine wants us to end.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Begins to listen for SIGINT, SIGTERM and SIGHUP instead of being ended by them.
+    pub fn listen() -> anyhow::Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP]
+        {
+            signal_hook::flag::register(signal, Arc::clone(&flag)).context("cannot catch signals")?;
+        }
+        Ok(Self(flag))
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// # Errors
+    /// The user wants to stop.
+    pub fn check(&self) -> anyhow::Result<()> {
+        if self.is_set() {
+            bail!("interrupted");
+        }
+        Ok(())
+    }
+}
+
+/// What a program said and how it ended.
+#[derive(Debug)]
+pub struct Output {
+    /// `None`: it was still running at the deadline, and was ended.
+    pub status: Option<ExitStatus>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    pub fn code(&self) -> Option<i32> {
+        self.status.and_then(|status| status.code())
+    }
+
+    pub fn ok(&self) -> bool {
+        self.status.is_some_and(|status| status.success())
+    }
+}
+
+/// A brief command of our own: it must succeed.
+pub fn brief(lock: &File, program: &str, args: &[&OsStr]) -> anyhow::Result<String> {
+    let output = Command::new(program)
+        .args(args)
+        .stdin(lock.try_clone()?)
+        .output()
+        .with_context(|| format!("cannot run `{program}`"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let how = match (output.status.code(), output.status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, signal) => format!("signal {}", signal.unwrap_or_default()),
+    };
+    bail!("`{program} {}` failed ({how}): {}", words.join(" "), said.trim())
+}
+
+/// The words that run a program inside a host: its network namespace, and its UTS namespace if it has one.
+pub fn inside(netns: &str, uts: Option<&Path>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = vec!["nsenter".into(), format!("--net=/run/netns/{netns}").into()];
+    if let Some(uts) = uts {
+        let mut word = OsString::from("--uts=");
+        word.push(uts);
+        words.push(word);
+    }
+    words.push("--".into());
+    words
+}
+
+/// Runs a program to its end or to `timeout`, whichever is first.
+pub fn run(
+    words: &[OsString],
+    input: Option<&str>,
+    timeout: Duration,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Output> {
+    let (program, args) = words.split_first().context("no program")?;
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot run `{}`", program.to_string_lossy()))?;
+    if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
+        let text = text.to_owned();
+        // The program may not want to read it all.
+        std::thread::spawn(move || drop(stdin.write_all(text.as_bytes())));
+    }
+    let stdout = gather(child.stdout.take());
+    let stderr = gather(child.stderr.take());
+    let deadline = now() + timeout;
+    let status = await_end(&mut child, deadline, interrupt)?;
+    if status.is_none() {
+        end(&mut child);
+    }
+    let text = |side: crossbeam_channel::Receiver<Vec<u8>>| {
+        // A grandchild may hold the pipe open; its words are not waited for.
+        let bytes = side.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
+}
+
+fn gather(pipe: Option<impl std::io::Read + Send + 'static>) -> crossbeam_channel::Receiver<Vec<u8>> {
+    let (sender, receiver) = bounded(1);
+    if let Some(pipe) = pipe {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            // What came before an error still counts.
+            let _ = pipe.take(MAX_OUTPUT).read_to_end(&mut bytes);
+            let _ = sender.send(bytes);
+        });
+    }
+    receiver
+}
+
+/// Waits for the end of a child; `None` at the deadline.
+fn await_end(
+    child: &mut Child,
+    deadline: Instant,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Option<ExitStatus>> {
+    let pid = rustix::process::Pid::from_child(child);
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty());
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if interrupt.is_set() {
+            end(child);
+            bail!("interrupted");
+        }
+        let left = deadline.saturating_duration_since(now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        let slice = left.min(LOOK_UP);
+        match &pidfd {
+            Ok(fd) => {
+                let mut fds = [rustix::event::PollFd::new(fd, rustix::event::PollFlags::IN)];
+                let slice = rustix::event::Timespec { tv_sec: 0, tv_nsec: i64::from(slice.subsec_nanos()) };
+                // A signal ends the wait early: then we look up.
+                let _ = rustix::event::poll(&mut fds, Some(&slice));
+            }
+            Err(_) => pause(slice),
+        }
+    }
+}
+
+/// Ends a child and whatever it started in its process group.
+pub fn end(child: &mut Child) {
+    let group = rustix::process::Pid::from_child(child);
+    // It may have ended by itself.
+    let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    let _ = child.wait();
+}
+
+/// Starts a program that lives on after this command, inside `netns`. Its words go to `log`.
+pub fn lasting(
+    lock: &File,
+    netns: &str,
+    uts: Option<&Path>,
+    words: &[OsString],
+    log: &Path,
+    env: &[(&str, &OsStr)],
+) -> anyhow::Result<Child> {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .with_context(|| format!("cannot write {}", log.display()))?;
+    let mut all = inside(netns, uts);
+    // The lock is let go only here, inside the namespace.
+    all.extend(["sh", "-c", "exec \"$@\" </dev/null", "sh"].map(OsString::from));
+    all.extend_from_slice(words);
+    let (program, args) = all.split_first().context("no program")?;
+    Command::new(program)
+        .args(args)
+        .envs(env.iter().copied())
+        .stdin(lock.try_clone()?)
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .with_context(|| {
+            format!("cannot run `{}`", words.first().map_or_else(Default::default, |w| w.to_string_lossy()))
+        })
+}
+
+/// Waits until `ready` says so, the child ends, or the deadline passes.
+pub fn wait_until(
+    deadline: Instant,
+    interrupt: &Interrupt,
+    mut ready: impl FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<bool> {
+    loop {
+        if ready()? {
+            return Ok(true);
+        }
+        interrupt.check()?;
+        if now() >= deadline {
+            return Ok(false);
+        }
+        pause(LOOK_UP.min(Duration::from_millis(10)));
+    }
+}
+
+/// Waits for the other end of a channel, a deadline, or the user.
+pub fn receive<T>(
+    channel: &crossbeam_channel::Receiver<T>,
+    timeout: Duration,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Option<T>> {
+    let deadline = now() + timeout;
+    loop {
+        interrupt.check()?;
+        let left = deadline.saturating_duration_since(now());
+        match channel.recv_timeout(left.min(LOOK_UP)) {
+            Ok(value) => return Ok(Some(value)),
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) if left.is_zero() => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Hosts that are network namespaces, for the runners with real programs.
+//!
+//! ```text
+//!   sw-LAB-host104 ── eth0 ─┐                       ┌─ eth0 ── sw-LAB-host77
+//!                           └── sw-LAB-router ──────┘
+//! ```
+//!
+//! Everything that a lab makes lies in its namespaces and in its state folder. [`state`] writes down the names
+//! before anything is made, so that [`state::remove`] takes all of it away whatever ended the command that made it.
+//! What stands between the hosts, a router process or the kernel, is a [`Middle`].
+
+pub mod build;
+pub mod command;
+pub mod programs;
+pub mod services;
+pub mod state;
+pub mod steps;
+
+use super::model::{Action, Impairment, Lab, RulesText, RunnerKind};
+use super::runner::{Observation, RunError, Runner, Seen};
+use crate::iface::IfaceId;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// What stands between the hosts.
+pub trait Middle {
+    fn kind(&self) -> RunnerKind;
+
+    /// From here on every packet is noted.
+    fn watch(&mut self) -> anyhow::Result<()>;
+
+    /// Every packet since [`Middle::watch`], in order.
+    fn seen(&mut self) -> anyhow::Result<Vec<Seen>>;
+
+    fn replace_rules(&mut self, rules: &RulesText) -> anyhow::Result<()>;
+
+    /// The connection table as `conntrack -L` prints it.
+    fn table(&mut self) -> anyhow::Result<Vec<String>>;
+
+    fn counters(&mut self) -> anyhow::Result<BTreeMap<String, u64>>;
+}
+
+/// A lab whose hosts are namespaces.
+pub struct Namespaces {
+    pub lab: Lab,
+    pub state: state::State,
+    pub middle: Box<dyn Middle>,
+    /// Connections that outlive their step, by name.
+    pub(super) sessions: BTreeMap<String, steps::Kept>,
+    start: Instant,
+}
+
+impl Namespaces {
+    pub fn new(lab: Lab, state: state::State, middle: Box<dyn Middle>) -> Self {
+        Self { lab, state, middle, sessions: BTreeMap::new(), start: command::now() }
+    }
+
+    /// Closes every connection that is still kept.
+    pub fn sessions_end(&mut self) {
+        self.sessions.clear();
+    }
+}
+
+impl Runner for Namespaces {
+    fn kind(&self) -> RunnerKind {
+        self.middle.kind()
+    }
+
+    fn act(&mut self, action: &Action) -> Result<Observation, RunError> {
+        steps::act(self, action).map_err(|error| RunError::Broken(format!("{error:#}")))
+    }
+
+    fn impair(&mut self, links: &[(IfaceId, Impairment)]) -> Result<(), RunError> {
+        build::impair(&self.lab, &self.state, links).map_err(|error| RunError::Broken(format!("{error:#}")))
+    }
+
+    fn table(&mut self) -> Result<Vec<String>, RunError> {
+        self.middle.table().map_err(|error| RunError::Broken(format!("{error:#}")))
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn wait(&mut self, duration: Duration) {
+        command::pause(duration);
+    }
+}

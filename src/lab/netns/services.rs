@@ -1,0 +1,225 @@
+//! What hosts serve: OpenSSH, vsftpd, a TFTP server, commands, and this program's own simple services.
+
+#![forbid(unsafe_code)]
+
+use super::command;
+use super::programs;
+use super::state::State;
+use crate::lab::model::{Host, Lab, Service, ServiceKind};
+use anyhow::{Context as _, bail};
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+/// How long services have until they listen.
+const READY: Duration = Duration::from_secs(20);
+/// Where OpenSSH keeps an unprivileged half of itself; its place is compiled in.
+const SSHD_ROOT: &str = "/run/sshd";
+
+/// Keys and configuration of OpenSSH: one user key and one host key for the whole lab.
+pub fn prepare_ssh(lab: &Lab, state: &State) -> anyhow::Result<()> {
+    let serves =
+        lab.hosts.iter().flat_map(|host| &host.services).any(|service| service.kind == ServiceKind::Ssh);
+    if !serves {
+        return Ok(());
+    }
+    let dir = state.path("ssh");
+    fs::create_dir_all(&dir)?;
+    for name in ["id", "host_key"] {
+        let file = dir.join(name);
+        let args: Vec<&OsStr> =
+            ["-q", "-t", "ed25519", "-N", "", "-C", "stateway lab", "-f"].iter().map(OsStr::new).collect();
+        let args = [args.as_slice(), &[file.as_os_str()]].concat();
+        state.brief("ssh-keygen", &args)?;
+    }
+    fs::copy(dir.join("id.pub"), dir.join("authorized_keys"))?;
+    fs::set_permissions(dir.join("authorized_keys"), Permissions::from_mode(0o600))?;
+    let host_key = fs::read_to_string(dir.join("host_key.pub"))?;
+    fs::write(dir.join("known_hosts"), format!("lab {host_key}"))?;
+    let at = dir.display();
+    fs::write(
+        dir.join("sshd_config"),
+        format!(
+            "HostKey {at}/host_key\nAuthorizedKeysFile {at}/authorized_keys\nPidFile none\nUsePAM no\nStrictModes yes\n\
+             PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
+             UseDNS no\nPrintMotd no\nPrintLastLog no\nMaxStartups 1000\nMaxSessions 100\nLoginGraceTime 20\n"
+        ),
+    )?;
+    let mut config = String::new();
+    for host in &lab.hosts {
+        if let Some(own) = host.addresses.first() {
+            let port =
+                host.services.iter().find(|s| s.kind == ServiceKind::Ssh).and_then(|s| s.port).unwrap_or(22);
+            _ = writeln!(
+                config,
+                "Host {}\n  HostName {}\n  Port {port}",
+                host.name,
+                own.addr.to_ip(own.family)
+            );
+        }
+    }
+    _ = write!(
+        config,
+        "Host *\n  User root\n  IdentityFile {at}/id\n  IdentitiesOnly yes\n  UserKnownHostsFile {at}/known_hosts\n  \
+         GlobalKnownHostsFile none\n  HostKeyAlias lab\n  StrictHostKeyChecking yes\n  BatchMode yes\n  LogLevel ERROR\n  \
+         ConnectTimeout 5\n  ServerAliveInterval 30\n"
+    );
+    fs::write(dir.join("config"), config)?;
+    if !fs::exists(SSHD_ROOT)? {
+        fs::create_dir(SSHD_ROOT)?;
+        fs::set_permissions(SSHD_ROOT, Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// Starts what a host serves; [`await_ready`] waits for it.
+pub fn start(host: &Host, state: &State) -> anyhow::Result<()> {
+    let mut simple = Vec::new();
+    for service in &host.services {
+        match &service.kind {
+            ServiceKind::Ssh => sshd(host, service, state)?,
+            ServiceKind::Ftp => vsftpd(host, service, state)?,
+            ServiceKind::Tftp => tftpd(host, service, state)?,
+            ServiceKind::Http | ServiceKind::Echo | ServiceKind::Dns => {
+                simple.push(format!("{}:{}", service.kind.word(), service.port.unwrap_or_default()));
+            }
+            ServiceKind::Command { run, .. } => {
+                lasting(host, state, "command", &["sh".into(), "-c".into(), run.into()])?;
+            }
+        }
+    }
+    if simple.is_empty() {
+        return Ok(());
+    }
+    let mut words = own_program(&["lab", "serve", "--name", &host.name])?;
+    words.extend(simple.into_iter().map(OsString::from));
+    lasting(host, state, "serve", &words)
+}
+
+/// Waits until everything that a host serves is there.
+pub fn await_ready(host: &Host, state: &State) -> anyhow::Result<()> {
+    let mut ports = Vec::new();
+    for service in &host.services {
+        let port = service.port.unwrap_or_default();
+        match &service.kind {
+            ServiceKind::Ssh | ServiceKind::Http | ServiceKind::Ftp => ports.push(format!("tcp:{port}")),
+            ServiceKind::Tftp | ServiceKind::Dns => ports.push(format!("udp:{port}")),
+            ServiceKind::Echo => ports.extend([format!("tcp:{port}"), format!("udp:{port}")]),
+            ServiceKind::Command { ready: Some(line), .. } => command_ready(host, state, line)?,
+            ServiceKind::Command { ready: None, .. } => {
+                ports.extend(service.port.map(|port| format!("tcp:{port}")));
+            }
+        }
+    }
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let seconds = READY.as_secs().to_string();
+    let mut words = state.inside(&host.name);
+    words.extend(own_program(&["lab", "probe", "ready", "--timeout", &seconds])?);
+    words.extend(ports.into_iter().map(OsString::from));
+    let output = command::run(&words, None, READY * 2, &state.interrupt)?;
+    if !output.ok() {
+        bail!("`{}` does not serve {}: {}", host.name, output.stderr.trim(), last_words(host, state));
+    }
+    Ok(())
+}
+
+fn command_ready(host: &Host, state: &State, line: &str) -> anyhow::Result<()> {
+    let deadline = command::now() + READY;
+    let mut words = state.inside(&host.name);
+    words.extend(["sh", "-c", line].map(OsString::from));
+    let ready = command::wait_until(deadline, &state.interrupt, || {
+        Ok(command::run(&words, None, READY, &state.interrupt)?.ok())
+    })?;
+    if !ready {
+        bail!("a service of `{}` is not ready: `{line}` fails", host.name);
+    }
+    Ok(())
+}
+
+/// The end of what the services of a host had to say.
+fn last_words(host: &Host, state: &State) -> String {
+    let mut said = String::new();
+    for name in ["sshd", "vsftpd", "tftpd", "serve", "command"] {
+        let text = fs::read_to_string(state.path(&format!("log/{}.{name}", host.name))).unwrap_or_default();
+        let tail: Vec<&str> = text.lines().rev().take(3).collect();
+        if !tail.is_empty() {
+            _ = write!(said, "\n  {name}: {}", tail.into_iter().rev().collect::<Vec<_>>().join("\n  "));
+        }
+    }
+    if said.is_empty() { "it said nothing".into() } else { said }
+}
+
+/// This very program, with arguments.
+pub fn own_program(args: &[&str]) -> anyhow::Result<Vec<OsString>> {
+    let own = std::env::current_exe().context("cannot find this program's own file")?;
+    Ok([own.into_os_string()].into_iter().chain(args.iter().map(OsString::from)).collect())
+}
+
+fn lasting(host: &Host, state: &State, name: &str, words: &[OsString]) -> anyhow::Result<()> {
+    let log = state.path("log");
+    fs::create_dir_all(&log)?;
+    let log = log.join(format!("{}.{name}", host.name));
+    command::lasting(&state.lock, &state.netns(&host.name), Some(&state.uts(&host.name)), words, &log, &[])
+        .map(drop)
+}
+
+fn program(name: &str) -> anyhow::Result<OsString> {
+    programs::find(name).map(Into::into).with_context(|| format!("`{name}` is not installed"))
+}
+
+fn sshd(host: &Host, service: &Service, state: &State) -> anyhow::Result<()> {
+    let config = state.path("ssh/sshd_config").into_os_string();
+    let port = service.port.unwrap_or(22).to_string();
+    // OpenSSH starts itself again for each connection and wants its whole path for that.
+    let words = [program("sshd")?, "-D".into(), "-e".into(), "-f".into(), config, "-p".into(), port.into()];
+    lasting(host, state, "sshd", &words)
+}
+
+fn vsftpd(host: &Host, service: &Service, state: &State) -> anyhow::Result<()> {
+    let root = state.path("ftp").join(&host.name);
+    fs::create_dir_all(root.join("up"))?;
+    fs::set_permissions(root.join("up"), Permissions::from_mode(0o777))?;
+    fs::write(root.join("hello.txt"), format!("hello from {}\n", host.name))?;
+    let config = state.path("ftp").join(format!("{}.conf", host.name));
+    let v6 = host.addresses.iter().any(|own| own.family == crate::packet::Family::Ipv6);
+    let (listen, listen_v6) = if v6 { ("NO", "YES") } else { ("YES", "NO") };
+    let empty = state.path("ftp/empty");
+    fs::create_dir_all(&empty)?;
+    fs::write(
+        &config,
+        format!(
+            "listen={listen}\nlisten_ipv6={listen_v6}\nlisten_port={}\nbackground=NO\nanonymous_enable=YES\nlocal_enable=NO\n\
+             write_enable=YES\nanon_upload_enable=YES\nanon_other_write_enable=YES\nanon_umask=022\nanon_root={}\n\
+             no_anon_password=YES\nconnect_from_port_20=YES\npasv_enable=YES\nport_enable=YES\nseccomp_sandbox=NO\n\
+             xferlog_enable=NO\nsecure_chroot_dir={}\n",
+            service.port.unwrap_or(21),
+            root.display(),
+            empty.display()
+        ),
+    )?;
+    lasting(host, state, "vsftpd", &[program("vsftpd")?, config.into_os_string()])
+}
+
+fn tftpd(host: &Host, service: &Service, state: &State) -> anyhow::Result<()> {
+    let root = state.path("tftp").join(&host.name);
+    fs::create_dir_all(&root)?;
+    fs::set_permissions(&root, Permissions::from_mode(0o777))?;
+    let address = format!(":{}", service.port.unwrap_or(69));
+    let words = [
+        program("in.tftpd")?,
+        "--foreground".into(),
+        "--create".into(),
+        "--permissive".into(),
+        "--user".into(),
+        "nobody".into(),
+        "--address".into(),
+        address.into(),
+        "--secure".into(),
+        root.into_os_string(),
+    ];
+    lasting(host, state, "tftpd", &words)
+}

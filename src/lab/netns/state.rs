@@ -1,0 +1,303 @@
+//! What a lab leaves on the machine while it is up, and how all of it is taken away.
+//!
+//! ```text
+//!   /run/stateway/labs/LAB.lock        held by whoever builds or removes the lab, and by its brief children
+//!   /run/stateway/labs/LAB/state.json  written first: the names of all that will be made
+//!   /run/stateway/labs/LAB/uts/HOST    UTS namespaces
+//!   /run/netns/sw-LAB-HOST             network namespaces
+//! ```
+
+#![forbid(unsafe_code)]
+
+use super::command::{self, Interrupt};
+use crate::control::place;
+use crate::lab::model::{Lab, RunnerKind};
+use anyhow::{Context as _, bail};
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a command that builds or removes the same lab is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+/// How long processes have to end by themselves.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The folder of all labs.
+pub fn folder() -> PathBuf {
+    PathBuf::from("/run/stateway/labs")
+}
+
+/// What is written down of a lab.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub lab: String,
+    /// The lab file, as an absolute path.
+    pub file: PathBuf,
+    pub runner: String,
+    pub netns: Vec<String>,
+    /// The control socket of its router, if that is a process.
+    pub control: Option<PathBuf>,
+    /// All of it stands.
+    pub complete: bool,
+}
+
+/// One lab on this machine, whose lock we hold.
+#[derive(Debug)]
+pub struct State {
+    pub record: Record,
+    pub lock: File,
+    pub interrupt: Interrupt,
+}
+
+/// The network namespace of a host, or of `router`.
+pub fn netns_name(lab: &str, host: &str) -> String {
+    format!("sw-{lab}-{host}")
+}
+
+impl State {
+    /// Takes the lab's lock and writes down what is going to be made.
+    pub fn begin(lab: &Lab, runner: RunnerKind, interrupt: Interrupt) -> anyhow::Result<Self> {
+        let lock = lock(&lab.name, &interrupt)?;
+        if let Some(record) = read(&lab.name) {
+            bail!("the lab `{}` is up already, from {}", lab.name, record.file.display());
+        }
+        let mut netns = vec![netns_name(&lab.name, "router")];
+        netns.extend(lab.hosts.iter().map(|host| netns_name(&lab.name, &host.name)));
+        if let Some(taken) = netns.iter().find(|name| Path::new("/run/netns").join(name).exists()) {
+            bail!("there is a network namespace `{taken}` already, which another lab or program made");
+        }
+        let control = (runner == RunnerKind::Live).then(|| place::of_lab(&lab.name));
+        let record = Record {
+            lab: lab.name.clone(),
+            file: fs::canonicalize(&lab.file).unwrap_or_else(|_| lab.file.clone()),
+            runner: runner.word().to_owned(),
+            netns,
+            control,
+            complete: false,
+        };
+        let state = Self { record, lock, interrupt };
+        // Owned by root and open to nobody else: sshd insists on it, and so do private keys.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(state.path(""))
+            .context("cannot make the lab's folder")?;
+        state.write()?;
+        Ok(state)
+    }
+
+    /// Takes the lock of a lab that is up.
+    pub fn attach(name: &str, interrupt: Interrupt) -> anyhow::Result<Option<Self>> {
+        let lock = lock(name, &interrupt)?;
+        Ok(read(name).map(|record| Self { record, lock, interrupt }))
+    }
+
+    /// Notes that all of it stands.
+    pub fn finish(&mut self) -> anyhow::Result<()> {
+        self.record.complete = true;
+        self.write()
+    }
+
+    /// A path in the lab's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        folder().join(&self.record.lab).join(name)
+    }
+
+    pub fn netns(&self, host: &str) -> String {
+        netns_name(&self.record.lab, host)
+    }
+
+    pub fn uts(&self, host: &str) -> PathBuf {
+        self.path("uts").join(host)
+    }
+
+    /// The words that run a program on a host.
+    pub fn inside(&self, host: &str) -> Vec<std::ffi::OsString> {
+        command::inside(&self.netns(host), Some(&self.uts(host)))
+    }
+
+    /// Runs one of our own brief commands.
+    pub fn brief(&self, program: &str, args: &[&OsStr]) -> anyhow::Result<String> {
+        self.interrupt.check()?;
+        command::brief(&self.lock, program, args)
+    }
+
+    /// Carries out many `ip` commands at once.
+    pub fn ip_batch(&self, netns: Option<&str>, lines: &str) -> anyhow::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let file = self.path("ip.batch");
+        fs::write(&file, lines)?;
+        let mut args = Vec::new();
+        if let Some(netns) = netns {
+            args.extend([OsStr::new("-n"), OsStr::new(netns)]);
+        }
+        args.extend([OsStr::new("-batch"), file.as_os_str()]);
+        self.brief("ip", &args).map(drop)
+    }
+
+    fn write(&self) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(&self.record)?;
+        // Renamed into place, so that nobody ever reads half of it.
+        let (new, file) = (self.path("state.new"), self.path("state.json"));
+        fs::write(&new, text)
+            .and_then(|()| fs::rename(&new, &file))
+            .with_context(|| format!("cannot write {}", file.display()))
+    }
+}
+
+/// Takes the lock of a lab; waits a while for another command that is at it.
+fn lock(name: &str, interrupt: &Interrupt) -> anyhow::Result<File> {
+    let folder = folder();
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let path = folder.join(format!("{name}.lock"));
+    let deadline = command::now() + LOCK_PATIENCE;
+    let mut held = None;
+    let taken = command::wait_until(deadline, interrupt, || {
+        let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        // Whoever had it before may have removed the file under us.
+        let same = fs::metadata(&path)
+            .is_ok_and(|there| file.metadata().is_ok_and(|ours| there.ino() == ours.ino()));
+        held = same.then_some(file);
+        Ok(same)
+    })?;
+    match held {
+        Some(file) if taken => Ok(file),
+        _ => bail!("another command is at work on the lab `{name}`"),
+    }
+}
+
+/// What is written down of the lab `name`, if it is on this machine.
+pub fn read(name: &str) -> Option<Record> {
+    let text = fs::read_to_string(folder().join(name).join("state.json")).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// Every lab on this machine, in the order of their names.
+pub fn all() -> Vec<Record> {
+    let Ok(entries) = fs::read_dir(folder()) else { return Vec::new() };
+    let mut names: Vec<String> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names.iter().filter_map(|name| read(name)).collect()
+}
+
+/// Takes the lab away: processes, namespaces, mounts, files. What is gone already is fine.
+/// Says whether there was anything.
+pub fn remove(name: &str, interrupt: &Interrupt) -> anyhow::Result<bool> {
+    if !folder().exists() {
+        return Ok(false);
+    }
+    let lock = lock(name, interrupt)?;
+    remove_locked(name, &lock)
+}
+
+/// As [`remove`], by whoever holds the lock already.
+pub fn remove_locked(name: &str, lock: &File) -> anyhow::Result<bool> {
+    let dir = folder().join(name);
+    let there = dir.exists();
+    if let Some(record) = read(name) {
+        end_processes(&record)?;
+        for netns in record.netns.iter().filter(|netns| Path::new("/run/netns").join(netns).exists()) {
+            command::brief(lock, "ip", &["netns".as_ref(), "delete".as_ref(), netns.as_ref()])?;
+        }
+        if let Some(control) = &record.control {
+            gone(fs::remove_file(control))?;
+        }
+    }
+    unmount_below(&dir, lock)?;
+    gone(fs::remove_dir_all(&dir)).with_context(|| format!("cannot remove {}", dir.display()))?;
+    // Last, and still locked: who waits for it sees that the file is another one.
+    gone(fs::remove_file(folder().join(format!("{name}.lock"))))?;
+    // Only if no other lab is there.
+    let _ = fs::remove_dir(folder());
+    let _ = fs::remove_dir(folder().parent().unwrap_or(Path::new("/nowhere")));
+    Ok(there)
+}
+
+fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Ends every process that is in one of the lab's network namespaces.
+fn end_processes(record: &Record) -> anyhow::Result<()> {
+    let inodes: Vec<u64> = record
+        .netns
+        .iter()
+        .filter_map(|netns| fs::metadata(Path::new("/run/netns").join(netns)).ok())
+        .map(|file| file.ino())
+        .collect();
+    let deadline = command::now() + END_PATIENCE;
+    let calm = Interrupt::default();
+    let mut signal = Signal::TERM;
+    loop {
+        let found = processes_in(&inodes);
+        for pid in &found {
+            // It may have ended meanwhile.
+            let _ = kill_process(*pid, signal);
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        let all_gone = command::wait_until(deadline, &calm, || Ok(processes_in(&inodes).is_empty()))?;
+        match (all_gone, signal) {
+            (true, _) => return Ok(()),
+            (false, Signal::TERM) => signal = Signal::KILL,
+            (false, _) => {
+                // Killed ones take a moment to go.
+                let deadline = command::now() + END_PATIENCE;
+                if command::wait_until(deadline, &calm, || Ok(processes_in(&inodes).is_empty()))? {
+                    return Ok(());
+                }
+                bail!("processes of the lab do not end: {:?}", processes_in(&inodes));
+            }
+        }
+    }
+}
+
+/// The processes whose network namespace is one of `inodes`; zombies do not count.
+fn processes_in(inodes: &[u64]) -> Vec<Pid> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids =
+        entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|file| inodes.contains(&file.ino()))
+    })
+    .filter_map(Pid::from_raw)
+    .collect()
+}
+
+/// Unmounts the UTS namespaces, and whatever else is mounted below `dir`.
+fn unmount_below(dir: &Path, lock: &File) -> anyhow::Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts")?;
+    let mut points: Vec<&str> = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .filter(|point| Path::new(point).starts_with(dir))
+        .collect();
+    // The last one mounted goes first.
+    points.reverse();
+    for chunk in points.chunks(256) {
+        let args: Vec<&OsStr> = ["-n", "-l"].iter().chain(chunk).map(OsStr::new).collect();
+        command::brief(lock, "umount", &args)?;
+    }
+    Ok(())
+}

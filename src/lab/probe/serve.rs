@@ -1,0 +1,120 @@
+//! The simple services of a host: echo, a page, and names.
+
+#![forbid(unsafe_code)]
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+/// A client that says nothing is left alone after this.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// A request line is never longer.
+const MAX_LINE: u64 = 8192;
+
+/// Serves until it is ended: `echo:7`, `http:80`, `dns:53`.
+pub fn serve(services: &[String], name: &str) -> io::Result<()> {
+    let mut threads = Vec::new();
+    for service in services {
+        let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("`{service}` is no service"));
+        let (kind, port) = service.split_once(':').ok_or_else(wrong)?;
+        let port: u16 = port.parse().map_err(|_| wrong())?;
+        match kind {
+            "echo" => {
+                threads.push(accept(listener(port)?, echo));
+                let socket = datagrams(port)?;
+                threads.push(thread::spawn(move || answer(&socket, |request| Some(request.to_vec()))));
+            }
+            "http" => {
+                let page = format!("hello from {name}\n");
+                threads.push(accept(listener(port)?, move |stream| http(stream, &page)));
+            }
+            "dns" => {
+                let socket = datagrams(port)?;
+                threads.push(thread::spawn(move || answer(&socket, dns)));
+            }
+            _ => return Err(wrong()),
+        }
+    }
+    for thread in threads {
+        thread.join().map_err(|_| io::Error::other("a service gave up"))?;
+    }
+    Ok(())
+}
+
+/// Both families at once where IPv6 is to be had.
+fn listener(port: u16) -> io::Result<TcpListener> {
+    TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
+        .or_else(|_| TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))))
+}
+
+fn datagrams(port: u16) -> io::Result<UdpSocket> {
+    UdpSocket::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
+        .or_else(|_| UdpSocket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))))
+}
+
+fn accept(
+    listener: TcpListener,
+    talk: impl Fn(TcpStream) -> io::Result<()> + Clone + Send + 'static,
+) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        for stream in listener.incoming().filter_map(Result::ok) {
+            let talk = talk.clone();
+            // A client that breaks off harms nobody else.
+            thread::spawn(move || drop(stream.set_read_timeout(Some(PATIENCE)).and_then(|()| talk(stream))));
+        }
+    })
+}
+
+fn echo(mut stream: TcpStream) -> io::Result<()> {
+    let mut buffer = [0; 16384];
+    loop {
+        let len = stream.read(&mut buffer)?;
+        if len == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buffer[..len])?;
+    }
+}
+
+fn http(stream: TcpStream, page: &str) -> io::Result<()> {
+    let mut request = BufReader::new(stream.try_clone()?).take(MAX_LINE);
+    let mut line = String::new();
+    request.read_line(&mut line)?;
+    let mut rest = String::new();
+    while request.read_line(&mut rest)? > 2 {
+        rest.clear();
+    }
+    let mut stream = stream;
+    let status = if line.starts_with("GET ") { "200 OK" } else { "405 Method Not Allowed" };
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}",
+        page.len()
+    )
+}
+
+fn answer(socket: &UdpSocket, reply: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+    let mut buffer = vec![0; 65536];
+    while let Ok((len, peer)) = socket.recv_from(&mut buffer) {
+        if let Some(reply) = reply(&buffer[..len]) {
+            // Whoever asked may have gone.
+            let _ = socket.send_to(&reply, peer);
+        }
+    }
+}
+
+/// Answers every question for an address with 192.0.2.53 (RFC 1035 §4.1).
+fn dns(request: &[u8]) -> Option<Vec<u8>> {
+    const HEADER: usize = 12;
+    let header = request.get(..HEADER)?;
+    let name_len = request.get(HEADER..)?.iter().position(|byte| *byte == 0)? + 1;
+    let question = request.get(HEADER..HEADER + name_len + 4)?;
+    let mut reply = header.to_vec();
+    // An answer, recursion available; one question, one answer.
+    reply[2..].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+    reply.extend_from_slice(question);
+    // The name is a pointer to the question; type A, class IN, 60 seconds, 4 bytes.
+    reply.extend_from_slice(&[0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 53]);
+    Some(reply)
+}

@@ -1,0 +1,322 @@
+//! Takes the tests of a lab through a runner and compares what came of each step with what was expected.
+
+#![forbid(unsafe_code)]
+
+use super::model::{Action, Expect, Flow, Lab, RunnerKind, Step, Test, Word};
+use super::runner::{Observation, RunError, Runner, Seen};
+use std::time::Duration;
+
+/// Between two tries of a step that may take a while to come out.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How one test ended.
+#[derive(Clone, Debug)]
+pub struct TestReport {
+    pub name: String,
+    pub runner: RunnerKind,
+    pub ending: Ending,
+    pub steps: Vec<StepReport>,
+    pub took: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Passed,
+    /// What was not as expected, of the last step.
+    Failed(Vec<String>),
+    /// Why it was not run.
+    Skipped(String),
+    /// The lab itself is at fault.
+    Broken(String),
+}
+
+impl Ending {
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Passed => "pass",
+            Self::Failed(_) => "FAIL",
+            Self::Skipped(_) => "skip",
+            Self::Broken(_) => "BROKEN",
+        }
+    }
+
+    pub const fn is_well(&self) -> bool {
+        matches!(self, Self::Passed | Self::Skipped(_))
+    }
+}
+
+/// What came of one step.
+#[derive(Clone, Debug)]
+pub struct StepReport {
+    /// `ssh host104 → host77`.
+    pub title: String,
+    pub result: Word,
+    pub icmp: Option<String>,
+    pub note: String,
+    /// The packet that decided, if the router saw one.
+    pub deciding: Option<Seen>,
+    pub packets: Vec<Seen>,
+}
+
+/// Takes every test in turn, and says so after each.
+pub fn run(lab: &Lab, runner: &mut dyn Runner, mut after: impl FnMut(&TestReport)) -> Vec<TestReport> {
+    let mut reports = Vec::new();
+    for test in &lab.tests {
+        let report = one(lab, test, runner);
+        after(&report);
+        let broken = matches!(report.ending, Ending::Broken(_));
+        reports.push(report);
+        if broken {
+            break;
+        }
+    }
+    reports
+}
+
+fn one(lab: &Lab, test: &Test, runner: &mut dyn Runner) -> TestReport {
+    let kind = runner.kind();
+    let start = runner.now();
+    let mut report = TestReport {
+        name: test.name.clone(),
+        runner: kind,
+        ending: Ending::Passed,
+        steps: Vec::new(),
+        took: Duration::ZERO,
+    };
+    if !test.on.is_empty() && !test.on.contains(&kind) {
+        let on: Vec<&str> = test.on.iter().map(|kind| kind.word()).collect();
+        report.ending = Ending::Skipped(format!("only on {}", on.join(", ")));
+        return report;
+    }
+    for step in &test.steps {
+        match take(lab, step, runner) {
+            Ok((step, wrong)) => {
+                report.steps.push(step);
+                if !wrong.is_empty() {
+                    report.ending = Ending::Failed(wrong);
+                    break;
+                }
+            }
+            Err(RunError::Unsupported(why)) => {
+                report.ending = Ending::Skipped(why);
+                break;
+            }
+            Err(RunError::Broken(why)) => {
+                report.ending = Ending::Broken(why);
+                break;
+            }
+        }
+    }
+    report.took = runner.now().saturating_sub(start);
+    report
+}
+
+/// Takes a step, again and again if it may, and says what is wrong with what came of it.
+fn take(lab: &Lab, step: &Step, runner: &mut dyn Runner) -> Result<(StepReport, Vec<String>), RunError> {
+    let deadline = step.within.map(|within| runner.now() + within);
+    if !step.impair.is_empty() {
+        runner.impair(&step.impair)?;
+    }
+    let outcome = loop {
+        let seen = match runner.act(&step.action) {
+            Ok(seen) => seen,
+            Err(error) => break Err(error),
+        };
+        let deciding = deciding(&step.action, &seen).cloned();
+        let wrong = compare(&step.action, &step.expect, &seen, deciding.as_ref(), runner)?;
+        if wrong.is_empty() || deadline.is_none_or(|deadline| runner.now() >= deadline) {
+            let report = StepReport {
+                title: title(lab, &step.action),
+                result: seen.result,
+                icmp: seen.icmp,
+                note: seen.note,
+                deciding,
+                packets: seen.packets,
+            };
+            break Ok((report, wrong));
+        }
+        runner.wait(PAUSE);
+    };
+    if !step.impair.is_empty() {
+        runner.impair(&[])?;
+    }
+    outcome
+}
+
+/// The packet that decided what came of a step: the first that the router stopped, else the one that opened.
+pub fn deciding<'a>(action: &Action, seen: &'a Observation) -> Option<&'a Seen> {
+    let Some(flow) = action.flow() else {
+        return matches!(action, Action::Exec(_))
+            .then(|| stopped_or_first(seen.packets.iter(), seen.result))
+            .flatten();
+    };
+    let (protocol, port) = match action {
+        Action::Ssh(ssh) => (Some(6), Some(ssh.port)),
+        Action::Tcp(tcp) => (Some(6), Some(tcp.port)),
+        Action::Http(http) => (Some(6), Some(http.port)),
+        Action::Udp(udp) => (Some(17), Some(udp.port)),
+        Action::Ftp(_) => (Some(6), None),
+        Action::Tftp(_) => (Some(17), None),
+        Action::Ping(_) => (Some(if flow.to.is_ipv4() { 1 } else { 58 }), None),
+        _ => (None, None),
+    };
+    let mut own = seen.packets.iter().filter(|packet| {
+        belongs(packet, flow)
+            && protocol.is_none_or(|protocol| packet.protocol == protocol)
+            && port.is_none_or(|port| packet.ports.is_some_and(|(a, b)| a == port || b == port))
+            && !is_neighbour_discovery(packet)
+    });
+    if let Action::Send(_) = action {
+        // The last packet that was sent is the one that the story is about.
+        return own.rfind(|packet| packet.src == flow.source);
+    }
+    stopped_or_first(own, seen.result)
+}
+
+fn stopped_or_first<'a>(mut packets: impl Iterator<Item = &'a Seen>, result: Word) -> Option<&'a Seen> {
+    let first = packets.next()?;
+    if result == Word::Ok || first.was_stopped() {
+        return Some(first);
+    }
+    Some(packets.find(|packet| packet.was_stopped()).unwrap_or(first))
+}
+
+fn belongs(packet: &Seen, flow: &Flow) -> bool {
+    (packet.src, packet.dst) == (flow.source, flow.to) || (packet.src, packet.dst) == (flow.to, flow.source)
+}
+
+/// Its types are 133 to 137 (RFC 4861 §4).
+fn is_neighbour_discovery(packet: &Seen) -> bool {
+    packet.protocol == 58 && (133..=137).any(|kind| packet.summary.starts_with(&format!("icmpv6 {kind}/")))
+}
+
+/// Everything that is not as expected.
+fn compare(
+    action: &Action,
+    expect: &Expect,
+    seen: &Observation,
+    deciding: Option<&Seen>,
+    runner: &mut dyn Runner,
+) -> Result<Vec<String>, RunError> {
+    let mut wrong = Vec::new();
+    if let Some(want) = expect.result.filter(|want| *want != seen.result) {
+        wrong.push(format!(
+            "expected {}, got {}",
+            want.text(),
+            result_text(seen.result, seen.icmp.as_deref())
+        ));
+    }
+    differs(&mut wrong, "icmp", expect.icmp.as_deref(), seen.icmp.as_deref());
+    differs(
+        &mut wrong,
+        "state",
+        expect.state.map(|s| s.word()),
+        deciding.and_then(|p| p.state).map(|s| s.word()),
+    );
+    let rule = |name: &str| if name.ends_with("/policy") { "policy".to_owned() } else { name.to_owned() };
+    let decided_by = deciding.and_then(|packet| packet.rule.as_deref()).map(rule);
+    differs(&mut wrong, "rule", expect.rule.as_deref().map(rule).as_deref(), decided_by.as_deref());
+    differs(&mut wrong, "reason", expect.reason.as_deref(), deciding.and_then(|p| p.reason.as_deref()));
+    for (states, must) in [(&expect.seen, true), (&expect.unseen, false)] {
+        for state in states {
+            if seen.packets.iter().any(|packet| packet.state == Some(*state)) != must {
+                let was = if must { "no packet was" } else { "a packet was" };
+                wrong.push(format!("{was} seen as {}", state.word()));
+            }
+        }
+    }
+    differs(&mut wrong, "stdout", expect.stdout.as_deref().map(str::trim), Some(seen.stdout.trim()));
+    for text in expect.contains.iter().filter(|text| !seen.stdout.contains(text.as_str())) {
+        wrong.push(format!("stdout lacks `{text}`"));
+    }
+    if expect.entry.is_some() || expect.no_entry.is_some() {
+        let table = runner.table()?;
+        table_differs(&mut wrong, &table, expect.entry.as_slice(), expect.no_entry.as_slice());
+    }
+    match action {
+        Action::Conntrack(query) => {
+            let table: Vec<String> = seen.stdout.lines().map(str::to_owned).collect();
+            table_differs(&mut wrong, &table, &query.contains, &query.lacks);
+            if let Some(count) = query.count.filter(|count| *count != table.len() as u64) {
+                wrong.push(format!("expected {count} connections, there are {}", table.len()));
+            }
+        }
+        Action::Counters(query) => {
+            let checks = query
+                .equal
+                .iter()
+                .map(|pair| (pair, ""))
+                .chain(query.at_least.iter().map(|p| (p, "at least ")));
+            for ((name, want), bound) in checks {
+                let have = seen.values.get(name).copied();
+                let agrees =
+                    have.is_some_and(|have| if bound.is_empty() { have == *want } else { have >= *want });
+                if !agrees {
+                    let have = have.map_or("no such counter".to_owned(), |have| have.to_string());
+                    wrong.push(format!("{name}: expected {bound}{want}, got {have}"));
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(wrong)
+}
+
+fn differs(wrong: &mut Vec<String>, what: &str, want: Option<&str>, have: Option<&str>) {
+    if let Some(want) = want
+        && have != Some(want)
+    {
+        wrong.push(format!(
+            "{what}: expected `{want}`, got {}",
+            have.map_or("none".into(), |have| format!("`{have}`"))
+        ));
+    }
+}
+
+fn table_differs(wrong: &mut Vec<String>, table: &[String], contains: &[String], lacks: &[String]) {
+    for words in contains.iter().filter(|words| !table.iter().any(|line| has_words(line, words))) {
+        wrong.push(format!("no connection has `{words}`"));
+    }
+    for words in lacks {
+        if let Some(line) = table.iter().find(|line| has_words(line, words)) {
+            wrong.push(format!("there is a connection with `{words}`: {line}"));
+        }
+    }
+}
+
+/// Whether every word is among the words of the line.
+fn has_words(line: &str, words: &str) -> bool {
+    words.split_whitespace().all(|word| line.split_whitespace().any(|have| have == word))
+}
+
+/// `unreachable (icmp-port-unreachable)`.
+pub fn result_text(result: Word, icmp: Option<&str>) -> String {
+    icmp.map_or(result.text().to_owned(), |icmp| format!("{} ({icmp})", result.text()))
+}
+
+/// What a step does, in few words.
+pub fn title(lab: &Lab, action: &Action) -> String {
+    let host = |flow: &Flow| {
+        let to = flow.to_host.map_or_else(|| flow.to.to_string(), |id| lab.host(id).name.clone());
+        format!("{} {} → {to}", action.word(), lab.host(flow.from).name)
+    };
+    match (action, action.flow()) {
+        (_, Some(flow)) => host(flow),
+        (Action::Exec(exec), None) => format!("exec {}", lab.host(exec.host).name),
+        (_, None) => action.word().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_words_in_any_order() {
+        let line =
+            "tcp      6 431999 ESTABLISHED src=192.0.2.104 dst=192.0.2.77 sport=40000 dport=22 [ASSURED]";
+        assert!(has_words(line, "tcp ESTABLISHED dport=22"));
+        assert!(has_words(line, "[ASSURED] src=192.0.2.104"));
+        assert!(!has_words(line, "dport=2"), "a word is a whole word");
+    }
+}
