@@ -48,13 +48,9 @@ pub(super) fn run(args: Args) -> Result {
     let options = Options { busy_poll: run_options.busy_poll, io_uring };
     let runtime = Runtime::start(Arc::clone(&router), ports, options).map_err(Failure::Machine)?;
 
-    let context = control::server::Context {
-        shared: Arc::clone(runtime.shared()),
-        orders: sender,
-        mode,
-        file: Some(args.file.clone()),
-        burst: runtime.burst(),
-    };
+    let shared = Arc::clone(runtime.shared());
+    let context =
+        control::server::Context::new(shared, sender, mode, Some(args.file.clone()), runtime.burst());
     let server = listen(args.control.as_deref(), context).map_err(Failure::Machine)?;
 
     say(&format!("ready: {}, control {}", describe(&runtime, mode), server.path().display()));

@@ -30,7 +30,7 @@ pub use event::{Event, EventKind};
 pub use expect::Expectation;
 pub use helper::Helper;
 pub use invalid::InvalidReason;
-pub use query::{Filter, Stats};
+pub use query::{Filter, FlowFilter, Stats};
 pub use sysctl::{SysctlError, Sysctls};
 
 use crate::fate::{DropReason, Fate, Stage};

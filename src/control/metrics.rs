@@ -1,12 +1,24 @@
 //! What Prometheus collects, in its text format. Names are `node_exporter`'s behind a `stateway_` prefix where it has
 //! one for the same thing.
 
+use super::protocol::Named;
+use crate::conntrack::Stats;
 use crate::runtime::{PortCount, Shared};
 use std::fmt::Write as _;
 
 /// The whole exposition.
 pub(super) fn render(shared: &Shared) -> String {
     let mut page = Page::default();
+    let conntrack = &shared.router.conntrack;
+    page.family("stateway_nf_conntrack_entries", "gauge", "Connections in the table.");
+    page.sample("stateway_nf_conntrack_entries", &[], conntrack.count() as u64);
+    page.family("stateway_nf_conntrack_entries_limit", "gauge", "Connections that the table may hold.");
+    page.sample("stateway_nf_conntrack_entries_limit", &[], conntrack.sysctls().max.into());
+    for Named { name, count } in named(&conntrack.stats()) {
+        let name = format!("stateway_nf_conntrack_stat_{name}");
+        page.family(&name, "counter", "As conntrack -S counts it.");
+        page.sample(&name, &[], count);
+    }
     page.family("stateway_drop_packets_total", "counter", "Packets dropped, by reason.");
     for (reason, n) in shared.router.drop_counters() {
         page.sample("stateway_drop_packets_total", &[("reason", reason)], n);
@@ -32,6 +44,39 @@ pub(super) fn render(shared: &Shared) -> String {
         }
     }
     page.text
+}
+
+/// The tracker's counters, under the kernel's names.
+pub(super) fn named(stats: &Stats) -> Vec<Named> {
+    let Stats {
+        entries: _,
+        found,
+        invalid,
+        insert,
+        insert_failed,
+        drop,
+        early_drop,
+        error,
+        search_restart,
+        clash_resolve,
+        chaintoolong,
+        events_lost,
+    } = *stats;
+    [
+        ("found", found),
+        ("invalid", invalid),
+        ("insert", insert),
+        ("insert_failed", insert_failed),
+        ("drop", drop),
+        ("early_drop", early_drop),
+        ("error", error),
+        ("search_restart", search_restart),
+        ("clash_resolve", clash_resolve),
+        ("chaintoolong", chaintoolong),
+        ("events_lost", events_lost),
+    ]
+    .map(|(name, count)| Named { name: name.to_owned(), count })
+    .to_vec()
 }
 
 #[derive(Default)]

@@ -4,9 +4,12 @@
 //! [`place`] is where the socket lies.
 
 pub mod client;
+mod entries;
+mod events;
 mod metrics;
 pub mod place;
 pub mod protocol;
+mod rules;
 pub mod server;
 
 pub use client::Client;

@@ -25,8 +25,52 @@ pub enum Command {
     Drops,
     /// What Prometheus collects: [`Reply::Text`].
     Metrics,
+    /// Connections: [`Reply::Entries`], as many as it takes.
+    ConntrackList {
+        #[serde(default)]
+        filter: EntryFilter,
+    },
+    /// Deletes connections; those that were: [`Reply::Entries`].
+    ConntrackDelete {
+        #[serde(default)]
+        filter: EntryFilter,
+    },
+    /// Empties the table, expectations included.
+    ConntrackFlush,
+    /// [`Reply::Count`].
+    ConntrackCount,
+    /// [`Reply::Stats`].
+    ConntrackStats,
+    /// What becomes of connections: [`Reply::Watching`] once it is so, then a [`Reply::Event`] for each.
+    ConntrackEvents {
+        #[serde(default)]
+        filter: EntryFilter,
+        /// Those of expectations instead.
+        #[serde(default)]
+        expectations: bool,
+        /// `NEW`, `UPDATE`, `DESTROY`; none means all.
+        #[serde(default)]
+        kinds: Vec<String>,
+    },
+    /// Connections that were announced: [`Reply::Expectations`].
+    ExpectList,
+    ExpectFlush,
+    /// Settings: [`Reply::Sysctls`]; all of them, or one.
+    SysctlGet {
+        #[serde(default)]
+        name: Option<String>,
+    },
+    SysctlSet {
+        name: String,
+        value: String,
+    },
+    /// What the rules counted: [`Reply::Rules`].
+    Rules,
     /// Replaces the rules, all or nothing, until the next reload.
-    RulesReplace { rules: Option<String>, rules6: Option<String> },
+    RulesReplace {
+        rules: Option<String>,
+        rules6: Option<String>,
+    },
     /// Loads the rules from the router's file again, all or nothing.
     Reload,
     /// Every packet's fate: [`Reply::Watching`] once it is so, then a [`Reply::Verdict`] for each packet.
@@ -59,6 +103,28 @@ pub enum Reply {
     Text {
         text: String,
     },
+    Entries {
+        entries: Vec<EntryView>,
+    },
+    Expectations {
+        expectations: Vec<ExpectationView>,
+    },
+    Count {
+        count: u64,
+    },
+    /// What `conntrack -S` counts, under the kernel's names, and its line.
+    Stats {
+        stats: Vec<Named>,
+        line: String,
+    },
+    Sysctls {
+        sysctls: Vec<Named>,
+    },
+    /// Base chains and their rules, in order.
+    Rules {
+        rules: Vec<RuleCount>,
+    },
+    Event(Box<EventView>),
     /// From here on, no packet that the filter wants is missed unless [`Reply::Lost`] says so.
     Watching,
     Verdict(Box<Verdict>),
@@ -114,6 +180,127 @@ pub struct Interface {
     pub tx_bytes: u64,
     /// Queued and not sent: the interface is down, or its queue is full.
     pub tx_lost: u64,
+}
+
+/// One rule, or the policy of a chain, and what it counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleCount {
+    /// 4 or 6.
+    pub family: u8,
+    /// `filter/FORWARD/1`, or `filter/FORWARD/policy`.
+    pub name: String,
+    /// The rule as iptables-save prints it, or the policy.
+    pub text: String,
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// One connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryView {
+    /// 4 or 6.
+    pub family: u8,
+    /// By its number, and by the name that conntrack-tools give it.
+    pub protocol: u8,
+    pub name: String,
+    /// Seconds that are left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u64>,
+    /// The protocol's state, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    pub original: FlowView,
+    pub reply: FlowView,
+    pub status: Vec<String>,
+    pub mark: u32,
+    pub zone: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub helper: Option<String>,
+    /// As `conntrack -L -o extended` prints it.
+    pub line: String,
+}
+
+/// One direction of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowView {
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sport: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dport: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub icmp_type: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub icmp_code: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub icmp_id: Option<u16>,
+    /// While `nf_conntrack_acct` is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packets: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+/// A connection that another one announced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpectationView {
+    pub timeout: u64,
+    pub protocol: u8,
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    pub dport: u16,
+    /// The tuple of the connection that announced it.
+    pub master: String,
+    pub helper: String,
+    /// As `conntrack -L expect` prints it.
+    pub line: String,
+}
+
+/// Something that became of a connection or an expectation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventView {
+    /// `NEW`, `UPDATE`, `DESTROY`.
+    pub kind: String,
+    /// Seconds since 1970.
+    pub time: f64,
+    /// As `conntrack -E -o extended` prints it.
+    pub line: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<EntryView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expectation: Option<ExpectationView>,
+}
+
+/// Which connections are meant: those that agree with every field that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EntryFilter {
+    /// 4 or 6.
+    pub family: Option<u8>,
+    pub protocol: Option<u8>,
+    pub zone: Option<u16>,
+    pub original: FlowSelect,
+    pub reply: FlowSelect,
+    /// The protocol's state.
+    pub state: Option<String>,
+    /// Value and mask.
+    pub mark: Option<(u32, u32)>,
+    /// Bits that are set, and bits that are not: `ASSURED`, `SEEN_REPLY`, `EXPECTED`, …
+    pub status: Vec<String>,
+    pub status_unset: Vec<String>,
+    pub helper: Option<String>,
+}
+
+/// One direction of the connections that are meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FlowSelect {
+    /// An address or a network.
+    pub src: Option<String>,
+    pub dst: Option<String>,
+    pub sport: Option<u16>,
+    pub dport: Option<u16>,
 }
 
 /// What became of one packet.

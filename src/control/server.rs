@@ -1,12 +1,16 @@
 //! Answers the clients of the control socket. One thread listens, and two serve each client: one reads lines,
 //! one answers, so that a client that asked for a stream can end it.
 
-use super::metrics;
+use super::entries;
+use super::events::{Hub, Wants};
 use super::protocol::{Command, Interface, MAX_LINE, Named, Reply, Status, VerdictFilter};
+use super::{metrics, rules};
 use crate::config::Mode;
+use crate::conntrack::{Entry, listing};
 use crate::runtime::Shared;
 use crate::runtime::orders::Order;
 use crate::runtime::watch::Subscription;
+use crate::time::Instant;
 use anyhow::{Context as _, bail};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use std::fs;
@@ -34,6 +38,19 @@ pub struct Context {
     pub file: Option<PathBuf>,
     /// How frames are moved.
     pub burst: &'static str,
+    hub: Arc<Hub>,
+}
+
+impl Context {
+    pub fn new(
+        shared: Arc<Shared>,
+        orders: Sender<Order>,
+        mode: Mode,
+        file: Option<PathBuf>,
+        burst: &'static str,
+    ) -> Self {
+        Self { shared, orders, mode, file, burst, hub: Arc::default() }
+    }
 }
 
 /// A control socket that is being listened on. Dropping it removes the socket.
@@ -194,6 +211,46 @@ fn answer(
         Command::Interfaces => reply(stream, &Reply::Interfaces { interfaces: interfaces(context) })?,
         Command::Drops => reply(stream, &Reply::Drops { drops: drops(context) })?,
         Command::Metrics => reply(stream, &Reply::Text { text: metrics::render(&context.shared) })?,
+        Command::ConntrackList { filter } => {
+            let filter = match entries::read_filter(&filter) {
+                Ok(filter) => filter,
+                Err(problem) => return Ok(error(problem)),
+            };
+            let now = context.shared.clock.now();
+            send_entries(stream, &router.conntrack.list(&filter, now), Some(now))?;
+        }
+        Command::ConntrackDelete { filter } => {
+            let filter = match entries::read_filter(&filter) {
+                Ok(filter) => filter,
+                Err(problem) => return Ok(error(problem)),
+            };
+            let now = context.shared.clock.now();
+            send_entries(stream, &router.conntrack.delete(&filter, now), Some(now))?;
+        }
+        Command::ConntrackFlush => router.conntrack.flush(context.shared.clock.now()),
+        Command::ConntrackCount => reply(stream, &Reply::Count { count: router.conntrack.count() as u64 })?,
+        Command::ConntrackStats => reply(stream, &stats(context))?,
+        Command::ConntrackEvents { filter, expectations, kinds } => match entries::read_filter(&filter) {
+            Ok(filter) => conntrack_events(stream, context, lines, Wants { filter, expectations, kinds })?,
+            Err(problem) => return Ok(error(problem)),
+        },
+        Command::ExpectList => {
+            let now = context.shared.clock.now();
+            let list = router.conntrack.expectations(now);
+            let expectations = list.iter().map(|e| entries::view_expectation(e, now)).collect();
+            reply(stream, &Reply::Expectations { expectations })?;
+        }
+        Command::ExpectFlush => router.conntrack.flush_expectations(context.shared.clock.now()),
+        Command::SysctlGet { name } => match sysctls(context, name.as_deref()) {
+            Ok(sysctls) => reply(stream, &Reply::Sysctls { sysctls })?,
+            Err(problem) => return Ok(error(problem)),
+        },
+        Command::SysctlSet { name, value } => {
+            if let Err(problem) = router.conntrack.set_sysctl(&name, &value) {
+                return Ok(error(problem.to_string()));
+            }
+        }
+        Command::Rules => reply(stream, &Reply::Rules { rules: rules::count(&router.rules()) })?,
         Command::RulesReplace { rules, rules6 } => {
             if let Err(errors) = router.replace_rules(rules.as_deref(), rules6.as_deref()) {
                 let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -229,6 +286,18 @@ fn watch(
     pour(stream, lines, &subscription, |verdict| Reply::Verdict(Box::new(verdict)))
 }
 
+fn conntrack_events(
+    stream: &UnixStream,
+    context: &Context,
+    lines: &Receiver<String>,
+    wants: Wants,
+) -> io::Result<()> {
+    let subscription = context.hub.subscribe(&context.shared.router, wants);
+    reply(stream, &Reply::Watching)?;
+    let clock = context.shared.clock;
+    pour(stream, lines, &subscription, |event| Reply::Event(Box::new(entries::view_event(&event, &clock))))
+}
+
 /// Passes events on until the client sends a line or goes, and then what had happened before that.
 fn pour<T>(
     stream: &UnixStream,
@@ -256,6 +325,29 @@ fn pour<T>(
         0 => Ok(()),
         events => reply(stream, &Reply::Lost { events }),
     }
+}
+
+/// A long list goes in pieces.
+fn send_entries(stream: &UnixStream, entries: &[Entry], now: Option<Instant>) -> io::Result<()> {
+    for piece in entries.chunks(256) {
+        let entries = piece.iter().map(|entry| entries::view(entry, now)).collect();
+        reply(stream, &Reply::Entries { entries })?;
+    }
+    Ok(())
+}
+
+fn stats(context: &Context) -> Reply {
+    let stats = context.shared.router.conntrack.stats();
+    Reply::Stats { line: listing::stats(&stats), stats: metrics::named(&stats) }
+}
+
+fn sysctls(context: &Context, name: Option<&str>) -> Result<Vec<Named>, String> {
+    let sysctls = context.shared.router.conntrack.sysctls();
+    let Some(name) = name else {
+        return Ok(sysctls.list().map(|(name, count)| Named { name: name.to_owned(), count }).collect());
+    };
+    let count = sysctls.get(name).ok_or_else(|| format!("no sysctl named `{name}`"))?;
+    Ok(vec![Named { name: name.to_owned(), count }])
 }
 
 fn status(context: &Context) -> Status {

@@ -26,6 +26,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
 use watch::Watchers;
 
 mod counters;
@@ -39,12 +40,20 @@ pub use counters::{PortCount, PortCounters};
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: std::time::Instant,
+    /// The time of day at `start`.
+    started_at: SystemTime,
 }
 
 impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
     pub fn start() -> Self {
-        Self { start: std::time::Instant::now() }
+        Self { start: std::time::Instant::now(), started_at: SystemTime::now() }
+    }
+
+    /// The time of day, in seconds since 1970.
+    pub fn unix_seconds(&self, at: Instant) -> f64 {
+        let start = self.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        start.as_secs_f64() + at.as_secs_f64()
     }
 
     pub fn now(&self) -> Instant {

@@ -46,6 +46,11 @@ impl<T> fmt::Debug for Subscription<T> {
 }
 
 impl<T> Subscription<T> {
+    /// `end` is what takes the listener off the list again.
+    pub fn new(events: Receiver<T>, lost: Arc<AtomicU64>, end: impl FnOnce() + Send + 'static) -> Self {
+        Self { events, lost, end: Some(Box::new(end)) }
+    }
+
     pub const fn events(&self) -> &Receiver<T> {
         &self.events
     }
@@ -77,7 +82,7 @@ impl Watchers {
                 .all
                 .rcu(|all| all.iter().filter(|w| !Arc::ptr_eq(w, &watcher)).cloned().collect::<Vec<_>>());
         };
-        Subscription { events, lost, end: Some(Box::new(end)) }
+        Subscription::new(events, lost, end)
     }
 
     /// Those who listen now; to be asked for after the frames were read, so that none is missed.
@@ -152,7 +157,10 @@ impl Recorder for VerdictRecorder {
                 self.decided = Some((rule, false));
             }
             Note::Policy(rule) if self.table == Some(Table::Filter) => self.decided = Some((rule, true)),
-            Note::Tracked(ct) => self.verdict.set_state(ct.state, ct.direction),
+            Note::Tracked(ct) => {
+                self.verdict.set_state(ct.state, ct.direction);
+                self.verdict.reason = ct.invalid.map(|reason| reason.code().to_owned());
+            }
             Note::Sent(iface) => self.out.push(iface),
             _ => {}
         }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{BusyPoll, RouterConfig};
 use crate::control::Client;
-use crate::control::protocol::Verdict;
+use crate::control::protocol::{EntryFilter, FlowSelect, Verdict};
 use crate::device::Port;
 use crate::device::memory::{self, FarEnd};
 use crate::iface::{Iface, IfaceId};
@@ -30,13 +30,7 @@ impl Bench {
             Runtime::start(Arc::new(router), ports, Options { busy_poll: BusyPoll::Never, io_uring: false })
                 .unwrap();
         let (sender, orders) = bounded(8);
-        let context = Context {
-            shared: Arc::clone(runtime.shared()),
-            orders: sender,
-            mode: Mode::Bridge,
-            file: None,
-            burst: runtime.burst(),
-        };
+        let context = Context::new(Arc::clone(runtime.shared()), sender, Mode::Bridge, None, runtime.burst());
         let folder = tempfile::tempdir().unwrap();
         let server = Server::listen(&folder.path().join("control.sock"), context).unwrap();
         Self { server, orders, hosts: [left_host, right_host], _runtime: runtime, _folder: folder }
@@ -170,4 +164,68 @@ fn metrics_name_every_port_and_reason() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
     }
+}
+
+#[test]
+fn connections_are_listed_counted_and_deleted() {
+    let bench = Bench::new();
+    let mut client = bench.client();
+    for dport in [53, 123] {
+        bench.hosts[0].send(&datagram(dport)).unwrap();
+        bench.hosts[1].recv(Duration::from_secs(10)).unwrap().expect("forwarded");
+    }
+    assert_eq!(client.call(&Command::ConntrackCount).unwrap(), [Reply::Count { count: 2 }]);
+    let original = FlowSelect { src: Some("192.0.2.0/24".into()), dport: Some(53), ..FlowSelect::default() };
+    let filter = EntryFilter { original, ..EntryFilter::default() };
+    let list = |client: &mut Client, command: &Command| -> Vec<String> {
+        let replies = client.call(command).unwrap();
+        let entries = replies.into_iter().flat_map(|reply| match reply {
+            Reply::Entries { entries } => entries,
+            other => panic!("{other:?}"),
+        });
+        entries.map(|entry| entry.line).collect()
+    };
+    let one = list(&mut client, &Command::ConntrackList { filter: filter.clone() });
+    assert_eq!(one.len(), 1);
+    assert!(
+        one[0].starts_with("ipv4     2 udp      17 ") && one[0].contains("dport=53 [UNREPLIED]"),
+        "{one:?}"
+    );
+    assert_eq!(list(&mut client, &Command::ConntrackDelete { filter }), one);
+    assert_eq!(client.call(&Command::ConntrackCount).unwrap(), [Reply::Count { count: 1 }]);
+    client.call(&Command::ConntrackFlush).unwrap();
+    assert_eq!(client.call(&Command::ConntrackCount).unwrap(), [Reply::Count { count: 0 }]);
+}
+
+#[test]
+fn every_listener_hears_of_the_connections_that_it_asked_for() {
+    let bench = Bench::new();
+    let mut clients = [bench.client(), bench.client()];
+    for (client, dport) in clients.iter_mut().zip([53, 123]) {
+        let original = FlowSelect { dport: Some(dport), ..FlowSelect::default() };
+        let filter = EntryFilter { original, ..EntryFilter::default() };
+        client.send(&Command::ConntrackEvents { filter, expectations: false, kinds: Vec::new() }).unwrap();
+        assert_eq!(client.next_reply().unwrap(), Some(Reply::Watching));
+    }
+    for dport in [53, 123] {
+        bench.hosts[0].send(&datagram(dport)).unwrap();
+    }
+    for (client, dport) in clients.iter_mut().zip([53, 123]) {
+        let Some(Reply::Event(event)) = client.next_reply().unwrap() else { panic!("an event") };
+        assert_eq!(event.kind, "NEW");
+        assert_eq!(event.entry.and_then(|e| e.original.dport), Some(dport));
+    }
+}
+
+#[test]
+fn settings_are_read_and_changed_by_name() {
+    let bench = Bench::new();
+    let mut client = bench.client();
+    let (name, value) = ("nf_conntrack_udp_timeout".to_owned(), "7".to_owned());
+    client.call(&Command::SysctlSet { name: name.clone(), value }).unwrap();
+    let seven = Named { name: name.clone(), count: 7 };
+    let get = Command::SysctlGet { name: Some(name) };
+    assert_eq!(client.call(&get).unwrap(), [Reply::Sysctls { sysctls: vec![seven] }]);
+    let unknown = Command::SysctlSet { name: "nf_conntrack_udp_timeuot".into(), value: "7".into() };
+    assert!(client.call(&unknown).unwrap_err().to_string().contains("did you mean"));
 }
