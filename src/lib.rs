@@ -31,6 +31,7 @@ pub mod conform;
 pub mod control;
 #[cfg(target_os = "linux")]
 pub mod device;
+pub mod flow;
 pub mod lab;
 #[cfg(target_os = "linux")]
 pub mod runtime;

@@ -196,7 +196,7 @@ mod tests {
             assert_eq!(Sum::ZERO.bytes(b).bytes(a).folded(), 0xddf2, "cut at {cut}");
         }
         assert_eq!(Sum::ZERO.bytes(&[1]).folded(), 0x0100, "an odd byte is the high one");
-        assert_eq!(Sum::ZERO.bytes(&[0xff; 65_534]).folded(), 0xffff);
+        assert_eq!(Sum::ZERO.bytes(&vec![0xff; 65_534]).folded(), 0xffff);
     }
 
     /// RFC 1624 §4: the case in which the older equation gives 0xffff.

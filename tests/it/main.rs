@@ -3,3 +3,5 @@
 mod lab_errors;
 /// Properties that hold for whatever comes: tuples, checksums, and frames made of noise.
 mod props;
+/// The stories of `tests/scenarios/`, packet by packet, against the router.
+mod scenario;

@@ -1,5 +1,7 @@
 //! Properties that hold for whatever comes: tuples, checksums, and frames made of noise.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use proptest::prelude::*;
 use stateway::config::{Mode, RouterConfig};
 use stateway::iface::{Iface, IfaceId};

@@ -1,0 +1,280 @@
+//! A scenario against the router: what became of each packet, and whether that was expected.
+
+#![forbid(unsafe_code)]
+
+use super::build::frame;
+use super::{Expect, Scenario, Step};
+use crate::config::{Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfig};
+use crate::conntrack::listing::proto_name;
+use crate::conntrack::{CtState, Entry, Expectation, Status};
+use crate::context::EmissionKind;
+use crate::fate::{Fate, QueueReason};
+use crate::filter::{RejectWith, RuleError};
+use crate::iface::{Iface, IfaceId};
+use crate::packet::{Addr, Family, Mac, Offload, Packet, Prefix, Tuple};
+use crate::record::{Note, Trace};
+use crate::router::{Router, Worker};
+use crate::time::Instant;
+use core::net::{IpAddr, SocketAddr};
+
+/// The two interfaces of every scenario, by their place.
+pub const IFACES: [&str; 2] = ["left", "right"];
+/// The router's own link addresses.
+pub const ROUTER_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 2, 1]];
+/// Who sits on the other end of each link, and is the next hop for everything behind it.
+pub const STATION_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 1, 2], [2, 0, 0, 0, 2, 2]];
+/// The router's own addresses.
+const ADDRESSES: [[&str; 2]; 2] = [["192.0.2.1", "2001:db8:1::1"], ["198.51.100.1", "2001:db8:2::1"]];
+/// The next hop on each side.
+const GATEWAYS: [[&str; 2]; 2] =
+    [["192.0.2.254", "2001:db8:1::fffe"], ["198.51.100.254", "2001:db8:2::fffe"]];
+/// What lies behind the next hops: everything, so that no scenario waits for a neighbour.
+const ROUTES: [(&str, u8, usize); 7] = [
+    ("192.0.2.0", 24, 0),
+    ("198.18.0.0", 16, 0),
+    ("2001:db8:1::", 48, 0),
+    ("198.51.100.0", 24, 1),
+    ("203.0.113.0", 24, 1),
+    ("198.19.0.0", 16, 1),
+    ("2001:db8::", 32, 1),
+];
+
+/// Any time will do: the router only counts from there.
+const START: Instant = Instant::from_secs(1000);
+
+/// What became of one packet, in the words of the last columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    pub columns: Expect,
+    /// What left, and where.
+    pub sent: Vec<(IfaceId, Vec<u8>)>,
+}
+
+/// A scenario that is being played.
+#[derive(Debug)]
+pub struct Run {
+    router: Router,
+    worker: Worker,
+    mode: Mode,
+    zones: Vec<u16>,
+    now: Instant,
+}
+
+impl Run {
+    /// # Errors
+    /// Everything that is wrong with the scenario's rules and settings.
+    pub fn new(scenario: &Scenario) -> Result<Self, Vec<RuleError>> {
+        let zones = scenario.flows.iter().map(|flow| flow.zone).collect();
+        let router = Router::new(config(scenario))?;
+        Ok(Self { router, worker: Worker::new(0), mode: scenario.mode, zones, now: START })
+    }
+
+    /// Gives one packet to the router, and waits for whatever is due before.
+    pub fn step(&mut self, step: &Step) -> Observed {
+        let now = START + step.at;
+        self.now = now;
+        self.router.handle_timeout(&mut self.worker, now);
+        self.worker.take_emissions();
+
+        let from = usize::from(step.iface == IFACES[1]);
+        let dst = match self.mode {
+            Mode::Route => ROUTER_MACS[from],
+            Mode::Bridge => STATION_MACS[1 - from],
+        };
+        let mut bytes = frame(dst, STATION_MACS[from], &step.packet, step.padding);
+        let original = bytes.clone();
+        let mut trace = Trace::default();
+        let iface = IfaceId(from as u16);
+        let outcome =
+            self.router.process(&mut self.worker, now, iface, &mut bytes, Offload::NONE, &mut trace);
+
+        let mut sent: Vec<(IfaceId, Vec<u8>)> = Vec::new();
+        sent.extend(outcome.out.map(|iface| (iface, bytes[..outcome.len].to_vec())));
+        let mut pieces = 0;
+        for emission in self.worker.take_emissions() {
+            pieces += usize::from(emission.kind == EmissionKind::Fragment);
+            sent.push((emission.iface, emission.frame));
+        }
+        let zone = step.flow.map_or(0, |flow| self.zones[flow]);
+        let ctstate = ctstate(&trace);
+        let entry = ctstate.as_ref().and_then(|_| self.entry(original, zone, now));
+        let columns = Expect {
+            ctstate: ctstate.unwrap_or_else(|| "-".to_owned()),
+            tracker: entry.as_ref().and_then(Entry::state_word).unwrap_or("-").to_owned(),
+            fate: fate_word(outcome.fate, pieces),
+            entry: entry.map(|entry| entry_words(&entry, now)).unwrap_or_default(),
+        };
+        Observed { columns, sent }
+    }
+
+    /// The connections that are expected now, in the order of their text: `198.51.100.10 > 192.0.2.10:51210 tcp`.
+    pub fn announced(&self) -> Vec<String> {
+        let name = |e: Expectation| {
+            let Tuple { src, dst, right, proto, family, .. } = e.tuple;
+            let (src, dst) = (src.to_ip(family), SocketAddr::new(dst.to_ip(family), right));
+            format!("{src} > {dst} {}", proto_name(proto))
+        };
+        let mut names: Vec<String> =
+            self.router.conntrack().expectations(self.now).into_iter().map(name).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn entry(&self, mut frame: Vec<u8>, zone: u16, now: Instant) -> Option<Entry> {
+        let pkt = Packet::parse(&mut frame, Offload::NONE).ok()?;
+        self.router.conntrack().find(&pkt, zone, now)
+    }
+}
+
+/// What rules saw; `None` if the packet did not come as far as tracking.
+fn ctstate(trace: &Trace) -> Option<String> {
+    let tracked = trace.notes.iter().find_map(|note| match note {
+        Note::Tracked(tracked) => Some(tracked),
+        _ => None,
+    })?;
+    Some(match (tracked.state, tracked.invalid) {
+        (CtState::Invalid, Some(reason)) => format!("INVALID({reason})"),
+        (state, _) => state.word().to_owned(),
+    })
+}
+
+fn fate_word(fate: Fate, pieces: usize) -> String {
+    match fate {
+        Fate::Forwarded if pieces > 1 => format!("forwarded*{pieces}"),
+        Fate::Forwarded | Fate::Delivered => fate.word().to_owned(),
+        Fate::Dropped(reason) => format!("dropped({reason})"),
+        Fate::Rejected(RejectWith::TcpReset, _) => "rejected(tcp-reset)".to_owned(),
+        Fate::Rejected(RejectWith::Icmp(kind, code), _) => format!("rejected({kind}/{code})"),
+        Fate::Queued(reason @ (QueueReason::Fragment | QueueReason::Neighbour)) => {
+            format!("queued({})", reason.code())
+        }
+    }
+}
+
+fn entry_words(entry: &Entry, now: Instant) -> Vec<String> {
+    let left = entry.timeout(now);
+    let secs = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+    let mut words = vec![format!("{secs}s")];
+    let status = entry.status;
+    words.push(
+        if status.contains(Status::ASSURED) {
+            "assured"
+        } else if status.contains(Status::SEEN_REPLY) {
+            "replied"
+        } else {
+            "unreplied"
+        }
+        .to_owned(),
+    );
+    if status.contains(Status::EXPECTED) {
+        words.push("expected".to_owned());
+    }
+    words
+}
+
+/// The router that every scenario runs on: two interfaces, a next hop on each.
+pub fn config(scenario: &Scenario) -> RouterConfig {
+    let bare = RouterConfig {
+        mode: scenario.mode,
+        ifaces: (0..IFACES.len()).map(|at| iface(scenario, at)).collect(),
+        sysctl: scenario.sysctl.clone(),
+        rules: Some(scenario.rules.clone()),
+        rules6: Some(scenario.rules6.clone()),
+        ..RouterConfig::default()
+    };
+    if scenario.mode == Mode::Bridge {
+        return bare;
+    }
+    let route = |&(net, len, at): &(&str, u8, usize)| {
+        let to = prefix(net, len);
+        let (gateway, _) = address(GATEWAYS[at][usize::from(to.family == Family::Ipv6)]);
+        RouteConfig { to, target: RouteTarget::Via { gateway, iface: IfaceId(at as u16) } }
+    };
+    let neighbour = |(at, gateway): (usize, &str)| {
+        let (addr, family) = address(gateway);
+        NeighbourConfig { addr, family, mac: Mac(STATION_MACS[at]), iface: IfaceId(at as u16) }
+    };
+    let gateways = GATEWAYS.iter().enumerate().flat_map(|(at, pair)| pair.map(|gateway| (at, gateway)));
+    RouterConfig {
+        routes: ROUTES.iter().map(route).collect(),
+        neighbours: gateways.map(neighbour).collect(),
+        ..bare
+    }
+}
+
+fn iface(scenario: &Scenario, at: usize) -> Iface {
+    let mut iface = Iface::new(IFACES[at], IfaceId(at as u16));
+    iface.mac = Mac(ROUTER_MACS[at]);
+    if scenario.mode == Mode::Route {
+        let own = |text: &&str| {
+            let (addr, family) = address(text);
+            Prefix::new(addr, family.bits(), family)
+        };
+        iface.addresses = ADDRESSES[at].iter().map(own).collect();
+    }
+    if let Some((_, mtu)) = scenario.mtu.iter().find(|(name, _)| *name == IFACES[at]) {
+        iface.mtu_bytes = *mtu;
+    }
+    iface
+}
+
+fn address(text: &str) -> (Addr, Family) {
+    let ip: IpAddr = text.parse().unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    (Addr::from(ip), if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 })
+}
+
+fn prefix(text: &str, len: u8) -> Prefix {
+    let (addr, family) = address(text);
+    Prefix::new(addr, len, family)
+}
+
+/// The text of a scenario with its last columns rewritten to what was observed, and lined up.
+pub fn update(text: &str, scenario: &Scenario, observed: &[Observed]) -> String {
+    let columns = |line: usize| {
+        let at = scenario.steps.iter().position(|step| step.line == line)?;
+        Some((scenario.steps[at].expect.clone(), &observed.get(at)?.columns))
+    };
+    let mut rows: Vec<(String, Option<&Expect>)> = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        match columns(at + 1) {
+            Some((old, new)) => rows.push((without_columns(line, old.as_ref()), Some(new))),
+            None => rows.push((line.trim_end().to_owned(), None)),
+        }
+    }
+    let width = rows.iter().filter(|(_, new)| new.is_some()).map(|(left, _)| left.chars().count()).max();
+    let [ctstate, tracker, fate] = [
+        |e: &Expect| e.ctstate.chars().count(),
+        |e: &Expect| e.tracker.chars().count(),
+        |e: &Expect| if e.entry.is_empty() { 0 } else { e.fate.chars().count() },
+    ]
+    .map(|len| rows.iter().filter_map(|(_, new)| new.map(len)).max().unwrap_or(0));
+    let mut updated = String::new();
+    for (left, new) in rows {
+        let line = match new {
+            None => left,
+            Some(new) => format!(
+                "{left:width$}  {:ctstate$}  {:tracker$}  {:fate$}  {}",
+                new.ctstate,
+                new.tracker,
+                new.fate,
+                new.entry.join(" "),
+                width = width.unwrap_or(0),
+            ),
+        };
+        updated.push_str(line.trim_end());
+        updated.push('\n');
+    }
+    updated
+}
+
+/// A step's line up to its last columns.
+fn without_columns(line: &str, old: Option<&Expect>) -> String {
+    let Some(old) = old else { return line.trim_end().to_owned() };
+    // The last place where the columns begin: nothing behind them looks like one.
+    let begins = |at: &usize| {
+        let rest = &line[*at..];
+        rest.split_whitespace().eq(old.to_string().split_whitespace()) && line[..*at].ends_with(' ')
+    };
+    let end = line.char_indices().map(|(at, _)| at).rfind(begins).unwrap_or(line.len());
+    line[..end].trim_end().to_owned()
+}

@@ -1,0 +1,80 @@
+//! The stories of `tests/scenarios/`, packet by packet, against the router.
+//!
+//! `UPDATE_EXPECT=1 cargo test --test it scenario` rewrites the last columns to what was observed. Read the diff.
+
+use stateway::flow::{self, Run};
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[test]
+fn every_scenario_goes_as_it_is_written() {
+    let rewrite = std::env::var_os("UPDATE_EXPECT").is_some();
+    let files = scenarios();
+    assert!(files.len() > 60, "only {} scenarios were found", files.len());
+    let failures: Vec<String> = files.iter().filter_map(|path| play(path, rewrite).err()).collect();
+    assert!(
+        failures.is_empty(),
+        "{} of {} went differently:\n{}",
+        failures.len(),
+        files.len(),
+        failures.concat()
+    );
+}
+
+/// Plays one file; what differs, step by step.
+fn play(path: &Path, rewrite: bool) -> Result<(), String> {
+    let text = fs::read_to_string(path).expect("a scenario can be read");
+    let name = path.strip_prefix(root()).unwrap_or(path).display();
+    let all = |errors: Vec<String>| format!("{name}: {}\n", errors.join("; "));
+    let scenario =
+        flow::parse(&text).map_err(|errors| all(errors.iter().map(ToString::to_string).collect()))?;
+    let mut run =
+        Run::new(&scenario).map_err(|errors| all(errors.iter().map(ToString::to_string).collect()))?;
+    let observed: Vec<_> = scenario.steps.iter().map(|step| run.step(step)).collect();
+    if rewrite {
+        fs::write(path, flow::update(&text, &scenario, &observed)).expect("a scenario can be written");
+        return Ok(());
+    }
+    let mut failures = String::new();
+    if scenario.title.is_empty() {
+        let _ = writeln!(failures, "{name}: the first line says which story it is");
+    }
+    for (step, observed) in scenario.steps.iter().zip(&observed) {
+        let wanted = step.expect.as_ref().map(ToString::to_string).unwrap_or_default();
+        let got = observed.columns.to_string();
+        if wanted != got {
+            let _ = writeln!(failures, "{name}:{}\n  wanted  {wanted}\n  got     {got}", step.line);
+        }
+    }
+    if let Some(mut wanted) = scenario.announced {
+        wanted.sort_unstable();
+        let got = run.announced();
+        if wanted != got {
+            let _ = writeln!(failures, "{name}: announced\n  wanted  {wanted:?}\n  got     {got:?}");
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(failures) }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")
+}
+
+/// Every `.flow` file, in the order of their names.
+pub(crate) fn scenarios() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("tests/scenarios is there") {
+            let path = entry.expect("a folder can be listed").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "flow") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
