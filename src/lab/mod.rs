@@ -9,6 +9,8 @@
 
 pub mod error;
 #[cfg(target_os = "linux")]
+pub mod kernel;
+#[cfg(target_os = "linux")]
 pub mod live;
 mod locate;
 pub mod model;

@@ -195,7 +195,7 @@ fn real(lab: &Lab, kind: RunnerKind, after: &mut dyn FnMut(&TestReport)) -> Resu
         tell(&format!("taking away what an interrupted command left of `{}`", lab.name));
         state::remove(&lab.name, &interrupt).map_err(Failure::Machine)?;
     }
-    let mut runner = up::bring_up(lab.clone(), &interrupt)?;
+    let mut runner = up::bring_up(lab.clone(), kind, &interrupt)?;
     let reports = trial::run(lab, &mut runner, after);
     runner.sessions_end();
     state::remove_locked(&lab.name, &runner.state.lock).map_err(Failure::Machine)?;

@@ -3,11 +3,11 @@
 use super::super::{Failure, Result};
 use super::{Format, load, name_of, progress, say, tell};
 use crate::lab::Lab;
-use crate::lab::live;
 use crate::lab::model::RunnerKind;
 use crate::lab::netns::command::Interrupt;
 use crate::lab::netns::state::{self, State};
 use crate::lab::netns::{Namespaces, programs};
+use crate::lab::{kernel, live};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -45,19 +45,23 @@ pub(super) fn up(args: UpArgs) -> Result {
         state::remove(&lab.name, &interrupt).map_err(Failure::Machine)?;
     }
     let (name, hosts) = (lab.name.clone(), lab.hosts.len());
-    let namespaces = bring_up(lab, &interrupt)?;
+    let namespaces = bring_up(lab, RunnerKind::Live, &interrupt)?;
     drop(namespaces);
     say(&format!("the lab `{name}` is up: {hosts} hosts"));
     Ok(())
 }
 
-/// Brings a lab up live, or says what the machine lacks.
-pub(super) fn bring_up(lab: Lab, interrupt: &Interrupt) -> Result<Namespaces> {
-    let missing = programs::missing(&lab, RunnerKind::Live);
+/// Brings a lab up, live or on the kernel, or says what the machine lacks.
+pub(super) fn bring_up(lab: Lab, kind: RunnerKind, interrupt: &Interrupt) -> Result<Namespaces> {
+    let missing = programs::missing(&lab, kind);
     if !missing.is_empty() {
         return Err(Failure::Machine(anyhow::anyhow!("{}", missing.join("\nerror: "))));
     }
-    let result = live::up(lab, interrupt, &mut |text| progress(text));
+    let report = &mut |text: &str| progress(text);
+    let result = match kind {
+        RunnerKind::Kernel => kernel::up(lab, interrupt, report),
+        RunnerKind::Live | RunnerKind::Sim => live::up(lab, interrupt, report),
+    };
     progress("");
     result.map_err(Failure::Machine)
 }

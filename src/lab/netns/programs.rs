@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Programs and the Debian packages that bring them.
-const PACKAGES: [(&str, &str); 17] = [
+const PACKAGES: [(&str, &str); 18] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("nsenter", "util-linux"),
@@ -26,6 +26,7 @@ const PACKAGES: [(&str, &str); 17] = [
     ("iptables-legacy-restore", "iptables"),
     ("nft", "nftables"),
     ("conntrack", "conntrack"),
+    ("tcpdump", "tcpdump"),
 ];
 
 /// Where a program lies, `sbin` included.
@@ -82,7 +83,7 @@ pub fn privileges(runner: RunnerKind) -> Vec<String> {
 fn needed(lab: &Lab, runner: RunnerKind) -> BTreeSet<&'static str> {
     let mut needed = BTreeSet::from(["ip", "nsenter", "unshare", "umount", "hostname"]);
     if runner == RunnerKind::Kernel {
-        needed.extend(["iptables-legacy-restore", "nft", "conntrack"]);
+        needed.extend(["iptables-legacy-restore", "nft", "conntrack", "tcpdump"]);
     }
     for service in lab.hosts.iter().flat_map(|host| &host.services) {
         match service.kind {

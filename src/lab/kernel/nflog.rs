@@ -1,0 +1,264 @@
+//! What the kernel's own rules see: packets logged by nftables rules around FORWARD, each with its state.
+//!
+//! ```text
+//!   prerouting ── IN ──→ … forward ── NEW | ESTABLISHED | … ──→ filter/FORWARD ──→ postrouting ── OUT ──→
+//! ```
+//!
+//! A packet that is logged with a state and not as `OUT` was stopped in between.
+
+#![forbid(unsafe_code)]
+
+use crate::conntrack::CtState;
+use crate::lab::netns::command::{self, Interrupt};
+use crate::lab::runner::Seen;
+use crate::packet::{Offload, Packet, Segment};
+use anyhow::{Context as _, bail};
+use crossbeam_channel::Receiver;
+use pcap_file::pcap::PcapReader;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader};
+use std::net::IpAddr;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// The group that the rules log to; it is the namespace's own.
+const GROUP: u16 = 77;
+/// The address within the router's namespace whose packets mark the end of what came before.
+const MARKER: &str = "127.0.0.77";
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The rules that log; beside those of the lab, not among them.
+pub(super) fn rules() -> String {
+    let states: String = ["new", "established", "related", "invalid", "untracked"]
+        .iter()
+        .map(|state| {
+            format!(
+                "ct state {state} log prefix \"{}\" group {GROUP} snaplen 128 queue-threshold 1\n",
+                state.to_uppercase()
+            )
+        })
+        .collect();
+    format!(
+        "table inet stateway-watch {{\n\
+         chain before {{ type filter hook prerouting priority -450; log prefix \"IN\" group {GROUP} snaplen 128 queue-threshold 1; }}\n\
+         chain rules {{ type filter hook forward priority -1;\n{states} }}\n\
+         chain after {{ type filter hook postrouting priority 500; iif != 0 log prefix \"OUT\" group {GROUP} snaplen 128 queue-threshold 1; }}\n\
+         chain marker {{ type filter hook output priority -450; ip daddr {MARKER} log prefix \"END\" group {GROUP} snaplen 128 queue-threshold 1; }}\n\
+         }}\n"
+    )
+}
+
+/// One logged packet.
+struct Logged {
+    time: Duration,
+    prefix: String,
+    in_index: Option<u32>,
+    out_index: Option<u32>,
+    ip: Vec<u8>,
+}
+
+/// Reads the log of one namespace through `tcpdump`.
+pub(super) struct Listener {
+    netns: String,
+    child: Child,
+    logged: Receiver<Logged>,
+    ports: BTreeMap<u32, String>,
+    start: Option<Duration>,
+    interrupt: Interrupt,
+}
+
+impl Listener {
+    pub(super) fn start(
+        netns: &str,
+        ports: BTreeMap<u32, String>,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Self> {
+        let mut words = command::inside(netns, None);
+        let group = format!("nflog:{GROUP}");
+        words.extend(["tcpdump", "-i", &group, "-U", "-w", "-"].map(OsString::from));
+        let (program, args) = words.split_first().context("no program")?;
+        let mut child = Command::new(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .context("cannot run `tcpdump`")?;
+        let (stdout, stderr) =
+            (child.stdout.take().context("no pipe")?, child.stderr.take().context("no pipe")?);
+        let (ready, is_ready) = crossbeam_channel::bounded(1);
+        std::thread::spawn(move || {
+            let mut said = String::new();
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                said.push_str(&line);
+                if line.contains("listening on") {
+                    let _ = ready.send(String::new());
+                }
+            }
+            let _ = ready.send(said);
+        });
+        let (sender, logged) = crossbeam_channel::unbounded();
+        std::thread::spawn(move || {
+            let Ok(mut reader) = PcapReader::new(stdout) else { return };
+            while let Some(Ok(packet)) = reader.next_packet() {
+                if let Some(packet) = parse(packet.timestamp, &packet.data)
+                    && sender.send(packet).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        let listener =
+            Self { netns: netns.to_owned(), child, logged, ports, start: None, interrupt: interrupt.clone() };
+        match command::receive(&is_ready, PATIENCE, interrupt)? {
+            Some(said) if said.is_empty() => Ok(listener),
+            Some(said) => bail!("`tcpdump` failed: {said}"),
+            None => bail!("`tcpdump` does not begin to listen"),
+        }
+    }
+
+    /// Everything that was logged up to now.
+    fn drain(&self) -> anyhow::Result<Vec<Logged>> {
+        let mut words = command::inside(&self.netns, None);
+        words.extend(["ping", "-c", "1", "-W", "1", MARKER].map(OsString::from));
+        command::run(&words, None, PATIENCE, &self.interrupt)?;
+        let mut all = Vec::new();
+        while let Some(packet) = command::receive(&self.logged, PATIENCE, &self.interrupt)? {
+            if packet.prefix == "END" {
+                return Ok(all);
+            }
+            all.push(packet);
+        }
+        bail!("the kernel's log has ended")
+    }
+
+    pub(super) fn forget(&self) -> anyhow::Result<()> {
+        self.drain().map(drop)
+    }
+
+    /// Every packet since the last call, with its state and whether it left.
+    pub(super) fn seen(&mut self) -> anyhow::Result<Vec<Seen>> {
+        let mut packets: Vec<(Vec<u8>, Seen)> = Vec::new();
+        for logged in self.drain()? {
+            let start = *self.start.get_or_insert(logged.time);
+            let time = logged.time.saturating_sub(start);
+            let key = identity(&logged.ip);
+            let known =
+                packets.iter_mut().rev().find(|(other, seen)| *other == key && seen.out_port.is_none());
+            let port = |index: Option<u32>| index.and_then(|index| self.ports.get(&index).cloned());
+            match (logged.prefix.as_str(), known) {
+                ("IN", _) => {
+                    let Some(in_port) = port(logged.in_index) else { continue };
+                    if let Some(seen) = describe(&logged.ip, time, in_port) {
+                        packets.push((key, seen));
+                    }
+                }
+                ("OUT", Some((_, seen))) => {
+                    "forwarded".clone_into(&mut seen.fate);
+                    seen.out_port = port(logged.out_index);
+                }
+                (prefix, Some((_, seen))) => seen.state = state(prefix),
+                (_, None) => {}
+            }
+        }
+        Ok(packets.into_iter().map(|(_, seen)| seen).collect())
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        command::end(&mut self.child);
+    }
+}
+
+fn state(word: &str) -> Option<CtState> {
+    [CtState::New, CtState::Established, CtState::Related, CtState::Invalid, CtState::Untracked]
+        .into_iter()
+        .find(|state| state.word() == word)
+}
+
+/// A packet without what a router changes on its way: TTL and header checksum.
+fn identity(ip: &[u8]) -> Vec<u8> {
+    let mut key = ip.to_vec();
+    match ip.first().map(|first| first >> 4) {
+        Some(4) if ip.len() >= 20 => {
+            key[8] = 0;
+            key[10..12].fill(0);
+        }
+        Some(6) if ip.len() >= 40 => key[7] = 0,
+        _ => {}
+    }
+    key
+}
+
+/// Reads one record of the link type NFLOG: a header of four bytes, then attributes in the machine's byte order.
+fn parse(time: Duration, bytes: &[u8]) -> Option<Logged> {
+    const INDEV: u16 = 4;
+    const OUTDEV: u16 = 5;
+    const PAYLOAD: u16 = 9;
+    const PREFIX: u16 = 10;
+    let mut logged = Logged { time, prefix: String::new(), in_index: None, out_index: None, ip: Vec::new() };
+    let mut rest = bytes.get(4..)?;
+    while rest.len() >= 4 {
+        let len = usize::from(u16::from_ne_bytes([rest[0], rest[1]]));
+        let kind = u16::from_ne_bytes([rest[2], rest[3]]) & 0x7fff;
+        let value = rest.get(4..len)?;
+        let index = || Some(u32::from_be_bytes(value.get(..4)?.try_into().ok()?));
+        match kind {
+            INDEV => logged.in_index = index(),
+            OUTDEV => logged.out_index = index(),
+            PAYLOAD => logged.ip = value.to_vec(),
+            PREFIX => logged.prefix = String::from_utf8_lossy(value).trim_end_matches('\0').trim().to_owned(),
+            _ => {}
+        }
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Some(logged)
+}
+
+/// The packet as tests read it. The log holds its first bytes only, which its own length does not know.
+fn describe(ip: &[u8], time: Duration, in_port: String) -> Option<Seen> {
+    let v6 = ip.first()? >> 4 == 6;
+    let mut frame = vec![0; 12];
+    frame.extend_from_slice(if v6 { &[0x86, 0xdd] } else { &[8, 0] });
+    frame.extend_from_slice(ip);
+    let whole = if v6 {
+        40 + usize::from(u16::from_be_bytes([*ip.get(4)?, *ip.get(5)?]))
+    } else {
+        usize::from(u16::from_be_bytes([*ip.get(2)?, *ip.get(3)?]))
+    };
+    frame.resize((14 + whole).max(frame.len()), 0);
+    let pkt = Packet::parse(&mut frame, Offload::NONE).ok()?;
+    let (src, dst) = (pkt.src().to_ip(pkt.family()), pkt.dst().to_ip(pkt.family()));
+    let ports = pkt.ports();
+    let kind = match (pkt.proto(), pkt.l4()) {
+        (6, l4) => Segment::parse(l4).map_or("tcp".to_owned(), |segment| format!("tcp {}", segment.flags)),
+        (17, _) => "udp".to_owned(),
+        (1, [kind, code, ..]) => format!("icmp {kind}/{code}"),
+        (58, [kind, code, ..]) => format!("icmpv6 {kind}/{code}"),
+        (other, _) => format!("proto {other}"),
+    };
+    let end = |addr: IpAddr, port: Option<u16>| match (addr, port) {
+        (addr, None) => addr.to_string(),
+        (addr, Some(port)) => std::net::SocketAddr::new(addr, port).to_string(),
+    };
+    Some(Seen {
+        time,
+        in_port,
+        out_port: None,
+        src,
+        dst,
+        protocol: pkt.proto(),
+        ports,
+        summary: format!("{kind} {} → {}", end(src, ports.map(|p| p.0)), end(dst, ports.map(|p| p.1))),
+        state: None,
+        direction: None,
+        // Until it is seen leaving.
+        fate: "dropped".to_owned(),
+        rule: None,
+        reason: None,
+    })
+}

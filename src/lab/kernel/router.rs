@@ -1,0 +1,309 @@
+//! A namespace whose kernel forwards: addresses, settings, rules, counters and the connection table.
+
+#![forbid(unsafe_code)]
+
+use super::nflog::{self, Listener};
+use crate::config::{Mode, RouteTarget, RouterConfig};
+use crate::lab::model::{Lab, RulesText, RunnerKind};
+use crate::lab::netns::Middle;
+use crate::lab::netns::command::{self, Interrupt};
+use crate::lab::netns::state::State;
+use crate::lab::runner::Seen;
+use crate::packet::Family;
+use anyhow::{Context as _, bail};
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// In bridge mode nothing has an address, but an ICMP error of the kernel needs a source.
+const ERROR_SOURCE: &str = "198.18.255.254/32";
+
+/// The kernel as the router of a lab.
+pub struct KernelRouter {
+    netns: String,
+    interrupt: Interrupt,
+    helpers: Vec<String>,
+    listener: Listener,
+    before: Counters,
+}
+
+/// Packets by rule: `filter/FORWARD/1`, `filter/FORWARD/policy`; and what the rule does.
+type Counters = BTreeMap<String, (u64, String)>;
+
+impl KernelRouter {
+    /// Sets up addresses and settings, loads the rules and begins to listen.
+    pub fn start(lab: &Lab, state: &State) -> anyhow::Result<Self> {
+        let netns = state.netns("router");
+        let interrupt = state.interrupt.clone();
+        let lines = match lab.router.mode {
+            Mode::Route => routes(&lab.router),
+            Mode::Bridge => as_bridge(lab),
+        };
+        settings(lab, state, &netns)?;
+        state.ip_batch(Some(&netns), &lines)?;
+        let rules = RulesText { v4: lab.router.rules.clone(), v6: lab.router.rules6.clone() };
+        load(&netns, &rules, &lab.router.helpers, &interrupt)?;
+        run(&netns, &["nft", "-f", "-"], Some(&nflog::rules()), &interrupt)?;
+        let listener = Listener::start(&netns, ports(&netns, &interrupt)?, &interrupt)?;
+        let helpers = lab.router.helpers.clone();
+        Ok(Self { netns, interrupt, helpers, listener, before: Counters::new() })
+    }
+
+    fn rule_counters(&self) -> anyhow::Result<Counters> {
+        let mut counters = Counters::new();
+        for program in ["iptables-legacy-save", "ip6tables-legacy-save"] {
+            let text = run(&self.netns, &[program, "-c"], None, &self.interrupt)?;
+            for (name, (packets, target)) in parse_save(&text) {
+                counters.entry(name).and_modify(|(sum, _)| *sum += packets).or_insert((packets, target));
+            }
+        }
+        Ok(counters)
+    }
+}
+
+/// Runs a program in the router's namespace; it must succeed.
+fn run(netns: &str, words: &[&str], input: Option<&str>, interrupt: &Interrupt) -> anyhow::Result<String> {
+    let mut all = command::inside(netns, None);
+    all.extend(words.iter().map(OsString::from));
+    let output = command::run(&all, input, PATIENCE, interrupt)?;
+    if !output.ok() {
+        bail!("`{}` failed: {}", words.join(" "), output.stderr.trim());
+    }
+    Ok(output.stdout)
+}
+
+/// The interfaces of the namespace by their index.
+fn ports(netns: &str, interrupt: &Interrupt) -> anyhow::Result<BTreeMap<u32, String>> {
+    let list: serde_json::Value =
+        serde_json::from_str(&run(netns, &["ip", "-json", "link"], None, interrupt)?)?;
+    let links = list.as_array().context("`ip -json link` says something else")?;
+    let named = |link: &serde_json::Value| {
+        Some((u32::try_from(link.get("ifindex")?.as_u64()?).ok()?, link.get("ifname")?.as_str()?.to_owned()))
+    };
+    Ok(links.iter().filter_map(named).collect())
+}
+
+/// Route mode: what the lab file says, in the words of `ip`.
+fn routes(router: &RouterConfig) -> String {
+    let mut lines = String::from("link set dev lo up\n");
+    for iface in &router.ifaces {
+        _ = writeln!(lines, "link set dev {} up", iface.name);
+        for own in &iface.addresses {
+            let nodad = if own.family == Family::Ipv6 { " nodad" } else { "" };
+            _ = writeln!(lines, "addr add {own} dev {}{nodad}", iface.name);
+        }
+    }
+    for route in &router.routes {
+        let name = |id: crate::iface::IfaceId| router.ifaces[id.index()].name.as_str();
+        let family = if route.to.family == Family::Ipv6 { "-6 " } else { "" };
+        let to = route.to;
+        _ = match route.target {
+            RouteTarget::Via { gateway, iface } => {
+                writeln!(lines, "{family}route add {to} via {} dev {}", gateway.to_ip(to.family), name(iface))
+            }
+            RouteTarget::OnLink(iface) => writeln!(lines, "{family}route add {to} dev {}", name(iface)),
+            RouteTarget::Blackhole => writeln!(lines, "{family}route add blackhole {to}"),
+            RouteTarget::Unreachable => writeln!(lines, "{family}route add unreachable {to}"),
+            RouteTarget::Prohibit => writeln!(lines, "{family}route add prohibit {to}"),
+        };
+    }
+    for neighbour in &router.neighbours {
+        let addr = neighbour.addr.to_ip(neighbour.family);
+        let port = &router.ifaces[neighbour.iface.index()].name;
+        _ = writeln!(lines, "neigh replace {addr} lladdr {} dev {port} nud permanent", neighbour.mac);
+    }
+    lines
+}
+
+/// Bridge mode: a host route and a neighbour for every host, and proxies for it on every other port.
+fn as_bridge(lab: &Lab) -> String {
+    let mut lines = format!("link set dev lo up\naddr add {ERROR_SOURCE} dev lo\n");
+    for iface in &lab.router.ifaces {
+        _ = writeln!(lines, "link set dev {} up", iface.name);
+    }
+    for host in &lab.hosts {
+        let port = lab.port_name(host.iface);
+        for own in &host.addresses {
+            let addr = own.addr.to_ip(own.family);
+            let v6 = own.family == Family::Ipv6;
+            _ = writeln!(lines, "{}route add {addr} dev {port}", if v6 { "-6 " } else { "" });
+            _ = writeln!(lines, "neigh replace {addr} lladdr {} dev {port} nud permanent", host.mac);
+            if v6 {
+                for other in lab.router.ifaces.iter().filter(|other| other.name != port) {
+                    _ = writeln!(lines, "-6 neigh add proxy {addr} dev {}", other.name);
+                }
+            }
+        }
+    }
+    lines
+}
+
+/// Switches that are files below /proc/sys/net, which shows each process its own namespace.
+fn settings(lab: &Lab, state: &State, netns: &str) -> anyhow::Result<()> {
+    let mut script = String::from(
+        "set -e; cd /proc/sys/net; echo 1 > ipv4/ip_forward; echo 1 > ipv6/conf/all/forwarding\n",
+    );
+    script.push_str("echo 0 > ipv4/icmp_ratelimit; echo 0 > ipv6/icmp/ratelimit\n");
+    let mut set = |path: &str, value: &str| _ = writeln!(script, "[ ! -e {path} ] || echo {value} > {path}");
+    for iface in lab.router.ifaces.iter().map(|iface| iface.name.as_str()).chain(["all", "default"]) {
+        set(&format!("ipv4/conf/{iface}/rp_filter"), "0");
+        set(&format!("ipv4/conf/{iface}/send_redirects"), "0");
+        set(&format!("ipv6/conf/{iface}/accept_dad"), "0");
+        set(&format!("ipv6/conf/{iface}/router_solicitations"), "0");
+        if lab.router.mode == Mode::Bridge {
+            set(&format!("ipv4/conf/{iface}/proxy_arp"), "1");
+            set(&format!("ipv6/conf/{iface}/proxy_ndp"), "1");
+            set(&format!("ipv4/neigh/{iface}/proxy_delay"), "0");
+            set(&format!("ipv6/neigh/{iface}/proxy_delay"), "0");
+        }
+    }
+    for (name, value) in &lab.router.sysctl {
+        let last = name.rsplit(['.', '/']).next().unwrap_or(name);
+        if last == "rp_filter" {
+            lab.router
+                .ifaces
+                .iter()
+                .for_each(|iface| set(&format!("ipv4/conf/{}/rp_filter", iface.name), value));
+        } else {
+            set(&format!("netfilter/{last}"), value);
+        }
+    }
+    let net = format!("--net=/run/netns/{netns}");
+    let args: [&OsStr; 5] = [net.as_ref(), "--".as_ref(), "sh".as_ref(), "-c".as_ref(), script.as_ref()];
+    state.brief("nsenter", &args).map(drop)
+}
+
+/// Loads the rules of both families, and what stands for `router.helpers`.
+fn load(netns: &str, rules: &RulesText, helpers: &[String], interrupt: &Interrupt) -> anyhow::Result<()> {
+    const OPEN: &str = "*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n";
+    const SHUT: &str = "*filter\n:FORWARD DROP [0:0]\nCOMMIT\n";
+    for (program, tables, text) in [
+        ("iptables-legacy", "ipv4", rules.v4.as_deref().unwrap_or(OPEN)),
+        // As with stateway, IPv6 does not pass without rules of its own.
+        ("ip6tables-legacy", "ipv6", rules.v6.as_deref().unwrap_or(SHUT)),
+    ] {
+        // A table that the new rules do not name would keep what it has.
+        for table in ["raw", "mangle", "filter"] {
+            run(netns, &[program, "-t", table, "-F"], None, interrupt)
+                .with_context(|| format!("no {tables} table `{table}`"))?;
+        }
+        run(netns, &[&format!("{program}-restore"), "-c"], Some(text), interrupt)?;
+        for helper in helpers {
+            let (protocol, port) = if helper == "tftp" { ("udp", "69") } else { ("tcp", "21") };
+            let rule = [
+                program,
+                "-t",
+                "raw",
+                "-I",
+                "PREROUTING",
+                "-p",
+                protocol,
+                "--dport",
+                port,
+                "-j",
+                "CT",
+                "--helper",
+                helper,
+            ];
+            run(netns, &rule, None, interrupt)?;
+        }
+    }
+    Ok(())
+}
+
+impl Middle for KernelRouter {
+    fn kind(&self) -> RunnerKind {
+        RunnerKind::Kernel
+    }
+
+    fn watch(&mut self) -> anyhow::Result<()> {
+        self.before = self.rule_counters()?;
+        self.listener.forget()
+    }
+
+    fn seen(&mut self) -> anyhow::Result<Vec<Seen>> {
+        let mut packets = self.listener.seen()?;
+        let after = self.rule_counters()?;
+        // Counters tell which rules decided, but not of which packet: only where one alone did, it is certain.
+        let grown = |targets: &[&str]| {
+            let before = |name: &str| self.before.get(name).map_or(0, |(packets, _)| *packets);
+            let mut names = after.iter().filter(|(name, (packets, target))| {
+                name.starts_with("filter/FORWARD/")
+                    && *packets > before(name)
+                    && targets.contains(&target.as_str())
+            });
+            names.next().map(|(name, _)| name.clone()).filter(|_| names.next().is_none())
+        };
+        let (stopped, passed) = (grown(&["DROP", "REJECT"]), grown(&["ACCEPT"]));
+        for packet in packets.iter_mut().filter(|packet| packet.state.is_some()) {
+            packet.rule = if packet.was_stopped() { stopped.clone() } else { passed.clone() };
+        }
+        Ok(packets)
+    }
+
+    fn replace_rules(&mut self, rules: &RulesText) -> anyhow::Result<()> {
+        load(&self.netns, rules, &self.helpers, &self.interrupt)
+    }
+
+    fn table(&mut self) -> anyhow::Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for family in ["ipv4", "ipv6"] {
+            let text = run(&self.netns, &["conntrack", "-L", "-f", family], None, &self.interrupt)?;
+            // The marker of the listener is the router's own.
+            lines.extend(
+                text.lines().filter(|line| !line.contains("127.0.0.")).map(|line| line.trim().to_owned()),
+            );
+        }
+        Ok(lines)
+    }
+
+    fn counters(&mut self) -> anyhow::Result<BTreeMap<String, u64>> {
+        Ok(self.rule_counters()?.into_iter().map(|(name, (packets, _))| (name, packets)).collect())
+    }
+}
+
+/// Counters and targets out of `iptables-save -c`.
+fn parse_save(text: &str) -> Counters {
+    let mut counters = Counters::new();
+    let mut places: BTreeMap<String, u32> = BTreeMap::new();
+    let mut table = "";
+    let count = |field: &str| {
+        field.trim_start_matches('[').split(':').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+    };
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            [name] if name.starts_with('*') => table = &name[1..],
+            [chain, policy, field] if chain.starts_with(':') => {
+                let name = format!("{table}/{}/policy", &chain[1..]);
+                counters.insert(name, (count(field), (*policy).to_owned()));
+            }
+            [field, "-A", chain, rest @ ..] => {
+                let place = places.entry(format!("{table}/{chain}")).or_default();
+                *place += 1;
+                let target =
+                    rest.iter().position(|word| matches!(*word, "-j" | "-g")).and_then(|at| rest.get(at + 1));
+                let target = target.copied().unwrap_or_default().to_owned();
+                counters.insert(format!("{table}/{chain}/{place}"), (count(field), target));
+            }
+            _ => {}
+        }
+    }
+    counters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_read_by_rule_and_policy() {
+        let text = "*filter\n:FORWARD DROP [3:180]\n[10:600] -A FORWARD -m state --state NEW -j ACCEPT\n\
+                    [2:80] -A FORWARD -p tcp -j DROP\nCOMMIT\n";
+        let counters = parse_save(text);
+        assert_eq!(counters["filter/FORWARD/policy"], (3, "DROP".to_owned()));
+        assert_eq!(counters["filter/FORWARD/2"], (2, "DROP".to_owned()));
+    }
+}
