@@ -13,6 +13,7 @@ pub mod bridge;
 pub mod config;
 pub mod conntrack;
 pub mod context;
+pub mod decision;
 pub mod fate;
 pub mod filter;
 pub mod icmp_reply;
@@ -31,7 +32,13 @@ pub mod conform;
 pub mod control;
 #[cfg(target_os = "linux")]
 pub mod device;
+/// Without Linux there are no TAPs, but captures all the same.
+#[cfg(not(target_os = "linux"))]
+pub mod device {
+    pub mod pcap;
+}
 pub mod flow;
 pub mod lab;
+pub mod replay;
 #[cfg(target_os = "linux")]
 pub mod runtime;

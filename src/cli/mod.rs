@@ -17,6 +17,7 @@ mod lab;
 mod man;
 mod render;
 mod replay;
+mod router_args;
 mod rules;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod run;
@@ -81,7 +82,7 @@ impl Failure {
 }
 
 /// What every subcommand returns.
-pub type Result<T = ()> = std::result::Result<T, Failure>;
+pub type Result<T = (), E = Failure> = std::result::Result<T, E>;
 
 /// Parses the arguments, runs the command and says what went wrong.
 #[must_use]

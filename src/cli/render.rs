@@ -24,9 +24,10 @@ pub(super) fn json(value: &impl Serialize) {
     }
 }
 
+/// Ends the program if standard output cannot be written, quietly if nobody reads it any more.
 #[expect(clippy::exit, reason = "`| head` is no failure, and nothing is left to be done")]
 #[expect(clippy::print_stderr, reason = "standard output is what failed")]
-fn finish(result: io::Result<()>) {
+pub(super) fn finish(result: io::Result<()>) {
     match result {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),

@@ -7,7 +7,7 @@ use super::{
     Conntrack, Direction, Entry, EntryId, EventKind, Expectation, Helper, Status, SysctlError, Sysctls, flow,
     icmp,
 };
-use crate::packet::{Family, Packet, Prefix};
+use crate::packet::{Family, Packet, Prefix, Tuple};
 use crate::time::Instant;
 use core::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::Receiver;
@@ -145,9 +145,14 @@ impl Conntrack {
             Some(Ok(icmp::Kind::Error(flow))) => flow,
             _ => flow::tuple(pkt, zone).ok()?,
         };
-        let place = self.table.place(&tuple);
+        self.entry_of(&tuple, now)
+    }
+
+    /// The living entry that has this tuple, in either direction.
+    pub fn entry_of(&self, tuple: &Tuple, now: Instant) -> Option<Entry> {
+        let place = self.table.place(tuple);
         let mut shard = self.table.lock(place);
-        let slot = shard.find(place, &tuple)?.slot;
+        let slot = shard.find(place, tuple)?.slot;
         shard.entry(slot).filter(|entry| entry.is_alive(now)).cloned()
     }
 

@@ -15,6 +15,7 @@ mod arena;
 pub mod link;
 pub mod memory;
 pub mod offload;
+pub mod pcap;
 pub mod poll;
 pub mod ring;
 pub mod segment;

@@ -13,6 +13,7 @@ pub mod offload;
 mod rewrite;
 pub mod segment;
 pub mod seq;
+pub mod summary;
 pub mod tuple;
 
 pub use addr::{Addr, Family, Mac, Prefix};

@@ -1,0 +1,101 @@
+//! The router that `replay` and `explain` ask: from a lab, from rule files, from options.
+
+use super::{Failure, Result};
+use crate::config::RouterConfig;
+use crate::conntrack::{Helper, Sysctls};
+use crate::filter::{RuleError, Ruleset};
+use crate::lab;
+use crate::packet::Family;
+use crate::router::Router;
+use anyhow::{Context as _, anyhow};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RouterArgs {
+    /// iptables-save text with the rules for IPv4; none: every policy is ACCEPT
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+    /// ip6tables-save text with the rules for IPv6; none: IPv6 is dropped
+    #[arg(long, value_name = "FILE")]
+    rules6: Option<PathBuf>,
+    /// Take the router from a lab; other options override what it says
+    #[arg(long, value_name = "LAB")]
+    lab: Option<PathBuf>,
+    /// A setting under the kernel's own name, such as `nf_conntrack_tcp_loose=0`; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    sysctl: Vec<(String, String)>,
+    /// Assign a helper on its usual port: `ftp`, `tftp`; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = helper)]
+    helper: Vec<String>,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a setting is NAME=VALUE")?;
+    let (name, value) = (name.trim(), value.trim());
+    // Tried here, so that the message comes with the option.
+    Sysctls::default().set(name, value).map_err(|error| error.to_string())?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn helper(name: &str) -> Result<String, String> {
+    Helper::by_name(name).map(|_| name.to_owned()).ok_or_else(|| "there are `ftp` and `tftp`".to_owned())
+}
+
+impl RouterArgs {
+    /// Whether a lab names the ports.
+    pub(super) const fn has_lab(&self) -> bool {
+        self.lab.is_some()
+    }
+
+    /// The router's configuration: the lab's, or else `otherwise`, with what the options say on top.
+    pub(super) fn config(&self, otherwise: impl FnOnce() -> RouterConfig) -> Result<RouterConfig> {
+        let mut config = match &self.lab {
+            Some(lab) => lab::load_router(lab).map_err(|errors| Failure::Input(errors.into()))?.0,
+            None => otherwise(),
+        };
+        let names: Vec<String> = config.ifaces.iter().map(|iface| iface.name.clone()).collect();
+        if let Some(file) = &self.rules {
+            config.rules = Some(read_rules(file, Family::Ipv4, &names)?);
+        }
+        if let Some(file) = &self.rules6 {
+            config.rules6 = Some(read_rules(file, Family::Ipv6, &names)?);
+        }
+        config.sysctl.extend(self.sysctl.iter().cloned());
+        let new = self.helper.iter().filter(|name| !config.helpers.contains(name)).cloned();
+        let new: Vec<_> = new.collect();
+        config.helpers.extend(new);
+        Ok(config)
+    }
+}
+
+/// Makes the router; its rules were looked at before.
+pub(super) fn build(config: RouterConfig) -> Result<Router> {
+    Router::new(config).map_err(|errors| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Failure::Input(anyhow!("{}", errors.join("\n")))
+    })
+}
+
+/// Reads rules and checks them here, so that errors are led by their file.
+fn read_rules(file: &Path, family: Family, ifaces: &[String]) -> Result<String> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read the rules `{}`", file.display()))
+        .map_err(Failure::Input)?;
+    let loaded = Ruleset::load(&text, family, ifaces)
+        .map_err(|errors| Failure::Input(anyhow!(problems(file, &errors))))?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{}:{warning}", file.display());
+    }
+    Ok(text)
+}
+
+fn problems(file: &Path, errors: &[RuleError]) -> String {
+    let noun = if errors.len() == 1 { "problem" } else { "problems" };
+    let mut text = format!("{} has {} {noun}", file.display(), errors.len());
+    for error in errors {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n  {}:{}", file.display(), error.to_string().replace('\n', "\n  "));
+    }
+    text
+}

@@ -1,0 +1,119 @@
+//! A packet in one line, for people: `tcp S 192.0.2.77:40000 → 192.0.2.104:22`.
+
+#![forbid(unsafe_code)]
+
+use super::{ETHERNET_LEN, Family, Offload, Packet, Parsed, Segment, parse, tuple};
+use core::fmt::Write as _;
+use core::net::{IpAddr, Ipv4Addr};
+
+/// Tells of a frame as it came from a port.
+pub fn of_frame(frame: &mut [u8]) -> String {
+    match parse(frame, Offload::NONE) {
+        Ok(Parsed::Ip(pkt)) => of_packet(&pkt),
+        Ok(Parsed::Arp(frame)) => of_arp(frame),
+        Ok(Parsed::Other(_, ethertype)) => format!("ethertype {ethertype:#06x}"),
+        Err(reason) => format!("unreadable ({reason})"),
+    }
+}
+
+/// Tells of an IP packet.
+pub fn of_packet(pkt: &Packet) -> String {
+    let (src, dst) = (pkt.src().to_ip(pkt.family()), pkt.dst().to_ip(pkt.family()));
+    let ports = pkt.ports();
+    let (from, to) = (end(src, ports.map(|p| p.0)), end(dst, ports.map(|p| p.1)));
+    let mut line = format!("{} {from} → {to}", kind(pkt));
+    if let Some(fragment) = pkt.fragment() {
+        let more = if fragment.more { "+" } else { "" };
+        // Writing to a string cannot fail.
+        let _ = write!(line, " fragment {}@{}{more}", fragment.id, fragment.offset);
+    }
+    line
+}
+
+fn kind(pkt: &Packet) -> String {
+    if pkt.fragment().is_some_and(|f| !f.is_first()) {
+        return format!("proto {}", pkt.proto());
+    }
+    match pkt.proto() {
+        tuple::PROTO_TCP => Segment::parse(pkt.l4()).map_or("tcp".to_owned(), |s| format!("tcp {}", s.flags)),
+        tuple::PROTO_UDP => "udp".to_owned(),
+        tuple::PROTO_UDPLITE => "udplite".to_owned(),
+        tuple::PROTO_SCTP => "sctp".to_owned(),
+        tuple::PROTO_GRE => "gre".to_owned(),
+        tuple::PROTO_ICMP => icmp("icmp", pkt),
+        tuple::PROTO_ICMPV6 => icmp("icmpv6", pkt),
+        other => format!("proto {other}"),
+    }
+}
+
+fn end(addr: IpAddr, port: Option<u16>) -> String {
+    match (addr, port) {
+        (_, None) => addr.to_string(),
+        (IpAddr::V4(addr), Some(port)) => format!("{addr}:{port}"),
+        (IpAddr::V6(addr), Some(port)) => format!("[{addr}]:{port}"),
+    }
+}
+
+/// By iptables' names where there is one, else by its numbers.
+fn icmp(name: &str, pkt: &Packet) -> String {
+    let [kind, code, ..] = pkt.l4() else { return name.to_owned() };
+    match (icmp_name(pkt.family(), *kind, *code), kind, code) {
+        (Some(word), ..) => format!("{name} {word}"),
+        (None, kind, code) => format!("{name} {kind}/{code}"),
+    }
+}
+
+/// iptables' name of an ICMP or ICMPv6 message.
+pub const fn icmp_name(family: Family, kind: u8, code: u8) -> Option<&'static str> {
+    Some(match (family, kind, code) {
+        (Family::Ipv4, 0, _) => "echo-reply",
+        (Family::Ipv4, 8, _) => "echo-request",
+        (Family::Ipv4, 3, 0) => "network-unreachable",
+        (Family::Ipv4, 3, 1) => "host-unreachable",
+        (Family::Ipv4, 3, 2) => "protocol-unreachable",
+        (Family::Ipv4, 3, 3) => "port-unreachable",
+        (Family::Ipv4, 3, 4) => "fragmentation-needed",
+        (Family::Ipv4, 3, 9) => "network-prohibited",
+        (Family::Ipv4, 3, 10) => "host-prohibited",
+        (Family::Ipv4, 3, 13) => "communication-prohibited",
+        (Family::Ipv4, 5, _) => "redirect",
+        (Family::Ipv4, 11, 0) => "ttl-zero-during-transit",
+        (Family::Ipv4, 11, 1) => "ttl-zero-during-reassembly",
+        (Family::Ipv4, 12, _) => "parameter-problem",
+        (Family::Ipv4, 13, _) => "timestamp-request",
+        (Family::Ipv4, 14, _) => "timestamp-reply",
+        (Family::Ipv6, 1, 0) => "no-route",
+        (Family::Ipv6, 1, 1) => "communication-prohibited",
+        (Family::Ipv6, 1, 2) => "beyond-scope",
+        (Family::Ipv6, 1, 3) => "address-unreachable",
+        (Family::Ipv6, 1, 4) => "port-unreachable",
+        (Family::Ipv6, 1, 5) => "failed-policy",
+        (Family::Ipv6, 1, 6) => "reject-route",
+        (Family::Ipv6, 2, _) => "packet-too-big",
+        (Family::Ipv6, 3, 0) => "ttl-zero-during-transit",
+        (Family::Ipv6, 3, 1) => "ttl-zero-during-reassembly",
+        (Family::Ipv6, 4, _) => "parameter-problem",
+        (Family::Ipv6, 128, _) => "echo-request",
+        (Family::Ipv6, 129, _) => "echo-reply",
+        (Family::Ipv6, 133, _) => "router-solicitation",
+        (Family::Ipv6, 134, _) => "router-advertisement",
+        (Family::Ipv6, 135, _) => "neighbour-solicitation",
+        (Family::Ipv6, 136, _) => "neighbour-advertisement",
+        (Family::Ipv6, 137, _) => "redirect",
+        _ => return None,
+    })
+}
+
+fn of_arp(frame: &[u8]) -> String {
+    let arp = &frame[ETHERNET_LEN..];
+    let addr = |at: usize| {
+        arp.get(at..at + 4)
+            .and_then(|b| <[u8; 4]>::try_from(b).ok())
+            .map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from)
+    };
+    match arp.get(6..8) {
+        Some([0, 1]) => format!("arp who-has {} tell {}", addr(24), addr(14)),
+        Some([0, 2]) => format!("arp reply {} is-at", addr(14)),
+        _ => "arp".to_owned(),
+    }
+}

@@ -1,0 +1,277 @@
+//! A capture through the router, in virtual time.
+//!
+//! Every frame of the capture comes in on the port that its interface is named after, at its own timestamp; what
+//! comes due in between happens in between. Timestamps that go backwards do not turn the clock back.
+
+#![forbid(unsafe_code)]
+
+use crate::config::RouterConfig;
+use crate::conntrack::listing;
+use crate::context::EmissionKind;
+use crate::decision::Decision;
+use crate::device::pcap::{Capture, Frame};
+use crate::fate::Fate;
+use crate::iface::{Iface, IfaceId};
+use crate::packet::{ETHERNET_LEN, Offload, Packet};
+use crate::router::{Outcome, Router, Worker};
+use crate::time::Instant;
+use serde::{Serialize, Serializer};
+use std::fmt::Write as _;
+
+#[cfg(test)]
+mod tests;
+
+/// How the table is listed: `conntrack -L -o extended`.
+const LISTING: listing::Options = listing::Options { extended: true, id: false };
+
+/// A router as far as a capture describes one: its interfaces are the ports of a bridge.
+pub fn bridge_of(capture: &Capture) -> RouterConfig {
+    let ifaces = capture.ports().iter().enumerate().map(|(at, name)| Iface::new(name, IfaceId(at as u16)));
+    RouterConfig { ifaces: ifaces.collect(), ..RouterConfig::default() }
+}
+
+/// What the router made of one frame, as `replay --format json` prints it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FrameVerdict {
+    /// From 1.
+    pub frame: usize,
+    /// Since the first frame, by the frame's own timestamp.
+    #[serde(serialize_with = "seconds")]
+    pub time: i128,
+    #[serde(rename = "in")]
+    pub in_port: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ctstate: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direction: Option<&'static str>,
+    pub fate: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub out: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub emitted: Vec<Emitted>,
+}
+
+/// A frame that left: one that the router wrote or changed, or any.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Emitted {
+    pub port: String,
+    #[serde(serialize_with = "hex")]
+    pub bytes: Vec<u8>,
+}
+
+/// What the router sent because time passed, between two frames.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Due {
+    #[serde(serialize_with = "seconds")]
+    pub time: i128,
+    pub emitted: Vec<Emitted>,
+}
+
+/// Nanoseconds, printed as seconds.
+fn seconds<S: Serializer>(nanos: &i128, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64(*nanos as f64 / 1e9)
+}
+
+fn hex<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    to.serialize_str(&text)
+}
+
+/// The capture names a port that the router does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the capture's interface `{port}` is no port of the router\n  hint: its ports are {}", list(.known))]
+pub struct UnknownPort {
+    pub port: String,
+    pub known: Vec<String>,
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// A replay under way.
+#[derive(Debug)]
+pub struct Replay<'a> {
+    capture: &'a Capture,
+    router: &'a Router,
+    /// The router's interface for each port of the capture.
+    ifaces: Vec<IfaceId>,
+    /// Every frame that leaves is told, not only those that the router wrote or changed.
+    bytes: bool,
+    worker: Worker,
+    decision: Decision,
+    buffer: Vec<u8>,
+    now: Instant,
+    /// Frames taken so far.
+    done: usize,
+}
+
+impl<'a> Replay<'a> {
+    /// # Errors
+    /// A port of the capture is not one of the router's.
+    pub fn new(capture: &'a Capture, router: &'a Router, bytes: bool) -> Result<Self, UnknownPort> {
+        let iface = |port: &String| {
+            let at = router.ifaces().iter().position(|iface| iface.name == *port);
+            at.map(|at| IfaceId(at as u16)).ok_or_else(|| UnknownPort {
+                port: port.clone(),
+                known: router.ifaces().iter().map(|iface| iface.name.clone()).collect(),
+            })
+        };
+        Ok(Self {
+            capture,
+            router,
+            ifaces: capture.ports().iter().map(iface).collect::<Result<_, _>>()?,
+            bytes,
+            worker: Worker::default(),
+            decision: Decision::default(),
+            buffer: Vec::new(),
+            now: Instant::ZERO,
+            done: 0,
+        })
+    }
+
+    /// The clock of the router: the latest timestamp so far.
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The frame that [`Replay::step`] takes next.
+    fn next_frame(&self) -> Option<(&'a Frame, i128)> {
+        let frames = self.capture.frames();
+        let frame = frames.get(self.done)?;
+        Some((frame, frame.nanos - frames[0].nanos))
+    }
+
+    /// Lets time pass until the next frame. Gives back what the router sent of its own accord meanwhile.
+    pub fn pass_time(&mut self) -> Vec<Due> {
+        let Some((_, at)) = self.next_frame() else { return Vec::new() };
+        let frame_at = Instant::from_nanos(u64::try_from(at).unwrap_or(0)).max(self.now);
+        let mut all = Vec::new();
+        while let Some(due) = self.router.poll_timeout().filter(|due| *due <= frame_at) {
+            self.now = due.max(self.now);
+            self.router.handle_timeout(&mut self.worker, self.now);
+            let router = self.router;
+            let emitted: Vec<_> =
+                self.worker.take_emissions().map(|e| emitted(router, e.iface, e.frame)).collect();
+            if !emitted.is_empty() {
+                all.push(Due { time: i128::from(self.now.as_nanos()), emitted });
+            }
+            if self.router.poll_timeout() == Some(due) {
+                // It had enough for one step: the rest comes with the next frame.
+                break;
+            }
+        }
+        self.now = frame_at;
+        all
+    }
+
+    /// Takes the next frame to its fate; call [`Replay::pass_time`] before. `None` behind the last one.
+    pub fn step(&mut self) -> Option<FrameVerdict> {
+        let (frame, time) = self.next_frame()?;
+        self.done += 1;
+        let original = self.capture.data(frame);
+        self.buffer.clear();
+        self.buffer.extend_from_slice(original);
+        self.decision.clear();
+        let iface = self.ifaces[usize::from(frame.port)];
+        let outcome = self.router.process(
+            &mut self.worker,
+            self.now,
+            iface,
+            &mut self.buffer,
+            Offload::NONE,
+            &mut self.decision,
+        );
+        Some(FrameVerdict {
+            frame: self.done,
+            time,
+            in_port: self.name(iface),
+            ctstate: self.decision.ctstate.map(|state| state.word()),
+            direction: self.decision.direction.map(|direction| direction.word()),
+            fate: outcome.fate.word(),
+            out: self.decision.out.iter().map(|iface| self.name(*iface)).collect(),
+            rule: self.decision.rule(outcome.fate, self.router),
+            reason: self.decision.reason(outcome.fate),
+            entry: self.entry(original, outcome.fate),
+            emitted: self.emitted(original, outcome),
+        })
+    }
+
+    fn name(&self, iface: IfaceId) -> String {
+        self.router.ifaces()[iface.index()].name.clone()
+    }
+
+    /// The connection as it stands behind the frame: also that of an INVALID packet, which it did not change.
+    fn entry(&self, original: &[u8], fate: Fate) -> Option<String> {
+        use crate::conntrack::CtState;
+        let conntrack = self.router.conntrack();
+        let entry = match (self.decision.tuple, self.decision.ctstate?) {
+            (Some(tuple), _) => conntrack.entry_of(&tuple, self.now),
+            (None, CtState::Invalid) if !matches!(fate, Fate::Queued(_)) => {
+                let mut frame = original.to_vec();
+                let pkt = Packet::parse(&mut frame, Offload::NONE).ok()?;
+                conntrack.find(&pkt, 0, self.now)
+            }
+            (None, _) => None,
+        }?;
+        Some(listing::entry(&entry, self.now, LISTING))
+    }
+
+    fn emitted(&mut self, original: &[u8], outcome: Outcome) -> Vec<Emitted> {
+        let router = self.router;
+        let in_place = outcome.out.map(|iface| (iface, &self.buffer[..outcome.len]));
+        let in_place = in_place.filter(|(_, sent)| self.bytes || is_changed(original, sent));
+        let mut all: Vec<_> =
+            in_place.into_iter().map(|(iface, sent)| emitted(router, iface, sent.to_vec())).collect();
+        for emission in self.worker.take_emissions() {
+            let tell = match emission.kind {
+                EmissionKind::Own | EmissionKind::Fragment => true,
+                EmissionKind::Copy => self.bytes || is_changed(original, &emission.frame),
+                EmissionKind::Released => self.bytes,
+            };
+            if tell {
+                all.push(emitted(router, emission.iface, emission.frame));
+            }
+        }
+        all
+    }
+
+    /// The table, a line for each connection as `conntrack -L -o extended` prints it.
+    pub fn table(&self) -> Vec<String> {
+        let entries = self.router.conntrack().list(&crate::conntrack::Filter::default(), self.now);
+        entries.iter().map(|entry| listing::entry(entry, self.now, LISTING)).collect()
+    }
+
+    /// The expectations, as `conntrack -L expect` prints them.
+    pub fn expectations(&self) -> Vec<String> {
+        let expectations = self.router.conntrack().expectations(self.now);
+        expectations.iter().map(|expectation| listing::expectation(expectation, self.now)).collect()
+    }
+}
+
+fn emitted(router: &Router, iface: IfaceId, bytes: Vec<u8>) -> Emitted {
+    Emitted { port: router.ifaces()[iface.index()].name.clone(), bytes }
+}
+
+/// Whether a packet was changed beyond link addresses and TTL; the checksum of an IPv4 header follows the TTL.
+fn is_changed(original: &[u8], sent: &[u8]) -> bool {
+    const TTL: usize = ETHERNET_LEN + 8;
+    const CHECKSUM: core::ops::Range<usize> = ETHERNET_LEN + 10..ETHERNET_LEN + 12;
+    const HOP_LIMIT: usize = ETHERNET_LEN + 7;
+    // What was sent is without Ethernet padding; its length stands in its header.
+    let Some(original) = original.get(..sent.len()) else { return true };
+    let is_ipv4 = original.get(12..ETHERNET_LEN) == Some(&[0x08, 0x00]);
+    let may_differ =
+        |at: usize| at < 12 || if is_ipv4 { at == TTL || CHECKSUM.contains(&at) } else { at == HOP_LIMIT };
+    original.iter().zip(sent).enumerate().any(|(at, (before, after))| before != after && !may_differ(at))
+}
