@@ -43,11 +43,6 @@ fn helper(name: &str) -> Result<String, String> {
 }
 
 impl RouterArgs {
-    /// Whether a lab names the ports.
-    pub(super) const fn has_lab(&self) -> bool {
-        self.lab.is_some()
-    }
-
     /// The router's configuration: the lab's, or else `otherwise`, with what the options say on top.
     pub(super) fn config(&self, otherwise: impl FnOnce() -> RouterConfig) -> Result<RouterConfig> {
         let mut config = match &self.lab {

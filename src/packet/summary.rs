@@ -64,6 +64,7 @@ fn icmp(name: &str, pkt: &Packet) -> String {
 }
 
 /// iptables' name of an ICMP or ICMPv6 message.
+#[expect(clippy::match_same_arms, reason = "a row for each message, by family and number")]
 pub const fn icmp_name(family: Family, kind: u8, code: u8) -> Option<&'static str> {
     Some(match (family, kind, code) {
         (Family::Ipv4, 0, _) => "echo-reply",
