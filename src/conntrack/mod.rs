@@ -104,6 +104,13 @@ pub struct EntryId {
     generation: u32,
 }
 
+impl EntryId {
+    /// One number for it, as `conntrack -o id` prints one.
+    pub const fn number(self) -> u64 {
+        (self.shard as u64) << 48 | (self.generation as u16 as u64) << 32 | self.slot as u64
+    }
+}
+
 /// What connection tracking said of one packet: a copy of what rules ask for most.
 ///
 /// The rest is behind [`Conntrack::with_entry`].

@@ -1,7 +1,9 @@
 //! Connections and expectations as they go over the control socket, and the filters that choose among them.
 
 use super::protocol::{EntryFilter, EntryView, EventView, ExpectationView, FlowSelect, FlowView};
-use crate::conntrack::{Direction, Entry, Event, Expectation, Filter, FlowFilter, Helper, Status, listing};
+use crate::conntrack::{
+    Direction, Entry, EntryId, Event, Expectation, Filter, FlowFilter, Helper, Status, listing,
+};
 use crate::packet::{Addr, Family, Prefix};
 use crate::runtime::Clock;
 use crate::time::Instant;
@@ -75,9 +77,10 @@ fn read_prefix(text: &str) -> Result<Prefix, String> {
 }
 
 /// An entry for programs, and its line for people.
-pub(super) fn view(entry: &Entry, now: Option<Instant>) -> EntryView {
+pub(super) fn view(entry: &Entry, id: Option<EntryId>, now: Option<Instant>) -> EntryView {
     let tuple = entry.original;
     EntryView {
+        id: id.map(EntryId::number),
         family: tuple.family as u8,
         protocol: tuple.proto,
         name: listing::proto_name(tuple.proto).to_owned(),
@@ -136,7 +139,7 @@ pub(super) fn view_event(event: &Event, clock: &Clock) -> EventView {
         Event::Entry { kind, at, .. } | Event::Expectation { kind, at, .. } => (kind.word().to_owned(), *at),
     };
     let (entry, expectation) = match event {
-        Event::Entry { entry, at, .. } => (Some(view(entry, Some(*at))), None),
+        Event::Entry { entry, at, .. } => (Some(view(entry, None, Some(*at))), None),
         Event::Expectation { expectation, at, .. } => (None, Some(view_expectation(expectation, *at))),
     };
     EventView { kind, time: clock.unix_seconds(at), line, entry, expectation }

@@ -198,6 +198,9 @@ pub struct RuleCount {
 /// One connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryView {
+    /// Tells it from every other one in the table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
     /// 4 or 6.
     pub family: u8,
     /// By its number, and by the name that conntrack-tools give it.

@@ -6,7 +6,7 @@ use super::events::{Hub, Wants};
 use super::protocol::{Command, Interface, MAX_LINE, Named, Reply, Status, VerdictFilter};
 use super::{metrics, rules};
 use crate::config::Mode;
-use crate::conntrack::{Entry, listing};
+use crate::conntrack::{Entry, EntryId, listing};
 use crate::runtime::Shared;
 use crate::runtime::orders::Order;
 use crate::runtime::watch::Subscription;
@@ -217,7 +217,9 @@ fn answer(
                 Err(problem) => return Ok(error(problem)),
             };
             let now = context.shared.clock.now();
-            send_entries(stream, &router.conntrack.list(&filter, now), Some(now))?;
+            let mut entries = Vec::new();
+            router.conntrack.for_each(&filter, now, |id, entry| entries.push((Some(id), entry.clone())));
+            send_entries(stream, &entries, now)?;
         }
         Command::ConntrackDelete { filter } => {
             let filter = match entries::read_filter(&filter) {
@@ -225,7 +227,9 @@ fn answer(
                 Err(problem) => return Ok(error(problem)),
             };
             let now = context.shared.clock.now();
-            send_entries(stream, &router.conntrack.delete(&filter, now), Some(now))?;
+            let deleted: Vec<_> =
+                router.conntrack.delete(&filter, now).into_iter().map(|entry| (None, entry)).collect();
+            send_entries(stream, &deleted, now)?;
         }
         Command::ConntrackFlush => router.conntrack.flush(context.shared.clock.now()),
         Command::ConntrackCount => reply(stream, &Reply::Count { count: router.conntrack.count() as u64 })?,
@@ -328,9 +332,9 @@ fn pour<T>(
 }
 
 /// A long list goes in pieces.
-fn send_entries(stream: &UnixStream, entries: &[Entry], now: Option<Instant>) -> io::Result<()> {
+fn send_entries(stream: &UnixStream, entries: &[(Option<EntryId>, Entry)], now: Instant) -> io::Result<()> {
     for piece in entries.chunks(256) {
-        let entries = piece.iter().map(|entry| entries::view(entry, now)).collect();
+        let entries = piece.iter().map(|(id, entry)| entries::view(entry, *id, Some(now))).collect();
         reply(stream, &Reply::Entries { entries })?;
     }
     Ok(())

@@ -348,11 +348,12 @@ impl<'a> Reader<'a, '_> {
             return self.problem(Problem::new(at, format!("`--{}` takes no value", opt.name)));
         }
         while args.len() < usize::from(opt.args) {
-            if let Some(word) = self.take() {
-                args.push(word)
-            } else {
-                let needs = if opt.args == 1 { "a value" } else { "two values" };
-                return self.problem(Problem::new(at, format!("`--{}` needs {needs}", opt.name)));
+            match self.take() {
+                Some(word) => args.push(word),
+                None => {
+                    let needs = if opt.args == 1 { "a value" } else { "two values" };
+                    return self.problem(Problem::new(at, format!("`--{}` needs {needs}", opt.name)));
+                }
             }
         }
         if let Some(at) = negated.filter(|_| !opt.negatable) {
@@ -467,13 +468,16 @@ impl<'a> Reader<'a, '_> {
             let chains = (self.around.chain_names)();
             let known = targets::SPECS.iter().map(|s| s.name).chain(["ACCEPT", "DROP", "RETURN"]);
             let known = known.chain(chains.iter().map(String::as_str));
-            let problem = if let Some(reason) = targets::refused(name) {
-                given.problem(format!("target `{name}` is not honoured: {reason}"))
-            } else {
-                let problem = given.problem(format!("no chain or target named `{name}`"));
-                match did_you_mean(name, known) {
-                    Some(hint) => problem.hint(hint),
-                    None => problem.hint(format!("a chain is declared before it is used: `:{name} - [0:0]`")),
+            let problem = match targets::refused(name) {
+                Some(reason) => given.problem(format!("target `{name}` is not honoured: {reason}")),
+                None => {
+                    let problem = given.problem(format!("no chain or target named `{name}`"));
+                    match did_you_mean(name, known) {
+                        Some(hint) => problem.hint(hint),
+                        None => {
+                            problem.hint(format!("a chain is declared before it is used: `:{name} - [0:0]`"))
+                        }
+                    }
                 }
             };
             self.skip_extension();

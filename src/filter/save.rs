@@ -361,8 +361,7 @@ impl Reader<'_> {
                     match chain.rules.iter().position(|r| is_same(r, &rule)) {
                         Some(place) => drop(chain.rules.remove(place)),
                         None => {
-                            problem =
-                                Some(Problem::new(chain_at, format!("chain `{name}` has no such rule")));
+                            problem = Some(Problem::new(chain_at, format!("chain `{name}` has no such rule")))
                         }
                     }
                 }
@@ -384,7 +383,7 @@ impl Reader<'_> {
         let Some(draft) = &mut self.draft.tables[table as usize] else { return };
         match command {
             Command::Flush => {
-                draft.base.iter_mut().chain(draft.user.values_mut()).for_each(|c| c.rules.clear());
+                draft.base.iter_mut().chain(draft.user.values_mut()).for_each(|c| c.rules.clear())
             }
             Command::Zero => {
                 for chain in draft.base.iter_mut().chain(draft.user.values_mut()) {
