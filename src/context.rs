@@ -3,7 +3,8 @@
 #![forbid(unsafe_code)]
 
 use crate::conntrack::{Conntrack, Template, Tracked};
-use crate::iface::IfaceId;
+use crate::filter::log::Logs;
+use crate::iface::{Iface, IfaceId};
 use crate::packet::fragment::Pieces;
 use crate::packet::{Offload, Packet};
 use crate::record::Recorder;
@@ -31,6 +32,14 @@ pub struct Context<'a, R> {
     pub in_place: Option<IfaceId>,
     /// The connections behind `ct`, for rules that ask more of them or change them.
     pub conntrack: &'a Conntrack,
+    /// The router's interfaces, by their ids.
+    pub ifaces: &'a [Iface],
+    /// The packet crosses a bridge: its interfaces are ports.
+    pub is_bridged: bool,
+    /// When [`Instant::ZERO`] was: nanoseconds since 1970.
+    pub unix_epoch_nanos: u64,
+    /// Who hears what rules log.
+    pub logs: Option<&'a Logs>,
     pub emissions: &'a mut Vec<Emission>,
     pub rec: &'a mut R,
 }
@@ -56,6 +65,10 @@ impl<'a, R: Recorder> Context<'a, R> {
             pieces: None,
             in_place: None,
             conntrack,
+            ifaces: &[],
+            is_bridged: false,
+            unix_epoch_nanos: 0,
+            logs: None,
             emissions,
             rec,
         }

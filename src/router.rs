@@ -17,6 +17,7 @@ use crate::config::{Mode, RouterConfig};
 use crate::conntrack::{Conntrack, Helper, Sysctls};
 use crate::context::{Context, Emission, EmissionKind};
 use crate::fate::{DropReason, Fate, QueueReason, Stage};
+use crate::filter::log::Logs;
 use crate::filter::{RejectWith, RuleError, RuleId, Ruleset};
 use crate::icmp_reply::{self, Author};
 use crate::iface::{Iface, IfaceId};
@@ -40,6 +41,8 @@ pub struct Router {
     bridge: Bridge,
     fragments: Fragments,
     pass_non_ip: bool,
+    unix_epoch_nanos: u64,
+    logs: Logs,
     dropped: Vec<AtomicU64>,
     /// Counts the IPv4 packets that the router wrote.
     ident: AtomicU16,
@@ -131,6 +134,8 @@ impl Router {
             bridge: Bridge::default(),
             fragments: Fragments::default(),
             pass_non_ip: config.pass_non_ip,
+            unix_epoch_nanos: config.unix_epoch_nanos,
+            logs: Logs::default(),
             dropped: (0..DropReason::COUNT).map(|_| AtomicU64::new(0)).collect(),
             ident: AtomicU16::new(1),
         })
@@ -186,6 +191,11 @@ impl Router {
         Some(self.rules.load().for_family(rule.family)?.rule_name(rule))
     }
 
+    /// What LOG, NFLOG and TRACE say, to listen to.
+    pub const fn logs(&self) -> &Logs {
+        &self.logs
+    }
+
     pub fn ifaces(&self) -> &[Iface] {
         &self.ifaces
     }
@@ -212,6 +222,10 @@ impl Router {
         let len = frame.len();
         let mut ctx =
             Context::new(now, Some(iface), worker.index, &self.conntrack, &mut worker.emissions, rec);
+        ctx.ifaces = &self.ifaces;
+        ctx.is_bridged = self.mode == Mode::Bridge;
+        ctx.unix_epoch_nanos = self.unix_epoch_nanos;
+        ctx.logs = Some(&self.logs);
         let (fate, len, offload) = match packet::parse(frame, offload) {
             Err(reason) => (Fate::Dropped(reason), len, offload),
             Ok(Parsed::Arp(frame)) => (self.arp(frame, &mut ctx), len, offload),

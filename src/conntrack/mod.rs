@@ -584,6 +584,12 @@ impl Conntrack {
         Some(result)
     }
 
+    /// The helper of the connection that announced this packet's; `None` where there was none, or is none any more.
+    pub fn master_helper(&self, ct: &Tracked) -> Option<Helper> {
+        let master = self.read_entry(ct, Entry::master)??;
+        self.table.with(master, |entry| entry.helper)?
+    }
+
     /// Reads the connection behind a packet, under its lock; `None` where there is none (any more).
     pub fn read_entry<T>(&self, ct: &Tracked, read: impl FnOnce(&Entry) -> T) -> Option<T> {
         match (&ct.new, ct.id) {

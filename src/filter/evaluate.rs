@@ -2,9 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+use super::counters::Row;
+use super::log::Speaker;
 use super::matches::View;
 use super::rule::{Outcome, Rule};
-use super::targets::{Next, Target};
+use super::targets::{self, Next, Place, Target};
 use super::{Chain, ChainId, Hook, Policy, RuleId, Ruleset, Table, Verdict};
 use crate::context::Context;
 use crate::packet::Packet;
@@ -51,26 +53,30 @@ impl Ruleset {
         loop {
             let chain = &chains[at.index()];
             let Some(rule) = chain.rules.get(next as usize) else {
-                match deep.pop().or_else(|| stack.pop()) {
-                    Some(caller) => {
+                {
+                    if let Some(caller) = deep.pop().or_else(|| stack.pop()) {
                         (at, next) = caller;
                         continue;
                     }
-                    None => {
-                        return self.decide_by_policy(
+                    {
+                        let chain = &chains[base.index()];
+                        let id = RuleId {
+                            family: self.family,
                             table,
-                            base,
-                            &chains[base.index()],
-                            counters,
-                            bytes,
-                            ctx,
-                        );
+                            chain: base.0,
+                            index: chain.rules.len() as u32,
+                        };
+                        if ctx.traced {
+                            let place = Place { rule: id, table, hook };
+                            targets::say(|| Speaker::Trace, usize::MAX, pkt, ctx, place);
+                        }
+                        return decide_by_policy(id, chain, counters, bytes, ctx);
                     }
                 }
             };
             let id = RuleId { family: self.family, table, chain: at.0, index: next };
             next += 1;
-            match rule.matches.check(&View::new(pkt, ctx, table, hook)) {
+            match rule.matches.check(&View::new(pkt, ctx)) {
                 Outcome::Holds => ctx.rec.note(|| Note::Rule { rule: id, failed: None }),
                 Outcome::Fails(place) => {
                     ctx.rec.note(|| Note::Rule { rule: id, failed: Some(place) });
@@ -82,6 +88,9 @@ impl Ruleset {
                 }
             }
             counters.count(chain.first_slot + id.index as usize, bytes);
+            if ctx.traced {
+                targets::say(|| Speaker::Trace, usize::MAX, pkt, ctx, Place { rule: id, table, hook });
+            }
             let Rule { target, .. } = rule;
             match target {
                 Target::None => {}
@@ -95,29 +104,26 @@ impl Ruleset {
                     (at, next) = (*to, 0);
                 }
                 Target::Goto(to) => (at, next) = (*to, 0),
-                other => match other.apply(pkt, ctx, id) {
+                other => match other.apply(pkt, ctx, Place { rule: id, table, hook }) {
                     Next::Rule => {}
                     Next::Verdict(verdict) => return verdict,
                 },
             }
         }
     }
+}
 
-    fn decide_by_policy<R: Recorder>(
-        &self,
-        table: Table,
-        base: ChainId,
-        chain: &Chain,
-        counters: super::counters::Row<'_>,
-        bytes: u64,
-        ctx: &mut Context<R>,
-    ) -> Verdict {
-        let id = RuleId { family: self.family, table, chain: base.0, index: chain.rules.len() as u32 };
-        ctx.rec.note(|| Note::Policy(id));
-        counters.count(chain.first_slot + chain.rules.len(), bytes);
-        match chain.policy {
-            Some(Policy::Drop) => Verdict::DropByPolicy(id),
-            Some(Policy::Accept) | None => Verdict::Accept,
-        }
+fn decide_by_policy<R: Recorder>(
+    id: RuleId,
+    chain: &Chain,
+    counters: Row<'_>,
+    bytes: u64,
+    ctx: &mut Context<R>,
+) -> Verdict {
+    ctx.rec.note(|| Note::Policy(id));
+    counters.count(chain.first_slot + chain.rules.len(), bytes);
+    match chain.policy {
+        Some(Policy::Drop) => Verdict::DropByPolicy(id),
+        Some(Policy::Accept) | None => Verdict::Accept,
     }
 }

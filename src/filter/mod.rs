@@ -12,18 +12,23 @@
 
 mod counters;
 mod evaluate;
+pub mod ipset;
 mod lex;
+pub mod log;
 pub mod matches;
+mod memory;
 mod names;
 mod options;
 pub mod rule;
 mod rule_line;
 mod save;
+mod shared;
 pub mod targets;
 mod validate;
 mod value;
 
 pub use names::protocol_name;
+pub use options::Opt;
 pub use rule::{Count, Matches, Rule};
 pub use targets::Target;
 

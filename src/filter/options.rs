@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 use super::lex::Token;
-use crate::packet::Family;
 use std::borrow::Cow;
 
 /// An option that an extension takes.
@@ -155,12 +154,11 @@ pub(super) struct Options<'a> {
     pub(super) given: Vec<Given<'a>>,
     /// Where the extension was named, or where its protocol was.
     pub(super) at: usize,
-    pub(super) family: Family,
 }
 
 impl<'a> Options<'a> {
-    pub(super) const fn new(name: &'static str, known: &'static [Opt], at: usize, family: Family) -> Self {
-        Self { name, known, given: Vec::new(), at, family }
+    pub(super) const fn new(name: &'static str, known: &'static [Opt], at: usize) -> Self {
+        Self { name, known, given: Vec::new(), at }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Given<'a>> {
@@ -179,6 +177,18 @@ impl<'a> Options<'a> {
     /// The extension needs this option.
     pub(super) fn require(&self, name: &str) -> Result<&Given<'a>, Problem> {
         self.get(name).ok_or_else(|| self.problem(format!("`{}` needs `--{name}`", self.name)))
+    }
+
+    /// At most one of these options.
+    pub(super) fn exclusive(&self, names: &[&str]) -> Result<(), Problem> {
+        let mut these = self.given.iter().filter(|g| names.contains(&g.opt.name));
+        match (these.next(), these.next()) {
+            (Some(first), Some(second)) => Err(Problem::new(
+                second.at,
+                format!("only one of `--{}` and `--{}` is allowed", first.opt.name, second.opt.name),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// At least one of the options that it knows.
@@ -275,7 +285,7 @@ mod tests {
 
     #[test]
     fn an_exact_name_wins_over_an_abbreviation_and_late_over_early() {
-        let list = |known| Options::new("x", known, 0, Family::Ipv4);
+        let list = |known| Options::new("x", known, 0);
         let both = [list(&TCP), list(&MULTIPORT)];
         assert!(matches!(find(&both, "dport"), Found::One(0, _)));
         assert!(matches!(find(&both, "dports"), Found::One(1, _)));

@@ -6,10 +6,12 @@ use super::lex::{Token, tokens};
 use super::matches::{self, Match, Setting};
 use super::options::{Found, Given, Opt, Options, Problem, did_you_mean, find, split_long};
 use super::rule::{AddrMatch, Count, IfaceMatch, Matches, ProtoMatch, Rule};
+use super::shared::Shared;
 use super::targets::{self, Target};
 use super::value::{Network, number};
 use super::{Table, names, value};
 use crate::packet::Family;
+use core::cell::RefCell;
 use std::borrow::Cow;
 
 /// The kernel's bound on the name of an interface, without the final zero.
@@ -84,6 +86,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) chain_names: &'a dyn Fn() -> Vec<String>,
     /// What the counters in front of the line say.
     pub(super) count: Option<Count>,
+    pub(super) shared: &'a Shared,
 }
 
 /// What was found wrong, and what deserves a second look, in one line.
@@ -170,7 +173,7 @@ pub(super) fn parse(
         words: tokens(line, from),
         next: 0,
         negated: None,
-        given: vec![Options::new("iptables", &BASE, from, around.family)],
+        given: vec![Options::new("iptables", &BASE, from)],
         is_target: vec![false],
         command: None,
         proto: None,
@@ -329,7 +332,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn extend(&mut self, name: &'static str, known: &'static [Opt], at: usize, is_target: bool) {
-        self.given.push(Options::new(name, known, at, self.around.family));
+        self.given.push(Options::new(name, known, at));
         self.is_target.push(is_target);
     }
 
@@ -348,12 +351,11 @@ impl<'a> Reader<'a, '_> {
             return self.problem(Problem::new(at, format!("`--{}` takes no value", opt.name)));
         }
         while args.len() < usize::from(opt.args) {
-            match self.take() {
-                Some(word) => args.push(word),
-                None => {
-                    let needs = if opt.args == 1 { "a value" } else { "two values" };
-                    return self.problem(Problem::new(at, format!("`--{}` needs {needs}", opt.name)));
-                }
+            if let Some(word) = self.take() {
+                args.push(word);
+            } else {
+                let needs = if opt.args == 1 { "a value" } else { "two values" };
+                return self.problem(Problem::new(at, format!("`--{}` needs {needs}", opt.name)));
             }
         }
         if let Some(at) = negated.filter(|_| !opt.negatable) {
@@ -468,8 +470,10 @@ impl<'a> Reader<'a, '_> {
             let chains = (self.around.chain_names)();
             let known = targets::SPECS.iter().map(|s| s.name).chain(["ACCEPT", "DROP", "RETURN"]);
             let known = known.chain(chains.iter().map(String::as_str));
-            let problem = match targets::refused(name) {
-                Some(reason) => given.problem(format!("target `{name}` is not honoured: {reason}")),
+            let problem = match targets::refused(name)
+                .map(|reason| format!("target `{name}` is not honoured: {reason}"))
+            {
+                Some(message) => given.problem(message),
                 None => {
                     let problem = given.problem(format!("no chain or target named `{name}`"));
                     match did_you_mean(name, known) {
@@ -673,8 +677,10 @@ impl<'a> Reader<'a, '_> {
         let mut listed = Vec::new();
         let setting = Setting {
             family: self.around.family,
-            table: self.around.table,
             proto: self.proto.map(|(p, _)| p),
+            ifaces: self.around.ifaces,
+            shared: self.around.shared,
+            warnings: RefCell::default(),
         };
         for (options, is_target) in core::mem::take(&mut self.given).iter().zip(&self.is_target) {
             let protos = if *is_target {
@@ -695,6 +701,11 @@ impl<'a> Reader<'a, '_> {
                 self.findings.problems.push(problem);
             }
         }
+        if matches!(target, Target::Tcpmss(_)) && targets::Tcpmss::needs_syn(&listed) {
+            let problem = Problem::new(target_at, "target `TCPMSS` needs a match on SYN in the same rule");
+            self.findings.problems.push(problem.hint("`-p tcp --tcp-flags SYN,RST SYN`"));
+        }
+        self.findings.warnings.append(&mut setting.warnings.borrow_mut());
         (listed, target, target_at)
     }
 

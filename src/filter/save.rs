@@ -5,14 +5,17 @@
 
 #![forbid(unsafe_code)]
 
-use super::lex::column;
+use super::ipset;
+use super::lex::{column, tokens};
 use super::options::{Problem, did_you_mean};
 use super::rule::{Count, Rule};
 use super::rule_line::{self, Command, DraftRule, Findings, Line, Surroundings};
+use super::shared::Shared;
 use super::{Hook, Loaded, Policy, RuleError, Ruleset, Table, Target, validate};
 use crate::packet::Family;
 use core::fmt::Write as _;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The kernel's bound on the name of a chain, without the final zero.
 const MAX_CHAIN_NAME: usize = 28;
@@ -73,6 +76,7 @@ pub(super) fn load(
         counters,
         draft: Draft::default(),
         open: None,
+        shared: Shared::default(),
         line: 0,
         errors: Vec::new(),
         warnings: Vec::new(),
@@ -100,6 +104,7 @@ struct Reader<'a> {
     draft: Draft,
     /// The table whose section is open, and where it began.
     open: Option<(Table, usize)>,
+    shared: Shared,
     line: usize,
     errors: Vec<RuleError>,
     warnings: Vec<RuleError>,
@@ -119,6 +124,8 @@ impl Reader<'_> {
         match (text.as_bytes()[0], self.open) {
             (b'*', _) => self.begin(line, start),
             _ if text == "COMMIT" => self.commit(line, start),
+            (_, None) if text.starts_with("create ") => self.create_set(line, start),
+            (_, None) if text.starts_with("add ") => self.add_to_set(line, start),
             (_, None) => {
                 let problem = Problem::new(start, "this line stands outside of a table's section");
                 self.error(line, problem.hint("a section begins with `*filter` and ends with `COMMIT`"));
@@ -179,9 +186,33 @@ impl Reader<'_> {
         self.error(last, problem.hint(format!("its section began in line {began}")));
     }
 
+    /// `create NAME TYPE …`, as `ipset save` writes it.
+    fn create_set(&mut self, line: &str, start: usize) {
+        let words = tokens(line, start);
+        match ipset::parse_create(&words, self.family) {
+            Ok(None) => {}
+            Ok(Some(set)) => {
+                let before = self.shared.sets.borrow_mut().insert(set.name.clone(), Arc::new(set));
+                if let Some(set) = before {
+                    self.error(line, Problem::new(words[1].at, format!("set `{}` exists already", set.name)));
+                }
+            }
+            Err(problem) => self.error(line, problem),
+        }
+    }
+
+    /// `add NAME ELEMENT`; sets of the other family are passed over.
+    fn add_to_set(&mut self, line: &str, start: usize) {
+        let words = tokens(line, start);
+        let set = words.get(1).and_then(|name| self.shared.set(&name.text));
+        if let Some(Err(problem)) = set.map(|set| ipset::parse_add(&set, &words)) {
+            self.error(line, problem);
+        }
+    }
+
     /// `:NAME POLICY [packets:bytes]`
     fn declare(&mut self, line: &str, start: usize, table: Table) {
-        let words = super::lex::tokens(line, start + 1);
+        let words = tokens(line, start + 1);
         let Some(name) = words.first() else {
             return self.error(line, Problem::new(start, "the name of the chain is missing"));
         };
@@ -296,6 +327,7 @@ impl Reader<'_> {
                 has_chain: &has_chain,
                 chain_names: &chain_names,
                 count: count.filter(|_| self.counters),
+                shared: &self.shared,
             };
             rule_line::parse(line, from, &around, &mut findings)
         };
@@ -361,7 +393,8 @@ impl Reader<'_> {
                     match chain.rules.iter().position(|r| is_same(r, &rule)) {
                         Some(place) => drop(chain.rules.remove(place)),
                         None => {
-                            problem = Some(Problem::new(chain_at, format!("chain `{name}` has no such rule")))
+                            problem =
+                                Some(Problem::new(chain_at, format!("chain `{name}` has no such rule")));
                         }
                     }
                 }
@@ -383,7 +416,7 @@ impl Reader<'_> {
         let Some(draft) = &mut self.draft.tables[table as usize] else { return };
         match command {
             Command::Flush => {
-                draft.base.iter_mut().chain(draft.user.values_mut()).for_each(|c| c.rules.clear())
+                draft.base.iter_mut().chain(draft.user.values_mut()).for_each(|c| c.rules.clear());
             }
             Command::Zero => {
                 for chain in draft.base.iter_mut().chain(draft.user.values_mut()) {

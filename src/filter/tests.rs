@@ -62,8 +62,7 @@ fn verdict(rules: &Ruleset, mut frame: Vec<u8>, state: CtState) -> Verdict {
 fn word(rules: &Ruleset) -> String {
     match verdict(rules, tcp(22, TcpFlags::SYN), CtState::New) {
         Verdict::Accept => "accept".into(),
-        Verdict::Drop(by) => format!("drop {}", rules.rule_name(by)),
-        Verdict::DropByPolicy(by) => format!("drop {}", rules.rule_name(by)),
+        Verdict::Drop(by) | Verdict::DropByPolicy(by) => format!("drop {}", rules.rule_name(by)),
         Verdict::DropTruncated(by) => format!("truncated {}", rules.rule_name(by)),
         Verdict::Reject(with, by) => format!("reject {with:?} {}", rules.rule_name(by)),
     }

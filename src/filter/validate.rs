@@ -210,8 +210,12 @@ fn wrong_hook(rule: &super::Rule, chain: &str, hooks: &[Hook]) -> Option<RuleErr
         return error(format!("`-o` cannot be used in {hook}"), "a packet there has only a way in: `-i`");
     }
     let spec = rule.target.spec()?;
-    let wrong = hooks.iter().find(|h| !spec.hooks.is_empty() && !spec.hooks.contains(h))?;
-    let allowed: Vec<&str> = spec.hooks.iter().map(|h| h.word()).collect();
+    let fitting = match &rule.target {
+        Target::Tcpmss(super::targets::Tcpmss::Clamp) => super::targets::Tcpmss::CLAMP_HOOKS,
+        _ => spec.hooks,
+    };
+    let wrong = hooks.iter().find(|h| !fitting.is_empty() && !fitting.contains(h))?;
+    let allowed: Vec<&str> = fitting.iter().map(|h| h.word()).collect();
     error(
         format!("target `{}` cannot be reached from {}", spec.name, wrong.word()),
         &format!("it may stand where packets come from {}", allowed.join(", ")),

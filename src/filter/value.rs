@@ -170,9 +170,14 @@ impl Network {
             None => (text, None),
         };
         let addr = addr(addr_text, family)?;
-        let mask = mask_text.map_or(Ok(full_mask(family)), |mask| parse_mask(mask, family))?;
+        let mask = network_mask(mask_text, family)?;
         Ok(Self { addr: Addr::from_bits(addr.bits() & mask), mask, family })
     }
+}
+
+/// The mask behind a slash; all bits where there is none.
+pub(super) fn network_mask(text: Option<&str>, family: Family) -> Result<u128, Complaint> {
+    text.map_or(Ok(full_mask(family)), |mask| parse_mask(mask, family))
 }
 
 const fn full_mask(family: Family) -> u128 {
@@ -212,9 +217,9 @@ impl fmt::Display for Network {
 pub(super) fn show_addr(addr: Addr, family: Family) -> String {
     if family == Family::Ipv6 {
         let ip = Ipv6Addr::from(addr.v6());
-        let [a, b, c, d, e, f, high, low] = ip.segments();
-        if [a, b, c, d, e, f] == [0; 6] && high != 0 {
-            return format!("::{}", Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
+        let bits = ip.to_bits();
+        if bits >> 32 == 0 && bits >> 16 != 0 {
+            return format!("::{}", Ipv4Addr::from(bits as u32));
         }
         return ip.to_string();
     }

@@ -3,27 +3,76 @@
 #![forbid(unsafe_code)]
 
 mod comment;
+mod connbytes;
 mod conntrack;
+mod ecn;
+mod hashlimit;
+mod helper;
 mod icmp;
+mod iprange;
+mod length;
+mod limit;
+mod mac;
+mod mark;
+mod multiport;
+mod physdev;
+mod pkttype;
+mod quota;
+mod recent;
+mod sctp;
+mod set;
 mod state;
+mod statistic;
+mod string;
 mod tcp;
+mod time;
+mod tos;
+mod ttl;
+mod u32;
 mod udp;
 
 use super::options::{Opt, Options, Problem};
-use super::{Hook, Table};
-use crate::conntrack::{Template, Tracked};
+use super::shared::Shared;
+use crate::conntrack::{Conntrack as Tracker, Helper as Assistant, Template, Tracked};
 use crate::context::Context;
 use crate::iface::IfaceId;
 use crate::packet::{Family, Packet};
 use crate::time::Instant;
+use core::cell::RefCell;
 use core::fmt;
 
 pub use self::comment::Comment;
+pub use self::connbytes::Connbytes;
 pub use self::conntrack::Conntrack;
+pub use self::ecn::Ecn;
+pub use self::hashlimit::{Buckets, Hashlimit};
+pub use self::helper::Helper;
 pub use self::icmp::{Icmp, Icmp6};
-pub use self::state::State;
+pub use self::iprange::Iprange;
+pub use self::length::Length;
+pub use self::limit::Limit;
+pub use self::mac::Mac;
+pub use self::mark::{Connmark, Mark};
+pub use self::multiport::Multiport;
+pub use self::physdev::Physdev;
+pub use self::pkttype::Pkttype;
+pub use self::quota::Quota;
+pub use self::recent::{List, Recent};
+pub use self::sctp::Sctp;
+pub use self::set::SetMatch;
+pub use self::state::{State, StateSet};
+pub use self::statistic::Statistic;
+pub use self::string::StringMatch;
 pub use self::tcp::Tcp;
+pub use self::time::Time;
+pub use self::tos::{Dscp, Tos};
+pub use self::ttl::{Hl, Ttl};
+pub use self::u32::U32;
 pub use self::udp::Udp;
+
+pub(super) use self::mark::parse_marked;
+pub(super) use self::set::lookup as lookup_set;
+pub(super) use self::tos::{parse_class, parse_dscp, parse_tos};
 
 /// What a match says of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,26 +96,38 @@ pub(super) struct View<'a> {
     pub(super) in_iface: Option<IfaceId>,
     pub(super) out_iface: Option<IfaceId>,
     pub(super) ct: &'a Tracked,
+    pub(super) conntrack: &'a Tracker,
     pub(super) template: Template,
     pub(super) mark: u32,
-    pub(super) hook: Hook,
-    pub(super) table: Table,
+    pub(super) bridged: bool,
+    /// 1970 plus this is when [`Instant::ZERO`] was, in nanoseconds.
+    unix_epoch_nanos: u64,
 }
 
 impl<'a> View<'a> {
     #[inline]
-    pub(super) fn new<R>(pkt: &'a Packet<'a>, ctx: &'a Context<'_, R>, table: Table, hook: Hook) -> Self {
+    pub(super) fn new<R>(pkt: &'a Packet<'a>, ctx: &'a Context<'_, R>) -> Self {
         Self {
             pkt,
             now: ctx.now,
             in_iface: ctx.in_iface,
             out_iface: ctx.out_iface,
             ct: &ctx.ct,
+            conntrack: ctx.conntrack,
             template: ctx.template,
             mark: ctx.mark,
-            hook,
-            table,
+            bridged: ctx.is_bridged,
+            unix_epoch_nanos: ctx.unix_epoch_nanos,
         }
+    }
+
+    fn unix_secs(&self) -> u64 {
+        self.unix_epoch_nanos.saturating_add(self.now.as_nanos()) / 1_000_000_000
+    }
+
+    /// The name of the helper of the connection that announced this one.
+    fn master_helper(&self) -> Option<&'static str> {
+        self.conntrack.master_helper(self.ct).map(Assistant::name)
     }
 }
 
@@ -84,7 +145,7 @@ pub struct Spec {
 impl Spec {
     /// Whether `-p` brings it along for its options.
     pub(super) fn implied_by(&self, proto: u8) -> bool {
-        self.protos.contains(&proto) && super::names::protocol_name(proto).is_some()
+        *self.protos == [proto]
     }
 }
 
@@ -94,14 +155,54 @@ pub(super) fn refused(name: &str) -> Option<&'static str> {
 }
 
 /// Matches that iptables has and this router has not, each with the reason.
-pub static REFUSED: &[(&str, &str)] = &[];
+pub static REFUSED: &[(&str, &str)] = &[
+    ("addrtype", "the routes do not say it yet"),
+    ("ah", "headers of IPsec are not looked into"),
+    ("bpf", "programs are not run"),
+    ("cgroup", "packets of others have no local process"),
+    ("cluster", "there is one router"),
+    ("connlabel", "connections have no labels"),
+    ("connlimit", "connections are not counted by address yet"),
+    ("cpu", "there are workers, not processors"),
+    ("dccp", "DCCP is not looked into"),
+    ("devgroup", "interfaces have no groups"),
+    ("dst", "options of IPv6 headers are not looked into"),
+    ("esp", "headers of IPsec are not looked into"),
+    ("eui64", "link addresses are not compared with interface identifiers"),
+    ("frag", "packets are joined before rules see them"),
+    ("hbh", "options of IPv6 headers are not looked into"),
+    ("ipcomp", "headers of IPsec are not looked into"),
+    ("ipv6header", "which extension headers a packet has is not looked into"),
+    ("ipvs", "there is no load balancer"),
+    ("mh", "Mobile IPv6 is not looked into"),
+    ("nfacct", "there are no accounting objects"),
+    ("osf", "systems are not guessed by their packets"),
+    ("owner", "packets of others have no local process"),
+    ("policy", "there is no IPsec"),
+    ("rateest", "rates are not estimated"),
+    ("realm", "routes have no realms"),
+    ("rpfilter", "the routes do not say it yet"),
+    ("rt", "routing headers are not looked into"),
+    ("socket", "packets of others have no local socket"),
+    ("srh", "segment routing headers are not looked into"),
+    ("tcpmss", "the segment size is not compared"),
+];
 
 /// What a match is built in.
-pub(super) struct Setting {
+pub(super) struct Setting<'a> {
     pub(super) family: Family,
-    pub(super) table: Table,
     /// What `-p` said.
     pub(super) proto: Option<super::rule::ProtoMatch>,
+    pub(super) ifaces: &'a [String],
+    pub(super) shared: &'a Shared,
+    pub(super) warnings: RefCell<Vec<Problem>>,
+}
+
+impl Setting<'_> {
+    /// Notes what deserves a second look but is no error.
+    pub(super) fn warn(&self, warning: Problem) {
+        self.warnings.borrow_mut().push(warning);
+    }
 }
 
 trait Matcher: fmt::Display + Sized {
@@ -159,10 +260,35 @@ macro_rules! every_match {
 
 every_match! {
     Comment(Comment),
+    Connbytes(Connbytes),
+    Connmark(Connmark),
     Conntrack(Conntrack),
+    Dscp(Dscp),
+    Ecn(Ecn),
+    Hashlimit(Hashlimit),
+    Helper(Helper),
+    Hl(Hl),
     Icmp(Icmp),
     Icmp6(Icmp6),
+    Iprange(Iprange),
+    Length(Length),
+    Limit(Limit),
+    Mac(Mac),
+    Mark(Mark),
+    Multiport(Multiport),
+    Physdev(Physdev),
+    Pkttype(Pkttype),
+    Quota(Quota),
+    Recent(Recent),
+    Sctp(Sctp),
+    Set(SetMatch),
     State(State),
+    Statistic(Statistic),
+    String(StringMatch),
     Tcp(Tcp),
+    Time(Time),
+    Tos(Tos),
+    Ttl(Ttl),
+    U32(U32),
     Udp(Udp),
 }

@@ -2,11 +2,14 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Next, Spec, Targeted};
+use super::{Next, Place, Spec, Targeted};
+use crate::conntrack::Helper;
 use crate::context::Context;
+use crate::filter::Table;
 use crate::filter::matches::Setting;
-use crate::filter::options::{Opt, Options, Problem};
-use crate::filter::{RuleId, Table};
+use crate::filter::names;
+use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};
+use crate::filter::value::number_u16;
 use crate::packet::Packet;
 use crate::record::Recorder;
 use core::fmt;
@@ -14,6 +17,18 @@ use core::fmt;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ct {
     pub notrack: bool,
+    pub helper: Option<Helper>,
+    pub zone: Zone,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Zone {
+    /// The usual one.
+    #[default]
+    None,
+    Number(u16),
+    /// The packet's mark.
+    Mark,
 }
 
 impl Targeted for Ct {
@@ -23,22 +38,67 @@ impl Targeted for Ct {
         protos: &[],
         tables: &[Table::Raw],
         hooks: &[],
-        options: &[Opt::flag("notrack")],
+        options: &[Opt::flag("notrack"), Opt::value("helper"), Opt::value("zone")],
     };
 
-    fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
-        Ok(Self { notrack: options.has("notrack") })
+    fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
+        let helper = options.get("helper").map(|given| {
+            let helper = given.read(|name| {
+                let known = Helper::ALL.iter().map(|h| h.name());
+                Helper::by_name(name).ok_or_else(|| {
+                    let all = format!("the helpers are {}", known.clone().collect::<Vec<_>>().join(", "));
+                    Complaint::new(format!("no helper named `{name}`"))
+                        .hint(did_you_mean(name, known).unwrap_or(all))
+                })
+            })?;
+            if setting.proto.is_some_and(|p| p.proto == helper.proto() && !p.negated) {
+                return Ok(helper);
+            }
+            let proto = names::protocol_name(helper.proto()).unwrap_or("its protocol");
+            Err(given
+                .problem(format!("helper `{}` reads {proto} only", helper.name()))
+                .hint(format!("add `-p {proto}` to the rule")))
+        });
+        let zone = options.get("zone").map_or(Ok(Zone::None), |given| {
+            given.read(|text| match text {
+                "mark" => Ok(Zone::Mark),
+                _ => number_u16(text).map(|n| if n == 0 { Zone::None } else { Zone::Number(n) }),
+            })
+        });
+        Ok(Self { notrack: options.has("notrack"), helper: helper.transpose()?, zone: zone? })
     }
 
-    fn apply<R: Recorder>(&self, _: &mut Packet, ctx: &mut Context<R>, _: RuleId) -> Next {
-        ctx.template.notrack |= self.notrack;
+    fn apply<R: Recorder>(&self, _: &mut Packet, ctx: &mut Context<R>, _: Place) -> Next {
+        // The first rule that speaks is heard: a packet that has a template already keeps it.
+        if ctx.template != crate::conntrack::Template::default() {
+            return Next::Rule;
+        }
+        let Self { notrack, helper, zone } = *self;
+        ctx.template.notrack = notrack;
+        ctx.template.helper = helper;
+        ctx.template.zone = match zone {
+            Zone::None => 0,
+            Zone::Number(n) => n,
+            Zone::Mark => ctx.mark as u16,
+        };
         Next::Rule
     }
 }
 
 impl fmt::Display for Ct {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.notrack { f.write_str(" --notrack") } else { Ok(()) }
+        let Self { notrack, helper, zone } = self;
+        if *notrack {
+            f.write_str(" --notrack")?;
+        }
+        if let Some(helper) = helper {
+            write!(f, " --helper {}", helper.name())?;
+        }
+        match zone {
+            Zone::None => Ok(()),
+            Zone::Number(n) => write!(f, " --zone {n}"),
+            Zone::Mark => f.write_str(" --zone mark"),
+        }
     }
 }
 
@@ -54,8 +114,10 @@ impl Targeted for Notrack {
         Ok(Self)
     }
 
-    fn apply<R: Recorder>(&self, _: &mut Packet, ctx: &mut Context<R>, _: RuleId) -> Next {
-        ctx.template.notrack = true;
+    fn apply<R: Recorder>(&self, _: &mut Packet, ctx: &mut Context<R>, _: Place) -> Next {
+        if ctx.template == crate::conntrack::Template::default() {
+            ctx.template.notrack = true;
+        }
         Next::Rule
     }
 }

@@ -3,7 +3,13 @@
 #![forbid(unsafe_code)]
 
 mod ct;
+mod log;
+mod mark;
 mod reject;
+mod set;
+mod tcpmss;
+mod tos;
+mod ttl;
 
 use super::matches::Setting;
 use super::options::{Opt, Options, Problem};
@@ -14,7 +20,23 @@ use crate::record::Recorder;
 use core::fmt;
 
 pub use self::ct::{Ct, Notrack};
+pub use self::log::{Log, Nflog, Trace};
+pub use self::mark::{Connmark, Mark};
 pub use self::reject::Reject;
+pub use self::set::Set;
+pub use self::tcpmss::Tcpmss;
+pub use self::tos::{Dscp, Tos};
+pub use self::ttl::{Hl, Ttl};
+
+pub(super) use self::log::say;
+
+/// Where a target is carried out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) rule: RuleId,
+    pub(super) table: Table,
+    pub(super) hook: Hook,
+}
 
 /// Where evaluation goes on after a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +66,7 @@ trait Targeted: fmt::Display + Sized {
 
     fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem>;
 
-    fn apply<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>, rule: RuleId) -> Next;
+    fn apply<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>, place: Place) -> Next;
 }
 
 /// Declares the enum of all targets and what each module must have.
@@ -86,10 +108,10 @@ macro_rules! every_target {
             }
 
             /// Carries out a target that is neither a plain verdict nor a way to another chain.
-            pub(super) fn apply<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>, rule: RuleId) -> Next {
+            pub(super) fn apply<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>, place: Place) -> Next {
                 match self {
                     Self::None | Self::Accept | Self::Drop | Self::Return | Self::Jump(_) | Self::Goto(_) => Next::Rule,
-                    $(Self::$variant(t) => t.apply(pkt, ctx, rule),)*
+                    $(Self::$variant(t) => t.apply(pkt, ctx, place),)*
                 }
             }
         }
@@ -107,9 +129,20 @@ macro_rules! every_target {
 }
 
 every_target! {
+    Connmark(Connmark),
     Ct(Ct),
+    Dscp(Dscp),
+    Hl(Hl),
+    Log(Log),
+    Mark(Mark),
+    Nflog(Nflog),
     Notrack(Notrack),
     Reject(Reject),
+    Set(Set),
+    Tcpmss(Tcpmss),
+    Tos(Tos),
+    Trace(Trace),
+    Ttl(Ttl),
 }
 
 /// Why a target that iptables has is not honoured.
@@ -118,7 +151,33 @@ pub(super) fn refused(name: &str) -> Option<&'static str> {
 }
 
 /// Targets that iptables has and this router has not, each with the reason.
-pub static REFUSED: &[(&str, &str)] = &[];
+pub static REFUSED: &[(&str, &str)] = &[
+    ("AUDIT", "there is no audit log"),
+    ("CHECKSUM", "checksums are always right when a packet leaves"),
+    ("CLASSIFY", "there are no queues to sort into"),
+    ("CLUSTERIP", "there is one router"),
+    ("CONNSECMARK", "there are no security labels"),
+    ("DNAT", "addresses are not translated yet"),
+    ("DNPT", "addresses are not translated yet"),
+    ("ECN", "bits of TCP are not cleared"),
+    ("HMARK", "marks are not made from hashes"),
+    ("IDLETIMER", "there are no timers to set"),
+    ("LED", "there are no lamps"),
+    ("MASQUERADE", "addresses are not translated yet"),
+    ("NETMAP", "addresses are not translated yet"),
+    ("NFQUEUE", "no other program decides"),
+    ("QUEUE", "no other program decides"),
+    ("RATEEST", "rates are not estimated"),
+    ("REDIRECT", "addresses are not translated yet"),
+    ("SECMARK", "there are no security labels"),
+    ("SNAT", "addresses are not translated yet"),
+    ("SNPT", "addresses are not translated yet"),
+    ("SYNPROXY", "handshakes are not answered for others"),
+    ("TCPOPTSTRIP", "TCP options are not removed"),
+    ("TEE", "packets are not copied"),
+    ("TPROXY", "there are no local sockets"),
+    ("ULOG", "use NFLOG"),
+];
 
 /// The targets that are no extension, by the name that `-j` takes.
 pub(super) fn standard(name: &str) -> Option<Target> {

@@ -2,11 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Next, Spec, Targeted};
+use super::{Next, Place, Spec, Targeted};
 use crate::context::Context;
 use crate::filter::matches::Setting;
 use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};
-use crate::filter::{Hook, RejectWith, RuleId, Table, Verdict};
+use crate::filter::{Hook, RejectWith, Table, Verdict};
 use crate::packet::tuple::PROTO_TCP;
 use crate::packet::{Family, Packet};
 use crate::record::Recorder;
@@ -89,8 +89,8 @@ impl Targeted for Reject {
         Ok(Self { with, family })
     }
 
-    fn apply<R: Recorder>(&self, _: &mut Packet, _: &mut Context<R>, rule: RuleId) -> Next {
-        Next::Verdict(Verdict::Reject(self.with, rule))
+    fn apply<R: Recorder>(&self, _: &mut Packet, _: &mut Context<R>, place: Place) -> Next {
+        Next::Verdict(Verdict::Reject(self.with, place.rule))
     }
 }
 

@@ -1,0 +1,105 @@
+//! What rules say aloud: LOG, NFLOG and TRACE, to whoever listens.
+//!
+//! A listener that is slow loses messages and is told how many; the packet never waits.
+
+#![forbid(unsafe_code)]
+
+use super::{Hook, RuleId, Table};
+use crate::iface::IfaceId;
+use crate::packet::Mac;
+use crate::time::Instant;
+use core::fmt;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use parking_lot::RwLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Messages that wait for one listener.
+const QUEUE: usize = 4096;
+
+/// One packet that a rule spoke of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logged {
+    pub at: Instant,
+    pub by: Speaker,
+    /// The rule that held; behind the last one of its chain: the policy.
+    pub rule: RuleId,
+    pub table: Table,
+    pub hook: Hook,
+    pub in_iface: Option<IfaceId>,
+    pub out_iface: Option<IfaceId>,
+    pub src_mac: Mac,
+    pub dst_mac: Mac,
+    pub mark: u32,
+    /// The IP packet, or as much of it as the rule asked for.
+    pub packet: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    /// `level` as syslog has it.
+    Log {
+        prefix: String,
+        level: u8,
+    },
+    Nflog {
+        prefix: String,
+        group: u16,
+    },
+    /// A packet that `-j TRACE` marked.
+    Trace,
+}
+
+/// Those who listen.
+#[derive(Default)]
+pub struct Logs {
+    listeners: RwLock<Vec<Sender<Logged>>>,
+    is_heard: AtomicBool,
+    lost: AtomicU64,
+}
+
+impl Logs {
+    /// Hears everything from now on, until the receiver is dropped.
+    pub fn listen(&self) -> Receiver<Logged> {
+        let (sender, receiver) = bounded(QUEUE);
+        self.listeners.write().push(sender);
+        self.is_heard.store(true, Ordering::Release);
+        receiver
+    }
+
+    /// How many messages were lost because a listener was slow.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Whether a message is worth making.
+    #[inline]
+    pub(super) fn is_heard(&self) -> bool {
+        self.is_heard.load(Ordering::Acquire)
+    }
+
+    pub(super) fn say(&self, message: &Logged) {
+        let mut gone = false;
+        for listener in self.listeners.read().iter() {
+            match listener.try_send(message.clone()) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => drop(self.lost.fetch_add(1, Ordering::Relaxed)),
+                Err(TrySendError::Disconnected(_)) => gone = true,
+            }
+        }
+        if gone {
+            self.forget_the_gone(message);
+        }
+    }
+
+    fn forget_the_gone(&self, message: &Logged) {
+        let mut listeners = self.listeners.write();
+        listeners.retain(|l| !matches!(l.try_send(message.clone()), Err(TrySendError::Disconnected(_))));
+        self.is_heard.store(!listeners.is_empty(), Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Logs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logs").field("lost", &self.lost).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,182 @@
+//! `-j MARK` and `-j CONNMARK`: set the mark of the packet, or of its connection, or copy one to the other.
+
+#![forbid(unsafe_code)]
+
+use super::{Next, Place, Spec, Targeted};
+use crate::context::Context;
+use crate::filter::matches::{Setting, parse_marked};
+use crate::filter::options::{Given, Opt, Options, Problem};
+use crate::filter::value::number_u32;
+use crate::packet::Packet;
+use crate::record::Recorder;
+use core::fmt;
+
+/// Clears the bits of `mask`, then turns over those of `value`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub value: u32,
+    pub mask: u32,
+}
+
+const CHANGES: [&str; 5] = ["set-xmark", "set-mark", "and-mark", "or-mark", "xor-mark"];
+
+impl Change {
+    fn read(given: &Given<'_>) -> Result<Self, Problem> {
+        let (value, mask) = match given.opt.name {
+            "set-xmark" => given.read(parse_marked)?,
+            "set-mark" => given.read(parse_marked).map(|(value, mask)| (value, value | mask))?,
+            "and-mark" => (0, !given.read(number_u32)?),
+            "or-mark" => given.read(number_u32).map(|bits| (bits, bits))?,
+            _ => (given.read(number_u32)?, 0),
+        };
+        Ok(Self { value, mask })
+    }
+
+    const fn of(self, mark: u32) -> u32 {
+        (mark & !self.mask) ^ self.value
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " --set-xmark {:#x}/{:#x}", self.value, self.mask)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark(pub Change);
+
+impl Targeted for Mark {
+    const SPEC: Spec = Spec {
+        name: "MARK",
+        family: None,
+        protos: &[],
+        tables: &[],
+        hooks: &[],
+        options: &[
+            Opt::value("set-xmark"),
+            Opt::value("set-mark"),
+            Opt::value("and-mark"),
+            Opt::value("or-mark"),
+            Opt::value("xor-mark"),
+        ],
+    };
+
+    fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
+        options.exclusive(&CHANGES)?;
+        match options.given.first() {
+            Some(given) => Change::read(given).map(Self),
+            None => Err(options.problem("`-j MARK` needs the mark to set").hint("`--set-mark 1`")),
+        }
+    }
+
+    fn apply<R: Recorder>(&self, _: &mut Packet, ctx: &mut Context<R>, _: Place) -> Next {
+        ctx.mark = self.0.of(ctx.mark);
+        Next::Rule
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Connmark {
+    Set(Change),
+    /// From the packet to its connection.
+    Save {
+        nfmask: u32,
+        ctmask: u32,
+    },
+    /// From the connection to its packet.
+    Restore {
+        nfmask: u32,
+        ctmask: u32,
+    },
+}
+
+impl Targeted for Connmark {
+    const SPEC: Spec = Spec {
+        name: "CONNMARK",
+        family: None,
+        protos: &[],
+        tables: &[],
+        hooks: &[],
+        options: &[
+            Opt::value("set-xmark"),
+            Opt::value("set-mark"),
+            Opt::value("and-mark"),
+            Opt::value("or-mark"),
+            Opt::value("xor-mark"),
+            Opt::flag("save-mark"),
+            Opt::flag("restore-mark"),
+            Opt::value("ctmask"),
+            Opt::value("nfmask"),
+            Opt::value("mask"),
+        ],
+    };
+
+    fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
+        let mut actions = CHANGES.to_vec();
+        actions.extend(["save-mark", "restore-mark"]);
+        options.exclusive(&actions)?;
+        options.exclusive(&["mask", "nfmask"])?;
+        options.exclusive(&["mask", "ctmask"])?;
+        let Some(given) = options.given.iter().find(|g| actions.contains(&g.opt.name)) else {
+            return Err(options
+                .problem("`-j CONNMARK` needs to know what to do")
+                .hint("`--set-mark`, `--save-mark` or `--restore-mark`"));
+        };
+        let mask = |name| match options.get(name).or_else(|| options.get("mask")) {
+            Some(given) => given.read(number_u32),
+            None => Ok(u32::MAX),
+        };
+        let (nfmask, ctmask) = (mask("nfmask")?, mask("ctmask")?);
+        match given.opt.name {
+            "save-mark" => Ok(Self::Save { nfmask, ctmask }),
+            "restore-mark" => Ok(Self::Restore { nfmask, ctmask }),
+            _ => {
+                if let Some(mask) = ["mask", "nfmask", "ctmask"].iter().find_map(|name| options.get(name)) {
+                    let problem = Problem::new(mask.at, "masks belong to `--save-mark` and `--restore-mark`");
+                    return Err(problem.hint("`--set-mark VALUE/MASK`"));
+                }
+                Change::read(given).map(Self::Set)
+            }
+        }
+    }
+
+    fn apply<R: Recorder>(&self, _: &mut Packet, ctx: &mut Context<R>, _: Place) -> Next {
+        let (mark, conntrack) = (ctx.mark, ctx.conntrack);
+        match *self {
+            Self::Set(change) => {
+                let _ = conntrack.with_entry(&mut ctx.ct, |e| e.mark = change.of(e.mark));
+            }
+            Self::Save { nfmask, ctmask } => {
+                let save = |e: &mut crate::conntrack::Entry| e.mark = (e.mark & !ctmask) ^ (mark & nfmask);
+                let _ = conntrack.with_entry(&mut ctx.ct, save);
+            }
+            Self::Restore { nfmask, ctmask } => {
+                if let Some(of_connection) = conntrack.read_entry(&ctx.ct, |e| e.mark) {
+                    ctx.mark = (mark & !nfmask) ^ (of_connection & ctmask);
+                }
+            }
+        }
+        Next::Rule
+    }
+}
+
+impl fmt::Display for Connmark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Set(change) => change.fmt(f),
+            Self::Save { nfmask, ctmask } => {
+                write!(f, " --save-mark --nfmask {nfmask:#x} --ctmask {ctmask:#x}")
+            }
+            Self::Restore { nfmask, ctmask } => {
+                write!(f, " --restore-mark --nfmask {nfmask:#x} --ctmask {ctmask:#x}")
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `-j TCPMSS`: lowers the segment size that a SYN announces.
+
+#![forbid(unsafe_code)]
+
+use super::{Next, Place, Spec, Targeted};
+use crate::context::Context;
+use crate::filter::matches::{Match, Setting};
+use crate::filter::options::{Opt, Options, Problem};
+use crate::filter::value::number;
+use crate::filter::{Hook, Verdict};
+use crate::packet::tuple::PROTO_TCP;
+use crate::packet::{Family, Packet, TcpFlags};
+use crate::record::Recorder;
+use core::fmt;
+
+const TCP_HEADER_LEN: usize = 20;
+const MAX_MSS: u64 = 65_515;
+/// Kind and length of the option.
+const MSS_OPTION: [u8; 2] = [2, 4];
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tcpmss {
+    Set(u16),
+    /// What fits the smaller MTU of the two ways.
+    Clamp,
+}
+
+impl Tcpmss {
+    /// Only there is the way out known, and with it its MTU.
+    pub(in crate::filter) const CLAMP_HOOKS: &'static [Hook] =
+        &[Hook::Forward, Hook::Output, Hook::Postrouting];
+
+    /// The kernel asks for a match on SYN, so that nobody looks for the option in every segment.
+    pub(in crate::filter) fn needs_syn(listed: &[Match]) -> bool {
+        !listed.iter().any(|m| match m {
+            Match::Tcp(tcp) => tcp.flags.is_some_and(|f| {
+                f.set.contains(TcpFlags::SYN) && f.mask.contains(TcpFlags::SYN) && !f.negated
+            }),
+            _ => false,
+        })
+    }
+}
+
+impl Targeted for Tcpmss {
+    const SPEC: Spec = Spec {
+        name: "TCPMSS",
+        family: None,
+        protos: &[PROTO_TCP],
+        tables: &[],
+        hooks: &[],
+        options: &[Opt::value("set-mss"), Opt::flag("clamp-mss-to-pmtu")],
+    };
+
+    fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
+        if options.has("clamp-mss-to-pmtu") {
+            return Ok(Self::Clamp);
+        }
+        match options.get("set-mss") {
+            Some(given) => given.read(|text| number(text, MAX_MSS)).map(|n| Self::Set(n as u16)),
+            None => Err(options
+                .problem("`-j TCPMSS` needs the size")
+                .hint("`--clamp-mss-to-pmtu` or `--set-mss 1400`")),
+        }
+    }
+
+    fn apply<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>, place: Place) -> Next {
+        let broken = Next::Verdict(Verdict::DropTruncated(place.rule));
+        if pkt.fragment().is_some_and(|f| !f.is_first()) {
+            return Next::Rule;
+        }
+        let Some(offset) = pkt.l4().get(12) else { return broken };
+        let header_len = usize::from(offset >> 4) * 4;
+        if header_len < TCP_HEADER_LEN || pkt.l4().len() < header_len {
+            return broken;
+        }
+        let ip_header_len = if pkt.family() == Family::Ipv4 { 20 } else { 40 };
+        let most = match self {
+            Self::Set(mss) => *mss,
+            Self::Clamp => {
+                let mtu = |iface: Option<crate::iface::IfaceId>| {
+                    iface.and_then(|id| ctx.ifaces.get(id.index())).map_or(65_535, |i| i.mtu_bytes)
+                };
+                let room =
+                    mtu(ctx.in_iface).min(mtu(ctx.out_iface)).checked_sub(ip_header_len + TCP_HEADER_LEN);
+                match room {
+                    Some(room @ 1..) => room.min(65_535) as u16,
+                    _ => return broken,
+                }
+            }
+        };
+        let Some(at) = find_mss(&pkt.l4()[TCP_HEADER_LEN..header_len]) else { return Next::Rule };
+        let at = TCP_HEADER_LEN + at + 2;
+        let announced = u16::from_be_bytes([pkt.l4()[at], pkt.l4()[at + 1]]);
+        // Never raised: the host knows what it can take.
+        if announced > most {
+            pkt.edit_l4(at, &most.to_be_bytes());
+        }
+        Next::Rule
+    }
+}
+
+/// Where the option begins in a list of options.
+fn find_mss(options: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while at + 4 <= options.len() {
+        if options[at..at + 2] == MSS_OPTION {
+            return Some(at);
+        }
+        let len = usize::from(options[at + 1]);
+        at += if options[at] < 2 || len == 0 { 1 } else { len };
+    }
+    None
+}
+
+impl fmt::Display for Tcpmss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Set(mss) => write!(f, " --set-mss {mss}"),
+            Self::Clamp => f.write_str(" --clamp-mss-to-pmtu"),
+        }
+    }
+}
