@@ -1,12 +1,15 @@
 //! Connections and expectations as they go over the control socket, and the filters that choose among them.
 
-use super::protocol::{EntryFilter, EntryView, EventView, ExpectationView, FlowSelect, FlowView};
+use super::protocol::{
+    EntryFilter, EntryView, EventView, ExpectationView, FlowSelect, FlowView, Named, Summary,
+};
 use crate::conntrack::{
-    Direction, Entry, EntryId, Event, Expectation, Filter, FlowFilter, Helper, Status, listing,
+    Conntrack, Direction, Entry, EntryId, Event, Expectation, Filter, FlowFilter, Helper, Status, listing,
 };
 use crate::packet::{Addr, Family, Prefix};
 use crate::runtime::Clock;
 use crate::time::Instant;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// The bits of an entry's status that conntrack-tools name.
@@ -101,6 +104,32 @@ pub(super) fn view(entry: &Entry, id: Option<EntryId>, now: Option<Instant>) -> 
 }
 
 const EXTENDED: listing::Options = listing::Options { extended: true, id: false };
+
+/// The table at a glance, with the `newest` connections that began last.
+pub(super) fn summary(conntrack: &Conntrack, newest: usize, now: Instant) -> Summary {
+    let mut by_state: BTreeMap<String, u64> = BTreeMap::new();
+    let mut latest: BTreeMap<(Instant, EntryId), Entry> = BTreeMap::new();
+    let mut count = 0;
+    conntrack.for_each(&Filter::default(), now, |id, entry| {
+        count += 1;
+        let name = listing::proto_name(entry.original.proto);
+        let word = entry.state_word().map_or(name.to_owned(), |state| format!("{name} {state}"));
+        *by_state.entry(word).or_default() += 1;
+        let is_newer = latest.first_key_value().is_none_or(|(oldest, _)| *oldest < (entry.began_at, id));
+        if latest.len() < newest || is_newer {
+            latest.insert((entry.began_at, id), entry.clone());
+        }
+        if latest.len() > newest {
+            latest.pop_first();
+        }
+    });
+    Summary {
+        count,
+        limit: conntrack.sysctls().max.into(),
+        by_state: by_state.into_iter().map(|(name, count)| Named { name, count }).collect(),
+        newest: latest.iter().rev().map(|((_, id), entry)| view(entry, Some(*id), Some(now))).collect(),
+    }
+}
 
 fn flow(entry: &Entry, direction: Direction) -> FlowView {
     let tuple = entry.tuple(direction);

@@ -30,6 +30,10 @@ pub enum Command {
         #[serde(default)]
         filter: EntryFilter,
     },
+    /// The table at a glance: [`Reply::Summary`], with so many of its connections.
+    ConntrackSummary {
+        entries: usize,
+    },
     /// Deletes connections; those that were: [`Reply::Entries`].
     ConntrackDelete {
         #[serde(default)]
@@ -109,6 +113,7 @@ pub enum Reply {
     Expectations {
         expectations: Vec<ExpectationView>,
     },
+    Summary(Summary),
     Count {
         count: u64,
     },
@@ -180,6 +185,18 @@ pub struct Interface {
     pub tx_bytes: u64,
     /// Queued and not sent: the interface is down, or its queue is full.
     pub tx_lost: u64,
+}
+
+/// The connection table at a glance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    pub count: u64,
+    /// `nf_conntrack_max`.
+    pub limit: u64,
+    /// `tcp ESTABLISHED`, `udp`, …: how many there are of each.
+    pub by_state: Vec<Named>,
+    /// Those that began last.
+    pub newest: Vec<EntryView>,
 }
 
 /// One rule, or the policy of a chain, and what it counted.

@@ -221,6 +221,10 @@ fn answer(
             router.conntrack.for_each(&filter, now, |id, entry| entries.push((Some(id), entry.clone())));
             send_entries(stream, &entries, now)?;
         }
+        Command::ConntrackSummary { entries: newest } => {
+            let summary = entries::summary(&router.conntrack, newest, context.shared.clock.now());
+            reply(stream, &Reply::Summary(summary))?;
+        }
         Command::ConntrackDelete { filter } => {
             let filter = match entries::read_filter(&filter) {
                 Ok(filter) => filter,
