@@ -21,7 +21,7 @@ use crate::filter::log::Logs;
 use crate::filter::{RejectWith, RuleError, RuleId, Ruleset};
 use crate::icmp_reply::{self, Author};
 use crate::iface::{Iface, IfaceId};
-use crate::packet::fragment::{Fragments, Reassembly};
+use crate::packet::fragment::{Bounds, Fragments, Reassembly};
 use crate::packet::{self, Addr, Family, Offload, Packet, Parsed};
 use crate::pipeline;
 use crate::record::{Note, Recorder};
@@ -126,13 +126,19 @@ impl Router {
     pub fn new(config: RouterConfig) -> Result<Self, Vec<RuleError>> {
         let rules = Self::load(&config.ifaces, config.rules.as_deref(), config.rules6.as_deref())?;
         let conntrack = Self::make_conntrack(&config)?;
+        let sysctls = conntrack.sysctls();
+        let fragments = Fragments::new(Bounds {
+            ipv6: sysctls.frag6_timeout,
+            ipv6_bytes: sysctls.frag6_high_thresh as usize,
+            ..Bounds::default()
+        });
         Ok(Self {
             ifaces: config.ifaces,
             conntrack,
             rules: ArcSwap::from_pointee(rules),
             mode: config.mode,
             bridge: Bridge::default(),
-            fragments: Fragments::default(),
+            fragments,
             pass_non_ip: config.pass_non_ip,
             unix_epoch_nanos: config.unix_epoch_nanos,
             logs: Logs::default(),

@@ -19,6 +19,8 @@
 //! | `rules` … `end`, `rules6` … `end` | a whole ruleset as iptables-save prints it |
 //! | `sysctl NAME VALUE` | |
 //! | `mtu IFACE BYTES` | |
+//! | `route NET via ADDR IFACE`, `route NET blackhole\|unreachable\|prohibit` | besides those to both sides |
+//! | `no-rules6` | no IPv6 rules are loaded |
 //! | `mode route\|bridge` | route unless said |
 //!
 //! Without rules of its own for table `filter`, a scenario runs under the [`STANDARD`] ones.
@@ -38,7 +40,7 @@
 //! | gre | `[v1 call N] [(LEN)]` |
 //! | others | `[(LEN)]` |
 //! | errors | `error TYPE/CODE about FLOW[<] [from ADDR] [to ADDR] [quote LEN]`: quotes a packet of that flow |
-//! | raw | `frame HEX`: an IP packet |
+//! | raw | `frame HEX`: an IP packet; `ether HEX`: a whole Ethernet frame |
 //!
 //! and what is odd about it: `ttl N`, `tos N`, `df`, `ipid N`, `ipopt HEX`, `badsum`, `badipsum`, `total N` (length
 //! field), `cut N` (only so many bytes above IP), `pad N` (Ethernet trailer), `ext hop|dst|routing|none` (IPv6),
@@ -60,7 +62,7 @@ mod words;
 pub use parse::parse;
 pub use run::{IFACES, Observed, ROUTER_MACS, Run, STATION_MACS, config, update};
 
-use crate::config::Mode;
+use crate::config::{Mode, RouteConfig};
 use crate::conntrack::Direction;
 use crate::packet::{Addr, Family};
 use crate::time::Duration;
@@ -84,10 +86,12 @@ pub struct Scenario {
     pub sysctl: Vec<(String, String)>,
     /// iptables-save text.
     pub rules: String,
-    /// ip6tables-save text.
-    pub rules6: String,
+    /// ip6tables-save text; `None`: no IPv6 rules at all.
+    pub rules6: Option<String>,
     /// Where it is not 1500.
     pub mtu: Vec<(String, usize)>,
+    /// Besides those that every scenario has.
+    pub routes: Vec<RouteConfig>,
     pub flows: Vec<Flow>,
     pub steps: Vec<Step>,
     /// Connections that are expected after the last step, as [`Run::announced`] prints them; `None`: not looked at.
@@ -134,8 +138,9 @@ pub struct Step {
     pub at: Duration,
     /// Where the packet comes in.
     pub iface: String,
-    /// The IP packet.
+    /// The IP packet, or a whole Ethernet frame.
     pub packet: Vec<u8>,
+    pub is_frame: bool,
     /// Bytes of Ethernet trailer behind it.
     pub padding: usize,
     /// Whose entry is looked at afterwards.

@@ -4,13 +4,14 @@
 
 use super::packet::{Built, error, of_flow};
 use super::words::{Word, Words, hex, number};
-use super::{Expect, Flow, FlowError, STANDARD, Scenario, Side, Step};
-use crate::config::Mode;
+use super::{Expect, Flow, FlowError, IFACES, STANDARD, Scenario, Side, Step};
+use crate::config::{Mode, RouteConfig, RouteTarget};
 use crate::conntrack::Direction;
+use crate::iface::IfaceId;
 use crate::packet::tuple::{
     PROTO_GRE, PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
 };
-use crate::packet::{Addr, Family};
+use crate::packet::{Addr, Family, Prefix};
 use crate::time::Duration;
 use core::net::{IpAddr, SocketAddr};
 
@@ -40,6 +41,8 @@ struct Reader {
     mode: Option<Mode>,
     sysctl: Vec<(String, String)>,
     mtu: Vec<(String, usize)>,
+    routes: Vec<RouteConfig>,
+    no_rules6: bool,
     flows: Vec<Flow>,
     steps: Vec<Step>,
     announced: Option<Vec<String>>,
@@ -91,6 +94,8 @@ impl Reader {
             "rules6" => self.open_block(Family::Ipv6),
             "sysctl" => self.sysctl.push((words.plain("name")?, words.plain("value")?)),
             "mtu" => self.mtu.push((words.plain("interface")?, words.number("mtu")?)),
+            "route" => self.routes.push(route(&mut words)?),
+            "no-rules6" => self.no_rules6 = true,
             "mode" => {
                 self.mode = Some(match words.plain("mode")?.as_str() {
                     "route" => Mode::Route,
@@ -168,9 +173,10 @@ impl Reader {
         };
         let from = words.plain("interface")?;
         let expect = expectation(&mut words)?;
+        let is_frame = words.peek() == Some("ether");
         let (iface, name) = from.split_once('/').unwrap_or((&from, ""));
         let (Built { packet, padding }, flow) = match words.peek() {
-            Some("frame") => {
+            Some("frame" | "ether") => {
                 words.next();
                 let packet = hex(&words.plain("hex")?)?;
                 let flow = self.named(name.strip_suffix('<').unwrap_or(name))?;
@@ -190,7 +196,7 @@ impl Reader {
             return Err(format!("{word:?} is one word too many"));
         }
         let iface = iface.to_owned();
-        self.steps.push(Step { line, at: self.now, iface, packet, padding, flow, expect });
+        self.steps.push(Step { line, at: self.now, iface, packet, is_frame, padding, flow, expect });
         Ok(())
     }
 
@@ -222,8 +228,9 @@ impl Reader {
             mode: self.mode.unwrap_or(Mode::Route),
             sysctl: self.sysctl,
             rules: self.rules.finish(Family::Ipv4),
-            rules6: self.rules6.finish(Family::Ipv6),
+            rules6: (!self.no_rules6).then(|| self.rules6.finish(Family::Ipv6)),
             mtu: self.mtu,
+            routes: self.routes,
             flows: self.flows,
             steps: self.steps,
             announced: self.announced,
@@ -242,6 +249,32 @@ fn side(words: &mut Words) -> Result<(Side, Family), String> {
     };
     let family = if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
     Ok((Side { iface, addr: Addr::from(ip), port }, family))
+}
+
+/// `NET via ADDR IFACE`, `NET blackhole|unreachable|prohibit`
+fn route(words: &mut Words) -> Result<RouteConfig, String> {
+    let net = words.plain("network")?;
+    let parsed = net.split_once('/').and_then(|(ip, len)| {
+        let ip: IpAddr = ip.parse().ok()?;
+        let family = if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+        let len = number(len).filter(|len| *len <= family.bits())?;
+        Some(Prefix::new(Addr::from(ip), len, family))
+    });
+    let to = parsed.ok_or_else(|| format!("`{net}` is no network"))?;
+    let target = match words.plain("target")?.as_str() {
+        "blackhole" => RouteTarget::Blackhole,
+        "unreachable" => RouteTarget::Unreachable,
+        "prohibit" => RouteTarget::Prohibit,
+        "via" => {
+            let gateway = Addr::from(words.parse::<IpAddr>("address")?);
+            let name = words.plain("interface")?;
+            let at = IFACES.iter().position(|iface| *iface == name);
+            let at = at.ok_or_else(|| format!("`{name}` is no interface: left, right"))?;
+            RouteTarget::Via { gateway, iface: IfaceId(at as u16) }
+        }
+        other => return Err(format!("`{other}` is no target: via, blackhole, unreachable, prohibit")),
+    };
+    Ok(RouteConfig { to, target })
 }
 
 /// Takes the last columns off a line, if it has them.

@@ -81,7 +81,11 @@ impl Run {
             Mode::Route => ROUTER_MACS[from],
             Mode::Bridge => STATION_MACS[1 - from],
         };
-        let mut bytes = frame(dst, STATION_MACS[from], &step.packet, step.padding);
+        let mut bytes = if step.is_frame {
+            step.packet.clone()
+        } else {
+            frame(dst, STATION_MACS[from], &step.packet, step.padding)
+        };
         let original = bytes.clone();
         let mut trace = Trace::default();
         let iface = IfaceId(from as u16);
@@ -179,7 +183,7 @@ pub fn config(scenario: &Scenario) -> RouterConfig {
         ifaces: (0..IFACES.len()).map(|at| iface(scenario, at)).collect(),
         sysctl: scenario.sysctl.clone(),
         rules: Some(scenario.rules.clone()),
-        rules6: Some(scenario.rules6.clone()),
+        rules6: scenario.rules6.clone(),
         ..RouterConfig::default()
     };
     if scenario.mode == Mode::Bridge {
@@ -196,7 +200,7 @@ pub fn config(scenario: &Scenario) -> RouterConfig {
     };
     let gateways = GATEWAYS.iter().enumerate().flat_map(|(at, pair)| pair.map(|gateway| (at, gateway)));
     RouterConfig {
-        routes: ROUTES.iter().map(route).collect(),
+        routes: ROUTES.iter().map(route).chain(scenario.routes.iter().cloned()).collect(),
         neighbours: gateways.map(neighbour).collect(),
         ..bare
     }

@@ -5,3 +5,5 @@ mod lab_errors;
 mod props;
 /// The stories of `tests/scenarios/`, packet by packet, against the router.
 mod scenario;
+/// What a reviewer need not check: the arrows between modules, what the core must not contain, reasons without a story.
+mod tidy;

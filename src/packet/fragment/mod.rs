@@ -39,13 +39,21 @@ pub struct Bounds {
     pub ipv6: Duration,
     /// `ipfrag_high_thresh`: bytes of all pieces together, with what it takes to hold them.
     pub bytes: usize,
+    /// `nf_conntrack_frag6_high_thresh`: above this, no more IPv6 pieces are taken.
+    pub ipv6_bytes: usize,
     /// Datagrams that are waited for at once.
     pub datagrams: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { ipv4: Duration::from_secs(30), ipv6: Duration::from_secs(60), bytes: 4 << 20, datagrams: 4096 }
+        Self {
+            ipv4: Duration::from_secs(30),
+            ipv6: Duration::from_secs(60),
+            bytes: 4 << 20,
+            ipv6_bytes: 4 << 20,
+            datagrams: 4096,
+        }
     }
 }
 
@@ -164,7 +172,8 @@ impl Fragments {
         let key = Key { family, src: pkt.src(), dst: pkt.dst(), id: fragment.id, proto };
         let waiting = &mut *self.waiting.lock();
         waiting.expire(now);
-        if waiting.bytes > self.bounds.bytes {
+        let bytes = if family == Family::Ipv4 { self.bounds.bytes } else { self.bounds.ipv6_bytes };
+        if waiting.bytes > bytes || bytes == 0 {
             return Reassembly::Refused(DropReason::FragmentLimit);
         }
         if !waiting.queues.contains_key(&key) {
