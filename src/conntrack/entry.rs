@@ -78,6 +78,8 @@ pub struct Entry {
     pub helper: Option<Helper>,
     /// Packets and bytes are counted: `nf_conntrack_acct` was set when the connection began.
     pub is_counted: bool,
+    /// Its age is shown: `nf_conntrack_timestamp` was set when the connection began.
+    pub is_timed: bool,
     /// The connection mark (`-j CONNMARK`, `-m connmark`).
     pub mark: u32,
     pub(super) extra: Option<Box<Extra>>,
@@ -96,6 +98,7 @@ impl Entry {
             status: Status::empty(),
             helper: None,
             is_counted: sysctls.acct,
+            is_timed: sysctls.timestamp,
             mark: 0,
             extra: None,
             proto,

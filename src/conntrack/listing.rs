@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Direction, Entry, Event, EventKind, Expectation, Stats, Status};
+use super::{Direction, Entry, EntryId, Event, EventKind, Expectation, Stats, Status};
 use crate::packet::tuple::{
     PROTO_DCCP, PROTO_GRE, PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
 };
@@ -15,8 +15,8 @@ use core::fmt::{self, Display, Write as _};
 pub struct Options {
     /// `-o extended`: the address family in front.
     pub extended: bool,
-    /// `-o id`.
-    pub id: bool,
+    /// `-o id`: the entry's handle at the end.
+    pub id: Option<EntryId>,
 }
 
 /// The protocol's name where conntrack-tools know one.
@@ -45,7 +45,7 @@ const fn family_name(family: Family) -> &'static str {
 pub fn entry(entry: &Entry, now: Instant, options: Options) -> String {
     let mut line = String::with_capacity(256);
     // Writing to a string cannot fail.
-    let _ = write!(line, "{}", Line { entry, now: Some(now), options });
+    let _ = write!(line, "{}", Line { entry, now, event: None, options });
     line
 }
 
@@ -53,8 +53,8 @@ pub fn entry(entry: &Entry, now: Instant, options: Options) -> String {
 pub fn event(event: &Event, options: Options) -> String {
     match event {
         Event::Entry { kind, at, entry } => {
-            let now = (*kind != EventKind::Destroy).then_some(*at);
-            format!("{:>9} {}", format!("[{}]", kind.word()), Line { entry, now, options })
+            let line = Line { entry, now: *at, event: Some(*kind), options };
+            format!("{:>9} {line}", format!("[{}]", kind.word()))
         }
         Event::Expectation { kind, at, expectation: expected } => {
             format!("{:>9} {}", format!("[{}]", kind.word()), expectation(expected, *at))
@@ -106,21 +106,24 @@ pub fn stats(stats: &Stats) -> String {
 
 struct Line<'a> {
     entry: &'a Entry,
-    /// `None` for an entry that has gone: it has no time left.
-    now: Option<Instant>,
+    now: Instant,
+    /// An event's line tells less than a listing's.
+    event: Option<EventKind>,
     options: Options,
 }
 
 impl Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { entry, now, options } = *self;
+        let Self { entry, now, event, options } = *self;
         let Tuple { family, proto, zone, .. } = entry.original;
+        let is_gone = event == Some(EventKind::Destroy);
         if options.extended {
             write!(f, "{:<8} {} ", family_name(family), family.af())?;
         }
         write!(f, "{:<8} {proto} ", proto_name(proto))?;
-        if let Some(now) = now {
-            write!(f, "{} ", entry.timeout(now).as_secs())?;
+        let timeout = entry.timeout(now).as_secs();
+        if !is_gone || timeout > 0 {
+            write!(f, "{timeout} ")?;
         }
         if let Some(state) = entry.state_word() {
             write!(f, "{state} ")?;
@@ -130,28 +133,37 @@ impl Display for Line<'_> {
         if !entry.status.contains(Status::SEEN_REPLY) {
             f.write_str("[UNREPLIED] ")?;
         }
-        write!(f, "{} ", entry.reply())?;
+        write!(f, "{}", entry.reply())?;
         self.counter(f, Direction::Reply)?;
         if entry.status.contains(Status::ASSURED) {
-            f.write_str("[ASSURED] ")?;
+            f.write_str(" [ASSURED]")?;
         }
-        write!(f, "mark={} ", entry.mark)?;
+        if event.is_none() || entry.mark != 0 {
+            write!(f, " mark={}", entry.mark)?;
+        }
         if zone != 0 {
-            write!(f, "zone={zone} ")?;
+            write!(f, " zone={zone}")?;
         }
-        if let Some(helper) = entry.helper {
-            write!(f, "helper={} ", helper.name())?;
+        if entry.is_timed && (event.is_none() || is_gone) {
+            write!(f, " delta-time={}", now.saturating_since(entry.began_at).as_secs())?;
         }
-        write!(f, "use={}", entry.uses())
+        if let Some(helper) = entry.helper.filter(|_| matches!(event, None | Some(EventKind::New))) {
+            write!(f, " helper={}", helper.name())?;
+        }
+        if event.is_none() {
+            write!(f, " use={}", entry.uses())?;
+        }
+        options.id.map_or(Ok(()), |id| write!(f, " id={}", id.number()))
     }
 }
 
 impl Line<'_> {
     fn counter(&self, f: &mut fmt::Formatter<'_>, direction: Direction) -> fmt::Result {
-        if !self.entry.is_counted {
+        if !self.entry.is_counted || matches!(self.event, Some(EventKind::New | EventKind::Update)) {
             return Ok(());
         }
         let counter = self.entry.counter(direction);
-        write!(f, "packets={} bytes={} ", counter.packets, counter.bytes)
+        let (before, behind) = if direction == Direction::Original { ("", " ") } else { (" ", "") };
+        write!(f, "{before}packets={} bytes={}{behind}", counter.packets, counter.bytes)
     }
 }

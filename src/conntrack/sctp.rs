@@ -203,12 +203,8 @@ fn next(dir: Direction, kind: u8, old: SctpState) -> Option<SctpState> {
         // Tearing down.
         (chunk::SHUTDOWN, Original, Established) => ShutdownSent,
         (chunk::SHUTDOWN, Reply, Established) => ShutdownRecd,
-        (
-            chunk::SHUTDOWN_ACK,
-            Original,
-            Nothing | Established | ShutdownSent | ShutdownRecd | HeartbeatSent,
-        )
-        | (chunk::SHUTDOWN_ACK, Reply, Closed | ShutdownSent | ShutdownRecd) => ShutdownAckSent,
+        (chunk::SHUTDOWN_ACK, Original, Nothing | HeartbeatSent)
+        | (chunk::SHUTDOWN_ACK, _, ShutdownSent | ShutdownRecd) => ShutdownAckSent,
         (chunk::SHUTDOWN_COMPLETE, _, ShutdownAckSent) => Closed,
         // Testing a path, perhaps of an association that we never saw.
         (chunk::HEARTBEAT, Original, Nothing) => HeartbeatSent,
@@ -254,8 +250,9 @@ impl Sctp {
                     sctp.tags[Direction::Reply as usize] = tag;
                 }
                 chunk::HEARTBEAT => sctp.tags[Direction::Original as usize] = chunks.tag,
-                // A SHUTDOWN ACK out of the blue is answered with its own tag (RFC 9260 §8.4 (5)).
-                _ => sctp.tags[Direction::Reply as usize] = chunks.tag,
+                // Out of the blue, it is answered with its own tag (RFC 9260 §8.4 (5)).
+                chunk::SHUTDOWN_ACK => sctp.tags[Direction::Reply as usize] = chunks.tag,
+                _ => {}
             }
         }
         Ok(sctp)
@@ -283,26 +280,19 @@ impl Sctp {
         if !chunks.has_any(&own_rule) && chunks.tag != self.tags[dir as usize] {
             return invalid(InvalidReason::SctpTag);
         }
-        let before = *self;
-        let mut old = SctpState::None;
-        let mut ignored = false;
+        let (mut ignored, mut assured) = (false, false);
         for chunk in chunks.iter() {
-            old = self.state;
+            // What came before an offending chunk has had its effect, as in the kernel.
             match self.take(&chunk, chunks, dir, is_new, ignored) {
                 Ok(Effect::Counts) => {}
                 Ok(Effect::Ignored) => ignored = true,
-                Err(reason) => {
-                    // What came before the offending chunk stays, as the kernel has it; the state does too.
-                    debug_assert!(before.tags.len() == self.tags.len());
-                    return invalid(reason);
-                }
+                Err(reason) => return invalid(reason),
             }
+            assured |= self.state == SctpState::Established;
         }
         if ignored {
             return Outcome::Accept { timeout: None, assured: false, delete: false };
         }
-        let assured =
-            dir == Direction::Reply && old == SctpState::CookieEchoed && self.state == SctpState::Established;
         Outcome::Accept { timeout: Some(self.state.timeout(sysctls)), assured, delete: false }
     }
 
@@ -336,15 +326,42 @@ impl Sctp {
         let new = next(dir, chunk.kind, old).ok_or(InvalidReason::SctpState)?;
         if let chunk::INIT | chunk::INIT_ACK = chunk.kind {
             let tag = chunk.initiate_tag().ok_or(InvalidReason::SctpTruncated)?;
-            self.tags[1 - dir as usize] = tag;
+            self.initiate(chunk.kind, dir, tag, is_new)?;
             // A repeated INIT does not keep a dead entry alive.
-            let repeated = chunk.kind == chunk::INIT && old == SctpState::Closed && new == old && !is_new;
-            if repeated {
+            if chunk.kind == chunk::INIT && old == SctpState::Closed && new == old && !is_new {
                 effect = Effect::Ignored;
             }
         }
+        if chunk.kind == chunk::COOKIE_ACK {
+            self.inits = [false; 2];
+        }
         self.state = new;
         Ok(effect)
+    }
+
+    /// The tag that a side asks for. Both may begin at once (RFC 9260 §5.2.1); then an INIT ACK must stand by the tag
+    /// of its side's INIT.
+    fn initiate(&mut self, kind: u8, dir: Direction, tag: u32, is_new: bool) -> Result<(), InvalidReason> {
+        let (own, peer) = (dir as usize, 1 - dir as usize);
+        let known = self.tags[peer];
+        if kind == chunk::INIT {
+            // Old news: a repeated INIT, or one that somebody made up from what he saw.
+            if tag == known && !is_new {
+                return Ok(());
+            }
+            if self.inits[own] && self.inits[peer] {
+                self.inits[peer] = false;
+            }
+            self.inits[own] = true;
+        } else {
+            let is_unasked = !self.inits[peer] && known != 0;
+            let is_collision = self.inits[own] && self.inits[peer];
+            if (is_unasked || is_collision) && known != tag {
+                return Err(InvalidReason::SctpTag);
+            }
+        }
+        self.tags[peer] = tag;
+        Ok(())
     }
 
     /// The tag of a heartbeat: learnt where none is known, doubted once, believed when the other side confirms it.

@@ -103,7 +103,7 @@ pub(super) fn view(entry: &Entry, id: Option<EntryId>, now: Option<Instant>) -> 
     }
 }
 
-const EXTENDED: listing::Options = listing::Options { extended: true, id: false };
+const EXTENDED: listing::Options = listing::Options { extended: true, id: None };
 
 /// The table at a glance, with the `newest` connections that began last.
 pub(super) fn summary(conntrack: &Conntrack, newest: usize, now: Instant) -> Summary {

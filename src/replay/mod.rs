@@ -22,7 +22,7 @@ use std::fmt::Write as _;
 mod tests;
 
 /// How the table is listed: `conntrack -L -o extended`.
-const LISTING: listing::Options = listing::Options { extended: true, id: false };
+const LISTING: listing::Options = listing::Options { extended: true, id: None };
 
 /// A router as far as a capture describes one: its interfaces are the ports of a bridge.
 pub fn bridge_of(capture: &Capture) -> RouterConfig {
