@@ -5,6 +5,8 @@
 use crate::iface::{Iface, IfaceId};
 use crate::packet::{Addr, Family, Mac, Prefix};
 
+pub use crate::neighbour::NeighbourPolicy;
+
 /// Everything that [`crate::router::Router::new`] needs to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouterConfig {
@@ -12,6 +14,8 @@ pub struct RouterConfig {
     pub ifaces: Vec<Iface>,
     pub routes: Vec<RouteConfig>,
     pub neighbours: Vec<NeighbourConfig>,
+    /// Where other link addresses come from.
+    pub neighbour_policy: NeighbourPolicy,
     /// Helpers assigned as by `-j CT --helper` on their usual port, by name (`ftp`, `tftp`).
     pub helpers: Vec<String>,
     /// `nf_conntrack_*`, `rp_filter`, … by the kernel's own names, in the order of the file.

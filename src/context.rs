@@ -6,6 +6,7 @@ use crate::conntrack::{Conntrack, Template, Tracked};
 use crate::filter::log::Logs;
 use crate::iface::{Iface, IfaceId};
 use crate::packet::fragment::Pieces;
+use crate::packet::ipv4_options::Ipv4Options;
 use crate::packet::{Offload, Packet};
 use crate::record::Recorder;
 use crate::time::Instant;
@@ -28,6 +29,8 @@ pub struct Context<'a, R> {
     pub traced: bool,
     /// The packet was joined from these, and leaves in such.
     pub pieces: Option<Box<Pieces>>,
+    /// Its IPv4 options, once they were looked at (route mode).
+    pub options: Option<Ipv4Options>,
     /// Set when the packet leaves in the buffer that it came in.
     pub in_place: Option<IfaceId>,
     /// The connections behind `ct`, for rules that ask more of them or change them.
@@ -63,6 +66,7 @@ impl<'a, R: Recorder> Context<'a, R> {
             worker,
             traced: false,
             pieces: None,
+            options: None,
             in_place: None,
             conntrack,
             ifaces: &[],

@@ -87,7 +87,7 @@ pub fn deserves_reset(pkt: &Packet) -> bool {
 /// What a rule's REJECT answers, or `None` where Linux keeps silent too.
 pub fn refuse(with: RejectWith, pkt: &Packet, author: Author) -> Option<Vec<u8>> {
     match with {
-        RejectWith::TcpReset => deserves_reset(pkt).then(|| reset(pkt, 0)),
+        RejectWith::TcpReset => deserves_reset(pkt).then(|| reset(pkt, 0, &[])),
         RejectWith::Icmp(kind, code) => {
             let error = IcmpError::new(kind, code);
             deserves_reject(pkt, error).then(|| write_error(pkt, error, author, &[]))
@@ -161,7 +161,7 @@ fn write_icmp(pkt: &Packet, author: Author, tos: u8, options: &[u8], mut message
 ///
 /// # Panics
 /// If the packet does not [`deserves_reset`].
-pub fn reset(pkt: &Packet, tos: u8) -> Vec<u8> {
+pub fn reset(pkt: &Packet, tos: u8, options: &[u8]) -> Vec<u8> {
     let l4 = pkt.l4();
     let word = |at: usize| u32::from_be_bytes([l4[at], l4[at + 1], l4[at + 2], l4[at + 3]]);
     let flags = flags(pkt);
@@ -181,7 +181,7 @@ pub fn reset(pkt: &Packet, tos: u8) -> Vec<u8> {
     segment[16..18].copy_from_slice(&checksum.to_be_bytes());
     let header = Header { family, src, dst, tos };
     match family {
-        Family::Ipv4 => header.write_v4(PROTO_TCP, 0, DONT_FRAGMENT, &[], &segment),
+        Family::Ipv4 => header.write_v4(PROTO_TCP, 0, DONT_FRAGMENT, options, &segment),
         Family::Ipv6 => header.write_v6(PROTO_TCP, &segment),
     }
 }

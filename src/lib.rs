@@ -16,11 +16,14 @@ pub mod context;
 pub mod decision;
 pub mod fate;
 pub mod filter;
+pub mod host;
 pub mod icmp_reply;
 pub mod iface;
+pub mod neighbour;
 pub mod packet;
 mod pipeline;
 pub mod record;
+pub mod route;
 pub mod router;
 pub mod time;
 

@@ -4,6 +4,8 @@
 //!   PREROUTING          routing        FORWARD            POSTROUTING
 //!   raw → track → mangle ──┬──────── mangle → filter ──── mangle → confirm ──→ out
 //!                          └─ INPUT ─ mangle → filter → confirm ──→ the router itself
+//!
+//!   OUTPUT: raw → track → mangle → filter ── POSTROUTING: mangle → confirm ──→ out
 //! ```
 //!
 //! Helpers look at a packet right before it is confirmed.
@@ -13,7 +15,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::conntrack::listing;
+use crate::conntrack::{Tracked, listing};
 use crate::context::Context;
 use crate::fate::{DropReason, Fate, Stage};
 use crate::filter::{Hook, Table, Verdict};
@@ -58,6 +60,7 @@ fn forward<R: Recorder>(
     // FORWARD
     run(r, rules, Table::Mangle, Hook::Forward, pkt, ctx)?;
     run(r, rules, Table::Filter, Hook::Forward, pkt, ctx)?;
+    r.finish_forward(pkt, &egress, ctx);
 
     // POSTROUTING: only now does a NEW connection enter the table.
     run(r, rules, Table::Mangle, Hook::Postrouting, pkt, ctx)?;
@@ -73,6 +76,33 @@ fn input<R: Recorder>(r: &Router, rules: &Rules, pkt: &mut Packet, ctx: &mut Con
     run(r, rules, Table::Filter, Hook::Input, pkt, ctx)?;
     confirm(r, pkt, ctx)?;
     r.deliver(pkt, ctx)
+}
+
+/// OUTPUT: the router itself sends.
+///
+/// `related` is what an error or a rule's reset is about; anything else is tracked as if it had come in.
+pub(crate) fn output<R: Recorder>(
+    r: &Router,
+    rules: &Rules,
+    pkt: &mut Packet,
+    egress: Egress,
+    related: Option<Tracked>,
+    ctx: &mut Context<R>,
+) -> Stage<Fate> {
+    // OUTPUT
+    run(r, rules, Table::Raw, Hook::Output, pkt, ctx)?;
+    ctx.ct = match related {
+        Some(tracked) => tracked,
+        None => r.conntrack.track(pkt, ctx.template, ctx.now)?,
+    };
+    run(r, rules, Table::Mangle, Hook::Output, pkt, ctx)?;
+    run(r, rules, Table::Filter, Hook::Output, pkt, ctx)?;
+
+    // POSTROUTING
+    run(r, rules, Table::Mangle, Hook::Postrouting, pkt, ctx)?;
+    confirm(r, pkt, ctx)?;
+
+    r.send(pkt, &egress, ctx)
 }
 
 /// Behind all rules: the helper reads the packet, and a NEW connection enters the table.

@@ -19,12 +19,13 @@ use crate::context::{Context, Emission, EmissionKind};
 use crate::fate::{DropReason, Fate, QueueReason, Stage};
 use crate::filter::log::Logs;
 use crate::filter::{RejectWith, RuleError, RuleId, Ruleset};
+use crate::host::Host;
 use crate::icmp_reply::{self, Author};
 use crate::iface::{Iface, IfaceId};
 use crate::packet::fragment::{Bounds, Fragments, Reassembly};
 use crate::packet::{self, Addr, Family, Offload, Packet, Parsed};
 use crate::pipeline;
-use crate::record::{Note, Recorder};
+use crate::record::{NoRecord, Note, Recorder};
 use crate::time::Instant;
 use arc_swap::ArcSwap;
 use core::ops::ControlFlow::{Break, Continue};
@@ -40,6 +41,7 @@ pub struct Router {
     mode: Mode,
     bridge: Bridge,
     fragments: Fragments,
+    pub(crate) host: Host,
     pass_non_ip: bool,
     unix_epoch_nanos: u64,
     logs: Logs,
@@ -132,6 +134,7 @@ impl Router {
             ipv6_bytes: sysctls.frag6_high_thresh as usize,
             ..Bounds::default()
         });
+        let host = if config.mode == Mode::Route { Host::new(&config) } else { Host::default() };
         Ok(Self {
             ifaces: config.ifaces,
             conntrack,
@@ -139,6 +142,7 @@ impl Router {
             mode: config.mode,
             bridge: Bridge::default(),
             fragments,
+            host,
             pass_non_ip: config.pass_non_ip,
             unix_epoch_nanos: config.unix_epoch_nanos,
             logs: Logs::default(),
@@ -239,15 +243,22 @@ impl Router {
             Ok(Parsed::Ip(mut pkt)) => (self.ip(&mut pkt, &mut ctx), pkt.frame_len(), pkt.offload()),
         };
         if let Fate::Dropped(reason) = fate {
-            self.dropped[reason.index()].fetch_add(1, Ordering::Relaxed);
+            self.count_drops(reason, 1);
         }
         ctx.rec.note(|| Note::Fate(fate));
         Outcome { fate, out: ctx.in_place, len, offload }
     }
 
     fn ip<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
-        if let (Mode::Bridge, Some(iface)) = (self.mode, ctx.in_iface) {
-            self.bridge.learn(pkt.src_mac(), iface, ctx.now);
+        let Some(iface) = ctx.in_iface else { return self.walk(pkt, ctx) };
+        match self.mode {
+            Mode::Bridge => self.bridge.learn(pkt.src_mac(), iface, ctx.now),
+            Mode::Route => {
+                if let Err(reason) = self.admit(pkt, iface) {
+                    return Fate::Dropped(reason);
+                }
+                self.see(pkt, iface);
+            }
         }
         if pkt.fragment().is_some() { self.join(pkt, ctx) } else { self.walk(pkt, ctx) }
     }
@@ -273,7 +284,10 @@ impl Router {
     }
 
     fn arp<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Fate {
-        self.switch(frame, ctx)
+        match self.mode {
+            Mode::Bridge => self.switch(frame, ctx),
+            Mode::Route => self.take_arp(frame, ctx),
+        }
     }
 
     fn non_ip<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Fate {
@@ -311,6 +325,9 @@ impl Router {
 
     /// Where the packet goes: bridge mode asks the stations, route mode the routes.
     pub(crate) fn decide<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<Way> {
+        if self.mode == Mode::Route {
+            return self.route(pkt, ctx);
+        }
         let Some(from) = ctx.in_iface else { return Break(Fate::Dropped(DropReason::NoRoute)) };
         match self.bridge.lookup(pkt.dst_mac(), from, ctx.now) {
             Segment::Port(iface) => Continue(Way::Forward(Egress::port(iface))),
@@ -322,11 +339,14 @@ impl Router {
     /// What Linux does between the routing decision and FORWARD: TTL and MTU.
     pub(crate) fn prepare_forward<R: Recorder>(
         &self,
-        _pkt: &mut Packet,
-        _egress: &Egress,
-        _ctx: &mut Context<R>,
+        pkt: &mut Packet,
+        egress: &Egress,
+        ctx: &mut Context<R>,
     ) -> Stage<()> {
-        Continue(())
+        match self.mode {
+            Mode::Bridge => Continue(()),
+            Mode::Route => self.prepare_routed(pkt, egress, ctx),
+        }
     }
 
     /// Puts the packet on its way out.
@@ -336,6 +356,9 @@ impl Router {
         egress: &Egress,
         ctx: &mut Context<R>,
     ) -> Stage<Fate> {
+        if self.mode == Mode::Route {
+            return self.send_routed(pkt, egress, ctx);
+        }
         self.leave(pkt, egress.iface, ctx);
         Continue(Fate::Forwarded)
     }
@@ -356,8 +379,11 @@ impl Router {
     }
 
     /// Gives the packet to the router as a host.
-    pub(crate) fn deliver<R: Recorder>(&self, _pkt: &mut Packet, _ctx: &mut Context<R>) -> Stage<Fate> {
-        Continue(Fate::Delivered)
+    pub(crate) fn deliver<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<Fate> {
+        match self.mode {
+            Mode::Bridge => Continue(Fate::Delivered),
+            Mode::Route => self.take_in(pkt, ctx),
+        }
     }
 
     /// Answers a packet that a rule refused; where Linux keeps silent, the packet is merely dropped.
@@ -368,6 +394,9 @@ impl Router {
         pkt: &mut Packet,
         ctx: &mut Context<R>,
     ) -> Fate {
+        if self.mode == Mode::Route {
+            return self.reject_routed(with, by, pkt, ctx);
+        }
         let Some(iface) = ctx.in_iface else { return Fate::Dropped(DropReason::Rule(by)) };
         // The router has no address on a bridge: it speaks in the name of the host that was asked for.
         let author = Author { src: pkt.dst(), ident: self.next_ident() };
@@ -380,24 +409,42 @@ impl Router {
         Fate::Rejected(with, by)
     }
 
+    /// Counts packets that were dropped outside of their own walk.
+    pub(crate) fn count_drops(&self, reason: DropReason, n: u64) {
+        self.dropped[reason.index()].fetch_add(n, Ordering::Relaxed);
+    }
+
     /// The identification of the next IPv4 packet that the router writes.
-    fn next_ident(&self) -> u16 {
+    pub(crate) fn next_ident(&self) -> u16 {
         self.ident.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn other_ifaces(&self, from: Option<IfaceId>) -> impl Iterator<Item = IfaceId> + use<> {
-        (0..self.ifaces.len() as u16).map(IfaceId).filter(move |id| Some(*id) != from)
+        self.iface_ids().filter(move |id| Some(*id) != from)
+    }
+
+    pub(crate) fn iface_ids(&self) -> impl Iterator<Item = IfaceId> + use<> {
+        (0..self.ifaces.len() as u16).map(IfaceId)
     }
 
     /// Does what is due: expires connections, ages neighbours, gives up on fragments.
-    pub fn handle_timeout(&self, _worker: &mut Worker, now: Instant) {
+    pub fn handle_timeout(&self, worker: &mut Worker, now: Instant) {
         self.conntrack.handle_timeout(now);
         self.fragments.handle_timeout(now);
+        let (rec, emissions) = (&mut NoRecord, &mut worker.emissions);
+        self.handle_neighbours(
+            now,
+            &mut Context::new(now, None, worker.index, &self.conntrack, emissions, rec),
+        );
     }
 
     /// When [`Router::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let timeouts = [self.conntrack.poll_timeout(), self.fragments.poll_timeout()];
+        let timeouts = [
+            self.conntrack.poll_timeout(),
+            self.fragments.poll_timeout(),
+            self.host.neighbours.poll_timeout(),
+        ];
         timeouts.into_iter().flatten().min()
     }
 

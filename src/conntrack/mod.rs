@@ -150,6 +150,25 @@ impl Tracked {
         }
     }
 
+    /// What an error about this packet carries, or a reset by a rule: RELATED, and the other way.
+    ///
+    /// A connection that is not in the table yet stays with its packet.
+    #[must_use]
+    pub fn for_answer(&self) -> Self {
+        let mut answer = Self { tuple: self.tuple.map(|tuple| tuple.reply()), ..Self::none() };
+        (answer.status, answer.mark, answer.id) = (self.status, self.mark, self.id);
+        if self.has_entry() {
+            answer.state = CtState::Related;
+        } else if self.state == CtState::Untracked {
+            answer.state = CtState::Untracked;
+        }
+        answer.direction = match self.direction {
+            Direction::Original => Direction::Reply,
+            Direction::Reply => Direction::Original,
+        };
+        answer
+    }
+
     fn invalid(reason: InvalidReason) -> Self {
         Self { invalid: Some(reason), ..Self::none() }
     }

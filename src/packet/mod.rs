@@ -9,6 +9,7 @@
 pub mod addr;
 pub mod checksum;
 pub mod fragment;
+pub mod ipv4_options;
 pub mod offload;
 mod rewrite;
 pub mod segment;

@@ -1,5 +1,8 @@
 //! All integration tests in one binary. Each module says what it drives.
 
+/// Route mode and the kernel as a router: the same frames in, the same frames out.
+#[cfg(target_os = "linux")]
+mod kernel_route;
 mod lab_errors;
 /// Properties that hold for whatever comes: tuples, checksums, and frames made of noise.
 mod props;

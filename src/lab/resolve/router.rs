@@ -8,6 +8,7 @@ use crate::config::{
 };
 use crate::conntrack::sysctl::Sysctls;
 use crate::filter::Ruleset;
+use crate::host::check_sysctl;
 use crate::iface::{Iface, IfaceId, MAX_IFACES};
 use crate::lab::error::{Problem, hint};
 use crate::lab::locate::{item, key};
@@ -20,8 +21,6 @@ use std::collections::BTreeMap;
 
 /// The longest name that Linux gives to an interface.
 const MAX_IFACE_NAME: usize = 15;
-/// Settings of the router that are not connection tracking's.
-const OTHER_SYSCTLS: [&str; 1] = ["rp_filter"];
 
 impl Check<'_> {
     pub(super) fn router(&mut self, spec: &RouterSpec, at: &str) -> (RouterConfig, RunOptions) {
@@ -86,7 +85,11 @@ impl Check<'_> {
         let list = key(at, "sysctl");
         for (name, value) in &spec.sysctl {
             let last = name.rsplit(['.', '/']).next().unwrap_or(name);
-            if !last.starts_with("nf_conntrack") && OTHER_SYSCTLS.contains(&last) {
+            if let Some(checked) = check_sysctl(name, &value.0) {
+                if let Err(wanted) = checked {
+                    let problem = format!("`{}` is no value for `{last}`: {wanted}", value.0);
+                    self.problem(&key(&list, name), problem, None);
+                }
                 continue;
             }
             if let Err(error) = tried.set(name, &value.0) {

@@ -1,0 +1,265 @@
+//! The router as a host: what it answers to a packet that INPUT let through.
+
+#![forbid(unsafe_code)]
+
+use crate::context::{Context, EmissionKind};
+use crate::fate::{DropReason, Fate, Stage};
+use crate::icmp_reply::{self, IcmpError};
+use crate::iface::IfaceId;
+use crate::neighbour::message::{self, ADVERTISEMENT, Arp, Claim, Discovery, SOLICITATION};
+use crate::neighbour::{Hearing, Key};
+use crate::packet::tuple::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE};
+use crate::packet::{Addr, Family, Mac, NO_NEXT_HEADER, Offload, Packet, Segment};
+use crate::record::Recorder;
+use crate::route::{Route, is_link_local};
+use crate::router::Router;
+use core::ops::ControlFlow::{Break, Continue};
+
+const PORT_UNREACHABLE: IcmpError = IcmpError::new(3, 3);
+const PROTOCOL_UNREACHABLE: IcmpError = IcmpError::new(3, 2);
+const PORT_UNREACHABLE_V6: IcmpError = IcmpError::new(1, 4);
+/// Multicast routing and group membership: a Linux router listens to them, and so do we, without a word.
+const PROTO_IGMP: u8 = 2;
+const PROTO_PIM: u8 = 103;
+const ECN: u8 = 0x03;
+
+impl Router {
+    /// Gives the packet to the router as a host. What nobody here takes, and deserves no answer, is dropped.
+    pub(crate) fn take_in<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<Fate> {
+        let taken = match (pkt.family(), pkt.proto()) {
+            (Family::Ipv4, PROTO_ICMP) => self.take_icmp(pkt, ctx),
+            (Family::Ipv6, PROTO_ICMPV6) => self.take_icmpv6(pkt, ctx),
+            (_, PROTO_TCP) => self.refuse_tcp(pkt, ctx),
+            (_, PROTO_UDP | PROTO_UDPLITE) => self.refuse_udp(pkt, ctx),
+            (Family::Ipv4, PROTO_IGMP) | (_, PROTO_PIM | NO_NEXT_HEADER) => false,
+            (family, _) => {
+                let error = match family {
+                    Family::Ipv4 => PROTOCOL_UNREACHABLE,
+                    // Which byte named the protocol (RFC 4443 §3.4).
+                    Family::Ipv6 => IcmpError::with_info(4, 1, next_header_place(pkt) as u32),
+                };
+                self.send_error(pkt, error, ctx)
+            }
+        };
+        if taken { Continue(Fate::Delivered) } else { Break(Fate::Dropped(DropReason::NotForUs)) }
+    }
+
+    fn take_icmp<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> bool {
+        const ECHO_REPLY: u8 = 0;
+        const ECHO_REQUEST: u8 = 8;
+        const TIMESTAMP_REQUEST: u8 = 13;
+        if pkt.l4().len() < 8 || !is_sound(pkt) {
+            return false;
+        }
+        let is_local = self.is_local(pkt.dst(), Family::Ipv4, ctx.in_iface);
+        match pkt.l4()[0] {
+            // `icmp_echo_ignore_broadcasts`
+            ECHO_REQUEST if is_local && !self.host.settings.icmp_echo_ignore_all => {
+                let options = self.echoed_options(pkt, pkt.dst(), ctx);
+                let frame = icmp_reply::echo_reply(pkt, self.author(pkt.dst()), &options);
+                self.send_own(frame, None, ctx.in_iface, ctx);
+                true
+            }
+            TIMESTAMP_REQUEST if is_local => {
+                let options = self.echoed_options(pkt, pkt.dst(), ctx);
+                let millis = ctx.now.as_millis() as u32;
+                let frame = icmp_reply::timestamp_reply(pkt, self.author(pkt.dst()), millis, &options);
+                self.send_own(frame, None, ctx.in_iface, ctx);
+                true
+            }
+            // Errors about what the router sent, and answers to what it did not ask.
+            ECHO_REPLY | 3..=5 | 11 | 12 | 14 => is_local,
+            _ => false,
+        }
+    }
+
+    fn take_icmpv6<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> bool {
+        const ECHO_REQUEST: u8 = 128;
+        const ROUTER_SOLICITATION: u8 = 133;
+        let Some(iface) = ctx.in_iface else { return false };
+        if pkt.l4().len() < 8 || !is_sound(pkt) {
+            return false;
+        }
+        match pkt.l4()[0] {
+            ECHO_REQUEST => {
+                // A group or "any router" was asked: the address nearest to whoever asks answers.
+                let src = if self.is_own(pkt.dst(), Family::Ipv6, iface) {
+                    Some(pkt.dst())
+                } else {
+                    self.host.routes.source_on(iface, pkt.src(), pkt.src(), Family::Ipv6)
+                };
+                let Some(src) = src else { return false };
+                let frame = icmp_reply::echo_reply(pkt, self.author(src), &[]);
+                self.send_own(frame, None, Some(iface), ctx);
+                true
+            }
+            SOLICITATION => self.take_solicitation(pkt, iface, ctx),
+            ADVERTISEMENT => self.take_advertisement(pkt, iface, ctx),
+            // Of solicitations no notice is taken: no advertisements are sent, and none is needed.
+            1..=4 | 129 | ROUTER_SOLICITATION => true,
+            _ => false,
+        }
+    }
+
+    /// "Who has …?" (RFC 4861 §7.2.3)
+    fn take_solicitation<R: Recorder>(&self, pkt: &Packet, iface: IfaceId, ctx: &mut Context<R>) -> bool {
+        let Some(asked) = Discovery::parse(pkt) else { return false };
+        let target = asked.target;
+        let is_anycast =
+            !self.host.routes.has(iface, target, Family::Ipv6) && self.host.routes.has_anycast(iface, target);
+        if !is_anycast && !self.host.routes.has(iface, target, Family::Ipv6) {
+            return false;
+        }
+        let mac = self.ifaces[iface.index()].mac;
+        if pkt.src().is_unspecified() {
+            // Somebody is about to take our address: everybody is told that it is taken (RFC 4862 §5.4.3).
+            let claim = Claim { target, solicited: false, overrides: !is_anycast, with_mac: true };
+            self.send_own(message::advertisement(mac, claim, None), None, Some(iface), ctx);
+            return true;
+        }
+        let to_group = pkt.dst().v6()[0] == 0xff;
+        if let Some(their_mac) = asked.mac {
+            let hearing = Hearing { confirms: false, overrides: true, creates: true, respects_lock: false };
+            self.hear(self.key(iface, pkt.src(), Family::Ipv6), their_mac, hearing, ctx);
+        }
+        let claim = Claim { target, solicited: true, overrides: to_group && !is_anycast, with_mac: to_group };
+        self.send_own(message::advertisement(mac, claim, Some(pkt.src())), None, Some(iface), ctx);
+        true
+    }
+
+    /// "I have …" (RFC 4861 §7.2.5). Nobody is remembered whom nobody asked for.
+    fn take_advertisement<R: Recorder>(&self, pkt: &Packet, iface: IfaceId, ctx: &mut Context<R>) -> bool {
+        let Some(said) = Discovery::parse(pkt) else { return false };
+        // Ours: whoever claims it is not believed.
+        if self.host.routes.has(iface, said.target, Family::Ipv6) {
+            return false;
+        }
+        let key = self.key(iface, said.target, Family::Ipv6);
+        let Some(mac) = said.mac.or_else(|| self.host.neighbours.mac(&key)) else { return false };
+        let to_us = pkt.dst().v6()[0] != 0xff;
+        let hearing = Hearing {
+            confirms: said.solicited && to_us,
+            overrides: said.overrides,
+            creates: false,
+            respects_lock: false,
+        };
+        self.hear(key, mac, hearing, ctx);
+        true
+    }
+
+    /// ARP, as Linux takes it with `arp_ignore`, `arp_filter` and `arp_accept` at zero.
+    pub(crate) fn take_arp<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Fate {
+        const NOT_FOR_US: Fate = Fate::Dropped(DropReason::NotForUs);
+        let Some(iface) = ctx.in_iface else { return NOT_FOR_US };
+        let dst_mac = Mac([frame[0], frame[1], frame[2], frame[3], frame[4], frame[5]]);
+        let own_mac = self.ifaces[iface.index()].mac;
+        if !dst_mac.is_group() && dst_mac != own_mac {
+            return Fate::Dropped(DropReason::OtherHost);
+        }
+        let Some(arp) = Arp::parse(frame) else { return NOT_FOR_US };
+        let key = self.key(iface, arp.sender, Family::Ipv4);
+        if !arp.sender.is_unspecified() {
+            self.host.neighbours.see(key, arp.sender_mac);
+        }
+        let asks_for_own = arp.is_request && self.is_local(arp.target, Family::Ipv4, Some(iface));
+        if arp.sender.is_unspecified() {
+            // Somebody is about to take our address (RFC 5227 §2.1.1).
+            if asks_for_own {
+                ctx.emit(iface, EmissionKind::Own, arp.answer(own_mac), Offload::NONE);
+                return Fate::Delivered;
+            }
+            return NOT_FOR_US;
+        }
+        let plausible = self.may_speak_arp(arp.sender, iface);
+        if asks_for_own && plausible {
+            let hearing = Hearing { confirms: false, overrides: true, creates: true, respects_lock: false };
+            self.hear(key, arp.sender_mac, hearing, ctx);
+            ctx.emit(iface, EmissionKind::Own, arp.answer(own_mac), Offload::NONE);
+            return Fate::Delivered;
+        }
+        if !plausible {
+            return NOT_FOR_US;
+        }
+        // An answer, or an announcement: only of somebody whom we have to do with.
+        let is_gratuitous = arp.target == arp.sender;
+        let confirms = !arp.is_request && dst_mac == own_mac;
+        let hearing = Hearing { confirms, overrides: true, creates: false, respects_lock: !is_gratuitous };
+        self.hear(key, arp.sender_mac, hearing, ctx);
+        Fate::Delivered
+    }
+
+    /// Whether an ARP sender may be a neighbour at all: the same that is asked of a packet's source.
+    fn may_speak_arp(&self, sender: Addr, iface: IfaceId) -> bool {
+        self.check_source(sender, iface).is_ok()
+    }
+
+    /// Takes in what was heard of a neighbour, and sends what waited for it.
+    fn hear<R: Recorder>(&self, key: Key, mac: Mac, hearing: Hearing, ctx: &mut Context<R>) {
+        for waiting in self.host.neighbours.hear(key, mac, hearing, ctx.now) {
+            self.release(waiting, mac, key.iface, ctx);
+        }
+    }
+
+    /// No port is open: a segment is answered by a reset (RFC 9293 §3.10.7.1).
+    fn refuse_tcp<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> bool {
+        let to_us = self.is_local(pkt.dst(), pkt.family(), ctx.in_iface);
+        if !to_us || Segment::parse(pkt.l4()).is_none() || !icmp_reply::deserves_reset(pkt) {
+            return false;
+        }
+        let options = self.echoed_options(pkt, pkt.dst(), ctx);
+        let frame = icmp_reply::reset(pkt, pkt.tos() & !ECN, &options);
+        self.send_own(frame, None, ctx.in_iface, ctx);
+        true
+    }
+
+    /// No port is open: the sender is told.
+    fn refuse_udp<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> bool {
+        let l4 = pkt.l4();
+        let Some(&[_, _, _, _, high, low, sum @ ..]) = l4.first_chunk::<8>() else { return false };
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        let unchecked = sum == [0, 0];
+        let is_udp = pkt.proto() == PROTO_UDP;
+        let fits =
+            if is_udp { (8..=l4.len()).contains(&len) } else { len == 0 || (8..=l4.len()).contains(&len) };
+        // Only UDP over IPv4 may go without a checksum (RFC 8200 §8.1, RFC 3828 §3.1).
+        if !fits || !is_sound(pkt) || (unchecked && !(is_udp && pkt.family() == Family::Ipv4)) {
+            return false;
+        }
+        let error = match pkt.family() {
+            Family::Ipv4 => PORT_UNREACHABLE,
+            Family::Ipv6 => PORT_UNREACHABLE_V6,
+        };
+        self.is_local(pkt.dst(), pkt.family(), ctx.in_iface) && self.send_error(pkt, error, ctx)
+    }
+
+    /// An address that is this router's alone, and of that interface if it is link-local.
+    fn is_own(&self, addr: Addr, family: Family, link: IfaceId) -> bool {
+        let anywhere = || self.iface_ids().any(|iface| self.host.routes.has(iface, addr, family));
+        self.host.routes.has(link, addr, family) || (!is_link_local(addr, family) && anywhere())
+    }
+
+    /// One of the router's addresses, those included that it shares; for link-local ones, of that interface.
+    pub(super) fn is_local(&self, addr: Addr, family: Family, link: Option<IfaceId>) -> bool {
+        self.host.routes.lookup(addr, family, link) == Some(Route::Local)
+    }
+}
+
+fn is_sound(pkt: &Packet) -> bool {
+    pkt.offload().skips_checksum() || pkt.l4_checksum_ok()
+}
+
+/// Where the next-header byte stands that named the upper layer, from the start of the IPv6 header.
+fn next_header_place(pkt: &Packet) -> usize {
+    const IN_FIXED_HEADER: usize = 6;
+    let (l3, end) = (pkt.l3(), pkt.l3_header_len());
+    let (mut named_at, mut at) = (IN_FIXED_HEADER, 40);
+    while at < end {
+        let len = match l3[named_at] {
+            44 => 8,
+            51 => (usize::from(l3[at + 1]) + 2) * 4,
+            _ => (usize::from(l3[at + 1]) + 1) * 8,
+        };
+        (named_at, at) = (at, at + len);
+    }
+    named_at
+}

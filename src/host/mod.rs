@@ -1,0 +1,48 @@
+//! Route mode: the router as an IP host between its networks.
+//!
+//! [`forward`] says where a packet goes and what is refused there, [`local`] takes what is for the router itself,
+//! [`send`] puts packets on the wire: through the neighbours, and for the router's own through OUTPUT. All of it
+//! follows Linux; where Linux and an RFC differ, Linux counts.
+
+#![forbid(unsafe_code)]
+
+mod forward;
+mod limits;
+mod local;
+mod send;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use settings::{HOST_SYSCTLS, check_sysctl};
+
+use crate::config::RouterConfig;
+use crate::neighbour::{Key, Neighbours};
+use crate::route::Routes;
+use limits::Limits;
+use settings::Settings;
+
+/// What route mode adds to a router. In bridge mode it is empty.
+#[derive(Debug, Default)]
+pub(crate) struct Host {
+    pub(crate) routes: Routes,
+    pub(crate) neighbours: Neighbours,
+    limits: Limits,
+    settings: Settings,
+}
+
+impl Host {
+    pub(crate) fn new(config: &RouterConfig) -> Self {
+        let settings = Settings::new(&config.sysctl, &config.ifaces);
+        let statics = config.neighbours.iter().map(|n| {
+            let key = Key { family: n.family, iface: n.iface, addr: n.addr };
+            (key, n.mac)
+        });
+        Self {
+            routes: Routes::new(&config.ifaces, &config.routes, settings.link_local),
+            neighbours: Neighbours::new(config.neighbour_policy, statics),
+            limits: Limits::default(),
+            settings,
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! How packets leave a routing router: through the neighbours, and the router's own through OUTPUT first.
+
+#![forbid(unsafe_code)]
+
+use super::forward::{ADDRESS_UNREACHABLE_V6, HOST_UNREACHABLE, wire_len};
+use crate::conntrack::Tracked;
+use crate::context::{Context, EmissionKind};
+use crate::fate::{DropReason, Fate, QueueReason, Stage};
+use crate::filter::{RejectWith, RuleId};
+use crate::icmp_reply::{self, Author, IcmpError};
+use crate::iface::IfaceId;
+use crate::neighbour::message::{self, Arp};
+use crate::neighbour::{Ask, Key, Resolution, Waiting};
+use crate::packet::fragment::cut_to_mtu;
+use crate::packet::ipv4_options;
+use crate::packet::{Addr, Family, Mac, Offload, Packet};
+use crate::pipeline;
+use crate::record::{NoRecord, Note, Recorder};
+use crate::route::{Hop, Route};
+use crate::router::{Egress, Router};
+use crate::time::Instant;
+use core::ops::ControlFlow::{Break, Continue};
+
+/// The next hop of what goes to a whole network.
+const EVERYBODY: Addr = Addr::from_v4([255; 4]);
+
+impl Router {
+    /// Puts a packet on the link of its way out, or in the queue of its next hop.
+    pub(crate) fn send_routed<R: Recorder>(
+        &self,
+        pkt: &mut Packet,
+        egress: &Egress,
+        ctx: &mut Context<R>,
+    ) -> Stage<Fate> {
+        let mtu_bytes = self.ifaces[egress.iface.index()].mtu_bytes;
+        let frames = match &ctx.pieces {
+            Some(pieces) => pieces.cut(pkt, mtu_bytes),
+            None if wire_len(pkt) > mtu_bytes && !pkt.offload().is_super_frame() => {
+                pkt.finish_checksum();
+                cut_to_mtu(pkt, mtu_bytes)
+            }
+            None => return self.send_whole(pkt, egress, ctx),
+        };
+        ctx.rec.note(|| Note::Sent(egress.iface));
+        let mut fate = Fate::Forwarded;
+        for frame in frames {
+            fate = self.send_piece(frame, pkt, egress, ctx);
+        }
+        Continue(fate)
+    }
+
+    fn send_whole<R: Recorder>(
+        &self,
+        pkt: &mut Packet,
+        egress: &Egress,
+        ctx: &mut Context<R>,
+    ) -> Stage<Fate> {
+        let (iface, offload) = (egress.iface, pkt.offload());
+        match self.link_address(pkt, egress, ctx, || (pkt.frame().to_vec(), offload)) {
+            Resolution::Known(mac) => {
+                pkt.set_macs(mac, self.ifaces[iface.index()].mac);
+                if ctx.in_iface.is_none() {
+                    ctx.emit(iface, EmissionKind::Own, pkt.frame().to_vec(), offload);
+                } else {
+                    self.leave(pkt, iface, ctx);
+                }
+                Continue(Fate::Forwarded)
+            }
+            Resolution::Waits => Continue(Fate::Queued(QueueReason::Neighbour)),
+            Resolution::Refused(reason) => Break(Fate::Dropped(reason)),
+        }
+    }
+
+    fn send_piece<R: Recorder>(
+        &self,
+        mut frame: Vec<u8>,
+        whole: &Packet,
+        egress: &Egress,
+        ctx: &mut Context<R>,
+    ) -> Fate {
+        match self.link_address(whole, egress, ctx, || (frame.clone(), Offload::NONE)) {
+            Resolution::Known(mac) => {
+                frame[..6].copy_from_slice(&mac.0);
+                frame[6..12].copy_from_slice(&self.ifaces[egress.iface.index()].mac.0);
+                let kind = if ctx.in_iface.is_none() { EmissionKind::Own } else { EmissionKind::Fragment };
+                ctx.emit(egress.iface, kind, frame, Offload::NONE);
+                Fate::Forwarded
+            }
+            Resolution::Waits => Fate::Queued(QueueReason::Neighbour),
+            Resolution::Refused(reason) => Fate::Dropped(reason),
+        }
+    }
+
+    /// The link address of the packet's next hop; if it has to be asked for, `frame` waits.
+    fn link_address<R: Recorder>(
+        &self,
+        pkt: &Packet,
+        egress: &Egress,
+        ctx: &mut Context<R>,
+        frame: impl FnOnce() -> (Vec<u8>, Offload),
+    ) -> Resolution {
+        let (family, dst) = (pkt.family(), pkt.dst());
+        if family == Family::Ipv6 && dst.v6()[0] == 0xff {
+            return Resolution::Known(message::group_mac(dst));
+        }
+        if family == Family::Ipv4 && egress.next_hop == Some(EVERYBODY) {
+            return Resolution::Known(Mac::BROADCAST);
+        }
+        let key = self.key(egress.iface, egress.next_hop.unwrap_or(dst), family);
+        let waiting = || {
+            let is_own = ctx.in_iface.is_none();
+            let kind = if is_own { EmissionKind::Own } else { EmissionKind::Released };
+            let (frame, offload) = frame();
+            let waiting = Waiting { frame, offload, in_iface: ctx.in_iface, kind, ct: ctx.ct.for_answer() };
+            (waiting, is_own.then(|| pkt.src()))
+        };
+        let mut asks = Vec::new();
+        let resolution = self.host.neighbours.resolve(key, ctx.now, waiting, &mut asks);
+        for ask in asks {
+            self.ask(ask, ctx);
+        }
+        self.count_drops(DropReason::NeighbourQueueFull, self.host.neighbours.take_displaced());
+        resolution
+    }
+
+    /// A capture tells in passing where its hosts are.
+    pub(crate) fn see(&self, pkt: &Packet, from: IfaceId) {
+        self.host.neighbours.see(self.key(from, pkt.src(), pkt.family()), pkt.src_mac());
+    }
+
+    pub(super) fn key(&self, iface: IfaceId, addr: Addr, family: Family) -> Key {
+        Key { family, iface, addr }
+    }
+
+    /// Puts a question about a neighbour on its link.
+    pub(super) fn ask<R: Recorder>(&self, ask: Ask, ctx: &mut Context<R>) {
+        let Ask { key: Key { family, iface, addr }, to, own_src } = ask;
+        let mac = self.ifaces[iface.index()].mac;
+        match family {
+            Family::Ipv4 => {
+                let sender = own_src.or_else(|| self.host.routes.source_on(iface, addr, addr, family));
+                let frame = Arp::ask(mac, sender.unwrap_or_default(), addr, to);
+                ctx.emit(iface, EmissionKind::Own, frame, Offload::NONE);
+            }
+            Family::Ipv6 => {
+                let own_src = own_src.filter(|src| self.host.routes.has(iface, *src, family));
+                let Some(src) = own_src.or_else(|| self.link_local(iface)) else { return };
+                self.send_own(message::solicitation(mac, src, addr, to), None, Some(iface), ctx);
+            }
+        }
+    }
+
+    /// Sends what had waited, now that its link address is known.
+    pub(super) fn release<R: Recorder>(
+        &self,
+        mut waiting: Waiting,
+        mac: Mac,
+        iface: IfaceId,
+        ctx: &mut Context<R>,
+    ) {
+        waiting.frame[..6].copy_from_slice(&mac.0);
+        waiting.frame[6..12].copy_from_slice(&self.ifaces[iface.index()].mac.0);
+        ctx.emit(iface, waiting.kind, waiting.frame, waiting.offload);
+    }
+
+    /// Takes a packet that the router wrote through OUTPUT and onto its link.
+    ///
+    /// `related` is what it is about, if it is an error or a reset of a rule's; else it is tracked like any packet.
+    /// `link` is where link-local destinations are.
+    pub(super) fn send_own<R: Recorder>(
+        &self,
+        mut frame: Vec<u8>,
+        related: Option<Tracked>,
+        link: Option<IfaceId>,
+        ctx: &mut Context<R>,
+    ) {
+        let Ok(mut pkt) = Packet::parse(&mut frame, Offload::NONE) else { return };
+        let Some(egress) = self.egress_of_own(pkt.dst(), pkt.family(), link) else { return };
+        let mut no_record = NoRecord;
+        let mut own = Context::new(ctx.now, None, ctx.worker, ctx.conntrack, ctx.emissions, &mut no_record);
+        own.out_iface = Some(egress.iface);
+        let rules = self.rules();
+        let (Continue(fate) | Break(fate)) =
+            pipeline::output(self, &rules, &mut pkt, egress, related, &mut own);
+        if let Fate::Dropped(reason) = fate {
+            self.count_drops(reason, 1);
+        }
+    }
+
+    /// The way out of a packet of the router's own; none to itself.
+    fn egress_of_own(&self, dst: Addr, family: Family, link: Option<IfaceId>) -> Option<Egress> {
+        if family == Family::Ipv6 && dst.v6()[0] == 0xff {
+            return Some(Egress { iface: link?, next_hop: Some(dst) });
+        }
+        let hop = self.hop_to(dst, family, link)?;
+        Some(Egress { iface: hop.iface, next_hop: Some(hop.neighbour(dst)) })
+    }
+
+    fn hop_to(&self, dst: Addr, family: Family, link: Option<IfaceId>) -> Option<Hop> {
+        match self.host.routes.lookup(dst, family, link)? {
+            Route::Via(hop) => Some(hop),
+            // A host may speak in the name of all: Linux answers all of them.
+            Route::Broadcast(iface) => Some(Hop { iface, gateway: Some(EVERYBODY), prefix_len: 32 }),
+            Route::Local | Route::Blackhole | Route::Unreachable | Route::Prohibited => None,
+        }
+    }
+
+    /// Tells the sender of an error, if it may be told. `false`: it deserves no answer.
+    pub(super) fn send_error<R: Recorder>(
+        &self,
+        pkt: &Packet,
+        error: IcmpError,
+        ctx: &mut Context<R>,
+    ) -> bool {
+        if !icmp_reply::deserves_error(pkt, error) {
+            return false;
+        }
+        let (family, to) = (pkt.family(), pkt.src());
+        let Some(hop) = self.hop_to(to, family, ctx.in_iface) else { return false };
+        let Some(src) = self.answers_as(pkt, hop, ctx.in_iface) else { return false };
+        if self.host.limits.allow(&self.host.settings, error, (to, family), hop.prefix_len, ctx.now) {
+            let options = self.echoed_options(pkt, src, ctx);
+            let frame = icmp_reply::write_error(pkt, error, self.author(src), &options);
+            self.send_own(frame, Some(ctx.ct.for_answer()), ctx.in_iface, ctx);
+        }
+        true
+    }
+
+    /// Whoever was asked answers; for others the address does that is nearest to the sender.
+    fn answers_as(&self, pkt: &Packet, hop: Hop, link: Option<IfaceId>) -> Option<Addr> {
+        if self.is_local(pkt.dst(), pkt.family(), link) {
+            return Some(pkt.dst());
+        }
+        self.host.routes.source(pkt.src(), pkt.family(), hop)
+    }
+
+    /// REJECT in route mode.
+    pub(crate) fn reject_routed<R: Recorder>(
+        &self,
+        with: RejectWith,
+        by: RuleId,
+        pkt: &Packet,
+        ctx: &mut Context<R>,
+    ) -> Fate {
+        let answered = ctx.in_iface.is_some()
+            && match with {
+                RejectWith::TcpReset => {
+                    let deserved = icmp_reply::deserves_reset(pkt);
+                    if deserved {
+                        let frame = icmp_reply::reset(pkt, 0, &[]);
+                        self.send_own(frame, Some(ctx.ct.for_answer()), ctx.in_iface, ctx);
+                    }
+                    deserved
+                }
+                RejectWith::Icmp(kind, code) => {
+                    let error = IcmpError::new(kind, code);
+                    icmp_reply::deserves_reject(pkt, error) && self.send_error(pkt, error, ctx)
+                }
+            };
+        if answered { Fate::Rejected(with, by) } else { Fate::Dropped(DropReason::Rule(by)) }
+    }
+
+    pub(super) fn echoed_options<R: Recorder>(&self, pkt: &Packet, out: Addr, ctx: &Context<R>) -> Vec<u8> {
+        let stamp = ipv4_options::stamp(ctx.now.as_millis());
+        ctx.options.map(|options| options.echo(pkt, out, stamp)).unwrap_or_default()
+    }
+
+    pub(super) fn author(&self, src: Addr) -> Author {
+        Author { src, ident: self.next_ident() }
+    }
+
+    /// Asks again, and tells senders of what could not be reached.
+    pub(crate) fn handle_neighbours(&self, now: Instant, ctx: &mut Context<NoRecord>) {
+        let due = self.host.neighbours.handle_timeout(now);
+        for ask in due.asks {
+            self.ask(ask, ctx);
+        }
+        for mut waiting in due.unreachable {
+            self.count_drops(DropReason::NeighbourFailed, 1);
+            // Nobody is told of what the router itself wanted.
+            let Some(from) = waiting.in_iface else { continue };
+            let Ok(pkt) = Packet::parse(&mut waiting.frame, waiting.offload) else { continue };
+            let error = match pkt.family() {
+                Family::Ipv4 => HOST_UNREACHABLE,
+                Family::Ipv6 => ADDRESS_UNREACHABLE_V6,
+            };
+            (ctx.in_iface, ctx.ct) = (Some(from), waiting.ct);
+            self.send_error(&pkt, error, ctx);
+        }
+    }
+}

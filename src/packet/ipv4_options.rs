@@ -1,0 +1,260 @@
+//! IPv4 options as a router treats them: checked, filled in on the way, echoed in an answer (RFC 791 §3.1, RFC 1812
+//! §4.2.2.2, §5.3.13).
+
+#![forbid(unsafe_code)]
+
+use super::checksum::Sum;
+use super::{Addr, ETHERNET_LEN, Packet};
+
+const HEADER_LEN: usize = 20;
+const END: u8 = 0;
+const NOP: u8 = 1;
+const RECORD_ROUTE: u8 = 7;
+const TIMESTAMP: u8 = 68;
+const LOOSE_SOURCE_ROUTE: u8 = 131;
+/// A security label (CIPSO): refused by a kernel that knows no domain of interpretation.
+const CIPSO: u8 = 134;
+const STRICT_SOURCE_ROUTE: u8 = 137;
+const ROUTER_ALERT: u8 = 148;
+
+/// What a timestamp option asks for: the low half of its flags.
+const TS_ONLY: u8 = 0;
+const TS_AND_ADDRESS: u8 = 1;
+const TS_PRESPECIFIED: u8 = 3;
+
+/// The options of one packet, checked.
+///
+/// Places are counted from the start of the IP header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ipv4Options {
+    record_route: Option<usize>,
+    /// The router's address was written down; on the way out the one of that side replaces it.
+    records_address: bool,
+    timestamp: Option<usize>,
+    stamps_address: bool,
+    stamps_time: bool,
+    pub source_route: bool,
+    cipso: Option<usize>,
+    /// Bytes were changed: the header checksum is to be computed on the way out.
+    changed: bool,
+}
+
+/// An option that cannot be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadOption {
+    /// Which byte of the packet, as a parameter problem states it.
+    pub pointer: u8,
+    /// What was understood before it.
+    pub until_then: Ipv4Options,
+}
+
+/// What a router writes into options.
+pub struct Here<'a> {
+    /// Its address towards the sender.
+    pub addr: Addr,
+    /// Milliseconds: see [`stamp`].
+    pub stamp: u32,
+    pub is_own: &'a dyn Fn(Addr) -> bool,
+}
+
+/// A timestamp of a router that does not know the time of day: the high bit says so (RFC 791 §3.1).
+pub const fn stamp(millis: u64) -> u32 {
+    millis as u32 | 1 << 31
+}
+
+impl Ipv4Options {
+    /// Checks the options of a packet that has some, and writes into them what a router writes when a packet comes.
+    ///
+    /// The header checksum is not touched: Linux quotes such a packet with its old one.
+    ///
+    /// # Errors
+    /// The first one that is wrong.
+    pub fn read(pkt: &mut Packet, here: &Here) -> Result<Self, BadOption> {
+        let header_len = usize::from(pkt.l3()[0] & 0x0f) * 4;
+        let header = &mut pkt.l3_mut()[..header_len];
+        let mut options = Self::default();
+        let mut at = HEADER_LEN;
+        while at < header_len {
+            match header[at] {
+                END => {
+                    options.changed |= header[at..].iter().any(|&b| b != END);
+                    header[at..].fill(END);
+                    break;
+                }
+                NOP => at += 1,
+                kind => {
+                    let len = header.get(at + 1).map_or(0, |&len| usize::from(len));
+                    let wrong = if len < 2 || len > header_len - at {
+                        Err(0)
+                    } else {
+                        options.read_one(kind, at, &mut header[at..at + len], here)
+                    };
+                    if let Err(inside) = wrong {
+                        return Err(BadOption { pointer: (at + inside) as u8, until_then: options });
+                    }
+                    at += len;
+                }
+            }
+        }
+        Ok(options)
+    }
+
+    /// The error is the byte of the option that is wrong.
+    fn read_one(&mut self, kind: u8, at: usize, option: &mut [u8], here: &Here) -> Result<(), usize> {
+        match kind {
+            RECORD_ROUTE => self.read_record_route(at, option, here),
+            TIMESTAMP => self.read_timestamp(at, option, here),
+            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => {
+                if option.len() < 3 {
+                    return Err(1);
+                }
+                if option[2] < 4 {
+                    return Err(2);
+                }
+                if self.source_route {
+                    return Err(0);
+                }
+                self.source_route = true;
+                Ok(())
+            }
+            ROUTER_ALERT if option.len() < 4 => Err(1),
+            CIPSO => {
+                self.cipso = Some(at);
+                Err(if option.len() < 8 { 1 } else { 2 })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read_record_route(&mut self, at: usize, option: &mut [u8], here: &Here) -> Result<(), usize> {
+        if self.record_route.is_some() {
+            return Err(0);
+        }
+        if option.len() < 3 {
+            return Err(1);
+        }
+        let pointer = usize::from(option[2]);
+        if pointer < 4 {
+            return Err(2);
+        }
+        if pointer <= option.len() {
+            if pointer + 3 > option.len() {
+                return Err(2);
+            }
+            option[pointer - 1..pointer + 3].copy_from_slice(&here.addr.v4());
+            option[2] += 4;
+            (self.records_address, self.changed) = (true, true);
+        }
+        self.record_route = Some(at);
+        Ok(())
+    }
+
+    fn read_timestamp(&mut self, at: usize, option: &mut [u8], here: &Here) -> Result<(), usize> {
+        if self.timestamp.is_some() {
+            return Err(0);
+        }
+        if option.len() < 4 {
+            return Err(1);
+        }
+        let (pointer, wanted) = (usize::from(option[2]), option[3] & 0x0f);
+        if pointer < 5 {
+            return Err(2);
+        }
+        if pointer <= option.len() {
+            if pointer + 3 > option.len() {
+                return Err(2);
+            }
+            self.stamp(option, pointer, wanted, here)?;
+        } else if wanted != TS_PRESPECIFIED {
+            // No room: only counted, and the count has four bits.
+            if option[3] >> 4 == 15 {
+                return Err(3);
+            }
+            option[3] += 0x10;
+            self.changed = true;
+        }
+        self.timestamp = Some(at);
+        Ok(())
+    }
+
+    fn stamp(&mut self, option: &mut [u8], pointer: usize, wanted: u8, here: &Here) -> Result<(), usize> {
+        let room_for_both = pointer + 7 <= option.len();
+        let at = match wanted {
+            TS_ONLY => pointer - 1,
+            TS_AND_ADDRESS | TS_PRESPECIFIED if !room_for_both => return Err(2),
+            TS_AND_ADDRESS => {
+                option[pointer - 1..pointer + 3].copy_from_slice(&here.addr.v4());
+                self.stamps_address = true;
+                pointer + 3
+            }
+            TS_PRESPECIFIED => {
+                let [a, b, c, d] =
+                    [option[pointer - 1], option[pointer], option[pointer + 1], option[pointer + 2]];
+                if !(here.is_own)(Addr::from_v4([a, b, c, d])) {
+                    return Ok(());
+                }
+                pointer + 3
+            }
+            _ => return Ok(()),
+        };
+        option[at..at + 4].copy_from_slice(&here.stamp.to_be_bytes());
+        option[2] = (at + 5) as u8;
+        (self.stamps_time, self.changed) = (true, true);
+        Ok(())
+    }
+
+    /// Finishes the options of a packet that is forwarded: its route is recorded with the address of the way out.
+    pub fn forward(&self, pkt: &mut Packet, out: Addr) {
+        let header_len = usize::from(pkt.l3()[0] & 0x0f) * 4;
+        let header = &mut pkt.l3_mut()[..header_len];
+        if let (Some(at), true) = (self.record_route, self.records_address) {
+            let last = at + usize::from(header[at + 2]) - 5;
+            header[last..last + 4].copy_from_slice(&out.v4());
+        }
+        if self.changed {
+            header[10..12].fill(0);
+            let checksum = Sum::ZERO.bytes(header).checksum();
+            pkt.frame_mut()[ETHERNET_LEN + 10..ETHERNET_LEN + 12].copy_from_slice(&checksum.to_be_bytes());
+        }
+    }
+
+    /// The options of an answer to the packet: what it recorded comes back, and goes on recording (RFC 1122 §3.2.2.6).
+    pub fn echo(&self, pkt: &Packet, out: Addr, stamp: u32) -> Vec<u8> {
+        let l3 = pkt.l3();
+        let option = |at: usize| l3[at..at + usize::from(l3[at + 1])].to_vec();
+        let mut echo = Vec::new();
+        if let Some(at) = self.record_route {
+            let mut option = option(at);
+            let pointer = usize::from(option[2]);
+            if self.records_address && pointer + 3 <= option.len() {
+                option[pointer - 1..pointer + 3].copy_from_slice(&out.v4());
+                option[2] += 4;
+            }
+            echo.extend(option);
+        }
+        if let Some(at) = self.timestamp {
+            let mut option = option(at);
+            self.echo_timestamp(&mut option, out, stamp);
+            echo.extend(option);
+        }
+        if let Some(at) = self.cipso {
+            echo.extend(option(at));
+        }
+        echo.resize(echo.len().next_multiple_of(4), END);
+        echo
+    }
+
+    fn echo_timestamp(&self, option: &mut [u8], out: Addr, stamp: u32) {
+        let mut pointer = usize::from(option[2]);
+        let takes = if self.stamps_address { 8 } else { 4 };
+        if !self.stamps_time || option[3] & 0x0f == TS_PRESPECIFIED || pointer + takes - 1 > option.len() {
+            return;
+        }
+        if self.stamps_address {
+            option[pointer - 1..pointer + 3].copy_from_slice(&out.v4());
+            pointer += 4;
+        }
+        option[pointer - 1..pointer + 3].copy_from_slice(&stamp.to_be_bytes());
+        option[2] = (pointer + 4) as u8;
+    }
+}
