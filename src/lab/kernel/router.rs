@@ -250,7 +250,7 @@ impl Middle for KernelRouter {
     fn table(&mut self) -> anyhow::Result<Vec<String>> {
         let mut lines = Vec::new();
         for family in ["ipv4", "ipv6"] {
-            let text = run(&self.netns, &["conntrack", "-L", "-f", family], None, &self.interrupt)?;
+            let text = run(&self.netns, &["conntrack", "-L", "-o", "extended", "-f", family], None, &self.interrupt)?;
             // The marker of the listener is the router's own.
             lines.extend(
                 text.lines().filter(|line| !line.contains("127.0.0.")).map(|line| line.trim().to_owned()),

@@ -5,7 +5,7 @@
 use crate::conntrack::{CtState, Direction};
 use crate::control::Client;
 use crate::control::place;
-use crate::control::protocol::{Command, Reply, Verdict, VerdictFilter};
+use crate::control::protocol::{Command, EntryFilter, Reply, Verdict, VerdictFilter};
 use crate::lab::model::{RulesText, RunnerKind};
 use crate::lab::netns::Middle;
 use crate::lab::netns::command;
@@ -129,7 +129,14 @@ impl Middle for RouterProcess {
     }
 
     fn table(&mut self) -> anyhow::Result<Vec<String>> {
-        bail!("the router does not tell its connections yet")
+        let list = Command::ConntrackList { filter: EntryFilter::default() };
+        let mut lines = Vec::new();
+        for reply in self.ask(&list)? {
+            if let Reply::Entries { entries } = reply {
+                lines.extend(entries.into_iter().map(|entry| entry.line));
+            }
+        }
+        Ok(lines)
     }
 
     fn counters(&mut self) -> anyhow::Result<BTreeMap<String, u64>> {
@@ -137,6 +144,13 @@ impl Middle for RouterProcess {
         for reply in self.ask(&Command::Drops)? {
             if let Reply::Drops { drops } = reply {
                 values.extend(drops.into_iter().map(|named| (format!("drop/{}", named.name), named.count)));
+            }
+        }
+        for reply in self.ask(&Command::Rules)? {
+            if let Reply::Rules { rules } = reply {
+                for rule in rules {
+                    *values.entry(rule.name).or_default() += rule.packets;
+                }
             }
         }
         Ok(values)
