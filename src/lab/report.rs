@@ -15,21 +15,28 @@ pub fn line(report: &TestReport, width: usize) -> String {
     let mut text = format!("{:<6} {:<6} {:<width$}", report.ending.word(), report.runner.word(), report.name);
     match (&report.ending, report.steps.last()) {
         (Ending::Skipped(why) | Ending::Broken(why), _) => _ = write!(text, "  {why}"),
-        (_, Some(_)) => {
-            let steps: Vec<String> = told(&report.steps).into_iter().map(outcome).collect();
-            _ = write!(text, "  {}", steps.join("; "));
-        }
+        (_, Some(_)) => _ = write!(text, "  {}", told(&report.steps).join("; ")),
         (_, None) => {}
     }
     text.trim_end().to_owned()
 }
 
-/// The steps that are worth a word: those with traffic, and the last.
-fn told(steps: &[StepReport]) -> Vec<&StepReport> {
+/// The steps that are worth a word: those with traffic, or else all. Repetitions over hosts are told once.
+fn told(steps: &[StepReport]) -> Vec<String> {
     const TOLD: usize = 4;
     let with_traffic: Vec<&StepReport> = steps.iter().filter(|step| step.title.contains('→')).collect();
-    let chosen = if with_traffic.is_empty() { steps.iter().collect() } else { with_traffic };
-    chosen[chosen.len().saturating_sub(TOLD)..].to_vec()
+    let chosen: Vec<&StepReport> =
+        if with_traffic.is_empty() { steps.iter().collect() } else { with_traffic };
+    let alike = |a: &&StepReport, b: &&StepReport| {
+        let kind = |step: &StepReport| step.title.split(' ').next().map(str::to_owned);
+        a.result == b.result && kind(a) == kind(b) && a.note == b.note
+    };
+    let told = chosen.chunk_by(alike).map(|steps| match steps {
+        [step] => outcome(step),
+        steps => format!("{} times {}", steps.len(), outcome(steps[steps.len() - 1])),
+    });
+    let told: Vec<String> = told.collect();
+    told[told.len().saturating_sub(TOLD)..].to_vec()
 }
 
 fn outcome(step: &StepReport) -> String {

@@ -105,8 +105,7 @@ fn record_of(lab: &Path) -> Result<Record> {
 fn become_inside(record: &Record, host: &str, command: Vec<OsString>) -> Result {
     let netns = netns_name(&record.lab, host);
     if !record.netns.contains(&netns) {
-        let prefix = netns_name(&record.lab, "");
-        let hosts: Vec<&str> = record.netns.iter().filter_map(|netns| netns.strip_prefix(&prefix)).collect();
+        let hosts: Vec<&str> = record.members().collect();
         let hint =
             error::hint(host, hosts, "hosts").map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
         return Err(Failure::Input(anyhow::anyhow!("the lab `{}` has no host `{host}`{hint}", record.lab)));

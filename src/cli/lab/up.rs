@@ -87,7 +87,7 @@ pub(super) fn ls(args: LsArgs) -> Result {
     let records = state::all();
     for record in &records {
         let health = health(record);
-        let hosts = record.netns.len().saturating_sub(1);
+        let hosts = record.members().count().saturating_sub(1);
         match args.format {
             Format::Json => say(&json!({
                 "lab": record.lab,

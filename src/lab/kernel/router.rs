@@ -46,7 +46,9 @@ impl KernelRouter {
         let rules = RulesText { v4: lab.router.rules.clone(), v6: lab.router.rules6.clone() };
         load(&netns, &rules, &lab.router.helpers, &interrupt)?;
         run(&netns, &["nft", "-f", "-"], Some(&nflog::rules()), &interrupt)?;
-        let listener = Listener::start(&netns, ports(&netns, &interrupt)?, &interrupt)?;
+        let mut ports = ports(&netns, &interrupt)?;
+        ports.retain(|_, name| lab.router.ifaces.iter().any(|iface| iface.name == *name));
+        let listener = Listener::start(&netns, ports, &interrupt)?;
         let helpers = lab.router.helpers.clone();
         Ok(Self { netns, interrupt, helpers, listener, before: Counters::new() })
     }
@@ -250,7 +252,12 @@ impl Middle for KernelRouter {
     fn table(&mut self) -> anyhow::Result<Vec<String>> {
         let mut lines = Vec::new();
         for family in ["ipv4", "ipv6"] {
-            let text = run(&self.netns, &["conntrack", "-L", "-o", "extended", "-f", family], None, &self.interrupt)?;
+            let text = run(
+                &self.netns,
+                &["conntrack", "-L", "-o", "extended", "-f", family],
+                None,
+                &self.interrupt,
+            )?;
             // The marker of the listener is the router's own.
             lines.extend(
                 text.lines().filter(|line| !line.contains("127.0.0.")).map(|line| line.trim().to_owned()),

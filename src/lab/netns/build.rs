@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::state::State;
+use super::state::{State, netns_name};
 use crate::iface::IfaceId;
 use crate::lab::model::{Host, Impairment, Lab};
 use crate::packet::Family;
@@ -41,81 +41,62 @@ pub enum Wire {
 pub fn links(lab: &Lab, state: &State, wire: Wire) -> anyhow::Result<()> {
     let router = state.netns("router");
     let (mut outside, mut within) = (String::new(), String::new());
-    let mut veth = 0;
+    let mut segments = Vec::new();
     for (place, iface) in lab.router.ifaces.iter().enumerate() {
-        let hosts: Vec<&Host> = lab.hosts_on(IfaceId(place as u16)).collect();
-        match (hosts.as_slice(), wire) {
-            ([host], Wire::Tap) => {
-                _ = writeln!(within, "link set dev {} down", iface.name);
-                _ = writeln!(
+        let id = IfaceId(place as u16);
+        let alone = lab.hosts_on(id).count() == 1;
+        let (netns, name) = match lab.hosts_on(id).next() {
+            Some(host) if alone => (state.netns(&host.name), "eth0"),
+            _ => (segment_netns(&lab.name, id), "uplink"),
+        };
+        _ = match wire {
+            Wire::Tap => {
+                writeln!(
                     within,
-                    "link set dev {} netns {} name eth0",
-                    iface.name,
-                    state.netns(&host.name)
-                );
+                    "link set dev {} down\nlink set dev {} netns {netns} name {name}",
+                    iface.name, iface.name
+                )
             }
-            ([host], Wire::Veth) => {
-                _ = writeln!(
-                    outside,
-                    "link add {} netns {router} address {} mtu {} type veth peer name eth0 netns {}",
-                    iface.name,
-                    iface.mac,
-                    iface.mtu_bytes,
-                    state.netns(&host.name)
-                );
-            }
-            (hosts, wire) => {
-                let segment = segment(lab, state, place, wire, &mut within, &mut outside);
-                for host in hosts {
-                    _ = writeln!(
-                        outside,
-                        "link add sw{veth} netns {} type veth peer name eth0 netns {}",
-                        segment.netns,
-                        state.netns(&host.name)
-                    );
-                    _ = writeln!(within, "link set dev sw{veth} master {} up", segment.bridge);
-                    veth += 1;
-                }
-            }
+            Wire::Veth => writeln!(
+                outside,
+                "link add {} netns {router} address {} mtu {} type veth peer name {name} netns {netns}",
+                iface.name, iface.mac, iface.mtu_bytes
+            ),
+        };
+        if !alone {
+            segments.push((netns, segment(lab, id, &mut outside)));
         }
     }
     state.ip_batch(None, &outside)?;
-    state.ip_batch(Some(&router), &within)
+    state.ip_batch(Some(&router), &within)?;
+    segments.iter().try_for_each(|(netns, lines)| state.ip_batch(Some(netns), lines))
 }
 
-/// The bridge that several hosts on one port share.
-struct Segment {
-    netns: String,
-    bridge: String,
+/// The namespace of the bridge that several hosts on one port share: in the router's own, its rules would see
+/// what crosses the bridge. No host can have such a name.
+pub fn segment_netns(lab: &str, iface: IfaceId) -> String {
+    netns_name(lab, &format!("_lan{}", iface.0))
 }
 
-/// Makes the bridge of one port. It stands in the router's namespace, where nothing has an address: frames only
-/// cross it. On the kernel it hangs behind a veth, so that the port itself keeps its name for `-i` and `-o`.
-fn segment(
-    lab: &Lab,
-    state: &State,
-    place: usize,
-    wire: Wire,
-    within: &mut String,
-    outside: &mut String,
-) -> Segment {
-    let iface = &lab.router.ifaces[place];
-    let bridge = format!("swbr{place}");
-    let netns = state.netns("router");
-    _ = writeln!(within, "link add {bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0");
-    _ = writeln!(within, "link set dev {bridge} addrgenmode none up");
-    match wire {
-        Wire::Tap => _ = writeln!(within, "link set dev {} master {bridge} up", iface.name),
-        Wire::Veth => {
-            _ = writeln!(
-                outside,
-                "link add {} netns {netns} address {} mtu {} type veth peer name swup{place} netns {netns}",
-                iface.name, iface.mac, iface.mtu_bytes
-            );
-            _ = writeln!(within, "link set dev swup{place} master {bridge} addrgenmode none up");
-        }
+/// The ports that several hosts share.
+pub fn segments(lab: &Lab) -> impl Iterator<Item = IfaceId> {
+    (0..lab.router.ifaces.len() as u16).map(IfaceId).filter(|id| lab.hosts_on(*id).count() > 1)
+}
+
+/// A veth for each host behind one port, and what to do in the segment's namespace.
+fn segment(lab: &Lab, id: IfaceId, outside: &mut String) -> String {
+    let netns = segment_netns(&lab.name, id);
+    let mut lines = String::from(
+        "link add bridge type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
+         link set dev bridge addrgenmode none up\n\
+         link set dev uplink addrgenmode none master bridge up\n",
+    );
+    for (number, host) in lab.hosts_on(id).enumerate() {
+        let host = netns_name(&lab.name, &host.name);
+        _ = writeln!(outside, "link add host{number} netns {netns} type veth peer name eth0 netns {host}");
+        _ = writeln!(lines, "link set dev host{number} addrgenmode none master bridge up");
     }
-    Segment { netns, bridge }
+    lines
 }
 
 /// Addresses, routes and settings of one host.

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::build;
 use super::command::{self, Interrupt};
 use crate::control::place;
 use crate::lab::model::{Lab, RunnerKind};
@@ -47,6 +48,17 @@ pub struct Record {
     pub complete: bool,
 }
 
+impl Record {
+    /// The names of what is in the lab: its hosts, and `router`.
+    pub fn members(&self) -> impl Iterator<Item = &str> {
+        let prefix = netns_name(&self.lab, "");
+        self.netns
+            .iter()
+            .filter_map(move |netns| netns.strip_prefix(&prefix))
+            .filter(|name| !name.starts_with('_'))
+    }
+}
+
 /// One lab on this machine, whose lock we hold.
 #[derive(Debug)]
 pub struct State {
@@ -69,6 +81,7 @@ impl State {
         }
         let mut netns = vec![netns_name(&lab.name, "router")];
         netns.extend(lab.hosts.iter().map(|host| netns_name(&lab.name, &host.name)));
+        netns.extend(build::segments(lab).map(|port| build::segment_netns(&lab.name, port)));
         if let Some(taken) = netns.iter().find(|name| Path::new("/run/netns").join(name).exists()) {
             bail!("there is a network namespace `{taken}` already, which another lab or program made");
         }

@@ -199,7 +199,7 @@ fn icmp(ends: &Ends, words: &[&str], ports: (u16, u16)) -> Result<Vec<u8>, Strin
     message.extend_from_slice(&u32::from(mtu).to_be_bytes());
     // What the error is about: a packet that its receiver would have sent.
     let quoted = (ports.1, ports.0);
-    let inner = match rest.first().copied() {
+    let inner = match rest.iter().copied().find(|word| matches!(*word, "tcp" | "udp")) {
         Some("tcp") => ends.back().wrap(TCP, tcp(".", &["1:1(0)"], quoted)?),
         Some("udp") => ends.back().wrap(UDP, udp(quoted, 0)),
         _ => return Err("about what? `tcp` or `udp`".into()),
