@@ -12,6 +12,9 @@ use crate::iface::IfaceId;
 use crate::packet::Addr;
 
 pub trait Recorder {
+    /// Whether notes are wanted at all: without, rules that cannot hold need not be looked at one by one.
+    const LISTENS: bool = true;
+
     fn note(&mut self, note: impl FnOnce() -> Note);
 }
 
@@ -20,6 +23,8 @@ pub trait Recorder {
 pub struct NoRecord;
 
 impl Recorder for NoRecord {
+    const LISTENS: bool = false;
+
     #[inline(always)]
     fn note(&mut self, _: impl FnOnce() -> Note) {}
 }

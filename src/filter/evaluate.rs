@@ -2,15 +2,18 @@
 
 #![forbid(unsafe_code)]
 
+use super::classify::{Candidates, Point};
 use super::counters::Row;
 use super::log::Speaker;
 use super::matches::View;
-use super::rule::{Outcome, Rule};
+use super::rule::Outcome;
 use super::targets::{self, Next, Place, Target};
 use super::{Chain, ChainId, Hook, Policy, RuleId, Ruleset, Table, Verdict};
+use crate::conntrack::CtState;
 use crate::context::Context;
 use crate::packet::Packet;
 use crate::record::{Note, Recorder};
+use arrayvec::ArrayVec;
 
 /// A chain that a jump left, and the rule to go on with there.
 type Frame = (ChainId, u32);
@@ -28,102 +31,220 @@ impl Ruleset {
         pkt: &mut Packet,
         ctx: &mut Context<R>,
     ) -> Verdict {
-        match self.heads[table as usize][hook as usize] {
-            None => Verdict::Accept,
-            Some(chain) => self.walk(table, hook, chain, pkt, ctx),
+        let Some(base) = self.heads[table as usize][hook as usize] else { return Verdict::Accept };
+        let walk = Walk {
+            rules: self,
+            table,
+            hook,
+            base,
+            bytes: pkt.l3().len() as u64,
+            row: self.counters.row(ctx.worker),
+        };
+        if R::LISTENS || (table, hook) != (Table::Filter, Hook::Forward) {
+            return walk.run(pkt, ctx).0;
         }
+        if let Some(verdict) = walk.remembered(ctx) {
+            return verdict;
+        }
+        let (verdict, sole) = walk.run(pkt, ctx);
+        if let Some(index) = sole {
+            walk.remember(index, ctx);
+        }
+        verdict
     }
 
-    fn walk<R: Recorder>(
-        &self,
-        table: Table,
-        hook: Hook,
-        base: ChainId,
-        pkt: &mut Packet,
-        ctx: &mut Context<R>,
-    ) -> Verdict {
-        ctx.rec.note(|| Note::Hook(table, hook));
-        let chains = &self.tables[table as usize].chains;
-        let counters = self.counters.row(ctx.worker);
-        // As Linux counts: the IP packet, also one that stands for many.
-        let bytes = pkt.l3().len() as u64;
-        let mut stack = arrayvec::ArrayVec::<Frame, USUAL_DEPTH>::new();
+    fn chain(&self, table: Table, id: ChainId) -> &Chain {
+        &self.tables[table as usize].chains[id.index()]
+    }
+}
+
+/// One packet's walk through one base chain.
+struct Walk<'a> {
+    rules: &'a Ruleset,
+    table: Table,
+    hook: Hook,
+    base: ChainId,
+    /// As Linux counts: the IP packet, also one that stands for many.
+    bytes: u64,
+    row: Row<'a>,
+}
+
+impl Walk<'_> {
+    fn id(&self, chain: ChainId, index: u32) -> RuleId {
+        RuleId { family: self.rules.family, table: self.table, chain: chain.0, index }
+    }
+
+    const fn place(&self, rule: RuleId) -> Place {
+        Place { rule, table: self.table, hook: self.hook }
+    }
+
+    /// The verdict, and the rule that gave it (or the place of the policy), if it was the only one that held.
+    fn run<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> (Verdict, Option<u32>) {
+        ctx.rec.note(|| Note::Hook(self.table, self.hook));
+        let mut stack = ArrayVec::<Frame, USUAL_DEPTH>::new();
         let mut deep: Vec<Frame> = Vec::new();
-        let (mut at, mut next) = (base, 0_u32);
+        let (mut at, mut next) = (self.base, 0_u32);
+        let mut held = 0_u32;
         loop {
-            let chain = &chains[at.index()];
-            let Some(rule) = chain.rules.get(next as usize) else {
-                {
-                    if let Some(caller) = deep.pop().or_else(|| stack.pop()) {
-                        (at, next) = caller;
-                        continue;
-                    }
-                    {
-                        let chain = &chains[base.index()];
-                        let id = RuleId {
-                            family: self.family,
-                            table,
-                            chain: base.0,
-                            index: chain.rules.len() as u32,
-                        };
-                        if ctx.traced {
-                            let place = Place { rule: id, table, hook };
-                            targets::say(|| Speaker::Trace, usize::MAX, pkt, ctx, place);
-                        }
-                        return decide_by_policy(id, chain, counters, bytes, ctx);
-                    }
-                }
-            };
-            let id = RuleId { family: self.family, table, chain: at.0, index: next };
-            next += 1;
-            match rule.matches.check(&View::new(pkt, ctx)) {
-                Outcome::Holds => ctx.rec.note(|| Note::Rule { rule: id, failed: None }),
-                Outcome::Fails(place) => {
-                    ctx.rec.note(|| Note::Rule { rule: id, failed: Some(place) });
+            let chain = self.rules.chain(self.table, at);
+            let Some((index, outcome)) = find(self, at, chain, next, pkt, ctx) else {
+                if let Some(caller) = deep.pop().or_else(|| stack.pop()) {
+                    (at, next) = caller;
                     continue;
                 }
-                Outcome::Drop => {
-                    ctx.rec.note(|| Note::Rule { rule: id, failed: None });
-                    return Verdict::DropTruncated(id);
-                }
+                let verdict = self.decide_by_policy(pkt, ctx);
+                let len = self.rules.chain(self.table, self.base).rules.len() as u32;
+                return (verdict, (held == 0).then_some(len));
+            };
+            let id = self.id(at, index);
+            if outcome == Outcome::Drop {
+                return (Verdict::DropTruncated(id), None);
             }
-            counters.count(chain.first_slot + id.index as usize, bytes);
+            held += 1;
+            next = index + 1;
+            self.row.count(chain.first_slot + index as usize, self.bytes);
             if ctx.traced {
-                targets::say(|| Speaker::Trace, usize::MAX, pkt, ctx, Place { rule: id, table, hook });
+                targets::say(|| Speaker::Trace, usize::MAX, pkt, ctx, self.place(id));
             }
-            let Rule { target, .. } = rule;
-            match target {
-                Target::None => {}
-                Target::Accept => return Verdict::Accept,
-                Target::Drop => return Verdict::Drop(id),
-                Target::Return => next = u32::MAX,
+            let verdict = match &chain.rules[index as usize].target {
+                Target::None => continue,
+                Target::Accept => Verdict::Accept,
+                Target::Drop => Verdict::Drop(id),
+                Target::Return => {
+                    next = u32::MAX;
+                    continue;
+                }
                 Target::Jump(to) => {
                     if let Err(full) = stack.try_push((at, next)) {
                         deep.push(full.element());
                     }
                     (at, next) = (*to, 0);
+                    continue;
                 }
-                Target::Goto(to) => (at, next) = (*to, 0),
-                other => match other.apply(pkt, ctx, Place { rule: id, table, hook }) {
-                    Next::Rule => {}
-                    Next::Verdict(verdict) => return verdict,
+                Target::Goto(to) => {
+                    (at, next) = (*to, 0);
+                    continue;
+                }
+                other => match other.apply(pkt, ctx, self.place(id)) {
+                    Next::Rule => continue,
+                    Next::Verdict(verdict) => verdict,
                 },
-            }
+            };
+            return (verdict, (held == 1).then_some(index));
+        }
+    }
+
+    fn decide_by_policy<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> Verdict {
+        let chain = self.rules.chain(self.table, self.base);
+        let id = self.id(self.base, chain.rules.len() as u32);
+        ctx.rec.note(|| Note::Policy(id));
+        if ctx.traced {
+            targets::say(|| Speaker::Trace, usize::MAX, pkt, ctx, self.place(id));
+        }
+        self.row.count(chain.first_slot + chain.rules.len(), self.bytes);
+        match chain.policy {
+            Some(Policy::Drop) => Verdict::DropByPolicy(id),
+            Some(Policy::Accept) | None => Verdict::Accept,
         }
     }
 }
 
-fn decide_by_policy<R: Recorder>(
-    id: RuleId,
+/// The first rule from `next` on that holds, or that drops the packet for a header that is cut short.
+fn find<R: Recorder>(
+    walk: &Walk<'_>,
+    at: ChainId,
     chain: &Chain,
-    counters: Row<'_>,
-    bytes: u64,
+    next: u32,
+    pkt: &Packet,
     ctx: &mut Context<R>,
-) -> Verdict {
-    ctx.rec.note(|| Note::Policy(id));
-    counters.count(chain.first_slot + chain.rules.len(), bytes);
-    match chain.policy {
-        Some(Policy::Drop) => Verdict::DropByPolicy(id),
-        Some(Policy::Accept) | None => Verdict::Accept,
+) -> Option<(u32, Outcome)> {
+    let len = chain.rules.len() as u32;
+    if next >= len {
+        return None;
+    }
+    let all = Candidates::All { next, len };
+    let candidates = match &chain.classifier {
+        // Whoever listens wants to hear of every rule.
+        Some(classifier) if !R::LISTENS => match Point::of(&View::new(pkt, ctx)) {
+            Some(point) => classifier.candidates(&point, next),
+            None => all,
+        },
+        _ => all,
+    };
+    for index in candidates {
+        let outcome = chain.rules[index as usize].matches.check(&View::new(pkt, ctx));
+        match outcome {
+            Outcome::Holds | Outcome::Drop => {
+                ctx.rec.note(|| Note::Rule { rule: walk.id(at, index), failed: None });
+                return Some((index, outcome));
+            }
+            Outcome::Fails(place) => {
+                ctx.rec.note(|| Note::Rule { rule: walk.id(at, index), failed: Some(place) });
+            }
+        }
+    }
+    None
+}
+
+/// What a connection keeps of its verdict in one direction, while its state is ESTABLISHED.
+///
+/// From the highest bit down: the ruleset's generation, the interfaces in and out, the rule that decided.
+mod memo {
+    use crate::iface::IfaceId;
+
+    pub(super) const INDEX_BITS: u32 = 20;
+    const IFACE_BITS: u32 = 10;
+
+    pub(super) fn key(generation: u32, ingress: IfaceId, egress: IfaceId) -> u64 {
+        const { assert!(crate::iface::MAX_IFACES <= 1 << IFACE_BITS) };
+        (u64::from(generation) << (2 * IFACE_BITS) | u64::from(ingress.0) << IFACE_BITS | u64::from(egress.0))
+            << INDEX_BITS
+    }
+}
+
+impl Walk<'_> {
+    /// Where in a connection's memory this walk looks, if it may.
+    fn memo_key<R>(&self, ctx: &Context<R>) -> Option<u64> {
+        if ctx.ct.state != CtState::Established || ctx.traced || ctx.template.notrack {
+            return None;
+        }
+        Some(memo::key(self.rules.generation, ctx.in_iface?, ctx.out_iface?))
+    }
+
+    /// What was said of this connection before, if nothing has changed since; counted as if it were walked again.
+    #[inline]
+    fn remembered<R: Recorder>(&self, ctx: &Context<R>) -> Option<Verdict> {
+        if ctx.ct.verdict == 0 || ctx.ct.verdict & !((1 << memo::INDEX_BITS) - 1) != self.memo_key(ctx)? {
+            return None;
+        }
+        let index = (ctx.ct.verdict & ((1 << memo::INDEX_BITS) - 1)) as u32;
+        let chain = self.rules.chain(self.table, self.base);
+        let id = self.id(self.base, index);
+        let verdict = match chain.rules.get(index as usize).map(|rule| &rule.target) {
+            None if chain.policy == Some(Policy::Drop) => Verdict::DropByPolicy(id),
+            None | Some(Target::Accept) => Verdict::Accept,
+            Some(Target::Drop) => Verdict::Drop(id),
+            Some(_) => return None,
+        };
+        self.row.count(chain.first_slot + index as usize, self.bytes);
+        Some(verdict)
+    }
+
+    /// Notes the verdict with the connection, if every rule up to the one that gave it will say the same again.
+    fn remember<R: Recorder>(&self, index: u32, ctx: &mut Context<R>) {
+        let chain = self.rules.chain(self.table, self.base);
+        let is_plain = match chain.rules.get(index as usize) {
+            None => index <= chain.steady,
+            Some(rule) => index < chain.steady && matches!(rule.target, Target::Accept | Target::Drop),
+        };
+        if !is_plain || index >= 1 << memo::INDEX_BITS {
+            return;
+        }
+        if let Some(key) = self.memo_key(ctx) {
+            let direction = ctx.ct.direction as usize;
+            let conntrack = ctx.conntrack;
+            let _ =
+                conntrack.with_entry(&mut ctx.ct, |entry| entry.verdict[direction] = key | u64::from(index));
+        }
     }
 }

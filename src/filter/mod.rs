@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod classify;
 mod counters;
 mod evaluate;
 pub mod ipset;
@@ -33,6 +34,7 @@ pub use rule::{Count, Matches, Rule};
 pub use targets::Target;
 
 use crate::packet::Family;
+use classify::Classifier;
 use core::fmt;
 use counters::Counters;
 
@@ -161,6 +163,10 @@ pub struct Chain {
     pub rules: Vec<Rule>,
     /// Where the counters of its rules begin; the policy's follow.
     first_slot: usize,
+    /// Finds the rules that may hold, in a chain that is long enough.
+    classifier: Option<Classifier>,
+    /// How many rules from the first on say the same of every packet of a connection.
+    steady: u32,
 }
 
 /// The chains of one table: base chains in the order of the hooks, then the others by name.
@@ -181,6 +187,8 @@ pub struct Ruleset {
     /// Tables that the text names, in the order in which iptables-save prints them.
     order: Vec<Table>,
     counters: Counters,
+    /// No other ruleset of this process has it; fits 24 bits.
+    generation: u32,
 }
 
 /// One thing wrong with a ruleset's text.

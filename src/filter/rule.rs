@@ -120,6 +120,17 @@ impl IfaceMatch {
         self.ifaces == IfaceSet::default()
     }
 
+    /// The first and the last interface that it may mean, as numbers; `None` if that says nothing.
+    pub(super) fn span(&self) -> Option<(u128, u128)> {
+        if self.negated || self.none {
+            return None;
+        }
+        let ids = || (0..=self.ifaces.rest.len() as u16 * 64 + 63).filter(|id| self.ifaces.has(IfaceId(*id)));
+        let (first, last) = (ids().next(), ids().next_back());
+        // A name that means no interface makes an empty span: the rule never holds.
+        Some((first.map_or(1, u128::from), last.map_or(0, u128::from)))
+    }
+
     pub fn holds(&self, iface: Option<IfaceId>) -> bool {
         iface.map_or(self.none, |id| self.ifaces.has(id)) != self.negated
     }

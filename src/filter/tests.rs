@@ -6,9 +6,11 @@ use crate::conntrack::{Conntrack, CtState};
 use crate::context::Context;
 use crate::iface::IfaceId;
 use crate::packet::{Offload, Packet, TcpFlags};
+use crate::record::Recorder;
 use crate::record::{NoRecord, Note, Trace};
 use crate::time::Instant;
 use expect_test::{Expect, expect};
+use proptest::prelude::*;
 
 fn ifaces() -> Vec<String> {
     ["lan", "wan0", "wan1"].map(str::to_owned).to_vec()
@@ -269,4 +271,122 @@ fn a_router_refuses_wrong_rules_and_names_them_all() {
         3:22: no chain or target named `ACEPT`
           hint: did you mean `ACCEPT`?"]]
     .assert_eq(&text.join("\n"));
+}
+
+/// A rule of random conditions, most of them such as the classifier looks at.
+fn any_rule() -> impl Strategy<Value = String> {
+    let condition = prop_oneof![
+        (0..8_u8, 20..=32_u8, any::<bool>()).prop_map(|(host, len, not)| {
+            format!("{}-s 192.0.2.{host}/{len}", if not { "! " } else { "" })
+        }),
+        (0..8_u8, 24..=32_u8).prop_map(|(host, len)| format!("-d 198.51.100.{host}/{len}")),
+        (0..3_u8, any::<bool>()).prop_map(|(iface, not)| {
+            format!("{}-i {}", if not { "! " } else { "" }, ["lan", "wan0", "wan+"][usize::from(iface)])
+        }),
+        (0..2_u8).prop_map(|iface| format!("-o {}", ["wan0", "wan1"][usize::from(iface)])),
+        (0..6_u16, 0..6_u16).prop_map(|(a, b)| format!("-p tcp --dport {}:{}", a.min(b), a.max(b))),
+        (0..6_u16).prop_map(|port| format!("-p udp ! --sport {port}")),
+        (0..6_u16, 0..3_u16).prop_map(|(a, n)| format!("-p tcp -m multiport --dports {a},{}", a + n)),
+        (0..4_u8, 0..4_u8).prop_map(|(a, n)| format!("-m iprange --src-range 192.0.2.{a}-192.0.2.{}", a + n)),
+        Just("-m conntrack --ctstate RELATED,ESTABLISHED".to_owned()),
+        Just("-m state ! --state NEW".to_owned()),
+        Just("-p icmp".to_owned()),
+        Just("-p tcp --syn".to_owned()),
+        Just("-m statistic --mode nth --every 2 --packet 0".to_owned()),
+        Just("-m length --length 0:30".to_owned()),
+        Just(String::new()),
+    ];
+    let target = prop_oneof![
+        3 => Just("-j ACCEPT"), 3 => Just("-j DROP"), 3 => Just("-j one"), 2 => Just("-g two"), 1 => Just("-j RETURN"),
+        3 => Just(""), 1 => Just("-j REJECT"), 1 => Just("-j MARK --set-mark 1"),
+    ];
+    (condition, target).prop_map(|(condition, target)| format!("{condition} {target}"))
+}
+
+/// Chains of many rules: those of `one` and `two` jump nowhere.
+fn any_rules() -> impl Strategy<Value = String> {
+    let chain = || proptest::collection::vec(any_rule(), 0..60);
+    (chain(), chain(), chain()).prop_map(|(forward, one, two)| {
+        let mut text = "*filter\n:FORWARD DROP\n:one -\n:two -\n".to_owned();
+        for (name, rules) in [("FORWARD", forward), ("one", one), ("two", two)] {
+            for rule in rules {
+                let ends = rule.ends_with("-j one") || (rule.ends_with("-g two") && name == "two");
+                let rule = if ends && name != "FORWARD" {
+                    rule.replace("-j one", "").replace("-g two", "")
+                } else {
+                    rule
+                };
+                text.push_str(&format!("-A {name} {rule}\n"));
+            }
+        }
+        text + "COMMIT\n"
+    })
+}
+
+/// Protocol, last bytes of the addresses, ports, whether the header is cut short, interfaces and state.
+type Shot = (u8, u8, u8, u16, u16, bool, u8, u8, u8);
+
+fn any_shot() -> impl Strategy<Value = Shot> {
+    (
+        prop_oneof![Just(1_u8), Just(6), Just(17), Just(47)],
+        0..9_u8,
+        0..9_u8,
+        0..7_u16,
+        0..7_u16,
+        proptest::bool::weighted(0.05),
+        0..3_u8,
+        0..3_u8,
+        0..5_u8,
+    )
+}
+
+fn shoot<R: Recorder>(rules: &Ruleset, shot: Shot, rec: &mut R) -> Verdict {
+    let (proto, src, dst, sport, dport, cut, from, to, state) = shot;
+    let mut l4 = vec![0; if cut { 3 } else { 20 }];
+    if !cut {
+        l4[..2].copy_from_slice(&sport.to_be_bytes());
+        l4[2..4].copy_from_slice(&dport.to_be_bytes());
+        (l4[12], l4[13]) = (0x50, if sport % 2 == 0 { 2 } else { 16 });
+    }
+    let mut frame = frame(proto, &l4);
+    (frame[29], frame[33]) = (src, dst);
+    // The checksum follows the last byte of each address.
+    let sum: u32 = frame[14..34]
+        .chunks(2)
+        .enumerate()
+        .filter(|(n, _)| *n != 5)
+        .map(|(_, w)| u32::from(u16::from_be_bytes([w[0], w[1]])))
+        .sum();
+    let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    let states = [CtState::New, CtState::Established, CtState::Related, CtState::Invalid, CtState::Untracked];
+    let conntrack = Conntrack::default();
+    let mut emissions = Vec::new();
+    let mut ctx =
+        Context::new(Instant::ZERO, Some(IfaceId(u16::from(from))), 0, &conntrack, &mut emissions, rec);
+    ctx.out_iface = Some(IfaceId(u16::from(to)));
+    ctx.ct.state = states[usize::from(state)];
+    let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
+    rules.run(Table::Filter, Hook::Forward, &mut pkt, &mut ctx)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Who listens makes the walk linear; who does not lets the classifier choose.
+    #[test]
+    fn classified_rules_decide_and_count_as_the_linear_walk_does(
+        text in any_rules(),
+        shots in proptest::collection::vec(any_shot(), 1..200),
+    ) {
+        let (linear, classified) = (load(&text).ruleset, load(&text).ruleset);
+        for shot in shots {
+            let slow = shoot(&linear, shot, &mut Trace::default());
+            let fast = shoot(&classified, shot, &mut NoRecord);
+            prop_assert_eq!(slow, fast, "{:?}", shot);
+        }
+        prop_assert_eq!(linear.render(true), classified.render(true));
+        let printed = load(&text).ruleset.render(false);
+        prop_assert_eq!(load(&printed).ruleset.render(false), printed);
+    }
 }

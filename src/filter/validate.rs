@@ -2,12 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+use super::classify::{self, Classifier};
 use super::counters::Counters;
 use super::rule_line::DraftRule;
 use super::save::{Draft, DraftChain, DraftTable};
 use super::{Chain, ChainId, Chains, Hook, RuleError, Ruleset, Table, Target};
 use crate::packet::Family;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Makes the ruleset, unless something is wrong with it.
 pub(super) fn build(
@@ -30,7 +32,20 @@ pub(super) fn build(
     }
     // iptables-save lists the table that was used last first.
     order.reverse();
-    errors.is_empty().then(|| Ruleset { family, tables: built, heads, order, counters: Counters::new(slots) })
+    errors.is_empty().then(|| Ruleset {
+        family,
+        tables: built,
+        heads,
+        order,
+        counters: Counters::new(slots),
+        generation: next_generation(),
+    })
+}
+
+/// Counts rulesets, so that what a connection remembers of an old one is not taken for a new one's; never 0.
+fn next_generation() -> u32 {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) % 0x00ff_ffff + 1
 }
 
 /// Gives every chain its id and turns the names in jumps into ids.
@@ -74,7 +89,11 @@ fn resolve(table: Table, draft: DraftTable, slots: &mut usize, errors: &mut Vec<
             }
             resolved.push(rule);
         }
-        chains.push(Chain { name: name.clone(), policy, initial: count, rules: resolved, first_slot });
+        // In the raw table a rule may exempt the packet from tracking, and so change its state.
+        let classifier = Classifier::new(&resolved, table != Table::Raw);
+        let steady = resolved.iter().take_while(|r| classify::is_steady(r)).count() as u32;
+        let name = name.clone();
+        chains.push(Chain { name, policy, initial: count, rules: resolved, first_slot, classifier, steady });
     }
     chains
 }

@@ -4,7 +4,7 @@
 
 use super::state::StateSet;
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::conntrack::{Direction, Status};
+use crate::conntrack::{CtState, Direction, Status};
 use crate::filter::names;
 use crate::filter::options::{Complaint, Given, Opt, Options, Problem, did_you_mean};
 use crate::filter::value::{Ports, addr, network_mask, not, number, show_addr};
@@ -172,6 +172,14 @@ impl Conntrack {
             self.ports[place] = Some((given.read(Ports::parse)?, given.negated));
         }
         Ok(())
+    }
+
+    /// Whether a packet in this state can fit. Address translation is asked for beside the state, so it may.
+    pub(in crate::filter) fn admits(&self, state: CtState) -> bool {
+        self.states.is_none_or(|(states, negated)| {
+            states.intersects(StateSet::SNAT | StateSet::DNAT)
+                || states.contains(StateSet::of(state)) != negated
+        })
     }
 
     /// Only the state is asked for, which every packet has.

@@ -63,7 +63,7 @@ pub use self::set::SetMatch;
 pub use self::state::{State, StateSet};
 pub use self::statistic::Statistic;
 pub use self::string::StringMatch;
-pub use self::tcp::Tcp;
+pub use self::tcp::{PortMatch, Tcp};
 pub use self::time::Time;
 pub use self::tos::{Dscp, Tos};
 pub use self::ttl::{Hl, Ttl};
@@ -71,6 +71,7 @@ pub use self::u32::U32;
 pub use self::udp::Udp;
 
 pub(super) use self::mark::parse_marked;
+pub(super) use self::multiport::span as multiport_span;
 pub(super) use self::set::lookup as lookup_set;
 pub(super) use self::tos::{parse_class, parse_dscp, parse_tos};
 
@@ -105,6 +106,7 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    /// Does not borrow the recorder, so that it can be told what was seen.
     #[inline]
     pub(super) fn new<R>(pkt: &'a Packet<'a>, ctx: &'a Context<'_, R>) -> Self {
         Self {

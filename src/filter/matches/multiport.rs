@@ -98,6 +98,17 @@ impl Matcher for Multiport {
     }
 }
 
+/// Which side it looks at, and the first and last port that it may mean; `None` if that says nothing.
+pub(in crate::filter) fn span(list: &Multiport) -> Option<(bool, u16, u16)> {
+    let Multiport { side, ports, negated } = list;
+    if *negated || *side == Side::Either {
+        return None;
+    }
+    let low = ports.iter().map(|(range, _)| range.0).min()?;
+    let high = ports.iter().map(|(range, _)| range.1).max()?;
+    Some((*side == Side::Source, low, high))
+}
+
 impl fmt::Display for Multiport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let option = match self.side {

@@ -94,6 +94,12 @@ pub struct State {
     pub negated: bool,
 }
 
+impl State {
+    pub(in crate::filter) fn admits(&self, state: CtState) -> bool {
+        self.states.contains(StateSet::of(state)) != self.negated
+    }
+}
+
 impl Matcher for State {
     const SPEC: Spec =
         Spec { name: "state", family: None, protos: &[], options: &[Opt::value("state").or_not()] };
@@ -106,7 +112,7 @@ impl Matcher for State {
 
     #[inline]
     fn check(&self, view: &View<'_>) -> Answer {
-        (self.states.contains(StateSet::of(view.state())) != self.negated).into()
+        self.admits(view.state()).into()
     }
 }
 
@@ -119,7 +125,7 @@ impl fmt::Display for State {
 impl View<'_> {
     /// The state as a rule sees it at this point: the raw table may already have exempted the packet.
     #[inline]
-    pub(super) fn state(&self) -> CtState {
+    pub(in crate::filter) fn state(&self) -> CtState {
         if self.template.notrack { CtState::Untracked } else { self.ct.state }
     }
 }
