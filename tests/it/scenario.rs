@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 fn every_scenario_goes_as_it_is_written() {
     let rewrite = std::env::var_os("UPDATE_EXPECT").is_some();
     let files = scenarios();
-    assert!(files.len() > 60, "only {} scenarios were found", files.len());
+    assert!(files.len() > 140, "only {} scenarios were found", files.len());
     let failures: Vec<String> = files.iter().filter_map(|path| play(path, rewrite).err()).collect();
     assert!(
         failures.is_empty(),
