@@ -15,6 +15,9 @@ const REFRESH: Duration = Duration::from_secs(10);
 /// Stations remembered at once; behind that, frames for unknown ones are flooded, which is correct, only slower.
 const MAX_STATIONS: usize = 4096;
 
+/// The first five bytes of the sixteen group addresses that stay on their link.
+const RESERVED: [u8; 5] = [0x01, 0x80, 0xc2, 0x00, 0x00];
+
 /// Where a frame goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Segment {
@@ -23,6 +26,8 @@ pub enum Segment {
     Flood,
     /// Its station is behind the port it came from.
     Same,
+    /// For the bridge itself, never for what is behind it (IEEE 802.1D table 7-10).
+    Reserved,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +64,9 @@ impl Bridge {
 
     /// Where a frame for `dst` that came in on `from` goes.
     pub fn lookup(&self, dst: Mac, from: IfaceId, now: Instant) -> Segment {
+        if dst.0[..5] == RESERVED && dst.0[5] < 16 {
+            return Segment::Reserved;
+        }
         if dst.is_group() {
             return Segment::Flood;
         }
@@ -105,5 +113,9 @@ mod tests {
         let bridge = Bridge::default();
         bridge.learn(Mac::BROADCAST, IfaceId(1), Instant::ZERO);
         assert_eq!(bridge.lookup(Mac::BROADCAST, IfaceId(0), Instant::ZERO), Segment::Flood);
+        for (last, goes) in [(0, Segment::Reserved), (15, Segment::Reserved), (16, Segment::Flood)] {
+            let group = Mac([0x01, 0x80, 0xc2, 0, 0, last]);
+            assert_eq!(bridge.lookup(group, IfaceId(0), Instant::ZERO), goes, "{group}");
+        }
     }
 }

@@ -304,6 +304,7 @@ impl Router {
         self.bridge.learn(mac(6), from, ctx.now);
         match self.bridge.lookup(mac(0), from, ctx.now) {
             Segment::Same => return Fate::Dropped(DropReason::SamePort),
+            Segment::Reserved => return Fate::Dropped(DropReason::LinkLocalGroup),
             Segment::Port(iface) => self.switch_to(iface, frame, ctx),
             Segment::Flood => {
                 for iface in self.other_ifaces(Some(from)) {
@@ -333,6 +334,7 @@ impl Router {
             Segment::Port(iface) => Continue(Way::Forward(Egress::port(iface))),
             Segment::Flood => Continue(Way::Flood),
             Segment::Same => Break(Fate::Dropped(DropReason::SamePort)),
+            Segment::Reserved => Break(Fate::Dropped(DropReason::LinkLocalGroup)),
         }
     }
 

@@ -28,13 +28,13 @@ const ADDRESSES: [[&str; 2]; 2] = [["192.0.2.1", "2001:db8:1::1"], ["198.51.100.
 /// The next hop on each side.
 const GATEWAYS: [[&str; 2]; 2] =
     [["192.0.2.254", "2001:db8:1::fffe"], ["198.51.100.254", "2001:db8:2::fffe"]];
-/// What lies behind the next hops: everything, so that no scenario waits for a neighbour.
+/// What lies behind the next hops: nearly everything, so that no scenario waits for a neighbour unless it means to.
 const ROUTES: [(&str, u8, usize); 7] = [
     ("192.0.2.0", 24, 0),
     ("198.18.0.0", 16, 0),
     ("2001:db8:1::", 48, 0),
     ("198.51.100.0", 24, 1),
-    ("203.0.113.0", 24, 1),
+    ("203.0.113.0", 25, 1),
     ("198.19.0.0", 16, 1),
     ("2001:db8::", 32, 1),
 ];
