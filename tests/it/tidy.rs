@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("filter", &["pipeline", "router"]),
     ("bridge", &["conntrack", "filter", "pipeline", "router"]),
     ("route", &["conntrack", "filter", "pipeline", "router"]),
-    ("neighbour", &["conntrack", "filter", "pipeline", "router"]),
+    ("neighbour", &["filter", "pipeline", "router"]),
     ("icmp_reply", &["conntrack", "pipeline", "router"]),
     ("pipeline", &[]),
 ];
