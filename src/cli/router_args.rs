@@ -4,7 +4,9 @@ use super::{Failure, Result};
 use crate::config::RouterConfig;
 use crate::conntrack::{Helper, Sysctls};
 use crate::filter::{RuleError, Ruleset};
+use crate::host::check_sysctl;
 use crate::lab;
+use crate::neighbour::NeighbourPolicy;
 use crate::packet::Family;
 use crate::router::Router;
 use anyhow::{Context as _, anyhow};
@@ -34,7 +36,8 @@ fn setting(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("a setting is NAME=VALUE")?;
     let (name, value) = (name.trim(), value.trim());
     // Tried here, so that the message comes with the option.
-    Sysctls::default().set(name, value).map_err(|error| error.to_string())?;
+    check_sysctl(name, value)
+        .unwrap_or_else(|| Sysctls::default().set(name, value).map_err(|error| error.to_string()))?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
@@ -49,6 +52,8 @@ impl RouterArgs {
             Some(lab) => lab::load_router(lab).map_err(|errors| Failure::Input(errors.into()))?.0,
             None => otherwise(),
         };
+        // In a capture there is nobody to answer ARP.
+        config.neighbour_policy = NeighbourPolicy::LastSeen;
         let names: Vec<String> = config.ifaces.iter().map(|iface| iface.name.clone()).collect();
         if let Some(file) = &self.rules {
             config.rules = Some(read_rules(file, Family::Ipv4, &names)?);
