@@ -126,17 +126,14 @@ pub fn echo_reply(pkt: &Packet, author: Author, options: &[u8]) -> Vec<u8> {
     write_icmp(pkt, author, pkt.tos(), options, message)
 }
 
-/// The reply to a timestamp request (RFC 792), `millis` being both the time of arrival and of departure.
-///
-/// The router does not know the time of day, so the high bit says that this is some other count.
-pub fn timestamp_reply(pkt: &Packet, author: Author, millis: u32, options: &[u8]) -> Vec<u8> {
+/// The reply to a timestamp request (RFC 792), `stamp` being both the time of arrival and of departure.
+pub fn timestamp_reply(pkt: &Packet, author: Author, stamp: u32, options: &[u8]) -> Vec<u8> {
     const LEN: usize = 20;
-    const NOT_SINCE_MIDNIGHT: u32 = 1 << 31;
     let mut message = pkt.l4().to_vec();
     message.resize(LEN, 0);
     message[0] = 14;
     message[2..4].fill(0);
-    let stamp = (millis | NOT_SINCE_MIDNIGHT).to_be_bytes();
+    let stamp = stamp.to_be_bytes();
     message[12..16].copy_from_slice(&stamp);
     message[16..20].copy_from_slice(&stamp);
     write_icmp(pkt, author, pkt.tos(), options, message)

@@ -1,12 +1,11 @@
 //! The router that `replay` and `explain` ask: from a lab, from rule files, from options.
 
 use super::{Failure, Result};
-use crate::config::RouterConfig;
+use crate::config::{NeighbourPolicy, RouterConfig};
 use crate::conntrack::{Helper, Sysctls};
 use crate::filter::{RuleError, Ruleset};
 use crate::host::check_sysctl;
 use crate::lab;
-use crate::neighbour::NeighbourPolicy;
 use crate::packet::Family;
 use crate::router::Router;
 use anyhow::{Context as _, anyhow};
@@ -61,6 +60,9 @@ impl RouterArgs {
         if let Some(file) = &self.rules6 {
             config.rules6 = Some(read_rules(file, Family::Ipv6, &names)?);
         }
+        // Nor does anybody heed a redirect; and no answer of ours shall be missing because too many came before it.
+        let quiet = ["net.ipv4.icmp_ratemask", "net.ipv6.icmp.ratelimit", "net.ipv4.conf.all.send_redirects"];
+        config.sysctl.splice(0..0, quiet.map(|name| (name.to_owned(), "0".to_owned())));
         config.sysctl.extend(self.sysctl.iter().cloned());
         let new = self.helper.iter().filter(|name| !config.helpers.contains(name)).cloned();
         let new: Vec<_> = new.collect();

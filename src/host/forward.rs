@@ -2,12 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+use super::send::stamp;
 use crate::context::Context;
 use crate::fate::{DropReason, Fate, Stage};
 use crate::icmp_reply::IcmpError;
 use crate::iface::IfaceId;
 use crate::neighbour::message;
-use crate::packet::ipv4_options::{self, Here, Ipv4Options};
+use crate::packet::ipv4_options::{Here, Ipv4Options};
 use crate::packet::{Addr, Family, Packet};
 use crate::record::{Note, Recorder};
 use crate::route::{Hop, Route, is_link_local};
@@ -196,7 +197,7 @@ impl Router {
         let local = routes.lookup(pkt.dst(), Family::Ipv4, None) == Some(Route::Local);
         let towards_sender = || routes.source_on(from, pkt.src(), pkt.src(), Family::Ipv4);
         let addr = if local { Some(pkt.dst()) } else { towards_sender() }.unwrap_or_default();
-        let here = Here { addr, stamp: ipv4_options::stamp(ctx.now.as_millis()), is_own: &is_own };
+        let here = Here { addr, stamp: stamp(ctx), is_own: &is_own };
         match Ipv4Options::read(pkt, &here) {
             Ok(options) if options.source_route => Break(Fate::Dropped(DropReason::SourceRoute)),
             Ok(options) => {

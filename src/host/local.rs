@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::send::stamp;
 use crate::context::{Context, EmissionKind};
 use crate::fate::{DropReason, Fate, Stage};
 use crate::icmp_reply::{self, IcmpError};
@@ -62,8 +63,7 @@ impl Router {
             }
             TIMESTAMP_REQUEST if is_local => {
                 let options = self.echoed_options(pkt, pkt.dst(), ctx);
-                let millis = ctx.now.as_millis() as u32;
-                let frame = icmp_reply::timestamp_reply(pkt, self.author(pkt.dst()), millis, &options);
+                let frame = icmp_reply::timestamp_reply(pkt, self.author(pkt.dst()), stamp(ctx), &options);
                 self.send_own(frame, None, ctx.in_iface, ctx);
                 true
             }

@@ -26,7 +26,7 @@ use settings::Settings;
 #[derive(Debug, Default)]
 pub(crate) struct Host {
     pub(crate) routes: Routes,
-    pub(crate) neighbours: Neighbours,
+    pub(crate) neighbours: Neighbours<send::Pending>,
     limits: Limits,
     settings: Settings,
 }

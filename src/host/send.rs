@@ -12,7 +12,6 @@ use crate::iface::IfaceId;
 use crate::neighbour::message::{self, Arp};
 use crate::neighbour::{Ask, Key, Resolution, Waiting};
 use crate::packet::fragment::cut_to_mtu;
-use crate::packet::ipv4_options;
 use crate::packet::{Addr, Family, Mac, Offload, Packet};
 use crate::pipeline;
 use crate::record::{NoRecord, Note, Recorder};
@@ -23,6 +22,18 @@ use core::ops::ControlFlow::{Break, Continue};
 
 /// The next hop of what goes to a whole network.
 const EVERYBODY: Addr = Addr::from_v4([255; 4]);
+
+/// A packet that waits for its next hop, complete but for the link addresses.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    frame: Vec<u8>,
+    offload: Offload,
+    /// `None` for a packet of the router's own.
+    in_iface: Option<IfaceId>,
+    kind: EmissionKind,
+    /// What an error about it would be related to.
+    ct: Tracked,
+}
 
 impl Router {
     /// Puts a packet on the link of its way out, or in the queue of its next hop.
@@ -111,8 +122,9 @@ impl Router {
             let is_own = ctx.in_iface.is_none();
             let kind = if is_own { EmissionKind::Own } else { EmissionKind::Released };
             let (frame, offload) = frame();
-            let waiting = Waiting { frame, offload, in_iface: ctx.in_iface, kind, ct: ctx.ct.for_answer() };
-            (waiting, is_own.then(|| pkt.src()))
+            let bytes = frame.len();
+            let packet = Pending { frame, offload, in_iface: ctx.in_iface, kind, ct: ctx.ct.for_answer() };
+            Waiting { packet, bytes, own_src: is_own.then(|| pkt.src()) }
         };
         let mut asks = Vec::new();
         let resolution = self.host.neighbours.resolve(key, ctx.now, waiting, &mut asks);
@@ -153,7 +165,7 @@ impl Router {
     /// Sends what had waited, now that its link address is known.
     pub(super) fn release<R: Recorder>(
         &self,
-        mut waiting: Waiting,
+        mut waiting: Pending,
         mac: Mac,
         iface: IfaceId,
         ctx: &mut Context<R>,
@@ -178,7 +190,7 @@ impl Router {
         let Some(egress) = self.egress_of_own(pkt.dst(), pkt.family(), link) else { return };
         let mut no_record = NoRecord;
         let mut own = Context::new(ctx.now, None, ctx.worker, ctx.conntrack, ctx.emissions, &mut no_record);
-        own.out_iface = Some(egress.iface);
+        (own.out_iface, own.unix_epoch_nanos) = (Some(egress.iface), ctx.unix_epoch_nanos);
         let rules = self.rules();
         let (Continue(fate) | Break(fate)) =
             pipeline::output(self, &rules, &mut pkt, egress, related, &mut own);
@@ -261,7 +273,7 @@ impl Router {
     }
 
     pub(super) fn echoed_options<R: Recorder>(&self, pkt: &Packet, out: Addr, ctx: &Context<R>) -> Vec<u8> {
-        let stamp = ipv4_options::stamp(ctx.now.as_millis());
+        let stamp = stamp(ctx);
         ctx.options.map(|options| options.echo(pkt, out, stamp)).unwrap_or_default()
     }
 
@@ -287,5 +299,16 @@ impl Router {
             (ctx.in_iface, ctx.ct) = (Some(from), waiting.ct);
             self.send_error(&pkt, error, ctx);
         }
+    }
+}
+
+/// The time as a timestamp option or reply states it: since midnight UTC, if the driver of the router told when
+/// its time began, else some other count (RFC 792).
+pub(super) fn stamp<R>(ctx: &Context<R>) -> u32 {
+    const NOT_SINCE_MIDNIGHT: u32 = 1 << 31;
+    const NANOS_A_DAY: u64 = 86_400 * 1_000_000_000;
+    match ctx.unix_epoch_nanos {
+        0 => ctx.now.as_millis() as u32 | NOT_SINCE_MIDNIGHT,
+        epoch => ((epoch + ctx.now.as_nanos()) % NANOS_A_DAY / 1_000_000) as u32,
     }
 }

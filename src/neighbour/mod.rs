@@ -20,11 +20,9 @@ pub mod message;
 #[cfg(test)]
 mod tests;
 
-use crate::conntrack::Tracked;
-use crate::context::EmissionKind;
 use crate::fate::DropReason;
 use crate::iface::IfaceId;
-use crate::packet::{Addr, Family, Mac, Offload};
+use crate::packet::{Addr, Family, Mac};
 use crate::time::{Duration, Instant};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -74,16 +72,13 @@ pub struct Key {
     pub addr: Addr,
 }
 
-/// A packet that waits for its next hop, complete but for the link addresses.
+/// A packet that is ready to wait for its next hop.
 #[derive(Debug)]
-pub struct Waiting {
-    pub frame: Vec<u8>,
-    pub offload: Offload,
-    /// `None` for a packet of the router's own.
-    pub in_iface: Option<IfaceId>,
-    pub kind: EmissionKind,
-    /// What an error about it would be related to.
-    pub ct: Tracked,
+pub struct Waiting<W> {
+    pub packet: W,
+    pub bytes: usize,
+    /// Where it came from, if that is the router itself.
+    pub own_src: Option<Addr>,
 }
 
 /// A question to put on the wire.
@@ -119,18 +114,18 @@ pub struct Hearing {
 }
 
 /// What came due.
-#[derive(Debug, Default)]
-pub struct Due {
+#[derive(Debug)]
+pub struct Due<W> {
     pub asks: Vec<Ask>,
-    pub unreachable: Vec<Waiting>,
+    pub unreachable: Vec<W>,
 }
 
-/// All neighbours of one router.
-#[derive(Debug, Default)]
-pub struct Neighbours {
+/// All neighbours of one router, and what waits for them: packets as its owner keeps them.
+#[derive(Debug)]
+pub struct Neighbours<W> {
     policy: NeighbourPolicy,
     statics: BTreeMap<Key, Mac>,
-    table: RwLock<Table>,
+    table: RwLock<Table<W>>,
     seen: RwLock<BTreeMap<Key, Mac>>,
 }
 
@@ -144,7 +139,7 @@ enum State {
 }
 
 #[derive(Debug)]
-struct Neighbour {
+struct Neighbour<W> {
     state: State,
     /// Meaningless while [`State::Incomplete`].
     mac: Mac,
@@ -154,15 +149,15 @@ struct Neighbour {
     deadline: Instant,
     asked: u8,
     own_src: Option<Addr>,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<Waiting<W>>,
     waiting_bytes: usize,
 }
 
 /// Invariant: `deadlines` holds every neighbour once, under its deadline, and `unanswered` every incomplete one, under
 /// the time at which it was first asked for.
-#[derive(Debug, Default)]
-struct Table {
-    neighbours: BTreeMap<Key, Neighbour>,
+#[derive(Debug)]
+struct Table<W> {
+    neighbours: BTreeMap<Key, Neighbour<W>>,
     deadlines: BTreeSet<(Instant, Key)>,
     unanswered: BTreeSet<(Instant, Key)>,
     waiting_bytes: usize,
@@ -170,9 +165,16 @@ struct Table {
     displaced: u64,
 }
 
-impl Neighbours {
+impl<W> Default for Neighbours<W> {
+    fn default() -> Self {
+        Self::new(NeighbourPolicy::default(), [])
+    }
+}
+
+impl<W> Neighbours<W> {
     pub fn new(policy: NeighbourPolicy, statics: impl IntoIterator<Item = (Key, Mac)>) -> Self {
-        Self { policy, statics: statics.into_iter().collect(), ..Self::default() }
+        let table = RwLock::new(Table::new());
+        Self { policy, statics: statics.into_iter().collect(), table, seen: RwLock::default() }
     }
 
     /// The link address of a next hop. If it is not known, the packet waits and a question goes to `asks`.
@@ -180,7 +182,7 @@ impl Neighbours {
         &self,
         key: Key,
         now: Instant,
-        waiting: impl FnOnce() -> (Waiting, Option<Addr>),
+        waiting: impl FnOnce() -> Waiting<W>,
         asks: &mut Vec<Ask>,
     ) -> Resolution {
         if let Some(mac) = self.statics.get(&key) {
@@ -199,8 +201,7 @@ impl Neighbours {
         if !table.neighbours.contains_key(&key) && !table.make_room(now) {
             return Resolution::Refused(DropReason::NeighbourTableFull);
         }
-        let (packet, own_src) = waiting();
-        table.wait(key, now, packet, own_src, asks)
+        table.wait(key, now, waiting(), asks)
     }
 
     /// Remembers where a packet came from, if that is how neighbours are known.
@@ -219,7 +220,7 @@ impl Neighbours {
 
     /// Takes in what a message says of a neighbour, and gives back what waited for it.
     #[must_use]
-    pub fn hear(&self, key: Key, mac: Mac, hearing: Hearing, now: Instant) -> Vec<Waiting> {
+    pub fn hear(&self, key: Key, mac: Mac, hearing: Hearing, now: Instant) -> Vec<W> {
         if self.statics.contains_key(&key) || mac.is_group() || mac == Mac::default() {
             return Vec::new();
         }
@@ -234,8 +235,8 @@ impl Neighbours {
     }
 
     /// Asks again, probes, ages and gives up.
-    pub fn handle_timeout(&self, now: Instant) -> Due {
-        let mut due = Due::default();
+    pub fn handle_timeout(&self, now: Instant) -> Due<W> {
+        let mut due = Due { asks: Vec::new(), unreachable: Vec::new() };
         if self.poll_timeout().is_some_and(|at| at <= now) {
             self.table.write().handle_timeout(now, &mut due);
         }
@@ -261,7 +262,17 @@ impl Neighbours {
     }
 }
 
-impl Table {
+impl<W> Table<W> {
+    const fn new() -> Self {
+        Self {
+            neighbours: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            unanswered: BTreeSet::new(),
+            waiting_bytes: 0,
+            displaced: 0,
+        }
+    }
+
     /// A link address that may be used without a second thought.
     fn ready(&self, key: &Key, now: Instant) -> Option<Mac> {
         let n = self.neighbours.get(key)?;
@@ -315,7 +326,7 @@ impl Table {
         }
     }
 
-    fn remove(&mut self, key: Key) -> VecDeque<Waiting> {
+    fn remove(&mut self, key: Key) -> VecDeque<Waiting<W>> {
         let Some(n) = self.neighbours.remove(&key) else { return VecDeque::new() };
         self.deadlines.remove(&(n.deadline, key));
         self.unanswered.remove(&(n.updated, key));
@@ -346,15 +357,8 @@ impl Table {
     }
 
     /// Queues a packet, and asks if nobody did.
-    fn wait(
-        &mut self,
-        key: Key,
-        now: Instant,
-        packet: Waiting,
-        own_src: Option<Addr>,
-        asks: &mut Vec<Ask>,
-    ) -> Resolution {
-        let bytes = packet.frame.len();
+    fn wait(&mut self, key: Key, now: Instant, packet: Waiting<W>, asks: &mut Vec<Ask>) -> Resolution {
+        let Waiting { bytes, own_src, .. } = packet;
         if bytes > MAX_WAITING_BYTES || self.waiting_bytes + bytes > MAX_ALL_WAITING_BYTES {
             return Resolution::Refused(DropReason::NeighbourQueueFull);
         }
@@ -371,8 +375,8 @@ impl Table {
         // The latest are worth more than the first: whoever sent those will send them again.
         while n.waiting.len() >= MAX_WAITING || n.waiting_bytes + bytes > MAX_WAITING_BYTES {
             let Some(first) = n.waiting.pop_front() else { break };
-            n.waiting_bytes -= first.frame.len();
-            self.waiting_bytes -= first.frame.len();
+            n.waiting_bytes -= first.bytes;
+            self.waiting_bytes -= first.bytes;
             self.displaced += 1;
         }
         n.waiting_bytes += bytes;
@@ -381,7 +385,7 @@ impl Table {
         Resolution::Waits
     }
 
-    fn hear(&mut self, key: Key, mac: Mac, hearing: Hearing, now: Instant) -> Vec<Waiting> {
+    fn hear(&mut self, key: Key, mac: Mac, hearing: Hearing, now: Instant) -> Vec<W> {
         let Some(n) = self.neighbours.get_mut(&key) else {
             if hearing.creates && self.make_room_for_any() {
                 self.insert(key, State::Stale, mac, now, now + STALE);
@@ -411,10 +415,10 @@ impl Table {
         } else if moved || !known {
             self.enter(key, State::Stale, now + STALE);
         }
-        waiting.into()
+        waiting.into_iter().map(|waiting| waiting.packet).collect()
     }
 
-    fn handle_timeout(&mut self, now: Instant, due: &mut Due) {
+    fn handle_timeout(&mut self, now: Instant, due: &mut Due<W>) {
         while let Some(&(at, key)) = self.deadlines.first()
             && at <= now
         {
@@ -425,7 +429,7 @@ impl Table {
             let (asked, own_src, mac) = (n.asked, n.own_src, n.mac);
             match n.state {
                 State::Incomplete | State::Probe if asked >= ASKINGS => {
-                    due.unreachable.extend(self.remove(key));
+                    due.unreachable.extend(self.remove(key).into_iter().map(|waiting| waiting.packet));
                 }
                 State::Incomplete => {
                     due.asks.push(Ask { key, to: None, own_src });

@@ -11,15 +11,10 @@ fn key(n: u32) -> Key {
     Key { family: Family::Ipv4, iface: IfaceId(0), addr: Addr::from_v4(n.to_be_bytes()) }
 }
 
-fn packet(len: usize) -> (Waiting, Option<Addr>) {
-    let waiting = Waiting {
-        frame: vec![0; len],
-        offload: Offload::NONE,
-        in_iface: Some(IfaceId(1)),
-        kind: EmissionKind::Released,
-        ct: Tracked::none(),
-    };
-    (waiting, None)
+type Neighbours = super::Neighbours<()>;
+
+fn packet(bytes: usize) -> Waiting<()> {
+    Waiting { packet: (), bytes, own_src: None }
 }
 
 /// What a packet of 100 bytes meets: `known`, `waits` or the reason for which it is refused; and whether it asked.

@@ -52,14 +52,9 @@ pub struct BadOption {
 pub struct Here<'a> {
     /// Its address towards the sender.
     pub addr: Addr,
-    /// Milliseconds: see [`stamp`].
+    /// Milliseconds since midnight UTC; some other count if the high bit is set (RFC 791 §3.1).
     pub stamp: u32,
     pub is_own: &'a dyn Fn(Addr) -> bool,
-}
-
-/// A timestamp of a router that does not know the time of day: the high bit says so (RFC 791 §3.1).
-pub const fn stamp(millis: u64) -> u32 {
-    millis as u32 | 1 << 31
 }
 
 impl Ipv4Options {

@@ -4,6 +4,7 @@
 
 use super::nflog::{self, Listener};
 use crate::config::{Mode, RouteTarget, RouterConfig};
+use crate::conntrack::Sysctls;
 use crate::lab::model::{Lab, RulesText, RunnerKind};
 use crate::lab::netns::Middle;
 use crate::lab::netns::command::{self, Interrupt};
@@ -99,16 +100,15 @@ fn routes(router: &RouterConfig) -> String {
     }
     for route in &router.routes {
         let name = |id: crate::iface::IfaceId| router.ifaces[id.index()].name.as_str();
-        let family = if route.to.family == Family::Ipv6 { "-6 " } else { "" };
         let to = route.to;
         _ = match route.target {
             RouteTarget::Via { gateway, iface } => {
-                writeln!(lines, "{family}route add {to} via {} dev {}", gateway.to_ip(to.family), name(iface))
+                writeln!(lines, "route add {to} via {} dev {}", gateway.to_ip(to.family), name(iface))
             }
-            RouteTarget::OnLink(iface) => writeln!(lines, "{family}route add {to} dev {}", name(iface)),
-            RouteTarget::Blackhole => writeln!(lines, "{family}route add blackhole {to}"),
-            RouteTarget::Unreachable => writeln!(lines, "{family}route add unreachable {to}"),
-            RouteTarget::Prohibit => writeln!(lines, "{family}route add prohibit {to}"),
+            RouteTarget::OnLink(iface) => writeln!(lines, "route add {to} dev {}", name(iface)),
+            RouteTarget::Blackhole => writeln!(lines, "route add blackhole {to}"),
+            RouteTarget::Unreachable => writeln!(lines, "route add unreachable {to}"),
+            RouteTarget::Prohibit => writeln!(lines, "route add prohibit {to}"),
         };
     }
     for neighbour in &router.neighbours {
@@ -130,11 +130,11 @@ fn as_bridge(lab: &Lab) -> String {
         for own in &host.addresses {
             let addr = own.addr.to_ip(own.family);
             let v6 = own.family == Family::Ipv6;
-            _ = writeln!(lines, "{}route add {addr} dev {port}", if v6 { "-6 " } else { "" });
+            _ = writeln!(lines, "route add {addr} dev {port}");
             _ = writeln!(lines, "neigh replace {addr} lladdr {} dev {port} nud permanent", host.mac);
             if v6 {
                 for other in lab.router.ifaces.iter().filter(|other| other.name != port) {
-                    _ = writeln!(lines, "-6 neigh add proxy {addr} dev {}", other.name);
+                    _ = writeln!(lines, "neigh add proxy {addr} dev {}", other.name);
                 }
             }
         }
@@ -147,7 +147,7 @@ fn settings(lab: &Lab, state: &State, netns: &str) -> anyhow::Result<()> {
     let mut script = String::from(
         "set -e; cd /proc/sys/net; echo 1 > ipv4/ip_forward; echo 1 > ipv6/conf/all/forwarding\n",
     );
-    script.push_str("echo 0 > ipv4/icmp_ratelimit; echo 0 > ipv6/icmp/ratelimit\n");
+    script.push_str("echo 0 > ipv4/icmp_ratemask; echo 0 > ipv6/icmp/ratelimit\n");
     let mut set = |path: &str, value: &str| _ = writeln!(script, "[ ! -e {path} ] || echo {value} > {path}");
     for iface in lab.router.ifaces.iter().map(|iface| iface.name.as_str()).chain(["all", "default"]) {
         set(&format!("ipv4/conf/{iface}/rp_filter"), "0");
@@ -162,14 +162,16 @@ fn settings(lab: &Lab, state: &State, netns: &str) -> anyhow::Result<()> {
         }
     }
     for (name, value) in &lab.router.sysctl {
-        let last = name.rsplit(['.', '/']).next().unwrap_or(name);
-        if last == "rp_filter" {
-            lab.router
-                .ifaces
-                .iter()
-                .for_each(|iface| set(&format!("ipv4/conf/{}/rp_filter", iface.name), value));
-        } else {
-            set(&format!("netfilter/{last}"), value);
+        let path = name.replace('.', "/");
+        let last = path.rsplit('/').next().unwrap_or(name);
+        match path.strip_prefix("net/") {
+            _ if Sysctls::is_name(name) => set(&format!("netfilter/{last}"), value),
+            Some(path) => set(path, value),
+            None if matches!(last, "rp_filter" | "send_redirects") => {
+                let ifaces = lab.router.ifaces.iter();
+                ifaces.for_each(|iface| set(&format!("ipv4/conf/{}/{last}", iface.name), value));
+            }
+            None => set(&format!("ipv4/{last}"), value),
         }
     }
     let net = format!("--net=/run/netns/{netns}");

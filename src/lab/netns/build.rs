@@ -9,7 +9,6 @@ use crate::packet::Family;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::IpAddr;
 
 /// Namespaces for the router and every host, each with its own name as a machine.
 pub fn namespaces(lab: &Lab, state: &State) -> anyhow::Result<()> {
@@ -118,8 +117,7 @@ pub fn host(host: &Host, state: &State) -> anyhow::Result<()> {
         _ = writeln!(lines, "route add {} via {} dev eth0", route.to, route.via);
     }
     for gateway in &host.gateways {
-        let family = if matches!(gateway, IpAddr::V6(_)) { "-6 " } else { "" };
-        _ = writeln!(lines, "{family}route add default via {gateway} dev eth0");
+        _ = writeln!(lines, "route add default via {gateway} dev eth0");
     }
     let netns = state.netns(&host.name);
     // IPv6 would speak of its own accord in a host that has none.
