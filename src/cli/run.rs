@@ -12,7 +12,7 @@ use crate::iface::Iface;
 use crate::lab;
 use crate::router::Router;
 use crate::runtime::orders::{Order, SignalOrders};
-use crate::runtime::{Options, Runtime};
+use crate::runtime::{self, Options, Runtime};
 use anyhow::Context as _;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
@@ -38,6 +38,7 @@ pub(super) fn run(args: Args) -> Result {
         SignalOrders::listen(sender.clone()).context("cannot catch signals").map_err(Failure::Machine)?;
 
     let (mut config, run_options) = lab::load_router(&args.file).map_err(|e| Failure::Input(e.into()))?;
+    config.unix_epoch_nanos = runtime::unix_nanos();
     config.seed = RandomState::new().build_hasher().finish();
     let mode = config.mode;
     let router = Router::new(config).map_err(|errors| Failure::Input(rule_errors(&args.file, &errors)))?;

@@ -61,6 +61,12 @@ impl Clock {
     }
 }
 
+/// The time of day, in nanoseconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
+pub fn unix_nanos() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
+
 /// What all threads of a running router share.
 #[derive(Debug)]
 pub struct Shared {

@@ -1,0 +1,110 @@
+//! Packets for measuring the core, and a router to take them.
+
+use stateway::config::RouterConfig;
+use stateway::iface::{Iface, IfaceId};
+use stateway::packet::checksum::Sum;
+use stateway::packet::{Offload, Packet};
+use stateway::record::NoRecord;
+use stateway::router::{Outcome, Router, Worker};
+use stateway::time::Instant;
+use std::fmt::Write as _;
+
+pub const LEFT: IfaceId = IfaceId(0);
+pub const RIGHT: IfaceId = IfaceId(1);
+
+/// A bridge whose left side may open connections, with `before` rules in front that match nothing.
+pub fn router(before: usize) -> Router {
+    let mut rules = String::from("*filter\n:FORWARD DROP [0:0]\n");
+    for n in 0..before {
+        let (high, low) = (n >> 8 & 255, n & 255);
+        let _ = writeln!(
+            rules,
+            "-A FORWARD -s 198.18.{high}.{low}/32 -p tcp -m tcp --dport {} -j DROP",
+            1 + n % 65535
+        );
+    }
+    rules.push_str("-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n");
+    rules.push_str("-A FORWARD -i left -m conntrack --ctstate NEW -j ACCEPT\nCOMMIT\n");
+    let config = RouterConfig {
+        ifaces: vec![Iface::new("left", LEFT), Iface::new("right", RIGHT)],
+        rules: Some(rules),
+        sysctl: vec![("nf_conntrack_max".into(), "8000000".into())],
+        ..RouterConfig::default()
+    };
+    let router = Router::new(config).expect("these rules are right");
+    // Both stations are known, so that nothing is flooded.
+    send(&router, &mut Worker::new(0), LEFT, &mut udp(u32::MAX, false));
+    send(&router, &mut Worker::new(0), RIGHT, &mut udp(u32::MAX, true));
+    router
+}
+
+/// One frame through the router, as a worker carries it.
+pub fn send(router: &Router, worker: &mut Worker, iface: IfaceId, frame: &mut [u8]) -> Outcome {
+    let outcome = router.process(worker, Instant::from_secs(1), iface, frame, Offload::NONE, &mut NoRecord);
+    worker.take_emissions();
+    outcome
+}
+
+/// A 64-byte datagram of the `flow`th flow, or the answer to it.
+pub fn udp(flow: u32, is_answer: bool) -> Vec<u8> {
+    let mut l4 = vec![0; 8 + 64];
+    l4[4..6].copy_from_slice(&72_u16.to_be_bytes());
+    frame(17, flow, is_answer, l4)
+}
+
+/// A TCP segment of 64 bytes of payload, or none for a SYN.
+pub fn tcp(flow: u32, is_answer: bool, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
+    let payload = if flags & 2 == 0 { 64 } else { 0 };
+    let mut l4 = vec![0; 20 + payload];
+    l4[4..8].copy_from_slice(&seq.to_be_bytes());
+    l4[8..12].copy_from_slice(&ack.to_be_bytes());
+    l4[12..16].copy_from_slice(&[0x50, flags, 0xff, 0xff]);
+    frame(6, flow, is_answer, l4)
+}
+
+/// Ethernet and IPv4 around an upper layer, whose ports and checksum are filled in.
+fn frame(proto: u8, flow: u32, is_answer: bool, mut l4: Vec<u8>) -> Vec<u8> {
+    // Each client address has as many flows as there are ports for a client.
+    let (client, port) = (flow / 60_000, (1024 + flow % 60_000) as u16);
+    let client = [198, 19, (client >> 8) as u8, client as u8];
+    let server = [198, 18, 0, 1];
+    let (src, dst, sport, dport) =
+        if is_answer { (server, client, 53, port) } else { (client, server, port, 53) };
+    l4[0..2].copy_from_slice(&sport.to_be_bytes());
+    l4[2..4].copy_from_slice(&dport.to_be_bytes());
+    let (from, to) = if is_answer { (2, 1) } else { (1, 2) };
+    let mut frame = vec![2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from, 8, 0, 0x45, 0];
+    frame.extend((20 + l4.len() as u16).to_be_bytes());
+    frame.extend([0, 0, 0x40, 0, 64, proto, 0, 0]);
+    frame.extend(src);
+    frame.extend(dst);
+    let checksum = Sum::ZERO.bytes(&frame[14..34]).checksum();
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+    frame.extend(l4);
+    Packet::parse(&mut frame, Offload::NONE).expect("a whole packet").fill_l4_checksum();
+    frame
+}
+
+/// Opens `flows` UDP flows that were answered once.
+pub fn open_udp(router: &Router, flows: u32) {
+    let mut worker = Worker::new(0);
+    for flow in 0..flows {
+        assert_eq!(send(router, &mut worker, LEFT, &mut udp(flow, false)).out, Some(RIGHT));
+        assert_eq!(send(router, &mut worker, RIGHT, &mut udp(flow, true)).out, Some(LEFT));
+    }
+}
+
+/// Opens one TCP connection by its three packets.
+pub fn open_tcp(router: &Router, flow: u32) {
+    const SYN: u8 = 2;
+    const ACK: u8 = 16;
+    let mut worker = Worker::new(0);
+    let steps = [
+        (LEFT, tcp(flow, false, SYN, 100, 0)),
+        (RIGHT, tcp(flow, true, SYN | ACK, 500, 101)),
+        (LEFT, tcp(flow, false, ACK, 101, 501)),
+    ];
+    for (iface, mut frame) in steps {
+        assert!(send(router, &mut worker, iface, &mut frame).out.is_some());
+    }
+}
