@@ -24,6 +24,12 @@ pub(super) fn json(value: &impl Serialize) {
     }
 }
 
+/// Says what is no error, but deserves a second look.
+#[expect(clippy::print_stderr, reason = "this is where warnings meet the user")]
+pub(super) fn warn(text: &str) {
+    eprintln!("warning: {text}");
+}
+
 /// Ends the program if standard output cannot be written, quietly if nobody reads it any more.
 #[expect(clippy::exit, reason = "`| head` is no failure, and nothing is left to be done")]
 #[expect(clippy::print_stderr, reason = "standard output is what failed")]

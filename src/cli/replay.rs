@@ -53,6 +53,7 @@ pub(super) fn run(args: Args) -> Result {
     let mut replay =
         Replay::new(&capture, &router, args.bytes).map_err(|error| in_file(&args.trace, error.into()))?;
     warn_of(&args.trace, &capture);
+    let annotated = args.annotate.as_deref().map(|path| create(path, &args.trace)).transpose()?;
 
     let until = args.until.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
     let until = until.min(capture.frames().len());
@@ -77,8 +78,12 @@ pub(super) fn run(args: Args) -> Result {
         out.flush()
     })();
     super::render::finish(result);
-    match &args.annotate {
-        Some(path) => annotate(path, &args.trace, &capture, &comments),
+    match annotated {
+        Some((path, mut file)) => capture
+            .annotate(&mut file, comments.len(), |at| comments[at].clone())
+            .and_then(|()| file.flush())
+            .with_context(|| format!("cannot write `{}`", path.display()))
+            .map_err(Failure::Input),
         None => Ok(()),
     }
 }
@@ -104,19 +109,19 @@ fn warn_of(path: &Path, capture: &Capture) {
     let frames = capture.frames();
     let cut = frames.iter().filter(|f| capture.data(f).len() < f.original_len as usize).count();
     if cut > 0 {
-        tracing::warn!(
+        super::render::warn(&format!(
             "{}: {cut} frames were cut short when they were captured, and are judged as they are; \
              capture with `-s 0`",
             path.display()
-        );
+        ));
     }
     if let Some(at) = frames.windows(2).position(|pair| pair[1].nanos < pair[0].nanos) {
-        tracing::warn!(
+        super::render::warn(&format!(
             "{}: frame {} is earlier than the one before it; frames are taken in the order of the file, and the \
              clock never goes back; `reordercap` sorts them",
             path.display(),
             at + 2
-        );
+        ));
     }
 }
 
@@ -197,14 +202,15 @@ fn comment(verdict: &FrameVerdict) -> String {
     }
 }
 
-fn annotate(path: &Path, trace: &Path, capture: &Capture, comments: &[String]) -> Result {
-    let write = || -> anyhow::Result<()> {
+/// Opens what `--annotate` writes, before anything is printed.
+fn create<'a>(path: &'a Path, trace: &Path) -> Result<(&'a Path, BufWriter<File>)> {
+    let open = || -> anyhow::Result<File> {
         if path.exists() && path.canonicalize().ok() == trace.canonicalize().ok() {
             return Err(anyhow!("it is the capture itself, which would be lost"));
         }
-        let mut out = BufWriter::new(File::create(path)?);
-        capture.annotate(&mut out, comments.len(), |at| comments[at].clone())?;
-        Ok(out.flush()?)
+        Ok(File::create(path)?)
     };
-    write().with_context(|| format!("cannot write `{}`", path.display())).map_err(Failure::Input)
+    let file =
+        open().with_context(|| format!("cannot write `{}`", path.display())).map_err(Failure::Input)?;
+    Ok((path, BufWriter::new(file)))
 }

@@ -87,7 +87,7 @@ fn read_rules(file: &Path, family: Family, ifaces: &[String]) -> Result<String> 
     let loaded = Ruleset::load(&text, family, ifaces)
         .map_err(|errors| Failure::Input(anyhow!(problems(file, &errors))))?;
     for warning in &loaded.warnings {
-        tracing::warn!("{}:{warning}", file.display());
+        super::render::warn(&format!("{}:{warning}", file.display()));
     }
     Ok(text)
 }

@@ -361,14 +361,6 @@ pub struct Verdict {
     pub reason: Option<String>,
 }
 
-impl Verdict {
-    pub(crate) fn set_state(&mut self, state: CtState, direction: Direction) {
-        self.ctstate = Some(state.word().to_owned());
-        self.direction =
-            (!matches!(state, CtState::Invalid | CtState::Untracked)).then(|| direction.word().to_owned());
-    }
-}
-
 /// Which verdicts a client wants: those that agree with every field that is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

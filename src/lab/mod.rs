@@ -22,6 +22,7 @@ pub mod report;
 pub mod resolve;
 pub mod runner;
 mod shape;
+pub mod sim;
 pub mod spec;
 pub mod trial;
 

@@ -96,11 +96,6 @@ pub const fn icmp_name(family: Family, kind: u8, code: u8) -> Option<&'static st
         (Family::Ipv6, 4, _) => "parameter-problem",
         (Family::Ipv6, 128, _) => "echo-request",
         (Family::Ipv6, 129, _) => "echo-reply",
-        (Family::Ipv6, 133, _) => "router-solicitation",
-        (Family::Ipv6, 134, _) => "router-advertisement",
-        (Family::Ipv6, 135, _) => "neighbour-solicitation",
-        (Family::Ipv6, 136, _) => "neighbour-advertisement",
-        (Family::Ipv6, 137, _) => "redirect",
         _ => return None,
     })
 }

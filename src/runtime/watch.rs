@@ -3,10 +3,9 @@
 //! A listener has a bounded channel. The worker never waits for it: what does not fit is lost, and counted.
 
 use crate::control::protocol::{Verdict, VerdictFilter};
-use crate::fate::Fate;
-use crate::filter::{RuleId, Table};
+use crate::decision::Decision;
 use crate::iface::IfaceId;
-use crate::packet::{Offload, Packet, Segment, tuple};
+use crate::packet::{Offload, Packet, summary};
 use crate::record::{Note, Recorder};
 use crate::router::{Outcome, Router};
 use crate::time::Instant;
@@ -105,10 +104,7 @@ pub(super) fn tell(watchers: &[Arc<Watcher>], verdict: &Verdict) {
 #[derive(Debug)]
 pub(super) struct VerdictRecorder {
     verdict: Verdict,
-    out: Vec<IfaceId>,
-    table: Option<Table>,
-    /// The last rule of the filter table that agreed, or whose policy decided.
-    decided: Option<(RuleId, bool)>,
+    decision: Decision,
 }
 
 impl VerdictRecorder {
@@ -120,80 +116,35 @@ impl VerdictRecorder {
             Ok(pkt) => describe(&pkt, &mut verdict),
             Err(_) => "not IP".clone_into(&mut verdict.summary),
         }
-        Self { verdict, out: Vec::new(), table: None, decided: None }
+        Self { verdict, decision: Decision::default() }
     }
 
-    pub(super) fn finish(mut self, router: &Router, outcome: &Outcome) -> Verdict {
+    pub(super) fn finish(self, router: &Router, outcome: &Outcome) -> Verdict {
+        let Self { mut verdict, decision } = self;
         let name = |id: &IfaceId| router.ifaces()[id.index()].name.clone();
-        self.verdict.out = self.out.iter().map(name).collect();
-        outcome.fate.word().clone_into(&mut self.verdict.fate);
-        let by = match outcome.fate {
-            Fate::Dropped(reason) => {
-                self.verdict.reason = Some(reason.code().to_owned());
-                self.decided
-            }
-            Fate::Queued(reason) => {
-                self.verdict.reason = Some(reason.code().to_owned());
-                self.decided
-            }
-            Fate::Rejected(_, rule) => Some((rule, false)),
-            Fate::Forwarded | Fate::Delivered => self.decided,
-        };
-        self.verdict.rule =
-            by.and_then(
-                |(rule, policy)| {
-                    if policy { Some("policy".to_owned()) } else { router.rule_name(rule) }
-                },
-            );
-        self.verdict
+        verdict.out = decision.out.iter().map(name).collect();
+        outcome.fate.word().clone_into(&mut verdict.fate);
+        verdict.rule = decision.rule(outcome.fate, router);
+        verdict.reason = decision.reason(outcome.fate).map(str::to_owned);
+        verdict.ctstate = decision.ctstate.map(|state| state.word().to_owned());
+        verdict.direction = decision.direction.map(|direction| direction.word().to_owned());
+        verdict
     }
 }
 
 impl Recorder for VerdictRecorder {
     fn note(&mut self, note: impl FnOnce() -> Note) {
-        match note() {
-            Note::Hook(table, _) => self.table = Some(table),
-            Note::Rule { rule, failed: None } if self.table == Some(Table::Filter) => {
-                self.decided = Some((rule, false));
-            }
-            Note::Policy(rule) if self.table == Some(Table::Filter) => self.decided = Some((rule, true)),
-            Note::Tracked(ct) => {
-                self.verdict.set_state(ct.state, ct.direction);
-                self.verdict.reason = ct.invalid.map(|reason| reason.code().to_owned());
-            }
-            Note::Sent(iface) => self.out.push(iface),
-            _ => {}
-        }
+        self.decision.note(note);
     }
 }
 
 /// Addresses, ports, and a line for people.
 fn describe(pkt: &Packet, verdict: &mut Verdict) {
-    let (src, dst) = (pkt.src().to_ip(pkt.family()), pkt.dst().to_ip(pkt.family()));
-    verdict.src = Some(src);
-    verdict.dst = Some(dst);
+    verdict.src = Some(pkt.src().to_ip(pkt.family()));
+    verdict.dst = Some(pkt.dst().to_ip(pkt.family()));
     verdict.protocol = Some(pkt.proto());
     let ports = pkt.ports();
     verdict.sport = ports.map(|(sport, _)| sport);
     verdict.dport = ports.map(|(_, dport)| dport);
-    let end = |addr: std::net::IpAddr, port: Option<u16>| match (addr, port) {
-        (_, None) => addr.to_string(),
-        (std::net::IpAddr::V4(addr), Some(port)) => format!("{addr}:{port}"),
-        (std::net::IpAddr::V6(addr), Some(port)) => format!("[{addr}]:{port}"),
-    };
-    let kind = match pkt.proto() {
-        tuple::PROTO_TCP => Segment::parse(pkt.l4()).map_or("tcp".to_owned(), |s| format!("tcp {}", s.flags)),
-        tuple::PROTO_UDP => "udp".to_owned(),
-        tuple::PROTO_ICMP => icmp("icmp", pkt),
-        tuple::PROTO_ICMPV6 => icmp("icmpv6", pkt),
-        other => format!("proto {other}"),
-    };
-    verdict.summary = format!("{kind} {} → {}", end(src, verdict.sport), end(dst, verdict.dport));
-}
-
-fn icmp(name: &str, pkt: &Packet) -> String {
-    match pkt.l4() {
-        [kind, code, ..] => format!("{name} {kind}/{code}"),
-        _ => name.to_owned(),
-    }
+    verdict.summary = summary::of_packet(pkt);
 }

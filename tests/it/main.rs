@@ -6,6 +6,8 @@ mod kernel_route;
 mod lab_errors;
 /// Properties that hold for whatever comes: tuples, checksums, and frames made of noise.
 mod props;
+/// Captures through the `replay` command, and the exact lines that come of them.
+mod replay;
 /// The stories of `tests/scenarios/`, packet by packet, against the router.
 mod scenario;
 /// What a reviewer need not check: the arrows between modules, what the core must not contain, reasons without a story.

@@ -4,6 +4,7 @@ use super::super::{Failure, Result};
 use super::{Format, load, say, tell};
 use crate::lab::model::{Lab, RunnerKind};
 use crate::lab::report;
+use crate::lab::sim::Sim;
 use crate::lab::trial::{self, TestReport};
 use anyhow::Context as _;
 use std::path::{Path, PathBuf};
@@ -170,7 +171,13 @@ fn one(lab: &Lab, kind: RunnerKind, args: &TestArgs) -> Result<Vec<TestReport>> 
         say(&format!("{}: {}", lab.name, lab.description));
     }
     match kind {
-        RunnerKind::Sim => Err(Failure::Machine(anyhow::anyhow!("the simulator is not built yet"))),
+        RunnerKind::Sim => {
+            let mut sim = Sim::new(lab.clone(), args.seed).map_err(|errors| {
+                let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                Failure::Input(anyhow::anyhow!("{}: {}", lab.file.display(), errors.join("\n")))
+            })?;
+            Ok(trial::run(lab, &mut sim, after))
+        }
         #[cfg(target_os = "linux")]
         RunnerKind::Live | RunnerKind::Kernel => real(lab, kind, &mut after),
         #[cfg(not(target_os = "linux"))]
