@@ -6,7 +6,6 @@
 
 #![forbid(unsafe_code)]
 
-use crate::conntrack::{CtState, Direction};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 

@@ -249,10 +249,10 @@ fn what_cannot_be_replayed_is_refused_with_place_and_remedy() {
     check(
         &["--rules", "bad"],
         expect![[r#"
-        error: bad has 1 problem
-          bad:3:12: no option `--dport` here
-            hint: it needs `-p tcp` or `-p udp` in front of it
-    "#]],
+            error: bad has 1 problem
+              bad:3:12: no option `--dport` here
+                hint: it needs `-p sctp` in front of it
+        "#]],
     );
     check(
         &["--rules", "none"],
@@ -283,9 +283,14 @@ fn what_cannot_be_replayed_is_refused_with_place_and_remedy() {
         For more information, try '--help'.
     "#]],
     );
-    check(&["--annotate", "trace.pcapng"], expect![[""]]);
+    check(&["--annotate", "trace.pcapng"], expect![[r#"
+        error: cannot write `trace.pcapng`: it is the capture itself, which would be lost
+    "#]]);
     cut(&files.path("trace.pcapng"));
-    check(&[], expect![[""]]);
+    check(&[], expect![[r#"
+        error: trace.pcapng: byte 544: a block goes beyond the end of the file
+          hint: the file is cut short: capture again, or mend it with `pcapfix`
+    "#]]);
 }
 
 fn cut(path: &Path) {
