@@ -56,9 +56,11 @@ pub struct Author {
 
 /// Whether an ICMP error may be sent about this packet at all.
 ///
-/// Never about errors, groups, later fragments, or a source that is not one host (RFC 1122 §3.2.2, RFC 4443 §2.4 (e)).
+/// Never about errors, groups, or a source that is not one host (RFC 1122 §3.2.2, RFC 4443 §2.4 (e)); in IPv4 never
+/// about later fragments.
 pub fn deserves_error(pkt: &Packet, error: IcmpError) -> bool {
-    if pkt.fragment().is_some_and(|f| !f.is_first()) || is_icmp_error(pkt) {
+    let is_later = pkt.fragment().is_some_and(|f| !f.is_first());
+    if (is_later && pkt.family() == Family::Ipv4) || is_icmp_error(pkt) {
         return false;
     }
     // A group may be told of two things: that the packet is too big, and an option that it must not ignore.
@@ -69,7 +71,11 @@ pub fn deserves_error(pkt: &Packet, error: IcmpError) -> bool {
 
 /// Whether REJECT may answer with an ICMP error: its packet must also be sound.
 pub fn deserves_reject(pkt: &Packet, error: IcmpError) -> bool {
-    deserves_error(pkt, error) && pkt.fragment().is_none_or(|f| !f.more) && is_sound(pkt)
+    let has_header = match pkt.family() {
+        Family::Ipv4 => pkt.fragment().is_none_or(|f| !f.more),
+        Family::Ipv6 => pkt.fragment().is_none_or(|f| f.is_first()) && !pkt.l4().is_empty(),
+    };
+    deserves_error(pkt, error) && has_header && is_sound(pkt)
 }
 
 /// Whether a TCP reset may answer this packet: a sound segment to one host, and no reset itself.
@@ -266,7 +272,8 @@ fn is_sound(pkt: &Packet) -> bool {
         }
         // Checked by other means, or over a part only.
         (_, PROTO_UDPLITE | PROTO_SCTP | PROTO_GRE | PROTO_ESP | PROTO_AH) => true,
-        (Family::Ipv4, _) => Sum::ZERO.bytes(pkt.l4()).checksum() == 0,
+        // The header is summed with it, so that zeros alone count as right.
+        (Family::Ipv4, _) => matches!(Sum::ZERO.bytes(pkt.l4()).folded(), 0 | 0xffff),
         (Family::Ipv6, proto) => {
             let pseudo = Sum::pseudo_header(pkt.src(), pkt.dst(), Family::Ipv6, proto, pkt.l4().len());
             pseudo.bytes(pkt.l4()).checksum() == 0

@@ -264,10 +264,11 @@ impl Router {
     }
 
     /// Holds a fragment until its datagram is whole: only that walks on.
-    fn join<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> Fate {
+    fn join<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
         let mut whole = match self.fragments.add(pkt, ctx.now) {
             Reassembly::Pending => return Fate::Queued(QueueReason::Fragment),
             Reassembly::Refused(reason) => return Fate::Dropped(reason),
+            Reassembly::Passes => return self.walk(pkt, ctx),
             Reassembly::Whole(whole) => whole,
         };
         ctx.pieces = Some(Box::new(whole.pieces.clone()));
@@ -408,6 +409,9 @@ impl Router {
         frame[..6].copy_from_slice(&pkt.src_mac().0);
         frame[6..12].copy_from_slice(&pkt.dst_mac().0);
         ctx.emit(iface, EmissionKind::Own, frame, Offload::NONE);
+        if with == RejectWith::TcpReset {
+            self.conntrack.was_reset(&mut ctx.ct, ctx.now);
+        }
         Fate::Rejected(with, by)
     }
 

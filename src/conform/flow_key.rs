@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::packet::tuple::{
-    PROTO_DCCP, PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
+    PROTO_GRE, PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
 };
 use crate::packet::{Addr, Family, Offload, Packet, Tuple};
 
@@ -67,11 +67,11 @@ fn assemble(family: Family, src: Addr, dst: Addr, proto: u8, l4: &[u8]) -> Tuple
     let word =
         |at: usize| l4.get(at..at + 2).and_then(|b| b.first_chunk()).map_or(0, |b| u16::from_be_bytes(*b));
     let (left, right) = match proto {
-        PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_SCTP | PROTO_DCCP => (word(0), word(2)),
+        PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_SCTP => (word(0), word(2)),
         PROTO_ICMP | PROTO_ICMPV6 => (word(4), word(0)),
-        // DCCP has no tracker any more, GRE version 0 no keys that count.
+        // The call of PPTP; plain GRE has no key that counts.
+        PROTO_GRE if l4.get(1).is_some_and(|b| b & 7 == 1) && word(2) == 0x880b => (0, word(6)),
         _ => (0, 0),
     };
-    let (left, right) = if proto == PROTO_DCCP { (0, 0) } else { (left, right) };
     Tuple { src, dst, left, right, zone: 0, proto, family }
 }

@@ -17,7 +17,7 @@ use super::nflog::{self, Nflog};
 use crate::conntrack::{CtState, Direction};
 use crate::device::tap::TapPort;
 use crate::device::{HEADROOM, Port as _, SLOT_LEN};
-use crate::packet::{Mac, Offload};
+use crate::packet::{Mac, Offload, Tuple};
 use anyhow::{Context as _, Result};
 use std::io;
 
@@ -34,6 +34,8 @@ pub const ADDRESSES: [[&str; 2]; 2] =
     [["192.0.2.1/30", "2001:db8:1::1/126"], ["198.51.100.1/30", "2001:db8:2::1/126"]];
 /// The neighbours' addresses, by interface.
 pub const NEIGHBOURS: [[&str; 2]; 2] = [["192.0.2.2", "2001:db8:1::2"], ["198.51.100.2", "2001:db8:2::2"]];
+/// The neighbours' link-local address, the same on both links.
+pub const NEIGHBOUR_LINK_LOCAL: &str = "fe80::2";
 /// What lies behind the neighbours, by interface and family.
 pub const ROUTES: [[&[&str]; 2]; 2] = [
     [&["192.0.2.0/24", "198.18.0.0/16"], &["2001:db8:1::/48"]],
@@ -62,6 +64,8 @@ pub struct Answer {
     pub direction: Option<Direction>,
     /// Frames that left, with the interface that they left by, in order for each interface.
     pub sent: Vec<(usize, Vec<u8>)>,
+    /// The frame's own tuple, as far as it can be told.
+    pub key: Option<Tuple>,
     /// The connection afterwards.
     pub entry: Option<KernelEntry>,
     /// What the kernel logged of it.
@@ -95,6 +99,7 @@ impl Kernel {
     pub fn new(setup: &Setup) -> Result<Self> {
         let namespace = Namespace::new()?;
         namespace.sysctl(&before_interfaces())?;
+        namespace.sysctl(&owned(&SHARED_SETTINGS))?;
         let taps = namespace.inside(|| {
             let open = |name| TapPort::open(name).with_context(|| format!("cannot open a TAP `{name}`"));
             Ok([open(NAMES[LEFT])?, open(NAMES[RIGHT])?])
@@ -152,9 +157,9 @@ impl Kernel {
         }
         let sent = self.collect()?;
         let said = self.nflog.drain()?;
-        let tuple = said.tuple.or_else(|| flow_key::of_frame(frame));
-        let entry = tuple.map(|tuple| self.table.get(&tuple)).transpose()?.flatten();
-        Ok(Answer { state: said.state, direction: said.direction, sent, entry, reasons: said.reasons })
+        let key = said.tuple.or_else(|| flow_key::of_frame(frame));
+        let entry = key.map(|tuple| self.table.get(&tuple)).transpose()?.flatten();
+        Ok(Answer { state: said.state, direction: said.direction, sent, key, entry, reasons: said.reasons })
     }
 
     /// Every frame that waits on the TAPs, without what the kernel says on its own account.
@@ -201,20 +206,22 @@ fn before_interfaces() -> Vec<(String, String)> {
         ("net.ipv6.conf.all.forwarding", "1"),
         ("net.ipv4.conf.all.rp_filter", "0"),
         ("net.ipv4.conf.default.rp_filter", "0"),
-        ("net.ipv4.conf.all.send_redirects", "0"),
         ("net.ipv4.conf.default.send_redirects", "0"),
-        // No duplicate address detection, no router solicitation, no link-local address: silence.
+        // No duplicate address detection, no router solicitation: silence.
         ("net.ipv6.conf.default.accept_dad", "0"),
         ("net.ipv6.conf.default.dad_transmits", "0"),
         ("net.ipv6.conf.default.router_solicitations", "0"),
-        ("net.ipv6.conf.default.addr_gen_mode", "1"),
         ("net.ipv6.auto_flowlabels", "0"),
-        // Each error is sent, however many there are.
-        ("net.ipv4.icmp_ratelimit", "0"),
-        ("net.ipv4.icmp_ratemask", "0"),
-        ("net.ipv6.icmp.ratelimit", "0"),
     ])
 }
+
+/// What both sides are set to: each error is sent, however many there are, and nobody is told of a better way.
+pub(super) const SHARED_SETTINGS: [(&str, &str); 4] = [
+    ("net.ipv4.conf.all.send_redirects", "0"),
+    ("net.ipv4.icmp_ratelimit", "0"),
+    ("net.ipv4.icmp_ratemask", "0"),
+    ("net.ipv6.icmp.ratelimit", "0"),
+];
 
 fn on_interfaces() -> Vec<(String, String)> {
     let each = ["accept_dad", "dad_transmits", "router_solicitations"];
@@ -243,6 +250,10 @@ fn addressing(more: &[String]) -> String {
             let (address, via) = (ADDRESSES[port][family], NEIGHBOURS[port][family]);
             let nodad = if family == 1 { " nodad" } else { "" };
             lines.push(format!("address add {address} dev {name}{nodad}"));
+            if family == 1 {
+                let near = NEIGHBOUR_LINK_LOCAL;
+                lines.push(format!("neighbour add {near} lladdr {neighbour} dev {name} nud permanent"));
+            }
             lines.push(format!("neighbour add {via} lladdr {neighbour} dev {name} nud permanent"));
             lines.extend(routes.iter().map(|to| format!("route add {to} via {via} dev {name} onlink")));
         }

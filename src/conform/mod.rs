@@ -6,11 +6,19 @@
 
 #![forbid(unsafe_code)]
 
+pub mod compare;
+pub mod coverage;
 pub mod ctnetlink;
 pub mod flow_key;
+pub mod generate;
 pub mod kernel;
 mod netlink;
 mod netns;
 mod nflog;
+pub mod session;
+mod shrink;
+pub mod subject;
+pub mod trace;
+pub mod world;
 
 pub use kernel::{Answer, Kernel, Setup};

@@ -22,6 +22,10 @@ pub(super) fn tuple(pkt: &Packet, zone: u16) -> Result<Tuple, InvalidReason> {
     if family == Family::Ipv6 && proto == NO_NEXT_HEADER {
         return Err(InvalidReason::NoNextHeader);
     }
+    // Only a piece that could not be joined comes here.
+    if pkt.fragment().is_some_and(|f| !f.is_first()) {
+        return Err(InvalidReason::Truncated);
+    }
     Endpoints { family, src: pkt.src(), dst: pkt.dst(), proto, zone }.tuple(pkt.l4())
 }
 

@@ -46,7 +46,7 @@ pub(super) fn kind(pkt: &Packet, zone: u16, sysctls: &Sysctls) -> Result<Kind, I
         (Family::Ipv4, _) if kind > LAST_ICMP_TYPE => Err(InvalidReason::IcmpType),
         // Unreachable, source quench, redirect, time exceeded, parameter problem.
         (Family::Ipv4, 3 | 4 | 5 | 11 | 12) => about(pkt, HEADER_LEN, zone),
-        (Family::Ipv6, 130..=136 | 143) => Ok(Kind::Untracked),
+        (Family::Ipv6, 130..=136 | 143 | 151 | 152) => Ok(Kind::Untracked),
         (Family::Ipv6, REDIRECT) => redirect(pkt, zone),
         (Family::Ipv4, _) | (Family::Ipv6, FIRST_ICMPV6_INFO..) => Ok(Kind::Query),
         (Family::Ipv6, _) => about(pkt, HEADER_LEN, zone),

@@ -609,6 +609,19 @@ impl Conntrack {
         self.table.with(master, |entry| entry.helper)?
     }
 
+    /// A rule answered the packet with a reset: a confirmed connection is closed by it, as by a segment.
+    pub fn was_reset(&self, ct: &mut Tracked, now: Instant) {
+        let life = self.sysctls.load().tcp_timeout_close;
+        self.with_entry(ct, |entry| {
+            if let Proto::Tcp(tcp) = &mut entry.proto
+                && entry.status.contains(Status::CONFIRMED)
+            {
+                tcp.close();
+                entry.expires_at = now + life;
+            }
+        });
+    }
+
     /// Reads the connection behind a packet, under its lock; `None` where there is none (any more).
     pub fn read_entry<T>(&self, ct: &Tracked, read: impl FnOnce(&Entry) -> T) -> Option<T> {
         match (&ct.new, ct.id) {
@@ -667,9 +680,11 @@ impl Entry {
                 tcp.track(seg, direction, tcp::Seen { seen_reply, assured }, sysctls)
             }
             (Proto::Sctp(sctp), Layer4::Sctp(chunks)) => {
-                sctp.track(chunks, direction, !status.contains(Status::CONFIRMED), sysctls)
+                let outcome = sctp.track(chunks, direction, !status.contains(Status::CONFIRMED), sysctls);
+                self.status.set(Status::ASSURED, sctp.was_established());
+                outcome
             }
-            (_, Layer4::Udp) => udp::track(status, self.began_at, now, sysctls),
+            (_, Layer4::Udp) => udp::track(self.original.proto, status, self.began_at, now, sysctls),
             (_, Layer4::Icmp) if self.original.family == Family::Ipv4 => keep(sysctls.icmp_timeout),
             (_, Layer4::Icmp) => keep(sysctls.icmpv6_timeout),
             (_, Layer4::Gre) if seen_reply => {

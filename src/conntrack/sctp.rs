@@ -86,6 +86,8 @@ pub struct Sctp {
     inits: [bool; 2],
     /// A heartbeat carried another tag than known: perhaps the other end began anew. From which direction it came.
     strange_heartbeat: Option<Direction>,
+    /// It was established once, if only by a chunk before one that made its packet INVALID.
+    was_established: bool,
 }
 
 /// A packet whose chunks may stand together.
@@ -227,6 +229,11 @@ impl Sctp {
         self.state
     }
 
+    /// Whether it has been worth keeping at any time.
+    pub(super) const fn was_established(&self) -> bool {
+        self.was_established
+    }
+
     /// Starts to remember an association from its first packet, which then goes through [`Sctp::track`] like any.
     ///
     /// # Errors
@@ -280,7 +287,7 @@ impl Sctp {
         if !chunks.has_any(&own_rule) && chunks.tag != self.tags[dir as usize] {
             return invalid(InvalidReason::SctpTag);
         }
-        let (mut ignored, mut assured) = (false, false);
+        let mut ignored = false;
         for chunk in chunks.iter() {
             // What came before an offending chunk has had its effect, as in the kernel.
             match self.take(&chunk, chunks, dir, is_new, ignored) {
@@ -288,12 +295,10 @@ impl Sctp {
                 Ok(Effect::Ignored) => ignored = true,
                 Err(reason) => return invalid(reason),
             }
-            assured |= self.state == SctpState::Established;
+            self.was_established |= self.state == SctpState::Established;
         }
-        if ignored {
-            return Outcome::Accept { timeout: None, assured: false, delete: false };
-        }
-        Outcome::Accept { timeout: Some(self.state.timeout(sysctls)), assured, delete: false }
+        let timeout = (!ignored).then(|| self.state.timeout(sysctls));
+        Outcome::Accept { timeout, assured: false, delete: false }
     }
 
     fn take(

@@ -238,12 +238,17 @@ impl Router {
         true
     }
 
-    /// Whoever was asked answers; for others the address does that is nearest to the sender.
+    /// Whoever was asked answers. For others the address does that is nearest to the sender; in IPv6 that of the
+    /// interface where the packet came in, wherever the way back leads.
     fn answers_as(&self, pkt: &Packet, hop: Hop, link: Option<IfaceId>) -> Option<Addr> {
         if self.is_local(pkt.dst(), pkt.family(), link) {
             return Some(pkt.dst());
         }
-        self.host.routes.source(pkt.src(), pkt.family(), hop)
+        let (family, to) = (pkt.family(), pkt.src());
+        match link {
+            Some(iface) if family == Family::Ipv6 => self.host.routes.source_on(iface, to, to, family),
+            _ => self.host.routes.source(to, family, hop),
+        }
     }
 
     /// REJECT in route mode.
@@ -260,6 +265,7 @@ impl Router {
                     let deserved = icmp_reply::deserves_reset(pkt);
                     if deserved {
                         let frame = icmp_reply::reset(pkt, 0, &[]);
+                        self.conntrack.was_reset(&mut ctx.ct, ctx.now);
                         self.send_own(frame, Some(ctx.ct.for_answer()), ctx.in_iface, ctx);
                     }
                     deserved

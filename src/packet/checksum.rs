@@ -97,12 +97,12 @@ impl Packet<'_> {
     /// Whether the upper-layer checksum is right, as far as the kernel's tracker looks.
     ///
     /// True for protocols without a checksum that we know, for UDP that carries none (in IPv6 too, although RFC 8200
-    /// §8.1 asks for one), and for fragments, which carry only a part of what is summed. Partial checksums are not
+    /// §8.1 asks for one), and for later fragments, which do not carry it. Partial checksums are not
     /// looked into: ask [`Offload::skips_checksum`] first.
     pub fn l4_checksum_ok(&self) -> bool {
         let l4 = self.l4();
         let (family, proto) = (self.family(), self.proto());
-        if self.fragment().is_some() {
+        if self.fragment().is_some_and(|f| !f.is_first()) {
             return true;
         }
         let Some(at) = checksum_offset(family, proto) else { return true };

@@ -29,6 +29,9 @@ use window::{Fit, Passage, Side, SideFlags, syn_flags};
 /// A connection that lives no longer than this is not cut short because of an INVALID FIN or RST.
 pub const LIFE_LEFT_ALONE: Duration = Duration::from_secs(120);
 
+/// No setting changes it: the kernel has no sysctl for this state.
+const SYN_SENT2_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// What TCP remembers of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tcp {
@@ -155,6 +158,11 @@ impl Tcp {
 
     pub const fn state(&self) -> TcpState {
         self.state
+    }
+
+    /// The router itself has sent a reset to one side; what was seen of both stays known.
+    pub const fn close(&mut self) {
+        self.state = TcpState::Close;
     }
 
     /// Takes one segment that [`check`] let pass, the first of a connection included.
@@ -422,7 +430,8 @@ impl Tcp {
 pub const fn state_timeout(state: TcpState, sysctls: &Sysctls) -> Duration {
     match state {
         // Never left standing: the first segment moves on.
-        TcpState::None | TcpState::SynSent | TcpState::SynSent2 => sysctls.tcp_timeout_syn_sent,
+        TcpState::None | TcpState::SynSent => sysctls.tcp_timeout_syn_sent,
+        TcpState::SynSent2 => SYN_SENT2_TIMEOUT,
         TcpState::SynRecv => sysctls.tcp_timeout_syn_recv,
         TcpState::Established => sysctls.tcp_timeout_established,
         TcpState::FinWait => sysctls.tcp_timeout_fin_wait,

@@ -70,6 +70,8 @@ pub enum Reassembly {
     /// It waits for the others.
     Pending,
     Refused(DropReason),
+    /// IPv6: its length is none for a piece that more follow (RFC 8200 §4.5). It goes on as it is.
+    Passes,
     /// It was the last one.
     Whole(Whole),
 }
@@ -244,6 +246,10 @@ impl Waiting {
                 self.close(key);
                 Reassembly::Refused(reason)
             }
+            Err(Refusal::Passes) => {
+                self.close(key);
+                Reassembly::Passes
+            }
         }
     }
 }
@@ -254,6 +260,8 @@ enum Refusal {
     Piece(DropReason),
     /// All pieces of its datagram are.
     Datagram(DropReason),
+    /// All that came before are; it goes on as it is, and its receiver sees to it (RFC 8200 §4.5).
+    Passes,
 }
 
 impl<'a> Piece<'a> {
@@ -340,7 +348,7 @@ impl Queue {
             self.len = end;
         } else if !end.is_multiple_of(8) {
             // RFC 8200 §4.5; IPv4 has cut it off already.
-            return Err(Refusal::Datagram(DropReason::FragmentBad));
+            return Err(Refusal::Passes);
         } else if end > self.len {
             if self.last_came {
                 return Err(bad);

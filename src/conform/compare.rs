@@ -1,0 +1,187 @@
+//! Where two answers to one frame differ. Nothing is overlooked here but what the comments name.
+
+#![forbid(unsafe_code)]
+
+use super::ctnetlink::KernelEntry;
+use super::kernel::Answer;
+use super::subject::{Ours, Subject};
+use crate::conntrack::{Direction, Entry, Proto, Status};
+use crate::context::EmissionKind;
+use crate::packet::ETHERNET_LEN;
+use core::fmt;
+use core::fmt::Write as _;
+
+/// One thing that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    pub aspect: &'static str,
+    pub kernel: String,
+    pub ours: String,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: kernel {}, stateway {}", self.aspect, self.kernel, self.ours)
+    }
+}
+
+/// The bits of `IPS_*` that a router without address translation has. `DYING`, `TEMPLATE` and the bits of NAT and
+/// offload say how the kernel is made, not what became of the connection.
+const STATUS_BITS: u32 = (Status::EXPECTED.bits() | Status::SEEN_REPLY.bits()) as u32
+    | (Status::ASSURED.bits() | Status::CONFIRMED.bits() | Status::HELPER.bits()) as u32;
+
+/// Everything in which the two differ.
+pub fn compare(kernel: &Answer, ours: &Ours, entry: Option<&Entry>, subject: &Subject) -> Vec<Mismatch> {
+    let mut found = Mismatches::default();
+    found.check("ctstate", kernel.state, ours.state, |state| {
+        state.map_or("none", crate::conntrack::CtState::word).to_owned()
+    });
+    found.check("direction", kernel.direction, ours.direction, |direction| {
+        direction.map_or("none", Direction::word).to_owned()
+    });
+    compare_sent(kernel, ours, &mut found);
+    compare_entry(kernel.entry.as_ref(), entry, subject, &mut found);
+    found.0
+}
+
+/// Compares what a connection looks like on both sides.
+pub fn compare_entries(
+    kernel: Option<&KernelEntry>,
+    ours: Option<&Entry>,
+    subject: &Subject,
+) -> Vec<Mismatch> {
+    let mut found = Mismatches::default();
+    compare_entry(kernel, ours, subject, &mut found);
+    found.0
+}
+
+#[derive(Default)]
+struct Mismatches(Vec<Mismatch>);
+
+impl Mismatches {
+    fn check<T: PartialEq>(&mut self, aspect: &'static str, kernel: T, ours: T, show: impl Fn(&T) -> String) {
+        if kernel != ours {
+            self.0.push(Mismatch { aspect, kernel: show(&kernel), ours: show(&ours) });
+        }
+    }
+}
+
+fn compare_sent(kernel: &Answer, ours: &Ours, found: &mut Mismatches) {
+    let kernel: Vec<(usize, &[u8])> = kernel.sent.iter().map(|(port, bytes)| (*port, &bytes[..])).collect();
+    let same = kernel.len() == ours.sent.len()
+        && kernel.iter().zip(&ours.sent).all(|((to, theirs), (port, frame, kind))| {
+            to == port
+                && (*theirs == &frame[..]
+                    || (kind.is_some() && masked(theirs, *kind) == masked(frame, *kind)))
+        });
+    if !same {
+        let ours: Vec<_> = ours.sent.iter().map(|(port, bytes, _)| (*port, &bytes[..])).collect();
+        found.0.push(Mismatch { aspect: "sent", kernel: show_sent(&kernel), ours: show_sent(&ours) });
+    }
+}
+
+/// A frame that the router wrote itself, without what is random in it: the IPv4 identification of its own packets, and
+/// the identification of IPv6 fragments that it cut.
+fn masked(frame: &[u8], kind: Option<EmissionKind>) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    match (frame.get(ETHERNET_LEN).map(|b| b >> 4), kind) {
+        (Some(4), Some(EmissionKind::Own)) if frame.len() >= ETHERNET_LEN + 20 => {
+            frame[ETHERNET_LEN + 4..ETHERNET_LEN + 6].fill(0);
+            frame[ETHERNET_LEN + 10..ETHERNET_LEN + 12].fill(0);
+        }
+        (Some(6), Some(EmissionKind::Fragment)) => {
+            if let Some(at) = fragment_header(&frame) {
+                frame[at + 4..at + 8].fill(0);
+            }
+        }
+        _ => {}
+    }
+    frame
+}
+
+fn fragment_header(frame: &[u8]) -> Option<usize> {
+    const FRAGMENT: u8 = 44;
+    let (mut next, mut at) = (*frame.get(ETHERNET_LEN + 6)?, ETHERNET_LEN + 40);
+    while next != FRAGMENT {
+        if !matches!(next, 0 | 43 | 60) {
+            return None;
+        }
+        next = *frame.get(at)?;
+        at += (usize::from(*frame.get(at + 1)?) + 1) * 8;
+    }
+    (frame.len() >= at + 8).then_some(at)
+}
+
+fn compare_entry(
+    kernel: Option<&KernelEntry>,
+    ours: Option<&Entry>,
+    subject: &Subject,
+    found: &mut Mismatches,
+) {
+    let (Some(theirs), Some(entry)) = (kernel, ours) else {
+        if kernel.is_some() != ours.is_some() {
+            let ours = ours.map_or("none".to_owned(), |entry| show_entry(entry, subject));
+            let kernel = kernel.map_or("none".to_owned(), show_kernel_entry);
+            found.0.push(Mismatch { aspect: "entry", kernel, ours });
+        }
+        return;
+    };
+    found.check("original", theirs.original, Some(entry.original), |t| format!("{t:?}"));
+    found.check("reply", theirs.reply, Some(entry.reply()), |t| format!("{t:?}"));
+    let bits = u32::from(entry.status.bits()) & STATUS_BITS;
+    found.check("status", theirs.status & STATUS_BITS, bits, |bits| {
+        format!("{:?}", Status::from_bits_truncate(*bits as u16))
+    });
+    found.check("mark", theirs.mark, entry.mark, ToString::to_string);
+    let helper = entry.helper.map(|helper| helper.name().to_owned());
+    found.check("helper", theirs.helper.clone(), helper, |h| h.clone().unwrap_or_else(|| "none".to_owned()));
+    compare_proto(theirs, entry, found);
+    // The kernel's clock runs while ours stands still, so it may have begun the second that we still have.
+    let timeout = subject.timeout(entry);
+    if theirs.timeout != timeout && theirs.timeout + 1 != timeout {
+        found.check("timeout", theirs.timeout, timeout, ToString::to_string);
+    }
+}
+
+fn compare_proto(theirs: &KernelEntry, entry: &Entry, found: &mut Mismatches) {
+    let (tcp, sctp) = match entry.proto() {
+        Proto::Tcp(tcp) => (Some(tcp.state() as u8), None),
+        Proto::Sctp(sctp) => (None, Some(sctp.state() as u8)),
+        Proto::Plain => (None, None),
+    };
+    let show = |state: &Option<u8>| state.map_or("none".to_owned(), |state| tcp_state_word(state).to_owned());
+    found.check("tcp state", theirs.tcp.map(|tcp| tcp.state), tcp, show);
+    found.check("sctp state", theirs.sctp, sctp, |s| format!("{s:?}"));
+}
+
+/// The kernel's numbers are ours.
+pub fn tcp_state_word(state: u8) -> &'static str {
+    crate::conntrack::tcp::TcpState::ALL.get(usize::from(state)).map_or("?", |state| state.name())
+}
+
+fn show_sent(sent: &[(usize, &[u8])]) -> String {
+    if sent.is_empty() {
+        return "nothing".to_owned();
+    }
+    let frame = |(port, bytes): &(usize, &[u8])| format!("{} {}", super::kernel::NAMES[*port], hex(bytes));
+    sent.iter().map(frame).collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn show_entry(entry: &Entry, subject: &Subject) -> String {
+    let state = entry.state_word().unwrap_or("-");
+    format!("{state} {:?} {} s, {:?}", entry.status, subject.timeout(entry), entry.original)
+}
+
+fn show_kernel_entry(entry: &KernelEntry) -> String {
+    let state = entry.tcp.map_or("-", |tcp| tcp_state_word(tcp.state));
+    let status = Status::from_bits_truncate((entry.status & STATUS_BITS) as u16);
+    let original = entry.original.map_or(String::new(), |t| format!("{t:?}"));
+    format!("{state} {status:?} {} s, {original}", entry.timeout)
+}

@@ -1,0 +1,160 @@
+//! Plausible conversations, disturbed: the same seed gives the same frames.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod fragment;
+mod icmp;
+mod packet;
+mod sctp;
+mod tcp;
+mod udp;
+mod world;
+
+use super::trace::{Frame, Step, Trace};
+use crate::packet::{Addr, Family};
+use fastrand::Rng;
+use packet::Ip;
+use world::setup;
+
+/// What kind of traffic is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Profile {
+    Tcp,
+    Udp,
+    Icmp,
+    Fragment,
+    Sctp,
+    Mixed,
+}
+
+/// Hosts on each side; above them are those of [`error::nearby`].
+const HOSTS: u16 = 50_000;
+
+/// Half of it is TCP, where the most can go wrong.
+const MIX: [Profile; 10] = [
+    Profile::Tcp,
+    Profile::Tcp,
+    Profile::Tcp,
+    Profile::Tcp,
+    Profile::Tcp,
+    Profile::Udp,
+    Profile::Udp,
+    Profile::Icmp,
+    Profile::Fragment,
+    Profile::Sctp,
+];
+
+/// Makes traces, each with addresses and ports of its own.
+#[derive(Debug)]
+pub struct Generator {
+    rng: Rng,
+    profile: Profile,
+    flows: u64,
+}
+
+impl Generator {
+    pub fn new(seed: u64, profile: Profile) -> Self {
+        Self { rng: Rng::with_seed(seed), profile, flows: 0 }
+    }
+
+    /// A world for the next traces: rules and settings.
+    pub fn world(&mut self) -> super::Setup {
+        setup(&mut self.rng)
+    }
+
+    /// The next story.
+    pub fn trace(&mut self) -> Trace {
+        self.flows += 1;
+        let rng = &mut self.rng.fork();
+        let ends = Ends::choose(rng, self.flows);
+        let profile = match self.profile {
+            Profile::Mixed => *pick(rng, &MIX),
+            one => one,
+        };
+        match profile {
+            Profile::Tcp | Profile::Mixed => tcp::trace(rng, &ends),
+            Profile::Udp => udp::trace(rng, &ends),
+            Profile::Icmp => icmp::trace(rng, &ends),
+            Profile::Fragment => fragment::trace(rng, &ends),
+            Profile::Sctp => sctp::trace(rng, &ends),
+        }
+    }
+}
+
+/// Who talks to whom in one story. The opener is behind `port[0]`.
+#[derive(Clone, Debug)]
+struct Ends {
+    family: Family,
+    /// Opener and responder.
+    hosts: [Addr; 2],
+    /// The interfaces that they are behind.
+    ports: [usize; 2],
+    /// Their port numbers, or an identifier in the first.
+    numbers: [u16; 2],
+}
+
+impl Ends {
+    /// No two flows of a world have a host in common.
+    fn choose(rng: &mut Rng, flow: u64) -> Self {
+        let family = if rng.u8(..) < 96 { Family::Ipv6 } else { Family::Ipv4 };
+        let host = 256 + (flow % u64::from(HOSTS)) as u16;
+        let sides = match family {
+            Family::Ipv4 => [v4([198, 18], host), v4([198, 19], host)],
+            Family::Ipv6 => [v6(1, host), v6(2, host)],
+        };
+        let is_reversed = rng.u8(..) < 40;
+        let ports = if is_reversed { [1, 0] } else { [0, 1] };
+        let server = *pick(rng, &[80, 22, 21, 443, 53, 9, 5000, 0, 65535, 7000]);
+        let opener = rng.u16(1024..);
+        Self { family, hosts: ports.map(|port| sides[port]), ports, numbers: [opener, server] }
+    }
+
+    /// The header of a packet that the opener (0) or the responder (1) sends.
+    const fn ip(&self, sender: usize, proto: u8) -> Ip {
+        Ip::new(self.family, self.hosts[sender], self.hosts[1 - sender], proto)
+    }
+}
+
+fn v4(net: [u8; 2], host: u16) -> Addr {
+    let [high, low] = host.to_be_bytes();
+    Addr::from_v4([net[0], net[1], high, low])
+}
+
+fn v6(net: u8, host: u16) -> Addr {
+    let mut bytes = [0x20, 0x01, 0x0d, 0xb8, 0, net, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    bytes[14..].copy_from_slice(&host.to_be_bytes());
+    Addr::from_v6(bytes)
+}
+
+fn pick<'a, T>(rng: &mut Rng, list: &'a [T]) -> &'a T {
+    &list[rng.usize(..list.len())]
+}
+
+/// True in `percent` of a hundred cases.
+fn chance(rng: &mut Rng, percent: u8) -> bool {
+    rng.u8(..100) < percent
+}
+
+/// What may happen to any packet's IP header on its way.
+fn season(rng: &mut Rng, ip: &mut Ip) {
+    ip.ident = rng.u16(..);
+    if chance(rng, 10) {
+        ip.tos = rng.u8(..);
+    }
+    if chance(rng, 10) {
+        ip.ttl = *pick(rng, &[0, 1, 2, 3, 128, 255]);
+    }
+    if ip.family == Family::Ipv4 && chance(rng, 30) {
+        ip.fragment = 0;
+    }
+}
+
+/// A frame from the side of `sender`, with Ethernet padding where it is short, as a NIC adds it.
+fn frame(rng: &mut Rng, ends: &Ends, sender: usize, packet: &[u8], kind: &'static str) -> Step {
+    let mut frame = Frame::of_packet(ends.ports[sender], packet, kind);
+    if frame.bytes.len() < 60 && chance(rng, 20) {
+        frame.bytes.resize(60, rng.u8(..));
+    }
+    Step::Frame(frame)
+}

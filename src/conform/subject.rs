@@ -1,0 +1,167 @@
+//! The router under test, set up as the kernel is.
+
+#![forbid(unsafe_code)]
+
+use super::kernel::{
+    ADDRESSES, MACS, NAMES, NEIGHBOUR_LINK_LOCAL, NEIGHBOUR_MACS, NEIGHBOURS, ROUTES, SHARED_SETTINGS, Setup,
+};
+use crate::config::{Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfig};
+use crate::conntrack::{CtState, Direction, Entry, Expectation, InvalidReason};
+use crate::context::EmissionKind;
+use crate::fate::Fate;
+use crate::iface::{Iface, IfaceId};
+use crate::packet::{Addr, Family, Offload, Prefix, Tuple};
+use crate::record::{Note, Recorder};
+use crate::router::{Router, Worker};
+use crate::time::{Duration, Instant};
+use anyhow::{Context as _, Result, anyhow};
+use std::net::IpAddr;
+
+/// What the router did with one frame.
+#[derive(Clone, Debug)]
+pub struct Ours {
+    /// What connection tracking said; `None` if the frame never came that far.
+    pub state: Option<CtState>,
+    pub direction: Option<Direction>,
+    pub invalid: Option<InvalidReason>,
+    pub fate: Fate,
+    /// Frames that left: by which interface, what, and whether the router wrote or cut them itself.
+    pub sent: Vec<(usize, Vec<u8>, Option<EmissionKind>)>,
+}
+
+/// A router with a clock that stands still until it is told to move.
+#[derive(Debug)]
+pub struct Subject {
+    router: Router,
+    worker: Worker,
+    now: Instant,
+}
+
+impl Subject {
+    /// # Errors
+    /// The router refuses the rules.
+    pub fn new(setup: &Setup) -> Result<Self> {
+        let router = Router::new(config(setup)?).map_err(|errors| {
+            anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        })?;
+        // Not at zero, so that nothing can be older than the clock.
+        Ok(Self { router, worker: Worker::default(), now: Instant::from_secs(1_000_000) })
+    }
+
+    pub fn feed(&mut self, port: usize, frame: &[u8]) -> Ours {
+        let mut buffer = frame.to_vec();
+        let mut seen = Seen::default();
+        let iface = IfaceId(port as u16);
+        let outcome =
+            self.router.process(&mut self.worker, self.now, iface, &mut buffer, Offload::NONE, &mut seen);
+        let mut sent = Vec::new();
+        if let Some(iface) = outcome.out {
+            buffer.truncate(outcome.len);
+            sent.push((iface.index(), buffer, None));
+        }
+        for emission in self.worker.take_emissions() {
+            sent.push((emission.iface.index(), emission.frame, Some(emission.kind)));
+        }
+        sent.sort_by_key(|(port, ..)| *port);
+        Ours { state: seen.state, direction: seen.direction, invalid: seen.invalid, fate: outcome.fate, sent }
+    }
+
+    /// Lets time pass.
+    pub fn elapse(&mut self, seconds: u32) {
+        self.now += Duration::from_secs(seconds.into());
+        self.router.handle_timeout(&mut self.worker, self.now);
+    }
+
+    /// The living connection that has `tuple` in either direction.
+    pub fn entry(&self, tuple: &Tuple) -> Option<Entry> {
+        self.router.conntrack().entry_of(tuple, self.now)
+    }
+
+    /// What is left of a connection's life, in whole seconds.
+    pub fn timeout(&self, entry: &Entry) -> u32 {
+        entry.timeout(self.now).as_secs() as u32
+    }
+
+    pub fn expectations(&self) -> Vec<Expectation> {
+        self.router.conntrack().expectations(self.now)
+    }
+
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
+    pub const fn router(&self) -> &Router {
+        &self.router
+    }
+}
+
+/// Keeps what the first pass through connection tracking said: what follows is about answers of the router's own.
+#[derive(Debug, Default)]
+struct Seen {
+    state: Option<CtState>,
+    direction: Option<Direction>,
+    invalid: Option<InvalidReason>,
+}
+
+impl Recorder for Seen {
+    fn note(&mut self, note: impl FnOnce() -> Note) {
+        if self.state.is_some() {
+            return;
+        }
+        if let Note::Tracked(tracked) = note() {
+            self.state = Some(tracked.state);
+            self.direction = tracked.tuple.is_some().then_some(tracked.direction);
+            self.invalid = tracked.invalid;
+        }
+    }
+}
+
+/// The kernel's addresses, routes and neighbours, for our router.
+fn config(setup: &Setup) -> Result<RouterConfig> {
+    let mut config = RouterConfig {
+        mode: Mode::Route,
+        rules: setup.rules4.clone(),
+        // Without rules the kernel accepts; we would drop IPv6.
+        rules6: Some(setup.rules6.clone().unwrap_or_else(|| "*filter\nCOMMIT\n".to_owned())),
+        sysctl: SHARED_SETTINGS
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .chain(setup.sysctl.iter().cloned())
+            .collect(),
+        ..RouterConfig::default()
+    };
+    for port in 0..NAMES.len() {
+        let iface = IfaceId(port as u16);
+        let mut interface = Iface { mac: MACS[port], ..Iface::new(NAMES[port], iface) };
+        for family in 0..ROUTES[port].len() {
+            interface.addresses.push(prefix(ADDRESSES[port][family])?);
+            let (gateway, gateway_family) = address(NEIGHBOURS[port][family])?;
+            config.neighbours.push(NeighbourConfig {
+                addr: gateway,
+                family: gateway_family,
+                mac: NEIGHBOUR_MACS[port],
+                iface,
+            });
+            for to in ROUTES[port][family] {
+                let target = RouteTarget::Via { gateway, iface };
+                config.routes.push(RouteConfig { to: prefix(to)?, target });
+            }
+        }
+        let (addr, family) = address(NEIGHBOUR_LINK_LOCAL)?;
+        config.neighbours.push(NeighbourConfig { addr, family, mac: NEIGHBOUR_MACS[port], iface });
+        config.ifaces.push(interface);
+    }
+    Ok(config)
+}
+
+fn address(text: &str) -> Result<(Addr, Family)> {
+    let ip: IpAddr = text.parse().with_context(|| format!("`{text}` is no address"))?;
+    let family = if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+    Ok((ip.into(), family))
+}
+
+fn prefix(text: &str) -> Result<Prefix> {
+    let (ip, len) = text.split_once('/').with_context(|| format!("`{text}` is no prefix"))?;
+    let (addr, family) = address(ip)?;
+    Ok(Prefix::new(addr, len.parse()?, family))
+}

@@ -1,0 +1,55 @@
+//! What is fed to both sides: frames, and time that passes between them.
+
+#![forbid(unsafe_code)]
+
+use super::kernel::{MACS, NEIGHBOUR_MACS};
+
+/// One step of a trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Frame(Frame),
+    /// So many seconds pass.
+    Elapse(u32),
+}
+
+impl Step {
+    pub const fn frame(&self) -> Option<&Frame> {
+        match self {
+            Self::Frame(frame) => Some(frame),
+            Self::Elapse(_) => None,
+        }
+    }
+}
+
+/// A frame that comes in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub port: usize,
+    pub bytes: Vec<u8>,
+    /// What the generator had in mind.
+    pub kind: &'static str,
+}
+
+impl Frame {
+    /// A frame with `packet`, as the neighbour on `port` sends it.
+    pub fn of_packet(port: usize, packet: &[u8], kind: &'static str) -> Self {
+        let ethertype: [u8; 2] =
+            if packet.first().is_some_and(|b| b >> 4 == 6) { [0x86, 0xdd] } else { [0x08, 0x00] };
+        let bytes = [&MACS[port].0[..], &NEIGHBOUR_MACS[port].0, &ethertype, packet].concat();
+        Self { port, bytes, kind }
+    }
+}
+
+/// A story that stands for itself: it shares no connection with others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    pub steps: Vec<Step>,
+    /// The kernel's own clock decides something here, so time must really pass (UDP's two seconds).
+    pub needs_real_time: bool,
+}
+
+impl Trace {
+    pub fn frames(&self) -> impl Iterator<Item = &Frame> {
+        self.steps.iter().filter_map(Step::frame)
+    }
+}
