@@ -1,1 +1,233 @@
+//! Stories of a router between two networks, without a kernel beside it: `tests/it/kernel_route` has those.
 
+use crate::config::{Mode, NeighbourConfig, RouterConfig};
+use crate::context::{Emission, EmissionKind};
+use crate::fate::{DropReason, Fate, QueueReason};
+use crate::iface::{Iface, IfaceId};
+use crate::neighbour::{MAX_NEIGHBOURS, message};
+use crate::packet::checksum::Sum;
+use crate::packet::{Addr, ETHERNET_LEN, Family, Mac, Offload, Prefix};
+use crate::record::NoRecord;
+use crate::router::{Router, Worker};
+use crate::time::Instant;
+use core::net::IpAddr;
+
+const LEFT: IfaceId = IfaceId(0);
+const RIGHT: IfaceId = IfaceId(1);
+const HOST_MAC: Mac = Mac([2, 0, 0, 0, 1, 2]);
+const PEER_MAC: Mac = Mac([2, 0, 0, 0, 2, 2]);
+const ACCEPT: &str = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n";
+
+fn addr(text: &str) -> Addr {
+    text.parse::<IpAddr>().unwrap().into()
+}
+
+fn prefix(text: &str) -> Prefix {
+    let (base, len) = text.split_once('/').unwrap();
+    let family = if base.contains(':') { Family::Ipv6 } else { Family::Ipv4 };
+    Prefix::new(addr(base), len.parse().unwrap(), family)
+}
+
+/// The router, and the host of the left network, whose link address is known.
+struct Story {
+    router: Router,
+    worker: Worker,
+    now: Instant,
+}
+
+impl Story {
+    fn new(rules: &str, sysctl: &[(&str, &str)]) -> Self {
+        let iface = |name: &str, id: IfaceId, addresses: [&str; 2]| Iface {
+            addresses: addresses.map(prefix).to_vec(),
+            ..Iface::new(name, id)
+        };
+        let known = |text: &str| NeighbourConfig {
+            addr: addr(text),
+            family: if text.contains(':') { Family::Ipv6 } else { Family::Ipv4 },
+            mac: HOST_MAC,
+            iface: LEFT,
+        };
+        let config = RouterConfig {
+            mode: Mode::Route,
+            ifaces: vec![
+                iface("left", LEFT, ["192.0.2.1/24", "2001:db8:1::1/64"]),
+                iface("right", RIGHT, ["198.18.0.1/15", "2001:db8:2::1/64"]),
+            ],
+            neighbours: vec![known("192.0.2.10"), known("2001:db8:1::10")],
+            rules: Some(rules.into()),
+            rules6: Some(ACCEPT.into()),
+            sysctl: sysctl.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect(),
+            ..RouterConfig::default()
+        };
+        let router = Router::new(config).unwrap();
+        Self { router, worker: Worker::new(0), now: Instant::from_secs(100) }
+    }
+
+    fn mac(&self, iface: IfaceId) -> Mac {
+        self.router.ifaces()[iface.index()].mac
+    }
+
+    /// A datagram from the host comes in: its fate, and every frame that leaves.
+    fn datagram(&mut self, src: &str, dst: &str, ttl: u8) -> (Fate, Vec<Emission>) {
+        let l3 = datagram(addr(src), addr(dst), src.contains(':'), ttl);
+        let kind = if src.contains(':') { [0x86, 0xdd] } else { [8, 0] };
+        let frame = [&self.mac(LEFT).0[..], &HOST_MAC.0, &kind, &l3].concat();
+        self.frame(LEFT, frame)
+    }
+
+    fn frame(&mut self, iface: IfaceId, mut frame: Vec<u8>) -> (Fate, Vec<Emission>) {
+        let outcome =
+            self.router.process(&mut self.worker, self.now, iface, &mut frame, Offload::NONE, &mut NoRecord);
+        let mut sent: Vec<_> = self.worker.take_emissions().collect();
+        frame.truncate(outcome.len);
+        sent.extend(outcome.out.map(|iface| Emission {
+            iface,
+            kind: EmissionKind::Copy,
+            frame,
+            offload: outcome.offload,
+        }));
+        (outcome.fate, sent)
+    }
+
+    fn wait(&mut self, millis: u64) -> Vec<Emission> {
+        self.now = Instant::from_millis(self.now.as_millis() + millis);
+        self.router.handle_timeout(&mut self.worker, self.now);
+        self.worker.take_emissions().collect()
+    }
+
+    /// `dst` on the right says where it is.
+    fn answer_arp(&mut self, dst: &str) -> (Fate, Vec<Emission>) {
+        let mut frame = [&self.mac(RIGHT).0[..], &PEER_MAC.0, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2]].concat();
+        frame.extend(PEER_MAC.0);
+        frame.extend(addr(dst).v4());
+        frame.extend(self.mac(RIGHT).0);
+        frame.extend([198, 18, 0, 1]);
+        self.frame(RIGHT, frame)
+    }
+}
+
+/// UDP port 9 of `dst`, without a checksum if that is allowed.
+fn datagram(src: Addr, dst: Addr, v6: bool, ttl: u8) -> Vec<u8> {
+    let mut udp = vec![0x13, 0x88, 0, 9, 0, 9, 0, 0, 0x71];
+    if v6 {
+        let sum = Sum::pseudo_header(src, dst, Family::Ipv6, 17, udp.len()).bytes(&udp).checksum();
+        udp[6..8].copy_from_slice(&sum.to_be_bytes());
+        return [&[0x60, 0, 0, 0, 0, 9, 17, ttl][..], &src.v6(), &dst.v6(), &udp].concat();
+    }
+    let mut header = [&[0x45, 0, 0, 29, 0, 1, 0x40, 0, ttl, 17, 0, 0][..], &src.v4(), &dst.v4()].concat();
+    let checksum = Sum::ZERO.bytes(&header).checksum().to_be_bytes();
+    header[10..12].copy_from_slice(&checksum);
+    [header, udp].concat()
+}
+
+/// The ICMP type and code that a frame carries.
+fn icmp(sent: &Emission) -> (u8, u8) {
+    let at = ETHERNET_LEN + if sent.frame[12] == 8 { 20 } else { 40 };
+    (sent.frame[at], sent.frame[at + 1])
+}
+
+const WAITS: Fate = Fate::Queued(QueueReason::Neighbour);
+
+#[test]
+fn a_packet_waits_for_its_neighbour_and_then_goes() {
+    let mut story = Story::new(ACCEPT, &[]);
+    let (fate, sent) = story.datagram("192.0.2.10", "198.18.0.7", 64);
+    assert_eq!((fate, sent.len()), (WAITS, 1));
+    assert_eq!((sent[0].iface, &sent[0].frame[..6]), (RIGHT, &Mac::BROADCAST.0[..]));
+    let (fate, sent) = story.answer_arp("198.18.0.7");
+    assert_eq!((fate, sent.len()), (Fate::Delivered, 1));
+    assert_eq!((sent[0].iface, sent[0].kind), (RIGHT, EmissionKind::Released));
+    assert_eq!(sent[0].frame[..12], [PEER_MAC.0, story.mac(RIGHT).0].concat());
+    assert_eq!(sent[0].frame[ETHERNET_LEN + 8], 63, "one hop less");
+    assert_eq!(story.datagram("192.0.2.10", "198.18.0.7", 64).0, Fate::Forwarded);
+}
+
+#[test]
+fn ipv6_neighbours_are_asked_in_their_group() {
+    let mut story = Story::new(ACCEPT, &[]);
+    let (fate, sent) = story.datagram("2001:db8:1::10", "2001:db8:2::7", 64);
+    assert_eq!((fate, sent.len()), (WAITS, 1));
+    assert_eq!((icmp(&sent[0]), &sent[0].frame[..6]), ((135, 0), &[0x33, 0x33, 0xff, 0, 0, 7][..]));
+    let claim = message::Claim {
+        target: addr("2001:db8:2::7"),
+        solicited: true,
+        overrides: true,
+        with_mac: true,
+    };
+    let own = addr("fe80::ff:fe00:201");
+    let mut answer = message::advertisement(PEER_MAC, claim, Some(own));
+    answer[..6].copy_from_slice(&story.mac(RIGHT).0);
+    let (fate, sent) = story.frame(RIGHT, answer);
+    assert_eq!((fate, sent.len()), (Fate::Delivered, 1));
+    assert_eq!((sent[0].iface, sent[0].kind), (RIGHT, EmissionKind::Released));
+}
+
+#[test]
+fn nobody_answers_and_the_sender_is_told() {
+    for (src, dst, error) in
+        [("192.0.2.10", "198.18.0.7", (3, 1)), ("2001:db8:1::10", "2001:db8:2::7", (1, 3))]
+    {
+        let mut story = Story::new(ACCEPT, &[]);
+        assert_eq!(story.datagram(src, dst, 64).0, WAITS);
+        assert_eq!([story.wait(1000).len(), story.wait(1000).len()], [1, 1], "asked three times");
+        let sent = story.wait(1000);
+        assert_eq!(sent.len(), 1);
+        assert_eq!((sent[0].iface, icmp(&sent[0])), (LEFT, error));
+        let lost = story.router.drop_counters().find(|(code, _)| *code == DropReason::NeighbourFailed.code());
+        assert_eq!(lost, Some(("neighbour-failed", 1)));
+    }
+}
+
+#[test]
+fn a_host_is_told_of_errors_only_so_often() {
+    let mut story = Story::new(ACCEPT, &[]);
+    let mut errors = |story: &mut Story| {
+        (0..10).map(|_| story.datagram("192.0.2.10", "198.18.0.7", 1).1.len()).sum::<usize>()
+    };
+    assert_eq!(errors(&mut story), 6, "at once");
+    story.wait(2000);
+    assert_eq!(errors(&mut story), 2, "and one each second");
+    let mut unlimited = Story::new(ACCEPT, &[("net.ipv4.icmp_ratelimit", "0")]);
+    assert_eq!(errors(&mut unlimited), 10);
+}
+
+#[test]
+fn what_the_router_sends_passes_output() {
+    const RULES: &str = "*filter\n:OUTPUT DROP [0:0]\n-A OUTPUT -m conntrack --ctstate RELATED -j ACCEPT\nCOMMIT\n";
+    let mut story = Story::new(RULES, &[]);
+    let (_, sent) = story.datagram("192.0.2.10", "198.18.0.7", 1);
+    assert_eq!(sent.iter().map(icmp).collect::<Vec<_>>(), [(11, 0)], "an error is RELATED");
+    let echo = [8, 0, 0xf7, 0xf7, 0, 7, 0, 1];
+    let mut header = vec![0x45, 0, 0, 28, 0, 1, 0, 0, 64, 1, 0, 0, 192, 0, 2, 10, 192, 0, 2, 1];
+    let checksum = Sum::ZERO.bytes(&header).checksum().to_be_bytes();
+    header[10..12].copy_from_slice(&checksum);
+    let frame = [&story.mac(LEFT).0[..], &HOST_MAC.0, &[8, 0], &header, &echo].concat();
+    let (fate, sent) = story.frame(LEFT, frame);
+    assert_eq!((fate, sent), (Fate::Delivered, vec![]), "an echo reply is ESTABLISHED");
+}
+
+#[test]
+fn a_hundred_thousand_absent_neighbours_cost_the_others_nothing() {
+    const RULES: &str = "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p udp -j NOTRACK\nCOMMIT\n";
+    let mut story = Story::new(RULES, &[]);
+    story.datagram("192.0.2.10", "198.19.255.254", 64);
+    story.answer_arp("198.19.255.254");
+    let (mut others_lost, mut most_waiting) = (0, 0);
+    for n in 0..100_000u32 {
+        let [_, a, b, c] = n.to_be_bytes();
+        // Ten thousand a second.
+        if n % 10 == 0 {
+            story.wait(1);
+        }
+        story.datagram("192.0.2.10", &format!("198.{}.{b}.{c}", 18 + a), 64);
+        if n % 100 == 0 {
+            let (fate, _) = story.datagram("192.0.2.10", "198.19.255.254", 64);
+            others_lost += usize::from(fate != Fate::Forwarded);
+        }
+        let (neighbours, bytes) = story.router.host.neighbours.size();
+        assert!(neighbours <= MAX_NEIGHBOURS, "after {n}");
+        most_waiting = most_waiting.max(bytes);
+    }
+    assert_eq!(others_lost, 0, "of 1000 packets to a neighbour that is there");
+    assert!(most_waiting <= 64 << 10, "{most_waiting} bytes waited");
+}
