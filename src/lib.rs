@@ -28,6 +28,7 @@ pub mod router;
 pub mod time;
 
 // The outside world.
+pub mod coverage;
 pub mod cli;
 #[cfg(target_os = "linux")]
 pub mod conform;

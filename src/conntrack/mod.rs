@@ -603,6 +603,16 @@ impl Conntrack {
         Some(result)
     }
 
+    /// Whether a confirmed connection of this tuple lives and is not closed (`-m connlimit`).
+    pub fn is_open(&self, tuple: &Tuple, now: Instant) -> bool {
+        let place = self.table.place(tuple);
+        let mut shard = self.table.lock(place);
+        let Some(found) = shard.find(place, tuple) else { return false };
+        shard.entry(found.slot).is_some_and(|entry| {
+            entry.is_alive(now) && !matches!(entry.state_word(), Some("TIME_WAIT" | "CLOSE"))
+        })
+    }
+
     /// The helper of the connection that announced this packet's; `None` where there was none, or is none any more.
     pub fn master_helper(&self, ct: &Tracked) -> Option<Helper> {
         let master = self.read_entry(ct, Entry::master)??;

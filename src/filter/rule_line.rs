@@ -77,7 +77,6 @@ pub(super) struct Jump {
 /// What a line is read in.
 pub(super) struct Surroundings<'a> {
     pub(super) family: Family,
-    pub(super) table: Table,
     pub(super) ifaces: &'a [String],
     pub(super) line: usize,
     /// Whether a user chain of that name exists at this line.
