@@ -114,11 +114,15 @@ pub fn mutants(rules: &Ruleset) -> Vec<Mutant> {
     let mut mutants = Vec::new();
     for (place, line) in lines.iter().enumerate() {
         for (becomes, change) in &line.changes {
-            let text = render(&lines, |n| if n == place { becomes.clone() } else { Some(lines[n].text.clone()) });
+            let text =
+                render(&lines, |n| if n == place { becomes.clone() } else { Some(lines[n].text.clone()) });
             mutants.push(Mutant { name: line.name.clone(), change: change.clone(), text });
         }
-        let next = lines.get(place + 1).filter(|next| next.is_rule && line.is_rule && next.table == line.table);
-        if let Some(next) = next.filter(|next| chain_of(&next.text) == chain_of(&line.text) && next.text != line.text) {
+        let next =
+            lines.get(place + 1).filter(|next| next.is_rule && line.is_rule && next.table == line.table);
+        if let Some(next) =
+            next.filter(|next| chain_of(&next.text) == chain_of(&line.text) && next.text != line.text)
+        {
             let swapped = |n: usize| match n {
                 n if n == place => Some(next.text.clone()),
                 n if n == place + 1 => Some(line.text.clone()),
@@ -219,7 +223,9 @@ fn changes(
     }
     const STATES: [&str; 5] = ["INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED"];
     for (place, word) in words.iter().enumerate() {
-        let Some((head, list)) = word.rsplit_once("state ").filter(|_| word.contains("--ctstate ") || word.contains("--state ")) else {
+        let Some((head, list)) =
+            word.rsplit_once("state ").filter(|_| word.contains("--ctstate ") || word.contains("--state "))
+        else {
             continue;
         };
         let now: Vec<&str> = list.split(',').collect();

@@ -28,12 +28,12 @@ pub mod router;
 pub mod time;
 
 // The outside world.
-pub mod coverage;
 pub mod cli;
 #[cfg(target_os = "linux")]
 pub mod conform;
 #[cfg(target_os = "linux")]
 pub mod control;
+pub mod coverage;
 #[cfg(target_os = "linux")]
 pub mod device;
 /// Without Linux there are no TAPs, but captures all the same.

@@ -9,7 +9,7 @@ use super::rule::{AddrMatch, Count, IfaceMatch, Matches, ProtoMatch, Rule};
 use super::shared::Shared;
 use super::targets::{self, Target};
 use super::value::{Network, number};
-use super::{Table, names, value};
+use super::{names, value};
 use crate::packet::Family;
 use core::cell::RefCell;
 use std::borrow::Cow;

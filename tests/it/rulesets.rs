@@ -53,8 +53,11 @@ fn every_ruleset_prints_as_the_tools_printed_it() {
 #[test]
 fn what_is_printed_prints_the_same_again() {
     for (name, family, text) in rulesets() {
-        let sets: String =
-            text.lines().filter(|l| l.starts_with("create ") || l.starts_with("add ")).map(|l| format!("{l}\n")).collect();
+        let sets: String = text
+            .lines()
+            .filter(|l| l.starts_with("create ") || l.starts_with("add "))
+            .map(|l| format!("{l}\n"))
+            .collect();
         // iptables-save lists tables in the reverse of the order in which they came.
         let once = show(&name, family, &text);
         let twice = show(&name, family, &format!("{sets}{once}"));

@@ -31,7 +31,8 @@ pub(super) fn coverage(args: &Args) -> Result {
     let mut total: BTreeMap<usize, coverage::Covered> = BTreeMap::new();
     for trace in &args.traces {
         let capture = crate::cli::replay::read(trace)?;
-        let (_, router) = coverage::run(&capture, args.reading.family(), &text).map_err(RunFailure::explain)?;
+        let (_, router) =
+            coverage::run(&capture, args.reading.family(), &text).map_err(RunFailure::explain)?;
         let rules = router.rules();
         let Some(rules) = rules.for_family(args.reading.family()) else { continue };
         for (place, covered) in coverage::coverage(rules).into_iter().enumerate() {
@@ -52,7 +53,8 @@ pub(super) fn coverage(args: &Args) -> Result {
         }
         Format::Text => {
             for c in total.values() {
-                let packets = if c.count.packets == 0 { "never".to_owned() } else { c.count.packets.to_string() };
+                let packets =
+                    if c.count.packets == 0 { "never".to_owned() } else { c.count.packets.to_string() };
                 render::line(&format!("{packets:>8}  {}  {}", c.name, c.text));
             }
             render::line(&format!("{met} of {} rules and policies were met", total.len()));
@@ -70,20 +72,25 @@ pub(super) fn mutate(args: &Args) -> Result {
         args.traces.iter().map(|trace| crate::cli::replay::read(trace)).collect::<Result<_>>()?;
     let (text, _) = args.reading.text(&args.file)?;
     let run = |text: &str| -> std::result::Result<Vec<Vec<FrameVerdict>>, coverage::RunError> {
-        captures.iter().map(|capture| coverage::run(capture, family, text).map(|(verdicts, _)| verdicts)).collect()
+        captures
+            .iter()
+            .map(|capture| coverage::run(capture, family, text).map(|(verdicts, _)| verdicts))
+            .collect()
     };
     let usual = run(&text).map_err(RunFailure::explain)?;
     let (mut noticed, mut unnoticed) = (0, Vec::new());
     for mutant in coverage::mutants(&rules) {
         // A change that the rules do not survive is no test of the captures.
         let Ok(verdicts) = run(&format!("{sets}{}", mutant.text)) else { continue };
-        let is_same = usual.iter().flatten().zip(verdicts.iter().flatten()).all(|(a, b)| coverage::is_same(a, b));
+        let is_same =
+            usual.iter().flatten().zip(verdicts.iter().flatten()).all(|(a, b)| coverage::is_same(a, b));
         if is_same { unnoticed.push(mutant) } else { noticed += 1 }
     }
     let all = noticed + unnoticed.len();
     match args.format {
         Format::Json => {
-            let list: Vec<_> = unnoticed.iter().map(|m| json!({ "rule": m.name, "change": m.change })).collect();
+            let list: Vec<_> =
+                unnoticed.iter().map(|m| json!({ "rule": m.name, "change": m.change })).collect();
             render::json(&json!({ "mutants": all, "noticed": noticed, "unnoticed": list }));
         }
         Format::Text => {

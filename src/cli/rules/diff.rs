@@ -91,7 +91,12 @@ fn packets(args: &Args) -> Result<Vec<Packet>> {
         };
         for (old, new) in run(&args.old)?.iter().zip(&run(&args.new)?) {
             if !coverage::is_same(old, new) {
-                packets.push(Packet { trace: trace.clone(), frame: old.frame, old: words(old), new: words(new) });
+                packets.push(Packet {
+                    trace: trace.clone(),
+                    frame: old.frame,
+                    old: words(old),
+                    new: words(new),
+                });
             }
         }
     }
