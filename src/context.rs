@@ -9,7 +9,6 @@ use crate::packet::fragment::Pieces;
 use crate::packet::ipv4_options::Ipv4Options;
 use crate::packet::{Offload, Packet};
 use crate::record::Recorder;
-use crate::route::Routes;
 use crate::time::Instant;
 
 /// One packet's company on its way. It lives as long as the packet's walk.
@@ -38,8 +37,6 @@ pub struct Context<'a, R> {
     pub conntrack: &'a Conntrack,
     /// The router's interfaces, by their ids.
     pub ifaces: &'a [Iface],
-    /// Where packets go; `None` in bridge mode.
-    pub routes: Option<&'a Routes>,
     /// The packet crosses a bridge: its interfaces are ports.
     pub is_bridged: bool,
     /// When [`Instant::ZERO`] was: nanoseconds since 1970.
@@ -73,7 +70,6 @@ impl<'a, R: Recorder> Context<'a, R> {
             in_place: None,
             conntrack,
             ifaces: &[],
-            routes: None,
             is_bridged: false,
             unix_epoch_nanos: 0,
             logs: None,

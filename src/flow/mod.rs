@@ -59,6 +59,7 @@ mod parse;
 mod run;
 mod words;
 
+pub use packet::packet;
 pub use parse::parse;
 pub use run::{IFACES, Observed, ROUTER_MACS, Run, STATION_MACS, config, update};
 

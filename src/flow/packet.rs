@@ -14,6 +14,9 @@ use crate::packet::{Addr, Family};
 use core::net::IpAddr;
 use core::ops::Range;
 
+/// No line makes a packet with more than this above its headers.
+const MAX_PAYLOAD: usize = 60_000;
+
 /// What is out of the ordinary about a packet, whatever it carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Oddities {
@@ -77,9 +80,9 @@ impl Oddities {
             "badsum" => self.bad_checksum = true,
             "nosum" => self.no_checksum = true,
             "badipsum" => self.bad_ip_checksum = true,
-            "total" => self.total = Some(words.number("total length")?),
-            "cut" => self.cut = Some(words.number("number of bytes")?),
-            "pad" => self.padding = words.number("number of bytes")?,
+            "total" => self.total = Some(words.number("total")?),
+            "cut" => self.cut = Some(words.number("cut")?),
+            "pad" => self.padding = words.number("pad")?,
             "ext" => self.extensions.push(match words.plain("extension header")?.as_str() {
                 "hop" => Extension::HopByHop,
                 "dst" => Extension::Destination,
@@ -105,6 +108,19 @@ impl Oddities {
 pub(super) struct Built {
     pub(super) packet: Vec<u8>,
     pub(super) padding: usize,
+}
+
+/// The IP packet that `line` describes, as the part of a step between interface and expectation does.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn packet(flow: &Flow, dir: Direction, line: &str) -> Result<Vec<u8>, String> {
+    let mut words = Words::split(line)?;
+    if words.peek() == Some("error") {
+        words.next();
+        return error(core::slice::from_ref(flow), &mut words).map(|(built, _)| built.packet);
+    }
+    of_flow(flow, dir, &mut words).map(|built| built.packet)
 }
 
 /// Builds the packet of a step that belongs to a flow.
@@ -149,9 +165,13 @@ fn stray(word: &Word) -> String {
 }
 
 /// `(LEN)`: so many bytes that mean nothing.
-fn filler(word: &str) -> Option<Vec<u8>> {
-    let len: usize = number(word.strip_prefix('(')?.strip_suffix(')')?)?;
-    Some(vec![b'.'; len])
+fn filler(word: &str) -> Result<Vec<u8>, String> {
+    let len = word.strip_prefix('(').and_then(|word| word.strip_suffix(')')).and_then(number::<usize>);
+    match len {
+        Some(len) if len <= MAX_PAYLOAD => Ok(vec![b'.'; len]),
+        Some(_) => Err(format!("at most {MAX_PAYLOAD} bytes")),
+        None => Err(stray(&Word::Plain(word.to_owned()))),
+    }
 }
 
 fn plain(words: &mut Words, odd: &mut Oddities) -> Result<Vec<u8>, String> {
@@ -162,7 +182,7 @@ fn plain(words: &mut Words, odd: &mut Oddities) -> Result<Vec<u8>, String> {
             Ok(())
         }
         Word::Plain(ref w) => {
-            payload = filler(w).ok_or_else(|| stray(&word))?;
+            payload = filler(w)?;
             Ok(())
         }
         Word::Options(_) => Err(stray(&word)),
@@ -185,7 +205,7 @@ fn tcp(ports: &[u8], words: &mut Words, odd: &mut Oddities) -> Result<Vec<u8>, S
                 "win" => win = words.number("win")?,
                 "res" => reserved = words.number("res")?,
                 "doff" => offset = Some(words.number::<u8>("doff")?),
-                range => (seq, payload) = tcp_range(range).ok_or_else(|| stray(&word))?,
+                range => (seq, payload) = tcp_range(range)?,
             },
         }
         Ok(())
@@ -216,12 +236,19 @@ fn tcp_flags(word: &str) -> Result<u8, String> {
 }
 
 /// `SEQ` or `SEQ:END(LEN)`, END as tcpdump has it: without SYN and FIN.
-fn tcp_range(word: &str) -> Option<(u32, Vec<u8>)> {
-    let Some((seq, rest)) = word.split_once(':') else { return Some((number(word)?, Vec::new())) };
-    let (end, len) = rest.split_once('(')?;
-    let (seq, end): (u32, u32) = (number(seq)?, number(end)?);
-    let len: u32 = number(len.strip_suffix(')')?)?;
-    (end == seq.wrapping_add(len)).then(|| (seq, vec![b'.'; len as usize]))
+fn tcp_range(word: &str) -> Result<(u32, Vec<u8>), String> {
+    let wrong = || format!("`{word}` is no sequence such as 100:110(10)");
+    let Some((seq, rest)) = word.split_once(':') else {
+        return number(word).map(|seq| (seq, Vec::new())).ok_or_else(|| stray(&Word::Plain(word.to_owned())));
+    };
+    let (end, len) = rest.split_at(rest.find('(').ok_or_else(wrong)?);
+    let (seq, end): (u32, u32) = (number(seq).ok_or_else(wrong)?, number(end).ok_or_else(wrong)?);
+    let payload = filler(len)?;
+    if end.wrapping_sub(seq) as usize == payload.len() {
+        Ok((seq, payload))
+    } else {
+        Err(format!("`{word}`: from {seq} to {end} are not {} bytes", payload.len()))
+    }
 }
 
 /// `mss 1460, sackOK, wscale 7, sack 1:2 3:4, TS 1:2, nop, eol, hex 0102`; filled up with end-of-list.
@@ -271,7 +298,7 @@ fn udp(proto: u8, ports: &[u8], words: &mut Words, odd: &mut Oddities) -> Result
             Word::Text(text) => payload = text,
             Word::Plain(ref w) => match w.as_str() {
                 "length" | "coverage" => length = Some(words.number::<u16>(w)?),
-                filled => payload = filler(filled).ok_or_else(|| stray(&word))?,
+                filled => payload = filler(filled)?,
             },
             Word::Options(_) => return Err(stray(&word)),
         }
@@ -303,7 +330,7 @@ fn icmp(flow: &Flow, words: &mut Words, odd: &mut Oddities) -> Result<Vec<u8>, S
                 "id" => id = words.number("id")?,
                 "seq" => seq = words.number("seq")?,
                 "code" => code = words.number("code")?,
-                filled => payload = filler(filled).ok_or_else(|| stray(&word))?,
+                filled => payload = filler(filled)?,
             },
             Word::Text(text) => payload = text,
             Word::Options(_) => return Err(stray(&word)),
@@ -345,7 +372,7 @@ pub(super) fn error(flows: &[Flow], words: &mut Words) -> Result<(Built, usize),
             Word::Plain(ref w) => match w.as_str() {
                 "from" => from = Addr::from(words.parse::<IpAddr>("address")?),
                 "to" => to = Addr::from(words.parse::<IpAddr>("address")?),
-                "quote" => quote = words.number("number of bytes")?,
+                "quote" => quote = words.number("quote")?,
                 "mtu" => rest = words.number::<u32>("mtu")?.to_be_bytes(),
                 "quoted" => {
                     // One oddity of the quoted packet.
@@ -474,7 +501,7 @@ fn gre(flow: &Flow, words: &mut Words, odd: &mut Oddities) -> Result<Vec<u8>, St
                 "v0" => version = 0,
                 "v1" => version = 1,
                 "call" => call = words.number("call")?,
-                filled => payload = filler(filled).ok_or_else(|| stray(&word))?,
+                filled => payload = filler(filled)?,
             },
             Word::Text(_) | Word::Options(_) => return Err(stray(&word)),
         }

@@ -72,10 +72,10 @@ impl Words {
         }
     }
 
-    /// The next word as a number, decimal or `0x…`.
-    pub(super) fn number<T: TryFrom<u64>>(&mut self, wanted: &str) -> Result<T, String> {
-        let word = self.plain(wanted)?;
-        number(&word).ok_or_else(|| format!("`{word}` is no {wanted}"))
+    /// The number that `name` needs behind it, decimal or `0x…`.
+    pub(super) fn number<T: TryFrom<u64>>(&mut self, name: &str) -> Result<T, String> {
+        let word = self.plain("").map_err(|_| format!("`{name}` needs a number"))?;
+        number(&word).ok_or_else(|| format!("`{word}` is no number that `{name}` can take"))
     }
 
     /// The next word as whatever reads itself.

@@ -3,15 +3,14 @@
 /// Route mode and the kernel as a router: the same frames in, the same frames out.
 #[cfg(target_os = "linux")]
 mod kernel_route;
+/// The stories of `tests/scenarios/` once more, with the kernel beside the router.
+#[cfg(target_os = "linux")]
+mod kernel_scenarios;
 mod lab_errors;
 /// Properties that hold for whatever comes: tuples, checksums, and frames made of noise.
 mod props;
 /// Captures through the `replay` command, and the exact lines that come of them.
 mod replay;
-/// Broken rules, and what a person is told of each.
-mod rule_errors;
-/// Rulesets as people have them, and what iptables-save makes of them.
-mod rulesets;
 /// The stories of `tests/scenarios/`, packet by packet, against the router.
 mod scenario;
 /// What a reviewer need not check: the arrows between modules, what the core must not contain, reasons without a story.

@@ -283,14 +283,20 @@ fn what_cannot_be_replayed_is_refused_with_place_and_remedy() {
         For more information, try '--help'.
     "#]],
     );
-    check(&["--annotate", "trace.pcapng"], expect![[r#"
+    check(
+        &["--annotate", "trace.pcapng"],
+        expect![[r#"
         error: cannot write `trace.pcapng`: it is the capture itself, which would be lost
-    "#]]);
+    "#]],
+    );
     cut(&files.path("trace.pcapng"));
-    check(&[], expect![[r#"
+    check(
+        &[],
+        expect![[r#"
         error: trace.pcapng: byte 544: a block goes beyond the end of the file
           hint: the file is cut short: capture again, or mend it with `pcapfix`
-    "#]]);
+    "#]],
+    );
 }
 
 fn cut(path: &Path) {

@@ -10,7 +10,7 @@ use crate::lab::model::{RulesText, RunnerKind};
 use crate::lab::netns::Middle;
 use crate::lab::netns::command;
 use crate::lab::netns::services::own_program;
-use crate::lab::netns::state::{Record, State};
+use crate::lab::netns::state::State;
 use crate::lab::runner::Seen;
 use anyhow::{Context as _, bail};
 use std::collections::BTreeMap;
@@ -78,8 +78,8 @@ impl RouterProcess {
     }
 
     /// Takes hold of one that runs.
-    pub fn of(record: &Record) -> anyhow::Result<Self> {
-        let control = record.control.clone().context("this lab has no router process")?;
+    pub fn attach(state: &State) -> anyhow::Result<Self> {
+        let control = state.record.control.clone().context("this lab has no router process")?;
         let router = Self { control, watch: None };
         router
             .ask(&Command::Status)
@@ -94,9 +94,12 @@ impl RouterProcess {
     }
 }
 
-impl RouterProcess {
-    /// Begins to hear of every packet.
-    pub(super) fn begin(&mut self) -> anyhow::Result<()> {
+impl Middle for RouterProcess {
+    fn kind(&self) -> RunnerKind {
+        RunnerKind::Live
+    }
+
+    fn watch(&mut self) -> anyhow::Result<()> {
         let mut client = Client::connect(&self.control)?;
         client.set_timeout(Some(PATIENCE))?;
         client.send(&Command::Watch { filter: VerdictFilter::default() })?;
@@ -108,31 +111,16 @@ impl RouterProcess {
         Ok(())
     }
 
-    /// What was heard since [`RouterProcess::begin`], which ends.
-    pub(super) fn verdicts(&mut self) -> anyhow::Result<Vec<Verdict>> {
+    fn seen(&mut self) -> anyhow::Result<Vec<Seen>> {
         let Some(mut client) = self.watch.take() else { return Ok(Vec::new()) };
         client.end_stream()?;
-        let mut verdicts = Vec::new();
+        let mut packets = Vec::new();
         while let Some(reply) = client.next_reply()? {
             if let Reply::Verdict(verdict) = reply {
-                verdicts.push(*verdict);
+                packets.extend(seen(*verdict));
             }
         }
-        Ok(verdicts)
-    }
-}
-
-impl Middle for RouterProcess {
-    fn kind(&self) -> RunnerKind {
-        RunnerKind::Live
-    }
-
-    fn watch(&mut self) -> anyhow::Result<()> {
-        self.begin()
-    }
-
-    fn seen(&mut self) -> anyhow::Result<Vec<Seen>> {
-        Ok(self.verdicts()?.into_iter().filter_map(seen).collect())
+        Ok(packets)
     }
 
     fn replace_rules(&mut self, rules: &RulesText) -> anyhow::Result<()> {
