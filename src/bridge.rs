@@ -5,6 +5,7 @@
 use crate::iface::IfaceId;
 use crate::packet::Mac;
 use crate::time::{Duration, Instant};
+use core::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 
@@ -30,36 +31,123 @@ pub enum Segment {
     Reserved,
 }
 
+/// What is known of one station.
 #[derive(Clone, Copy, Debug)]
-struct Station {
+pub struct Station {
     iface: IfaceId,
     seen: Instant,
+}
+
+impl Station {
+    fn segment(&self, from: IfaceId) -> Segment {
+        if self.iface == from { Segment::Same } else { Segment::Port(self.iface) }
+    }
 }
 
 /// Which station is behind which port.
 #[derive(Debug, Default)]
 pub struct Bridge {
     stations: RwLock<BTreeMap<Mac, Station>>,
+    /// Changes when a station appears, moves or is forgotten, after the change.
+    version: AtomicU64,
+}
+
+/// What one worker remembers of the stations, so that most of its frames take no lock.
+#[derive(Debug)]
+pub struct Memory {
+    version: u64,
+    known: [Option<(Mac, Station)>; Self::PLACES],
+}
+
+impl Memory {
+    const PLACES: usize = 64;
+
+    pub const fn new() -> Self {
+        Self { version: 0, known: [None; Self::PLACES] }
+    }
+
+    fn get(&self, mac: Mac) -> Option<Station> {
+        self.known[Self::place(mac)].filter(|(known, _)| *known == mac).map(|(_, station)| station)
+    }
+
+    fn put(&mut self, mac: Mac, station: Station) {
+        self.known[Self::place(mac)] = Some((mac, station));
+    }
+
+    fn place(Mac([_, _, _, c, b, a]): Mac) -> usize {
+        usize::from(a ^ b.rotate_left(3) ^ c.rotate_left(5)) % Self::PLACES
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Bridge {
-    /// Remembers that `src` was seen on `iface`. Group addresses are never learnt.
-    pub fn learn(&self, src: Mac, iface: IfaceId, now: Instant) {
-        if src.is_group() || src == Mac::default() {
+    /// As [`Bridge::learn`], for a worker with a memory.
+    #[inline]
+    pub fn learn_with(&self, memory: &mut Memory, src: Mac, iface: IfaceId, now: Instant) {
+        self.catch_up(memory);
+        let known = memory.get(src);
+        if known.is_some_and(|s| s.iface == iface && now.saturating_since(s.seen) < REFRESH) {
             return;
+        }
+        if let Some(station) = self.learn(src, iface, now) {
+            memory.put(src, station);
+        }
+    }
+
+    /// As [`Bridge::lookup`], for a worker with a memory.
+    #[inline]
+    pub fn lookup_with(&self, memory: &mut Memory, dst: Mac, from: IfaceId, now: Instant) -> Segment {
+        self.catch_up(memory);
+        if let Some(station) = memory.get(dst) {
+            if now.saturating_since(station.seen) < AGEING {
+                return station.segment(from);
+            }
+        }
+        let segment = self.lookup(dst, from, now);
+        // Known stations are alone in having one port; group addresses are never among them.
+        if let Some(station) = self.stations.read().get(&dst) {
+            memory.put(dst, *station);
+        }
+        segment
+    }
+
+    /// What is older than the last change is forgotten.
+    #[inline]
+    fn catch_up(&self, memory: &mut Memory) {
+        let version = self.version.load(Ordering::Acquire);
+        if memory.version != version {
+            *memory = Memory { version, ..Memory::new() };
+        }
+    }
+
+    /// Remembers that `src` was seen on `iface`, and says what is remembered. Group addresses are never learnt.
+    pub fn learn(&self, src: Mac, iface: IfaceId, now: Instant) -> Option<Station> {
+        if src.is_group() || src == Mac::default() {
+            return None;
         }
         let known = self.stations.read().get(&src).copied();
         if known.is_some_and(|s| s.iface == iface && now.saturating_since(s.seen) < REFRESH) {
-            return;
+            return known;
         }
         let mut stations = self.stations.write();
         if stations.len() >= MAX_STATIONS && !stations.contains_key(&src) {
             stations.retain(|_, s| now.saturating_since(s.seen) < AGEING);
+            self.version.fetch_add(1, Ordering::Release);
             if stations.len() >= MAX_STATIONS {
-                return;
+                return None;
             }
         }
-        stations.insert(src, Station { iface, seen: now });
+        let station = Station { iface, seen: now };
+        let before = stations.insert(src, station);
+        if before.is_none_or(|before| before.iface != iface) {
+            self.version.fetch_add(1, Ordering::Release);
+        }
+        Some(station)
     }
 
     /// Where a frame for `dst` that came in on `from` goes.
@@ -72,8 +160,7 @@ impl Bridge {
         }
         match self.stations.read().get(&dst) {
             Some(s) if now.saturating_since(s.seen) >= AGEING => Segment::Flood,
-            Some(s) if s.iface == from => Segment::Same,
-            Some(s) => Segment::Port(s.iface),
+            Some(s) => s.segment(from),
             None => Segment::Flood,
         }
     }
@@ -96,6 +183,29 @@ mod tests {
         assert_eq!(bridge.lookup(A, IfaceId(0), Instant::ZERO), Segment::Port(IfaceId(2)), "it moved");
         assert_eq!(bridge.lookup(A, IfaceId(0), Instant::from_secs(299)), Segment::Port(IfaceId(2)));
         assert_eq!(bridge.lookup(A, IfaceId(0), Instant::from_secs(300)), Segment::Flood, "it aged");
+    }
+
+    #[test]
+    fn a_memory_never_says_other_than_the_bridge() {
+        let (bridge, mut memory) = (Bridge::default(), Memory::new());
+        let at = Instant::from_secs;
+        bridge.learn_with(&mut memory, A, IfaceId(1), at(0));
+        assert_eq!(bridge.lookup_with(&mut memory, A, IfaceId(0), at(1)), Segment::Port(IfaceId(1)));
+        // Another worker sees it move.
+        bridge.learn(A, IfaceId(2), at(2));
+        assert_eq!(bridge.lookup_with(&mut memory, A, IfaceId(0), at(3)), Segment::Port(IfaceId(2)));
+        assert_eq!(bridge.lookup_with(&mut memory, A, IfaceId(2), at(3)), Segment::Same);
+        bridge.learn_with(&mut memory, A, IfaceId(1), at(4));
+        assert_eq!(
+            bridge.lookup_with(&mut memory, A, IfaceId(0), at(4)),
+            Segment::Port(IfaceId(1)),
+            "and back"
+        );
+        // A refresh by another worker keeps it alive beyond what this one remembers.
+        bridge.learn(A, IfaceId(1), at(100));
+        assert_eq!(bridge.lookup_with(&mut memory, A, IfaceId(0), at(350)), Segment::Port(IfaceId(1)));
+        assert_eq!(bridge.lookup_with(&mut memory, A, IfaceId(0), at(400)), Segment::Flood, "it aged");
+        assert_eq!(bridge.lookup_with(&mut memory, Mac::BROADCAST, IfaceId(0), at(0)), Segment::Flood);
     }
 
     #[test]

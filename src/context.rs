@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::bridge;
 use crate::conntrack::{Conntrack, Template, Tracked};
 use crate::filter::log::Logs;
 use crate::iface::{Iface, IfaceId};
@@ -35,6 +36,9 @@ pub struct Context<'a, R> {
     pub in_place: Option<IfaceId>,
     /// The connections behind `ct`, for rules that ask more of them or change them.
     pub conntrack: &'a Conntrack,
+    /// What the worker that carries the packet remembers; `None` where no worker does.
+    pub(crate) sysctls: Option<&'a Sysctls>,
+    pub(crate) stations: Option<&'a mut bridge::Memory>,
     /// The router's interfaces, by their ids.
     pub ifaces: &'a [Iface],
     /// The packet crosses a bridge: its interfaces are ports.
@@ -69,6 +73,8 @@ impl<'a, R: Recorder> Context<'a, R> {
             options: None,
             in_place: None,
             conntrack,
+            sysctls: None,
+            stations: None,
             ifaces: &[],
             is_bridged: false,
             unix_epoch_nanos: 0,

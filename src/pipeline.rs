@@ -33,7 +33,7 @@ pub(crate) fn walk<R: Recorder>(
 ) -> Stage<Fate> {
     // PREROUTING
     run(r, rules, Table::Raw, Hook::Prerouting, pkt, ctx)?;
-    ctx.ct = r.conntrack.track(pkt, ctx.template, ctx.now)?;
+    ctx.ct = r.track(pkt, ctx)?;
     ctx.rec.note(|| Note::Tracked(Box::new(ctx.ct.clone())));
     run(r, rules, Table::Mangle, Hook::Prerouting, pkt, ctx)?;
 
@@ -93,7 +93,7 @@ pub(crate) fn output<R: Recorder>(
     run(r, rules, Table::Raw, Hook::Output, pkt, ctx)?;
     ctx.ct = match related {
         Some(tracked) => tracked,
-        None => r.conntrack.track(pkt, ctx.template, ctx.now)?,
+        None => r.track(pkt, ctx)?,
     };
     run(r, rules, Table::Mangle, Hook::Output, pkt, ctx)?;
     run(r, rules, Table::Filter, Hook::Output, pkt, ctx)?;

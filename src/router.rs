@@ -12,9 +12,9 @@
 
 #![forbid(unsafe_code)]
 
-use crate::bridge::{Bridge, Segment};
+use crate::bridge::{self, Bridge, Segment};
 use crate::config::{Mode, RouterConfig};
-use crate::conntrack::{Conntrack, Helper, Sysctls};
+use crate::conntrack::{Conntrack, Helper, Sysctls, Tracked, next_version};
 use crate::context::{Context, Emission, EmissionKind};
 use crate::fate::{DropReason, Fate, QueueReason, Stage};
 use crate::filter::log::Logs;
@@ -38,6 +38,8 @@ pub struct Router {
     pub(crate) ifaces: Vec<Iface>,
     pub(crate) conntrack: Conntrack,
     rules: ArcSwap<Rules>,
+    /// Changes after the rules did.
+    rules_version: AtomicU64,
     mode: Mode,
     bridge: Bridge,
     fragments: Fragments,
@@ -108,12 +110,23 @@ pub struct Outcome {
 pub struct Worker {
     index: usize,
     emissions: Vec<Emission>,
+    settings: Option<Settings>,
+    stations: bridge::Memory,
+}
+
+/// The rules and settings in force, as a worker last saw them: asked for anew only when they have changed, since
+/// asking costs every packet as much as a lookup does.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    versions: (u64, u64),
+    rules: Arc<Rules>,
+    pub(crate) sysctls: Arc<Sysctls>,
 }
 
 impl Worker {
     /// `index` counts workers from zero and picks their row of counters.
     pub const fn new(index: usize) -> Self {
-        Self { index, emissions: Vec::new() }
+        Self { index, emissions: Vec::new(), settings: None, stations: bridge::Memory::new() }
     }
 
     /// What is to be sent besides the frame that came in.
@@ -139,6 +152,7 @@ impl Router {
             ifaces: config.ifaces,
             conntrack,
             rules: ArcSwap::from_pointee(rules),
+            rules_version: AtomicU64::new(next_version()),
             mode: config.mode,
             bridge: Bridge::default(),
             fragments,
@@ -188,6 +202,7 @@ impl Router {
     /// Everything that is wrong with the new rules.
     pub fn replace_rules(&self, rules: Option<&str>, rules6: Option<&str>) -> Result<(), Vec<RuleError>> {
         self.rules.store(Arc::new(Self::load(&self.ifaces, rules, rules6)?));
+        self.rules_version.store(next_version(), Ordering::Release);
         Ok(())
     }
 
@@ -230,8 +245,10 @@ impl Router {
     ) -> Outcome {
         assert!(iface.index() < self.ifaces.len(), "no interface {iface:?}");
         let len = frame.len();
-        let mut ctx =
-            Context::new(now, Some(iface), worker.index, &self.conntrack, &mut worker.emissions, rec);
+        let Worker { index, emissions, settings, stations } = worker;
+        let mut ctx = Context::new(now, Some(iface), *index, &self.conntrack, emissions, rec);
+        ctx.settings = Some(self.settings(settings));
+        ctx.stations = Some(stations);
         ctx.ifaces = &self.ifaces;
         ctx.is_bridged = self.mode == Mode::Bridge;
         ctx.unix_epoch_nanos = self.unix_epoch_nanos;
@@ -252,7 +269,7 @@ impl Router {
     fn ip<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
         let Some(iface) = ctx.in_iface else { return self.walk(pkt, ctx) };
         match self.mode {
-            Mode::Bridge => self.bridge.learn(pkt.src_mac(), iface, ctx.now),
+            Mode::Bridge => self.learn(pkt.src_mac(), iface, ctx),
             Mode::Route => {
                 if let Err(reason) = self.admit(pkt, iface) {
                     return Fate::Dropped(reason);
@@ -279,9 +296,50 @@ impl Router {
     }
 
     fn walk<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
-        let rules = self.rules.load();
-        let (Continue(fate) | Break(fate)) = pipeline::walk(self, &rules, pkt, ctx);
+        let (Continue(fate) | Break(fate)) = match ctx.settings {
+            Some(settings) => pipeline::walk(self, &settings.rules, pkt, ctx),
+            None => pipeline::walk(self, &self.rules.load(), pkt, ctx),
+        };
         fate
+    }
+
+    /// The rules and settings in force, from the worker's memory if they have not changed.
+    #[inline]
+    fn settings<'a>(&self, known: &'a mut Option<Settings>) -> &'a Settings {
+        let versions = (self.rules_version.load(Ordering::Acquire), self.conntrack.sysctls_version());
+        if known.as_ref().is_none_or(|known| known.versions != versions) {
+            *known = None;
+        }
+        known.get_or_insert_with(|| Settings {
+            versions,
+            rules: self.rules.load_full(),
+            sysctls: self.conntrack.sysctls(),
+        })
+    }
+
+    /// Says which state a packet has, and takes it into account.
+    #[inline]
+    pub(crate) fn track<R: Recorder>(&self, pkt: &Packet, ctx: &Context<R>) -> Stage<Tracked> {
+        match ctx.settings {
+            Some(settings) => self.conntrack.track_with(pkt, ctx.template, ctx.now, &settings.sysctls),
+            None => self.conntrack.track(pkt, ctx.template, ctx.now),
+        }
+    }
+
+    /// Remembers where a station is.
+    fn learn<R: Recorder>(&self, src: packet::Mac, iface: IfaceId, ctx: &mut Context<R>) {
+        match &mut ctx.stations {
+            Some(memory) => self.bridge.learn_with(memory, src, iface, ctx.now),
+            None => drop(self.bridge.learn(src, iface, ctx.now)),
+        }
+    }
+
+    /// Where a frame for a station goes.
+    fn find_station<R: Recorder>(&self, dst: packet::Mac, from: IfaceId, ctx: &mut Context<R>) -> Segment {
+        match &mut ctx.stations {
+            Some(memory) => self.bridge.lookup_with(memory, dst, from, ctx.now),
+            None => self.bridge.lookup(dst, from, ctx.now),
+        }
     }
 
     fn arp<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Fate {
@@ -302,8 +360,8 @@ impl Router {
     fn switch<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Fate {
         let Some(from) = ctx.in_iface else { return Fate::Dropped(DropReason::NotIp) };
         let mac = |at: usize| packet::Mac(core::array::from_fn(|i| frame[at + i]));
-        self.bridge.learn(mac(6), from, ctx.now);
-        match self.bridge.lookup(mac(0), from, ctx.now) {
+        self.learn(mac(6), from, ctx);
+        match self.find_station(mac(0), from, ctx) {
             Segment::Same => return Fate::Dropped(DropReason::SamePort),
             Segment::Reserved => return Fate::Dropped(DropReason::LinkLocalGroup),
             Segment::Port(iface) => self.switch_to(iface, frame, ctx),
@@ -331,7 +389,7 @@ impl Router {
             return self.route(pkt, ctx);
         }
         let Some(from) = ctx.in_iface else { return Break(Fate::Dropped(DropReason::NoRoute)) };
-        match self.bridge.lookup(pkt.dst_mac(), from, ctx.now) {
+        match self.find_station(pkt.dst_mac(), from, ctx) {
             Segment::Port(iface) => Continue(Way::Forward(Egress::port(iface))),
             Segment::Flood => Continue(Way::Flood),
             Segment::Same => Break(Fate::Dropped(DropReason::SamePort)),

@@ -41,6 +41,7 @@ use crate::packet::{Family, Packet, Segment, Tuple};
 use crate::time::Instant;
 use arc_swap::ArcSwap;
 use core::ops::ControlFlow::{Break, Continue};
+use core::sync::atomic::{AtomicU64, Ordering};
 use event::Events;
 use expect::{Expectations, Refused};
 use query::Counters;
@@ -210,6 +211,12 @@ impl Tracked {
     }
 }
 
+/// A number that nothing else in this process was ever given: whoever has it has seen the last change.
+pub(crate) fn next_version() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
 /// Connection tracking: the table, what is expected, and the settings.
 #[derive(Debug)]
 pub struct Conntrack {
@@ -217,6 +224,8 @@ pub struct Conntrack {
     expectations: Expectations,
     events: Events,
     sysctls: ArcSwap<Sysctls>,
+    /// Changes after the settings did.
+    sysctls_version: AtomicU64,
     /// Given to connections on their usual port, as by a rule for each.
     helpers: Vec<Helper>,
     counters: Counters,
@@ -254,6 +263,7 @@ impl Conntrack {
             expectations: Expectations::default(),
             events: Events::default(),
             sysctls: ArcSwap::from_pointee(sysctls),
+            sysctls_version: AtomicU64::new(next_version()),
             helpers,
             counters: Counters::default(),
         }
@@ -263,11 +273,21 @@ impl Conntrack {
     ///
     /// State, timer and status of a confirmed connection change here and now, whatever rules say later.
     pub fn track(&self, pkt: &Packet, template: Template, now: Instant) -> Stage<Tracked> {
+        self.track_with(pkt, template, now, &self.sysctls.load())
+    }
+
+    /// As [`Conntrack::track`], by settings that somebody has at hand.
+    pub fn track_with(
+        &self,
+        pkt: &Packet,
+        template: Template,
+        now: Instant,
+        sysctls: &Sysctls,
+    ) -> Stage<Tracked> {
         if template.notrack {
             return Continue(Tracked::untracked());
         }
-        let sysctls = self.sysctls.load();
-        let tracked = self.place(pkt, template, now, &sysctls);
+        let tracked = self.place(pkt, template, now, sysctls);
         if let Continue(Tracked { invalid: Some(_), .. }) = &tracked {
             self.counters.invalid.add(1);
         }

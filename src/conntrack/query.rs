@@ -5,7 +5,7 @@
 use super::event::Event;
 use super::{
     Conntrack, Direction, Entry, EntryId, EventKind, Expectation, Helper, Status, SysctlError, Sysctls, flow,
-    icmp,
+    icmp, next_version,
 };
 use crate::packet::{Family, Packet, Prefix, Tuple};
 use crate::time::Instant;
@@ -222,6 +222,12 @@ impl Conntrack {
         self.sysctls.load_full()
     }
 
+    /// Another number after each change of the settings.
+    #[inline]
+    pub(crate) fn sysctls_version(&self) -> u64 {
+        self.sysctls_version.load(Ordering::Acquire)
+    }
+
     /// Changes a setting: it applies from the next packet on, and timers that run stay as they are.
     ///
     /// # Errors
@@ -233,6 +239,7 @@ impl Conntrack {
             result = changed.set(name, value);
             changed
         });
+        self.sysctls_version.store(next_version(), Ordering::Release);
         result
     }
 }
