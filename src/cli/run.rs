@@ -46,7 +46,8 @@ pub(super) fn run(args: Args) -> Result {
     let ports = open_ports(&router, run_options.device).map_err(Failure::Machine)?;
     // The plain port is the plain way all through: one read, one frame.
     let io_uring = ports.iter().any(|port| port.kind() == Kind::Offload);
-    let options = Options { busy_poll: run_options.busy_poll, io_uring };
+    let workers = runtime::usual_workers(ports.len());
+    let options = Options { busy_poll: run_options.busy_poll, io_uring, workers };
     let runtime = Runtime::start(Arc::clone(&router), ports, options).map_err(Failure::Machine)?;
 
     let shared = Arc::clone(runtime.shared());

@@ -85,6 +85,15 @@ pub struct Options {
     pub busy_poll: BusyPoll,
     /// Move bursts by io_uring where it is to be had; else by poll, read and write.
     pub io_uring: bool,
+    /// Threads that forward; never more than there are ports.
+    pub workers: usize,
+}
+
+/// How many workers so many ports deserve: one is enough for two, and more than there are CPUs only get in each
+/// other's way.
+pub fn usual_workers(ports: usize) -> usize {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    (ports / 2).clamp(1, cpus)
 }
 
 /// A router that forwards. Dropping it ends the workers.
@@ -122,15 +131,20 @@ impl Runtime {
         });
         let (failed, failures) = crossbeam_channel::bounded(1);
         let mut runtime = Self { shared, workers: Vec::new(), burst: "", failures };
-        let all: Vec<IfaceId> = (0..runtime.shared.ports.len() as u16).map(IfaceId).collect();
-        runtime.spawn(0, &all, options.io_uring, &failed)?;
+        let workers = options.workers.clamp(1, runtime.shared.ports.len().max(1));
+        for index in 0..workers {
+            // All that comes in on a port goes through one worker, so that no flow overtakes itself.
+            let reads: Vec<IfaceId> =
+                (index..runtime.shared.ports.len()).step_by(workers).map(|n| IfaceId(n as u16)).collect();
+            runtime.spawn((index, workers), &reads, options.io_uring, &failed)?;
+        }
         Ok(runtime)
     }
 
     /// One more worker, which reads the ports `reads`.
     fn spawn(
         &mut self,
-        index: usize,
+        (index, workers): (usize, usize),
         reads: &[IfaceId],
         io_uring: bool,
         failed: &Sender<anyhow::Error>,
@@ -139,25 +153,25 @@ impl Runtime {
         let ring =
             if io_uring { RingBurst::new(ports(), reads) } else { Err(io::ErrorKind::Unsupported.into()) };
         match ring {
-            Ok(burst) => self.spawn_on(index, burst, failed),
+            Ok(burst) => self.spawn_on((index, workers), burst, failed),
             Err(error) => {
                 if io_uring {
                     tracing::warn!(%error, "no io_uring: frames are moved by poll, read and write");
                 }
-                self.spawn_on(index, PollBurst::new(ports(), reads.to_vec()), failed)
+                self.spawn_on((index, workers), PollBurst::new(ports(), reads.to_vec()), failed)
             }
         }
     }
 
     fn spawn_on<B: Burst + Send + 'static>(
         &mut self,
-        index: usize,
+        (index, workers): (usize, usize),
         burst: B,
         failed: &Sender<anyhow::Error>,
     ) -> anyhow::Result<()> {
         self.burst = burst.describe();
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("eventfd")?);
-        let worker = worker::Worker::new(index, Arc::clone(&self.shared), Arc::clone(&wake));
+        let worker = worker::Worker::new(index, workers, Arc::clone(&self.shared), Arc::clone(&wake));
         let failed = failed.clone();
         let run = move || {
             if let Err(error) = worker.run(burst) {

@@ -17,7 +17,15 @@ fn start(ports: usize, io_uring: bool) -> (Runtime, Vec<FarEnd>) {
     let router = Router::new(RouterConfig { ifaces, ..RouterConfig::default() }).unwrap();
     let (near, far): (Vec<_>, Vec<_>) = names.iter().map(|name| memory::port(name).unwrap()).unzip();
     let near = near.into_iter().map(|port| Box::new(port) as Box<dyn Port>).collect();
-    (Runtime::start(Arc::new(router), near, Options { busy_poll: BusyPoll::Never, io_uring }).unwrap(), far)
+    (
+        Runtime::start(
+            Arc::new(router),
+            near,
+            Options { busy_poll: BusyPoll::Never, io_uring, workers: ports / 2 },
+        )
+        .unwrap(),
+        far,
+    )
 }
 
 /// An ARP frame that carries `n`: the router forwards it whatever the rules.
@@ -84,6 +92,33 @@ fn a_port_that_vanishes_leaves_the_others_at_work() {
 fn a_runtime_ends_while_nothing_happens() {
     for io_uring in [false, true] {
         let (runtime, _hosts) = start(2, io_uring);
+        runtime.stop();
+    }
+}
+
+#[test]
+fn several_workers_keep_the_order_of_every_flow() {
+    for io_uring in [false, true] {
+        let (runtime, hosts) = start(4, io_uring);
+        // Each station is known, so that frames between two ports stay there.
+        let station = |n: usize| [2, 0, 0, 0, 0, n as u8];
+        for (n, host) in hosts.iter().enumerate() {
+            host.send(&arp(station(n), [0xff; 6], 0)).unwrap();
+            for other in hosts.iter().enumerate().filter(|(m, _)| *m != n).map(|(_, other)| other) {
+                assert!(other.recv(SOON).unwrap().is_some());
+            }
+        }
+        std::thread::scope(|scope| {
+            for (from, to) in [(0, 1), (1, 0), (2, 3), (3, 2)] {
+                let (sender, receiver) = (&hosts[from], &hosts[to]);
+                scope.spawn(move || {
+                    for n in 0..500 {
+                        sender.send(&arp(station(from), station(to), n)).unwrap();
+                        assert_eq!(receiver.recv(SOON).unwrap(), Some(arp(station(from), station(to), n)));
+                    }
+                });
+            }
+        });
         runtime.stop();
     }
 }

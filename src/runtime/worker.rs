@@ -17,6 +17,8 @@ use std::sync::atomic::Ordering;
 
 /// Under load the router's timeouts are looked at this often, not after every burst.
 const TIMEOUT_CHECK: Duration = Duration::from_millis(1);
+/// With several workers: how long the one that keeps the time sleeps at most.
+const OTHERS_CHECK: Duration = Duration::from_millis(50);
 /// `busy_poll: adaptive`: how long a worker stays awake after the last frame.
 const STAYS_AWAKE: Duration = Duration::from_micros(50);
 
@@ -27,6 +29,8 @@ pub(super) struct Worker {
     core: router::Worker,
     /// The first worker does what falls due.
     keeps_time: bool,
+    /// Others bring timeouts about that this one keeps.
+    shared_duty: bool,
     /// Since the last burst, by port.
     counts: Vec<PortCount>,
     next_check: Instant,
@@ -34,13 +38,14 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(index: usize, shared: Arc<Shared>, wake: Arc<OwnedFd>) -> Self {
+    pub(super) fn new(index: usize, workers: usize, shared: Arc<Shared>, wake: Arc<OwnedFd>) -> Self {
         Self {
             counts: vec![PortCount::default(); shared.ports.len()],
             shared,
             wake,
             core: router::Worker::new(index),
             keeps_time: index == 0,
+            shared_duty: workers > 1,
             next_check: Instant::ZERO,
             last_frame: Instant::ZERO,
         }
@@ -167,11 +172,16 @@ impl Worker {
         if !self.keeps_time {
             return Some(None);
         }
+        // What another worker's frames bring forward is noticed this late at worst.
+        let at_most = self.shared_duty.then_some(OTHERS_CHECK);
         match self.shared.router.poll_timeout() {
-            None => Some(None),
+            None => Some(at_most),
             Some(due) if due <= now => None,
             // Never shorter than the pace of the checks, or the worker would wake for nothing.
-            Some(due) => Some(Some(due.saturating_since(now).max(TIMEOUT_CHECK))),
+            Some(due) => {
+                let sleep = due.saturating_since(now).max(TIMEOUT_CHECK);
+                Some(Some(at_most.map_or(sleep, |most| sleep.min(most))))
+            }
         }
     }
 

@@ -26,9 +26,12 @@ impl Bench {
         let ((left, left_host), (right, right_host)) =
             (memory::port("left").unwrap(), memory::port("right").unwrap());
         let ports: Vec<Box<dyn Port>> = vec![Box::new(left), Box::new(right)];
-        let runtime =
-            Runtime::start(Arc::new(router), ports, Options { busy_poll: BusyPoll::Never, io_uring: false })
-                .unwrap();
+        let runtime = Runtime::start(
+            Arc::new(router),
+            ports,
+            Options { busy_poll: BusyPoll::Never, io_uring: false, workers: 1 },
+        )
+        .unwrap();
         let (sender, orders) = bounded(8);
         let context = Context::new(Arc::clone(runtime.shared()), sender, Mode::Bridge, None, runtime.burst());
         let folder = tempfile::tempdir().unwrap();
