@@ -28,7 +28,9 @@ fn table(family: Family, count: usize) -> (Routes, Vec<Addr>) {
         let bits = u128::from(scatter(n as u64)) << 64;
         match family {
             Family::Ipv4 => Prefix::new(Addr::from_bits(bits >> 96 << 96), LENGTHS_V4[n % 8], family),
-            Family::Ipv6 => Prefix::new(Addr::from_bits(0x2001 << 112 | bits >> 16), LENGTHS_V6[n % 8], family),
+            Family::Ipv6 => {
+                Prefix::new(Addr::from_bits(0x2001 << 112 | bits >> 16), LENGTHS_V6[n % 8], family)
+            }
         }
     };
     let routes: Vec<_> = (0..count).map(|n| RouteConfig { to: network(n), target }).collect();

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::bridge;
-use crate::conntrack::{Conntrack, Template, Tracked};
+use crate::conntrack::{Conntrack, Sysctls, Template, Tracked};
 use crate::filter::log::Logs;
 use crate::iface::{Iface, IfaceId};
 use crate::packet::fragment::Pieces;

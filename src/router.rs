@@ -117,10 +117,10 @@ pub struct Worker {
 /// The rules and settings in force, as a worker last saw them: asked for anew only when they have changed, since
 /// asking costs every packet as much as a lookup does.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+struct Settings {
     versions: (u64, u64),
     rules: Arc<Rules>,
-    pub(crate) sysctls: Arc<Sysctls>,
+    sysctls: Arc<Sysctls>,
 }
 
 impl Worker {
@@ -247,7 +247,8 @@ impl Router {
         let len = frame.len();
         let Worker { index, emissions, settings, stations } = worker;
         let mut ctx = Context::new(now, Some(iface), *index, &self.conntrack, emissions, rec);
-        ctx.settings = Some(self.settings(settings));
+        let Settings { rules, sysctls, .. } = self.settings(settings);
+        ctx.sysctls = Some(sysctls);
         ctx.stations = Some(stations);
         ctx.ifaces = &self.ifaces;
         ctx.is_bridged = self.mode == Mode::Bridge;
@@ -257,7 +258,7 @@ impl Router {
             Err(reason) => (Fate::Dropped(reason), len, offload),
             Ok(Parsed::Arp(frame)) => (self.arp(frame, &mut ctx), len, offload),
             Ok(Parsed::Other(frame, _)) => (self.non_ip(frame, &mut ctx), len, offload),
-            Ok(Parsed::Ip(mut pkt)) => (self.ip(&mut pkt, &mut ctx), pkt.frame_len(), pkt.offload()),
+            Ok(Parsed::Ip(mut pkt)) => (self.ip(rules, &mut pkt, &mut ctx), pkt.frame_len(), pkt.offload()),
         };
         if let Fate::Dropped(reason) = fate {
             self.count_drops(reason, 1);
@@ -266,8 +267,8 @@ impl Router {
         Outcome { fate, out: ctx.in_place, len, offload }
     }
 
-    fn ip<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
-        let Some(iface) = ctx.in_iface else { return self.walk(pkt, ctx) };
+    fn ip<R: Recorder>(&self, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
+        let Some(iface) = ctx.in_iface else { return self.walk(rules, pkt, ctx) };
         match self.mode {
             Mode::Bridge => self.learn(pkt.src_mac(), iface, ctx),
             Mode::Route => {
@@ -277,29 +278,26 @@ impl Router {
                 self.see(pkt, iface);
             }
         }
-        if pkt.fragment().is_some() { self.join(pkt, ctx) } else { self.walk(pkt, ctx) }
+        if pkt.fragment().is_some() { self.join(rules, pkt, ctx) } else { self.walk(rules, pkt, ctx) }
     }
 
     /// Holds a fragment until its datagram is whole: only that walks on.
-    fn join<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
+    fn join<R: Recorder>(&self, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
         let mut whole = match self.fragments.add(pkt, ctx.now) {
             Reassembly::Pending => return Fate::Queued(QueueReason::Fragment),
             Reassembly::Refused(reason) => return Fate::Dropped(reason),
-            Reassembly::Passes => return self.walk(pkt, ctx),
+            Reassembly::Passes => return self.walk(rules, pkt, ctx),
             Reassembly::Whole(whole) => whole,
         };
         ctx.pieces = Some(Box::new(whole.pieces.clone()));
         match whole.packet() {
-            Ok(mut pkt) => self.walk(&mut pkt, ctx),
+            Ok(mut pkt) => self.walk(rules, &mut pkt, ctx),
             Err(reason) => Fate::Dropped(reason),
         }
     }
 
-    fn walk<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
-        let (Continue(fate) | Break(fate)) = match ctx.settings {
-            Some(settings) => pipeline::walk(self, &settings.rules, pkt, ctx),
-            None => pipeline::walk(self, &self.rules.load(), pkt, ctx),
-        };
+    fn walk<R: Recorder>(&self, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
+        let (Continue(fate) | Break(fate)) = pipeline::walk(self, rules, pkt, ctx);
         fate
     }
 
@@ -320,8 +318,8 @@ impl Router {
     /// Says which state a packet has, and takes it into account.
     #[inline]
     pub(crate) fn track<R: Recorder>(&self, pkt: &Packet, ctx: &Context<R>) -> Stage<Tracked> {
-        match ctx.settings {
-            Some(settings) => self.conntrack.track_with(pkt, ctx.template, ctx.now, &settings.sysctls),
+        match ctx.sysctls {
+            Some(sysctls) => self.conntrack.track_with(pkt, ctx.template, ctx.now, sysctls),
             None => self.conntrack.track(pkt, ctx.template, ctx.now),
         }
     }

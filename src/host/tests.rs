@@ -148,12 +148,8 @@ fn ipv6_neighbours_are_asked_in_their_group() {
     let (fate, sent) = story.datagram("2001:db8:1::10", "2001:db8:2::7", 64);
     assert_eq!((fate, sent.len()), (WAITS, 1));
     assert_eq!((icmp(&sent[0]), &sent[0].frame[..6]), ((135, 0), &[0x33, 0x33, 0xff, 0, 0, 7][..]));
-    let claim = message::Claim {
-        target: addr("2001:db8:2::7"),
-        solicited: true,
-        overrides: true,
-        with_mac: true,
-    };
+    let claim =
+        message::Claim { target: addr("2001:db8:2::7"), solicited: true, overrides: true, with_mac: true };
     let own = addr("fe80::ff:fe00:201");
     let mut answer = message::advertisement(PEER_MAC, claim, Some(own));
     answer[..6].copy_from_slice(&story.mac(RIGHT).0);
@@ -193,7 +189,8 @@ fn a_host_is_told_of_errors_only_so_often() {
 
 #[test]
 fn what_the_router_sends_passes_output() {
-    const RULES: &str = "*filter\n:OUTPUT DROP [0:0]\n-A OUTPUT -m conntrack --ctstate RELATED -j ACCEPT\nCOMMIT\n";
+    const RULES: &str =
+        "*filter\n:OUTPUT DROP [0:0]\n-A OUTPUT -m conntrack --ctstate RELATED -j ACCEPT\nCOMMIT\n";
     let mut story = Story::new(RULES, &[]);
     let (_, sent) = story.datagram("192.0.2.10", "198.18.0.7", 1);
     assert_eq!(sent.iter().map(icmp).collect::<Vec<_>>(), [(11, 0)], "an error is RELATED");
