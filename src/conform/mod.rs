@@ -17,7 +17,6 @@ mod netns;
 mod nflog;
 pub mod session;
 mod shrink;
-pub mod story;
 pub mod subject;
 pub mod trace;
 pub mod world;

@@ -3,9 +3,6 @@
 /// Route mode and the kernel as a router: the same frames in, the same frames out.
 #[cfg(target_os = "linux")]
 mod kernel_route;
-/// The stories of `tests/scenarios/` once more, with the kernel beside the router.
-#[cfg(target_os = "linux")]
-mod kernel_scenarios;
 mod lab_errors;
 /// Properties that hold for whatever comes: tuples, checksums, and frames made of noise.
 mod props;

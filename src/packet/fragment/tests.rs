@@ -85,7 +85,7 @@ fn pieces_join_in_any_order_and_leave_as_they_came() {
 #[test]
 fn a_copy_is_dropped_and_an_overlap_ends_the_wait() {
     use DropReason::{FragmentBad, FragmentDuplicate, FragmentOverlap};
-    let [copy, overlap, bad] = [FragmentDuplicate, FragmentOverlap, FragmentBad].map(|r| r.code());
+    let [copy, overlap, bad] = [FragmentDuplicate, FragmentOverlap, FragmentBad].map(DropReason::code);
     for family in [V4, V6] {
         assert_eq!(story(family, &[(0, 24, true), (0, 24, true), (24, 8, false)]), ["_", copy, "="]);
         assert_eq!(story(family, &[(0, 24, true), (8, 8, true), (24, 8, false)]), ["_", copy, "="]);
