@@ -177,7 +177,7 @@ fn nobody_answers_and_the_sender_is_told() {
 #[test]
 fn a_host_is_told_of_errors_only_so_often() {
     let mut story = Story::new(ACCEPT, &[]);
-    let mut errors = |story: &mut Story| {
+    let errors = |story: &mut Story| {
         (0..10).map(|_| story.datagram("192.0.2.10", "198.18.0.7", 1).1.len()).sum::<usize>()
     };
     assert_eq!(errors(&mut story), 6, "at once");

@@ -23,6 +23,9 @@ const RIGHT: usize = 1;
 const ACCEPT_ALL: &str =
     "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n";
 
+/// The addresses that both make from their link addresses.
+const OWN_LINK_LOCAL: [&str; 2] = ["fe80::ff:fe00:101", "fe80::ff:fe00:201"];
+
 /// Both routers, set up alike.
 struct Pair {
     kernel: Kernel,
@@ -95,6 +98,8 @@ impl Pair {
     fn check_frame(&mut self, name: &str, port: usize, mut frame: Vec<u8>) {
         let mut expected = self.kernel.feed(port, &frame).unwrap().sent;
         let mut got = self.feed(port, &mut frame);
+        // The kernel asks for neighbours when it likes, so neither is listened to there.
+        got.retain(|(_, frame)| !frame.starts_with(&[0x33, 0x33]));
         expected.sort();
         got.sort();
         self.compared += 1;
@@ -138,7 +143,8 @@ fn await_own_addresses(kernel: &Kernel, world: &World) {
     const PATIENCE: usize = 500;
     let plain = ADDRESSES.iter().map(|of_port| of_port[1]);
     let more = world.addresses.iter().map(|(_, address)| *address).filter(|a| a.contains(':'));
-    let own: Vec<&str> = plain.chain(more).map(|a| a.split_once('/').unwrap().0).collect();
+    let own: Vec<&str> =
+        plain.chain(more).map(|a| a.split_once('/').unwrap().0).chain(OWN_LINK_LOCAL).collect();
     let in_use = || kernel.run("ip", &["-6", "route", "show", "table", "local"], "").unwrap();
     let all = |routes: &str| own.iter().all(|a| routes.contains(&format!("local {a} ")));
     assert!((0..PATIENCE).any(|_| all(&in_use())), "the kernel does not use {own:?}");
@@ -163,7 +169,7 @@ fn is_alike(kernel: &(usize, Vec<u8>), stateway: &(usize, Vec<u8>)) -> bool {
 }
 
 fn show(frames: &[(usize, Vec<u8>)]) -> String {
-    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, b| text + &format!("{b:02x}"));
     let one = |(port, frame): &(usize, Vec<u8>)| {
         format!("{} {} {} ({})", NAMES[*port], hex(&frame[..14]), hex(&frame[14..]), frame.len())
     };
@@ -247,7 +253,6 @@ impl World {
         }
         let quiet = [
             ("net.ipv4.conf.all.send_redirects", "0"),
-            ("net.ipv6.conf.all.addr_gen_mode", "1"),
             ("net.ipv4.icmp_ratelimit", "0"),
             ("net.ipv6.icmp.ratelimit", "0"),
         ];
@@ -614,18 +619,18 @@ fn reverse_path_filter() {
 #[test]
 fn link_local_addresses_and_discovery() {
     let world = World {
-        addresses: &[(LEFT, "fe80::1/64"), (RIGHT, "fe80::2/64")],
         neighbours: &[(LEFT, "fe80::10", [2, 0, 0, 0, 1, 2]), (LEFT, "2001:db8:1::3", [2, 0, 0, 0, 1, 3])],
         ..World::default()
     };
     let Some(mut pair) = Pair::new(&world) else { return };
+    const OWN: &str = OWN_LINK_LOCAL[LEFT];
     let near = "fe80::10";
     pair.check("beyond its scope", LEFT, ipv6(near, PEER6).udp(1));
     pair.check("beyond its scope, without life", LEFT, ipv6(near, PEER6).ttl(1).udp(1));
     pair.check("no route", LEFT, ipv6(near, "fd00::1").udp(1));
-    pair.check("ping the link-local address", LEFT, ipv6(near, "fe80::1").icmp(128, 0, b"ping"));
-    pair.check("ping it from a global one", LEFT, ipv6(HOST6, "fe80::1").icmp(128, 0, b"ping"));
-    pair.check("UDP to the link-local address", LEFT, ipv6(near, "fe80::1").udp(1));
+    pair.check("ping the link-local address", LEFT, ipv6(near, OWN).icmp(128, 0, b"ping"));
+    pair.check("ping it from a global one", LEFT, ipv6(HOST6, OWN).icmp(128, 0, b"ping"));
+    pair.check("UDP to the link-local address", LEFT, ipv6(near, OWN).udp(1));
     pair.check("ping all nodes", LEFT, ipv6(near, "ff02::1").icmp(128, 0, b"ping"));
     pair.check("ping all routers", LEFT, ipv6(near, "ff02::2").icmp(128, 0, b"ping"));
     pair.check("redirected to a neighbour", LEFT, ipv6("2001:db8:1::2", "2001:db8:1::3").udp(1));
@@ -641,7 +646,7 @@ fn link_local_addresses_and_discovery() {
         LEFT,
         ask(near, "2001:db8:1::1", "2001:db8:1::1", &[], 255),
     );
-    pair.check("who has the link-local address", LEFT, ask(near, "ff02::1:ff00:1", "fe80::1", &option, 255));
+    pair.check("who has the link-local address", LEFT, ask(near, "ff02::1:ff00:101", OWN, &option, 255));
     pair.check(
         "who has the address of the other side",
         LEFT,
