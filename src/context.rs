@@ -10,6 +10,7 @@ use crate::packet::fragment::Pieces;
 use crate::packet::ipv4_options::Ipv4Options;
 use crate::packet::{Offload, Packet};
 use crate::record::Recorder;
+use crate::route::Routes;
 use crate::time::Instant;
 
 /// One packet's company on its way. It lives as long as the packet's walk.
@@ -41,6 +42,8 @@ pub struct Context<'a, R> {
     pub(crate) stations: Option<&'a mut bridge::Memory>,
     /// The router's interfaces, by their ids.
     pub ifaces: &'a [Iface],
+    /// Where packets go; `None` in bridge mode.
+    pub routes: Option<&'a Routes>,
     /// The packet crosses a bridge: its interfaces are ports.
     pub is_bridged: bool,
     /// When [`Instant::ZERO`] was: nanoseconds since 1970.
@@ -76,6 +79,7 @@ impl<'a, R: Recorder> Context<'a, R> {
             sysctls: None,
             stations: None,
             ifaces: &[],
+            routes: None,
             is_bridged: false,
             unix_epoch_nanos: 0,
             logs: None,

@@ -33,6 +33,7 @@ pub mod cli;
 pub mod conform;
 #[cfg(target_os = "linux")]
 pub mod control;
+pub mod coverage;
 #[cfg(target_os = "linux")]
 pub mod device;
 /// Without Linux there are no TAPs, but captures all the same.

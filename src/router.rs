@@ -140,6 +140,10 @@ impl Router {
     /// Everything that is wrong with the rules.
     pub fn new(config: RouterConfig) -> Result<Self, Vec<RuleError>> {
         let rules = Self::load(&config.ifaces, config.rules.as_deref(), config.rules6.as_deref())?;
+        let mut config = config;
+        if [&rules.v4, &rules.v6].into_iter().flatten().any(Ruleset::counts_connections) {
+            config.sysctl.push(("nf_conntrack_acct".to_owned(), "1".to_owned()));
+        }
         let conntrack = Self::make_conntrack(&config)?;
         let sysctls = conntrack.sysctls();
         let fragments = Fragments::new(Bounds {

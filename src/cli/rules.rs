@@ -2,15 +2,16 @@
 
 use super::render::{self, Format};
 use super::{Failure, Result};
+use crate::coverage::RunError;
 use crate::filter::{Loaded, RuleError, Ruleset};
 use crate::packet::Family;
 use anyhow::Context as _;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+mod coverage;
 mod diff;
 mod json;
-mod matrix;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -26,6 +27,10 @@ enum Command {
     Show(Show),
     /// Say what changes from one ruleset to another
     Diff(diff::Args),
+    /// Say which rules held while captures went through a ruleset
+    Coverage(coverage::Args),
+    /// Change a ruleset a little, over and over, and say which changes no capture notices
+    Mutate(coverage::Args),
     /// Print which matches and targets of iptables are honoured
     #[command(hide = true)]
     Matrix,
@@ -70,8 +75,10 @@ pub(super) fn run(args: Args) -> Result {
         Command::Check(args) => check(&args),
         Command::Show(args) => show(&args),
         Command::Diff(args) => diff::run(&args),
+        Command::Coverage(args) => coverage::coverage(&args),
+        Command::Mutate(args) => coverage::mutate(&args),
         Command::Matrix => {
-            render::line(matrix::render().trim_end());
+            render::line(crate::filter::matrix::render().trim_end());
             Ok(())
         }
     }
@@ -84,6 +91,14 @@ impl Reading {
 
     /// The text of the rules behind that of the sets, and how many lines the sets take.
     fn text(&self, file: &Path) -> Result<(String, usize)> {
+        let mut text = self.sets_text()?;
+        let lines = text.lines().count();
+        text.push_str(&read(file)?);
+        Ok((text, lines))
+    }
+
+    /// The text of the sets.
+    fn sets_text(&self) -> Result<String> {
         let mut text = String::new();
         for set in &self.sets {
             text.push_str(&read(set)?);
@@ -91,9 +106,7 @@ impl Reading {
                 text.push('\n');
             }
         }
-        let lines = text.lines().count();
-        text.push_str(&read(file)?);
-        Ok((text, lines))
+        Ok(text)
     }
 
     /// Loads a file; what is wrong with it has the lines of the file itself.
@@ -117,6 +130,21 @@ impl Reading {
         match self.load(file, counters)? {
             Ok(loaded) => Ok(loaded.ruleset),
             Err(errors) => Err(Failure::Input(anyhow::anyhow!("{}", listing(file, &errors)))),
+        }
+    }
+}
+
+/// Says why a capture could not be taken through the rules.
+struct RunFailure;
+
+impl RunFailure {
+    fn explain(error: RunError) -> Failure {
+        match error {
+            RunError::Rules(errors) => {
+                let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                Failure::Input(anyhow::anyhow!("{}", list.join("\n")))
+            }
+            other @ RunError::Port(_) => Failure::Input(other.into()),
         }
     }
 }

@@ -344,7 +344,8 @@ impl Conntrack {
         };
 
         let state = entry.ctstate(direction);
-        let before = (entry.status, entry.state_word());
+        let is_heard = self.events.is_heard();
+        let before = is_heard.then(|| (entry.status, entry.state_word()));
         let outcome = entry.take(layer4, direction, now, sysctls);
         let delete = match outcome {
             Outcome::Accept { timeout, assured, delete } => {
@@ -375,8 +376,8 @@ impl Conntrack {
             }
         };
         let mut tracked = Tracked::of(state, direction, *tuple, entry);
-        let update =
-            (self.events.is_heard() && before != (entry.status, entry.state_word())).then(|| entry.clone());
+        let is_changed = before.is_some_and(|before| before != (entry.status, entry.state_word()));
+        let update = is_changed.then(|| entry.clone());
         let expires_at = entry.expires_at;
         self.table.expect_due(shard.rescheduled(slot, expires_at));
         tracked.id = Some(self.table.id(place, &shard, slot));
@@ -482,8 +483,22 @@ impl Conntrack {
 
     /// Shows a packet that passed FORWARD to its connection's helper, which may announce a connection or drop the
     /// packet. Returns what was announced.
+    #[inline]
     pub fn help(&self, pkt: &Packet, ct: &mut Tracked, now: Instant) -> Stage<Option<Expectation>> {
-        let (Some(helper), Some(tuple)) = (ct.helper, ct.tuple) else { return Continue(None) };
+        match (ct.helper, ct.tuple) {
+            (Some(helper), Some(tuple)) => self.read(helper, tuple, pkt, ct, now),
+            _ => Continue(None),
+        }
+    }
+
+    fn read(
+        &self,
+        helper: Helper,
+        tuple: Tuple,
+        pkt: &Packet,
+        ct: &mut Tracked,
+        now: Instant,
+    ) -> Stage<Option<Expectation>> {
         let (state, direction) = (ct.state, ct.direction);
         let read = self.with_entry(ct, |entry| {
             let outcome = helper.read(entry.extra_mut(), state, direction, &tuple, pkt);
@@ -522,8 +537,15 @@ impl Conntrack {
     }
 
     /// Enters a new connection into the table, at the end of its first packet's way. Harmless for any other packet.
+    #[inline]
     pub fn confirm(&self, ct: &mut Tracked, now: Instant) -> Stage<()> {
-        let Some(mut entry) = ct.new.take() else { return Continue(()) };
+        match ct.new.take() {
+            None => Continue(()),
+            Some(entry) => self.enter(ct, entry, now),
+        }
+    }
+
+    fn enter(&self, ct: &mut Tracked, mut entry: Box<Entry>, now: Instant) -> Stage<()> {
         entry.status.insert(Status::CONFIRMED);
         let pending = entry.extra.as_mut().and_then(|extra| extra.pending.take());
         let master = entry.master();
@@ -621,6 +643,16 @@ impl Conntrack {
         };
         (ct.mark, ct.helper, ct.verdict) = (mark, helper, verdict);
         Some(result)
+    }
+
+    /// Whether a confirmed connection of this tuple lives and is not closed (`-m connlimit`).
+    pub fn is_open(&self, tuple: &Tuple, now: Instant) -> bool {
+        let place = self.table.place(tuple);
+        let mut shard = self.table.lock(place);
+        let Some(found) = shard.find(place, tuple) else { return false };
+        shard.entry(found.slot).is_some_and(|entry| {
+            entry.is_alive(now) && !matches!(entry.state_word(), Some("TIME_WAIT" | "CLOSE"))
+        })
     }
 
     /// The helper of the connection that announced this packet's; `None` where there was none, or is none any more.

@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 use super::entry::Entry;
-use super::wheel::{self, Link, Links, Wheel};
+use super::wheel::{self, Link, Links, Tick, Wheel};
 use super::{Direction, EntryId};
 use crate::packet::Tuple;
 use crate::time::Instant;
@@ -58,15 +58,19 @@ struct Indexed {
 }
 
 /// Where a connection lives for as long as it is in the table. In the order of use: a packet of an established
-/// connection reads the first two or three cache lines.
+/// connection reads the first two cache lines, and the third if the rules remember verdicts.
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Slot {
-    entry: Option<Entry>,
     generation: u32,
+    /// Where the wheel will look at the entry.
+    due: Tick,
+    entry: Option<Entry>,
     hash: u32,
     link: Link,
 }
+
+const _: () = assert!(size_of::<Slot>() == 256, "four cache lines");
 
 /// Slots in chunks, so that growing copies nothing.
 #[derive(Debug, Default)]
@@ -115,7 +119,7 @@ impl Slots {
         }
         let at = self.chunks.len() - 1;
         let chunk = &mut self.chunks[at];
-        chunk.push(Slot { entry: None, generation: 0, hash: 0, link: Link::default() });
+        chunk.push(Slot { generation: 0, due: 0, entry: None, hash: 0, link: Link::default() });
         (at * CHUNK + chunk.len() - 1) as u32
     }
 
@@ -128,12 +132,16 @@ impl Links for Slots {
     fn link(&mut self, slot: u32) -> &mut Link {
         &mut self.get_mut(slot).link
     }
+
+    fn due(&mut self, slot: u32) -> &mut Tick {
+        &mut self.get_mut(slot).due
+    }
 }
 
 impl Shard {
     /// Finds the connection of `tuple`, alive or not.
+    #[inline]
     pub(super) fn find(&self, place: Place, tuple: &Tuple) -> Option<Found> {
-        let reply = tuple.reply();
         let mut direction = Direction::Original;
         let indexed = self.index.find(Indexed::full(place.hash), |indexed| {
             if indexed.hash != place.hash {
@@ -142,7 +150,7 @@ impl Shard {
             let Some(entry) = &self.slots.get(indexed.slot).entry else { return false };
             // A tuple that is its own reply counts as original, as the kernel finds it first.
             direction = if entry.original == *tuple { Direction::Original } else { Direction::Reply };
-            direction == Direction::Original || entry.original == reply
+            direction == Direction::Original || entry.original == tuple.reply()
         })?;
         Some(Found { slot: indexed.slot, direction })
     }
@@ -196,7 +204,7 @@ impl Shard {
     #[inline]
     pub(super) fn rescheduled(&mut self, slot: u32, expires_at: Instant) -> Option<Instant> {
         let due = wheel::tick_after(expires_at);
-        if due >= self.slots.get(slot).link.due {
+        if due >= self.slots.get(slot).due {
             return None;
         }
         self.wheel.remove(&mut self.slots, slot);

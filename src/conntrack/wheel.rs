@@ -37,20 +37,21 @@ pub(super) fn instant_of(tick: Tick) -> Instant {
 pub(super) struct Link {
     prev: u32,
     next: u32,
-    /// Where the wheel will look at it.
-    pub(super) due: Tick,
     bucket: u16,
 }
 
 impl Default for Link {
     fn default() -> Self {
-        Self { prev: NONE, next: NONE, due: 0, bucket: 0 }
+        Self { prev: NONE, next: NONE, bucket: 0 }
     }
 }
 
 /// Where the members keep their links.
 pub(super) trait Links {
     fn link(&mut self, member: u32) -> &mut Link;
+
+    /// Where the wheel will look at a member. Read for every packet, so it may live apart from the link.
+    fn due(&mut self, member: u32) -> &mut Tick;
 }
 
 #[derive(Debug)]
@@ -78,7 +79,8 @@ impl Wheel {
         let bucket = level * SLOTS + slot;
         let first = core::mem::replace(&mut self.heads[bucket], member);
         self.occupied[level] |= 1 << slot;
-        *links.link(member) = Link { prev: NONE, next: first, due, bucket: bucket as u16 };
+        *links.link(member) = Link { prev: NONE, next: first, bucket: bucket as u16 };
+        *links.due(member) = due;
         if first != NONE {
             links.link(first).prev = member;
         }
@@ -109,7 +111,7 @@ impl Wheel {
             self.now = tick;
             let member = self.heads[bucket];
             self.remove(links, member);
-            let due = links.link(member).due;
+            let due = *links.due(member);
             if due <= now {
                 return Some(member);
             }
@@ -153,16 +155,20 @@ impl Wheel {
 mod tests {
     use super::*;
 
-    struct Members(Vec<Link>);
+    struct Members(Vec<(Link, Tick)>);
 
     impl Links for Members {
         fn link(&mut self, member: u32) -> &mut Link {
-            &mut self.0[member as usize]
+            &mut self.0[member as usize].0
+        }
+
+        fn due(&mut self, member: u32) -> &mut Tick {
+            &mut self.0[member as usize].1
         }
     }
 
     fn members(n: usize) -> (Wheel, Members) {
-        (Wheel::default(), Members(vec![Link::default(); n]))
+        (Wheel::default(), Members(vec![(Link::default(), 0); n]))
     }
 
     #[test]

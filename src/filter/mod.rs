@@ -17,6 +17,7 @@ pub mod ipset;
 mod lex;
 pub mod log;
 pub mod matches;
+pub mod matrix;
 mod memory;
 mod names;
 mod options;
@@ -260,6 +261,12 @@ impl Ruleset {
     /// The chains of a table: base chains first, then the others by name. Their place is their id.
     pub fn chains(&self, table: Table) -> &[Chain] {
         &self.tables[table as usize].chains
+    }
+
+    /// Whether a rule asks how much a connection has carried, so that it must be counted (`nf_conntrack_acct`).
+    pub fn counts_connections(&self) -> bool {
+        let rules = self.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
+        rules.flat_map(|r| &r.matches.listed).any(|m| matches!(m, matches::Match::Connbytes(_)))
     }
 
     pub fn rule(&self, id: RuleId) -> Option<&Rule> {

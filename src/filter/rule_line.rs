@@ -9,7 +9,7 @@ use super::rule::{AddrMatch, Count, IfaceMatch, Matches, ProtoMatch, Rule};
 use super::shared::Shared;
 use super::targets::{self, Target};
 use super::value::{Network, number};
-use super::{Table, names, value};
+use super::{names, value};
 use crate::packet::Family;
 use core::cell::RefCell;
 use std::borrow::Cow;
@@ -77,7 +77,6 @@ pub(super) struct Jump {
 /// What a line is read in.
 pub(super) struct Surroundings<'a> {
     pub(super) family: Family,
-    pub(super) table: Table,
     pub(super) ifaces: &'a [String],
     pub(super) line: usize,
     /// Whether a user chain of that name exists at this line.

@@ -321,7 +321,6 @@ impl Reader<'_> {
             let chain_names = || user.map_or_else(Vec::new, |u| u.keys().cloned().collect());
             let around = Surroundings {
                 family: self.family,
-                table,
                 ifaces: self.ifaces,
                 line: self.line,
                 has_chain: &has_chain,

@@ -228,6 +228,27 @@ fn wrong_hook(rule: &super::Rule, chain: &str, hooks: &[Hook]) -> Option<RuleErr
     {
         return error(format!("`-o` cannot be used in {hook}"), "a packet there has only a way in: `-i`");
     }
+    for m in &rule.matches.listed {
+        use super::matches::{AddrtypeLimit, Match};
+        let (wrong, what): (&[Hook], &str) = match m {
+            Match::Addrtype(m) if m.limit == AddrtypeLimit::In => {
+                (&[Hook::Output, Hook::Postrouting], "`--limit-iface-in`")
+            }
+            Match::Addrtype(m) if m.limit == AddrtypeLimit::Out => {
+                (&[Hook::Prerouting, Hook::Input], "`--limit-iface-out`")
+            }
+            Match::Rpfilter(_) => {
+                (&[Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting], "match `rpfilter`")
+            }
+            _ => continue,
+        };
+        if let Some(hook) = is_at(wrong) {
+            return error(
+                format!("{what} cannot be used in {hook}"),
+                "a packet there has no such interface, or has been routed already",
+            );
+        }
+    }
     let spec = rule.target.spec()?;
     let fitting = match &rule.target {
         Target::Tcpmss(super::targets::Tcpmss::Clamp) => super::targets::Tcpmss::CLAMP_HOOKS,

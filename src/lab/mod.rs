@@ -8,6 +8,7 @@
 //! is left. A [`Runner`] takes the steps of the tests; what came of each is compared here, the same for all three.
 
 pub mod error;
+pub mod graph;
 #[cfg(target_os = "linux")]
 pub mod kernel;
 #[cfg(target_os = "linux")]

@@ -254,3 +254,131 @@ fn kind(value: &Value) -> String {
         Value::Object(_) => "a mapping".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::spec::{self, LabSpec};
+    use serde::Deserialize as _;
+
+    /// A value with everything in it that the schema allows, and for each choice the one numbered `choice`.
+    fn sample(root: &Value, schema: &Value, choice: usize, depth: usize) -> Value {
+        const DEEPEST: usize = 12;
+        let schema = Shape { root, found: Vec::new() }.follow(schema).clone();
+        if let Some(choices) = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array) {
+            let choices: Vec<&Value> = choices
+                .iter()
+                .filter(|choice| choice.get("type").is_none_or(|kind| kind != "null"))
+                .collect();
+            return sample(root, choices[choice % choices.len()], choice, depth + 1);
+        }
+        if let Some(words) = schema.get("enum").and_then(Value::as_array) {
+            return words[choice % words.len()].clone();
+        }
+        if let Some(word) = schema.get("const") {
+            return word.clone();
+        }
+        let kind = match &schema["type"] {
+            Value::Array(kinds) => kinds[0].clone(),
+            kind => kind.clone(),
+        };
+        assert!(depth < DEEPEST, "the schema goes in circles");
+        match kind.as_str() {
+            Some("object") => {
+                let mut object = Map::new();
+                for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+                    object.insert(name.clone(), sample(root, property, choice, depth + 1));
+                }
+                if let Some(any) = schema.get("additionalProperties").filter(|any| any.is_object()) {
+                    object.insert("any".to_owned(), sample(root, any, choice, depth + 1));
+                }
+                Value::Object(object)
+            }
+            Some("array") => Value::Array(vec![sample(root, &schema["items"], choice, depth + 1)]),
+            Some("string") => Value::from("text"),
+            Some("boolean") => Value::from(true),
+            Some("integer" | "number") => schema.get("minimum").cloned().unwrap_or(Value::from(1)),
+            other => panic!("{other:?} in {schema}"),
+        }
+    }
+
+    /// Every object in a value, by its path.
+    fn objects(value: &Value, path: &Path, found: &mut Vec<Path>) {
+        match value {
+            Value::Object(object) => {
+                found.push(path.clone());
+                object.iter().for_each(|(name, value)| objects(value, &path.key(name), found));
+            }
+            Value::Array(items) => {
+                items.iter().enumerate().for_each(|(at, value)| objects(value, &path.item(at), found));
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    fn at<'a>(value: &'a mut Value, path: &Path) -> &'a mut Map<String, Value> {
+        let place = path.0.iter().fold(value, |value, segment| match segment {
+            Segment::Key(name) => &mut value[name],
+            Segment::Item(index) => &mut value[*index],
+        });
+        place.as_object_mut().unwrap()
+    }
+
+    #[test]
+    fn the_schema_and_the_parser_agree_on_what_is_allowed() {
+        let schema = spec::schema();
+        for choice in 0..6 {
+            let full = sample(&schema, &schema, choice, 0);
+            assert_eq!(check(&schema, &full), [], "the schema refuses its own sample");
+            LabSpec::deserialize(&full).unwrap_or_else(|error| panic!("the parser refuses: {error}"));
+            // The other choices differ in words only.
+            if choice > 0 {
+                continue;
+            }
+            let mut places = Vec::new();
+            objects(&full, &Path::default(), &mut places);
+            for place in places {
+                let names: Vec<String> = at(&mut full.clone(), &place).keys().cloned().collect();
+                // An unknown key is refused by both, or, where names are free, judged alike.
+                let mut more = full.clone();
+                at(&mut more, &place).insert("no-such-key".to_owned(), Value::from(1));
+                assert_eq!(
+                    check(&schema, &more).is_empty(),
+                    LabSpec::deserialize(&more).is_ok(),
+                    "at `{place}`"
+                );
+                for name in names {
+                    let mut less = full.clone();
+                    at(&mut less, &place).shift_remove(&name);
+                    let agrees = check(&schema, &less).is_empty() == LabSpec::deserialize(&less).is_ok();
+                    assert!(agrees, "without `{name}` at `{place}`");
+                    let mut other = full.clone();
+                    at(&mut other, &place).insert(name.clone(), Value::Array(vec![Value::Array(Vec::new())]));
+                    let agrees = check(&schema, &other).is_empty() == LabSpec::deserialize(&other).is_ok();
+                    assert!(agrees, "with another `{name}` at `{place}`");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_misfit_is_found_with_its_path() {
+        let schema = spec::schema();
+        let lab =
+            serde_json::json!({ "name": 5, "router": { "prots": {} }, "tests": [{ "ping": { "from": 1 } }] });
+        let found: Vec<String> = check(&schema, &lab)
+            .into_iter()
+            .map(|misfit| format!("{}: {}", misfit.path, misfit.message))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "name: expected text, found the number 5",
+                "router.prots: unknown key `prots`",
+                "router: `ports` is missing",
+                "tests[0].ping.from: expected text or a list, found the number 1",
+                "tests[0].ping: `to` is missing",
+            ]
+        );
+    }
+}

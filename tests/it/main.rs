@@ -8,6 +8,10 @@ mod lab_errors;
 mod props;
 /// Captures through the `replay` command, and the exact lines that come of them.
 mod replay;
+/// Broken rules, and what a person is told of each.
+mod rule_errors;
+/// Rulesets as people have them, and what iptables-save makes of them.
+mod rulesets;
 /// The stories of `tests/scenarios/`, packet by packet, against the router.
 mod scenario;
 /// What a reviewer need not check: the arrows between modules, what the core must not contain, reasons without a story.

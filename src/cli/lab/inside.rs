@@ -2,8 +2,10 @@
 
 use super::super::{Failure, Result};
 use super::up::health;
-use super::{Format, name_of, say};
-use crate::lab::netns::command;
+use super::{Format, name_of, say, tell};
+use crate::iface::IfaceId;
+use crate::lab::live::{RouterProcess, capture};
+use crate::lab::netns::command::{self, Interrupt};
 use crate::lab::netns::state::{self, Record, folder, netns_name};
 use crate::lab::{self, error};
 use serde_json::json;
@@ -11,6 +13,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ExecArgs {
@@ -49,6 +52,53 @@ pub(super) struct InspectArgs {
     lab: PathBuf,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CaptureArgs {
+    /// A folder with a lab.yaml, the file, or the name of a lab that is up
+    lab: PathBuf,
+    /// Ports of the router; all of them unless told otherwise
+    ports: Vec<String>,
+    /// The folder that gets a PORT.pcapng for each port
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    write: PathBuf,
+    /// Stop after so long (`10s`); otherwise at Ctrl-C
+    #[arg(long, value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+}
+
+pub(super) fn capture(args: CaptureArgs) -> Result {
+    let record = record_of(&args.lab)?;
+    let lab = lab::load(&record.file).map_err(|errors| Failure::Input(errors.into()))?;
+    let all = 0..lab.router.ifaces.len() as u16;
+    let mut ports: Vec<IfaceId> = Vec::new();
+    for name in &args.ports {
+        let Some(port) = all.clone().map(IfaceId).find(|id| lab.port_name(*id) == name) else {
+            let names = lab.router.ifaces.iter().map(|iface| iface.name.as_str());
+            let hint =
+                error::hint(name, names, "ports").map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+            return Err(Failure::Input(anyhow::anyhow!(
+                "the lab `{}` has no port `{name}`{hint}",
+                record.lab
+            )));
+        };
+        ports.push(port);
+    }
+    if ports.is_empty() {
+        ports.extend(all.map(IfaceId));
+    }
+    let interrupt = Interrupt::listen().map_err(Failure::Machine)?;
+    let mut router = RouterProcess::of(&record).map_err(Failure::Machine)?;
+    if args.duration.is_none() {
+        tell("capturing; Ctrl-C ends it");
+    }
+    let files = capture::capture(&lab, &mut router, &ports, &args.write, args.duration, &interrupt)
+        .map_err(Failure::Machine)?;
+    for (port, frames) in files {
+        say(&format!("{}: {frames} frames", args.write.join(format!("{port}.pcapng")).display()));
+    }
+    Ok(())
 }
 
 pub(super) fn exec(args: ExecArgs) -> Result {

@@ -9,7 +9,7 @@ mod test;
 mod up;
 
 use super::{Failure, Result};
-use crate::lab::{self, Lab, spec};
+use crate::lab::{self, Lab, graph, spec};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -46,6 +46,11 @@ enum Command {
     Ssh(inside::SshArgs),
     /// Take the tests of labs, and say what was seen
     Test(test::TestArgs),
+    /// Write what the ports of a lab carry to pcapng, with verdicts as comments
+    #[cfg(target_os = "linux")]
+    Capture(inside::CaptureArgs),
+    /// Draw a lab
+    Graph(GraphArgs),
     /// Print the JSON Schema of a lab file
     Schema,
     #[cfg(target_os = "linux")]
@@ -54,6 +59,22 @@ enum Command {
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     Serve(probe::ServeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct GraphArgs {
+    /// A folder with a lab.yaml, or the file
+    lab: PathBuf,
+    #[arg(long, value_enum, default_value_t)]
+    format: GraphFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum GraphFormat {
+    #[default]
+    Text,
+    Mermaid,
+    Svg,
 }
 
 pub(super) fn run(args: Args) -> Result {
@@ -73,6 +94,17 @@ pub(super) fn run(args: Args) -> Result {
         #[cfg(target_os = "linux")]
         Command::Ssh(args) => inside::ssh(args),
         Command::Test(args) => test::test(args),
+        #[cfg(target_os = "linux")]
+        Command::Capture(args) => inside::capture(args),
+        Command::Graph(args) => {
+            let lab = load(&args.lab)?;
+            say(&match args.format {
+                GraphFormat::Text => graph::text(&lab),
+                GraphFormat::Mermaid => graph::mermaid(&lab),
+                GraphFormat::Svg => graph::svg(&lab),
+            });
+            Ok(())
+        }
         Command::Schema => {
             say(&serde_json::to_string_pretty(&spec::schema())
                 .map_err(anyhow::Error::from)

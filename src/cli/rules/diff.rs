@@ -1,9 +1,11 @@
 //! `stateway rules diff`: what changes from one ruleset to another.
 
-use super::Reading;
+use super::{Reading, RunFailure};
 use crate::cli::render::{self, Format};
 use crate::cli::{Failure, Result};
+use crate::coverage;
 use crate::filter::{Ruleset, Table};
+use crate::replay::FrameVerdict;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,6 +16,9 @@ pub(super) struct Args {
     old: PathBuf,
     /// The ruleset as it will be
     new: PathBuf,
+    /// A pcapng file: tell which of its frames meet another fate
+    #[arg(long = "replay", value_name = "TRACE.pcapng")]
+    traces: Vec<PathBuf>,
     #[command(flatten)]
     reading: Reading,
     /// How to print the differences
@@ -34,16 +39,68 @@ pub(super) fn run(args: &Args) -> Result {
     let old = args.reading.load_right(&args.old, false)?;
     let new = args.reading.load_right(&args.new, false)?;
     let changes = compare(&old, &new);
+    let packets = packets(args)?;
     match args.format {
-        Format::Text => print(&changes),
+        Format::Text => {
+            print(&changes);
+            for packet in &packets {
+                render::line(&format!(
+                    "frame {} of {}: {} → {}",
+                    packet.frame,
+                    packet.trace.display(),
+                    packet.old,
+                    packet.new
+                ));
+            }
+        }
         Format::Json => {
             let list = changes.iter().map(
                 |c| json!({ "table": c.table.word(), "chain": c.chain, "change": c.kind, "text": c.text }),
             );
-            render::json(&json!({ "changes": list.collect::<Vec<_>>() }));
+            let frames = packets.iter().map(|p| {
+                json!({ "trace": p.trace.display().to_string(), "frame": p.frame, "old": p.old, "new": p.new })
+            });
+            let (list, frames): (Vec<_>, Vec<_>) = (list.collect(), frames.collect());
+            render::json(&json!({ "changes": list, "frames": frames }));
         }
     }
-    if changes.is_empty() { Ok(()) } else { Err(Failure::Differs) }
+    if changes.is_empty() && packets.is_empty() { Ok(()) } else { Err(Failure::Differs) }
+}
+
+/// A frame that meets another fate under the new rules.
+struct Packet {
+    trace: PathBuf,
+    frame: usize,
+    old: String,
+    new: String,
+}
+
+/// Takes the captures through both rulesets.
+fn packets(args: &Args) -> Result<Vec<Packet>> {
+    let mut packets = Vec::new();
+    for trace in &args.traces {
+        let capture = crate::cli::replay::read(trace)?;
+        let run = |file: &PathBuf| -> Result<Vec<FrameVerdict>> {
+            let (text, _) = args.reading.text(file)?;
+            let run = coverage::run(&capture, args.reading.family(), &text).map_err(RunFailure::explain)?;
+            Ok(run.0)
+        };
+        let words = |v: &FrameVerdict| match &v.rule {
+            Some(rule) => format!("{} by {rule}", v.fate),
+            None => v.fate.to_owned(),
+        };
+        for (old, new) in run(&args.old)?.iter().zip(&run(&args.new)?) {
+            if !coverage::is_same(old, new) {
+                packets.push(Packet {
+                    trace: trace.clone(),
+                    frame: old.frame,
+                    old: words(old),
+                    new: words(new),
+                });
+            }
+        }
+    }
+    Ok(packets)
 }
 
 fn print(changes: &[Change]) {

@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+mod addrtype;
 mod comment;
 mod connbytes;
+mod connlimit;
 mod conntrack;
 mod ecn;
 mod hashlimit;
@@ -19,6 +21,7 @@ mod physdev;
 mod pkttype;
 mod quota;
 mod recent;
+mod rpfilter;
 mod sctp;
 mod set;
 mod state;
@@ -37,12 +40,15 @@ use crate::conntrack::{Conntrack as Tracker, Helper as Assistant, Template, Trac
 use crate::context::Context;
 use crate::iface::IfaceId;
 use crate::packet::{Family, Packet};
+use crate::route::Routes;
 use crate::time::Instant;
 use core::cell::RefCell;
 use core::fmt;
 
+pub use self::addrtype::{Addrtype, Limit as AddrtypeLimit};
 pub use self::comment::Comment;
 pub use self::connbytes::Connbytes;
+pub use self::connlimit::Connlimit;
 pub use self::conntrack::Conntrack;
 pub use self::ecn::Ecn;
 pub use self::hashlimit::{Buckets, Hashlimit};
@@ -58,6 +64,7 @@ pub use self::physdev::Physdev;
 pub use self::pkttype::Pkttype;
 pub use self::quota::Quota;
 pub use self::recent::{List, Recent};
+pub use self::rpfilter::Rpfilter;
 pub use self::sctp::Sctp;
 pub use self::set::SetMatch;
 pub use self::state::{State, StateSet};
@@ -101,6 +108,9 @@ pub(super) struct View<'a> {
     pub(super) template: Template,
     pub(super) mark: u32,
     pub(super) bridged: bool,
+    /// Where packets go; `None` in bridge mode.
+    pub(super) routes: Option<&'a Routes>,
+    pub(super) iface_count: usize,
     /// 1970 plus this is when [`Instant::ZERO`] was, in nanoseconds.
     unix_epoch_nanos: u64,
 }
@@ -119,6 +129,8 @@ impl<'a> View<'a> {
             template: ctx.template,
             mark: ctx.mark,
             bridged: ctx.is_bridged,
+            routes: ctx.routes,
+            iface_count: ctx.ifaces.len(),
             unix_epoch_nanos: ctx.unix_epoch_nanos,
         }
     }
@@ -158,13 +170,11 @@ pub(super) fn refused(name: &str) -> Option<&'static str> {
 
 /// Matches that iptables has and this router has not, each with the reason.
 pub static REFUSED: &[(&str, &str)] = &[
-    ("addrtype", "the routes do not say it yet"),
     ("ah", "headers of IPsec are not looked into"),
     ("bpf", "programs are not run"),
     ("cgroup", "packets of others have no local process"),
     ("cluster", "there is one router"),
     ("connlabel", "connections have no labels"),
-    ("connlimit", "connections are not counted by address yet"),
     ("cpu", "there are workers, not processors"),
     ("dccp", "DCCP is not looked into"),
     ("devgroup", "interfaces have no groups"),
@@ -183,7 +193,6 @@ pub static REFUSED: &[(&str, &str)] = &[
     ("policy", "there is no IPsec"),
     ("rateest", "rates are not estimated"),
     ("realm", "routes have no realms"),
-    ("rpfilter", "the routes do not say it yet"),
     ("rt", "routing headers are not looked into"),
     ("socket", "packets of others have no local socket"),
     ("srh", "segment routing headers are not looked into"),
@@ -261,8 +270,10 @@ macro_rules! every_match {
 }
 
 every_match! {
+    Addrtype(Addrtype),
     Comment(Comment),
     Connbytes(Connbytes),
+    Connlimit(Connlimit),
     Connmark(Connmark),
     Conntrack(Conntrack),
     Dscp(Dscp),
@@ -282,6 +293,7 @@ every_match! {
     Pkttype(Pkttype),
     Quota(Quota),
     Recent(Recent),
+    Rpfilter(Rpfilter),
     Sctp(Sctp),
     Set(SetMatch),
     State(State),

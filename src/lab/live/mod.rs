@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod capture;
 mod router;
 
 use super::model::{Lab, RunnerKind};
@@ -56,6 +57,6 @@ pub fn hosts(lab: &Lab, state: &State, progress: Progress<'_>) -> anyhow::Result
 
 /// Takes hold of a lab that is up.
 pub fn attach(lab: Lab, state: State) -> anyhow::Result<Namespaces> {
-    let router = RouterProcess::attach(&state)?;
+    let router = RouterProcess::of(&state.record)?;
     Ok(Namespaces::new(lab, state, Box::new(router)))
 }

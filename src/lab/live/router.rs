@@ -10,7 +10,7 @@ use crate::lab::model::{RulesText, RunnerKind};
 use crate::lab::netns::Middle;
 use crate::lab::netns::command;
 use crate::lab::netns::services::own_program;
-use crate::lab::netns::state::State;
+use crate::lab::netns::state::{Record, State};
 use crate::lab::runner::Seen;
 use anyhow::{Context as _, bail};
 use std::collections::BTreeMap;
@@ -78,8 +78,8 @@ impl RouterProcess {
     }
 
     /// Takes hold of one that runs.
-    pub fn attach(state: &State) -> anyhow::Result<Self> {
-        let control = state.record.control.clone().context("this lab has no router process")?;
+    pub fn of(record: &Record) -> anyhow::Result<Self> {
+        let control = record.control.clone().context("this lab has no router process")?;
         let router = Self { control, watch: None };
         router
             .ask(&Command::Status)
@@ -94,12 +94,9 @@ impl RouterProcess {
     }
 }
 
-impl Middle for RouterProcess {
-    fn kind(&self) -> RunnerKind {
-        RunnerKind::Live
-    }
-
-    fn watch(&mut self) -> anyhow::Result<()> {
+impl RouterProcess {
+    /// Begins to hear of every packet.
+    pub(super) fn begin(&mut self) -> anyhow::Result<()> {
         let mut client = Client::connect(&self.control)?;
         client.set_timeout(Some(PATIENCE))?;
         client.send(&Command::Watch { filter: VerdictFilter::default() })?;
@@ -111,16 +108,31 @@ impl Middle for RouterProcess {
         Ok(())
     }
 
-    fn seen(&mut self) -> anyhow::Result<Vec<Seen>> {
+    /// What was heard since [`RouterProcess::begin`], which ends.
+    pub(super) fn verdicts(&mut self) -> anyhow::Result<Vec<Verdict>> {
         let Some(mut client) = self.watch.take() else { return Ok(Vec::new()) };
         client.end_stream()?;
-        let mut packets = Vec::new();
+        let mut verdicts = Vec::new();
         while let Some(reply) = client.next_reply()? {
             if let Reply::Verdict(verdict) = reply {
-                packets.extend(seen(*verdict));
+                verdicts.push(*verdict);
             }
         }
-        Ok(packets)
+        Ok(verdicts)
+    }
+}
+
+impl Middle for RouterProcess {
+    fn kind(&self) -> RunnerKind {
+        RunnerKind::Live
+    }
+
+    fn watch(&mut self) -> anyhow::Result<()> {
+        self.begin()
+    }
+
+    fn seen(&mut self) -> anyhow::Result<Vec<Seen>> {
+        Ok(self.verdicts()?.into_iter().filter_map(seen).collect())
     }
 
     fn replace_rules(&mut self, rules: &RulesText) -> anyhow::Result<()> {

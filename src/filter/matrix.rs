@@ -1,6 +1,8 @@
 //! The table of `docs/IPTABLES.md`, from the code that honours what it lists.
 
-use crate::filter::{matches, targets};
+#![forbid(unsafe_code)]
+
+use super::{matches, targets};
 use crate::packet::Family;
 use std::fmt::Write as _;
 
@@ -13,7 +15,7 @@ What is refused is refused when a ruleset is loaded, with its place and the reas
 ";
 
 /// The page, whole.
-pub(super) fn render() -> String {
+pub fn render() -> String {
     let mut page = HEAD.to_owned();
     page.push_str("\n## Conditions of every rule\n\n`-s -d -i -o -p -f`, each with `!`; `-s` and `-d` take lists, prefixes and dotted masks; `-c`, `-j`, `-g`.\n");
     page.push_str("\n## Matches\n\n| match | family | options |\n|---|---|---|\n");
@@ -61,7 +63,7 @@ const fn family(family: Option<Family>) -> &'static str {
     }
 }
 
-fn options(options: &[crate::filter::Opt]) -> String {
+fn options(options: &[super::Opt]) -> String {
     let words: Vec<String> =
         options.iter().map(|o| format!("`{}--{}`", if o.negatable { "[!] " } else { "" }, o.name)).collect();
     words.join(" ")

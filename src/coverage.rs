@@ -1,0 +1,258 @@
+//! What a run says of a ruleset: which of its rules held, and which changes to it nobody would notice.
+
+#![forbid(unsafe_code)]
+
+use crate::config::RouterConfig;
+use crate::device::pcap::Capture;
+use crate::filter::{Count, RuleError, RuleId, Ruleset, Table, Target};
+use crate::packet::Family;
+use crate::replay::{FrameVerdict, Replay, UnknownPort, bridge_of};
+use crate::router::Router;
+
+/// A rule or a policy, and how often it held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Covered {
+    /// `filter/FORWARD/1`, `filter/FORWARD/policy`.
+    pub name: String,
+    /// The rule as iptables-save prints it.
+    pub text: String,
+    /// From 1; `None` for a policy.
+    pub line: Option<u32>,
+    pub count: Count,
+}
+
+/// Every rule and every policy, in the order in which they are printed.
+pub fn coverage(rules: &Ruleset) -> Vec<Covered> {
+    let mut all = Vec::new();
+    for table in rules.tables() {
+        for (place, chain) in rules.chains(*table).iter().enumerate() {
+            let id = |index: usize| RuleId {
+                family: rules.family,
+                table: *table,
+                chain: place as u16,
+                index: index as u32,
+            };
+            let covered = |index: usize, text: String, line| Covered {
+                name: rules.rule_name(id(index)),
+                text,
+                line,
+                count: rules.count(id(index)),
+            };
+            for (index, rule) in chain.rules.iter().enumerate() {
+                let text = format!("-A {}{}", chain.name, rules.rule_text(*table, rule));
+                all.push(covered(index, text, Some(rule.line)));
+            }
+            if let Some(policy) = chain.policy {
+                all.push(covered(chain.rules.len(), format!("-P {} {}", chain.name, policy.word()), None));
+            }
+        }
+    }
+    all
+}
+
+/// Why a run could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("the ruleset does not load")]
+    Rules(Vec<RuleError>),
+    #[error(transparent)]
+    Port(#[from] UnknownPort),
+}
+
+/// A capture through rules: what became of every frame, and the router with its counters.
+///
+/// # Errors
+/// The rules do not load.
+pub fn run(capture: &Capture, family: Family, rules: &str) -> Result<(Vec<FrameVerdict>, Router), RunError> {
+    let mut config: RouterConfig = bridge_of(capture);
+    match family {
+        Family::Ipv4 => config.rules = Some(rules.to_owned()),
+        Family::Ipv6 => config.rules6 = Some(rules.to_owned()),
+    }
+    let router = Router::new(config).map_err(RunError::Rules)?;
+    let mut verdicts = Vec::with_capacity(capture.frames().len());
+    {
+        let mut replay = Replay::new(capture, &router, false)?;
+        loop {
+            replay.pass_time();
+            let Some(verdict) = replay.step() else { break };
+            verdicts.push(verdict);
+        }
+    }
+    Ok((verdicts, router))
+}
+
+/// Whether two runs did the same with a frame, whichever rule decided.
+pub fn is_same(a: &FrameVerdict, b: &FrameVerdict) -> bool {
+    a.fate == b.fate && a.out == b.out && a.emitted == b.emitted
+}
+
+/// A ruleset with one change that a run should notice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mutant {
+    /// The rule that is changed.
+    pub name: String,
+    pub change: String,
+    /// The whole ruleset with the change.
+    pub text: String,
+}
+
+/// One line of a ruleset, and the ways in which it can be changed.
+struct Line {
+    table: Table,
+    name: String,
+    text: String,
+    /// What it becomes, and how that reads; `None`: it goes.
+    changes: Vec<(Option<String>, String)>,
+    is_rule: bool,
+}
+
+/// Every small change that is worth a test: a rule gone, two neighbours swapped, a condition dropped, a state added or
+/// left out, ACCEPT for DROP and the reverse, the other policy. Not all of them load.
+pub fn mutants(rules: &Ruleset) -> Vec<Mutant> {
+    let lines = lines(rules);
+    let mut mutants = Vec::new();
+    for (place, line) in lines.iter().enumerate() {
+        for (becomes, change) in &line.changes {
+            let text =
+                render(&lines, |n| if n == place { becomes.clone() } else { Some(lines[n].text.clone()) });
+            mutants.push(Mutant { name: line.name.clone(), change: change.clone(), text });
+        }
+        let next =
+            lines.get(place + 1).filter(|next| next.is_rule && line.is_rule && next.table == line.table);
+        if let Some(next) =
+            next.filter(|next| chain_of(&next.text) == chain_of(&line.text) && next.text != line.text)
+        {
+            let swapped = |n: usize| match n {
+                n if n == place => Some(next.text.clone()),
+                n if n == place + 1 => Some(line.text.clone()),
+                n => Some(lines[n].text.clone()),
+            };
+            let change = format!("swapped with {}", next.name);
+            mutants.push(Mutant { name: line.name.clone(), change, text: render(&lines, swapped) });
+        }
+    }
+    mutants
+}
+
+fn chain_of(text: &str) -> &str {
+    text.split(' ').nth(1).unwrap_or("")
+}
+
+fn render(lines: &[Line], text_of: impl Fn(usize) -> Option<String>) -> String {
+    let mut text = String::new();
+    let mut open = None;
+    for (n, line) in lines.iter().enumerate() {
+        if open != Some(line.table) {
+            if open.is_some() {
+                text.push_str("COMMIT\n");
+            }
+            text.push('*');
+            text.push_str(line.table.word());
+            text.push('\n');
+            open = Some(line.table);
+        }
+        if let Some(line) = text_of(n) {
+            text.push_str(&line);
+            text.push('\n');
+        }
+    }
+    if open.is_some() {
+        text.push_str("COMMIT\n");
+    }
+    text
+}
+
+fn lines(rules: &Ruleset) -> Vec<Line> {
+    let mut lines = Vec::new();
+    // The text is read again, and tables print in the reverse order.
+    for table in rules.tables().iter().rev().copied() {
+        for chain in rules.chains(table) {
+            let policy = chain.policy.map_or("-", crate::filter::Policy::word);
+            let declared = |policy: &str| format!(":{} {policy} [0:0]", chain.name);
+            let other = match policy {
+                "ACCEPT" => Some("DROP"),
+                "DROP" => Some("ACCEPT"),
+                _ => None,
+            };
+            let change = other.map(|other| (Some(declared(other)), format!("policy {other}")));
+            lines.push(Line {
+                table,
+                name: format!("{}/{}/policy", table.word(), chain.name),
+                text: declared(policy),
+                changes: change.into_iter().collect(),
+                is_rule: false,
+            });
+        }
+        for chain in rules.chains(table) {
+            for (index, rule) in chain.rules.iter().enumerate() {
+                let whole = rules.rule_text(table, rule);
+                lines.push(Line {
+                    table,
+                    name: format!("{}/{}/{}", table.word(), chain.name, index + 1),
+                    text: format!("-A {}{whole}", chain.name),
+                    changes: changes(rules, table, &chain.name, rule, &whole),
+                    is_rule: true,
+                });
+            }
+        }
+    }
+    lines
+}
+
+fn changes(
+    rules: &Ruleset,
+    table: Table,
+    chain: &str,
+    rule: &crate::filter::Rule,
+    whole: &str,
+) -> Vec<(Option<String>, String)> {
+    let mut changes = vec![(None, "removed".to_owned())];
+    let words = rule.matches.words();
+    let target = &rules.rule_text(table, rule)[rule.matches.to_string().len()..];
+    let text = |conditions: &[String], target: &str| {
+        let conditions: String = conditions.iter().map(|c| format!(" {c}")).collect();
+        Some(format!("-A {chain}{conditions}{target}"))
+    };
+    for (place, word) in words.iter().enumerate() {
+        let mut fewer = words.clone();
+        fewer.remove(place);
+        if !word.starts_with("-m comment") {
+            changes.push((text(&fewer, target), format!("without `{word}`")));
+        }
+    }
+    const STATES: [&str; 5] = ["INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED"];
+    for (place, word) in words.iter().enumerate() {
+        let Some((head, list)) =
+            word.rsplit_once("state ").filter(|_| word.contains("--ctstate ") || word.contains("--state "))
+        else {
+            continue;
+        };
+        let now: Vec<&str> = list.split(',').collect();
+        for state in STATES {
+            let mut then = now.clone();
+            let change = if now.contains(&state) {
+                then.retain(|s| *s != state);
+                format!("state {state} left out")
+            } else {
+                then.push(state);
+                format!("state {state} added")
+            };
+            if !then.is_empty() && !list.contains(' ') {
+                let mut other = words.clone();
+                other[place] = format!("{head}state {}", then.join(","));
+                changes.push((text(&other, target), change));
+            }
+        }
+    }
+    let flipped = match &rule.target {
+        Target::Accept => Some(" -j DROP"),
+        Target::Drop | Target::Reject(_) => Some(" -j ACCEPT"),
+        _ => None,
+    };
+    if let Some(flipped) = flipped {
+        changes.push((text(&words, flipped), format!("target{flipped}")));
+    }
+    debug_assert!(whole.ends_with(target));
+    changes
+}

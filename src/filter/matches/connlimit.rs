@@ -1,0 +1,94 @@
+//! `-m connlimit`: how many connections an address, or a network of them, has through this rule.
+
+#![forbid(unsafe_code)]
+
+use super::{Answer, Matcher, Setting, Spec, View};
+use crate::filter::memory::Memory;
+use crate::filter::options::{Opt, Options, Problem};
+use crate::filter::value::{number, number_u32};
+use crate::packet::{Addr, Family, Tuple};
+use core::fmt;
+use std::collections::BTreeMap;
+
+/// Addresses that one rule counts for; beyond that packets are dropped, as the kernel does without memory.
+const MAX_KEYS: usize = 65_536;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connlimit {
+    pub limit: u32,
+    /// Holds above the limit, not up to it.
+    pub above: bool,
+    /// Leading bits of the address that count.
+    pub prefix: u8,
+    pub of_destination: bool,
+    pub family: Family,
+    /// Connections by address and zone.
+    seen: Memory<BTreeMap<(Addr, u16), Vec<Tuple>>>,
+}
+
+impl Matcher for Connlimit {
+    const SPEC: Spec = Spec {
+        name: "connlimit",
+        family: None,
+        protos: &[],
+        options: &[
+            Opt::value("connlimit-upto").or_not(),
+            Opt::value("connlimit-above").or_not(),
+            Opt::value("connlimit-mask"),
+            Opt::flag("connlimit-saddr"),
+            Opt::flag("connlimit-daddr"),
+        ],
+    };
+
+    fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
+        options.exclusive(&["connlimit-upto", "connlimit-above"])?;
+        options.exclusive(&["connlimit-saddr", "connlimit-daddr"])?;
+        let given = match options.get("connlimit-upto") {
+            Some(upto) => upto,
+            None => options.require("connlimit-above")?,
+        };
+        let bits = setting.family.bits();
+        let prefix = options.get("connlimit-mask").map(|g| g.read(|text| number(text, u64::from(bits))));
+        Ok(Self {
+            limit: given.read(number_u32)?,
+            above: (given.opt.name == "connlimit-above") != given.negated,
+            prefix: prefix.transpose()?.map_or(bits, |n| n as u8),
+            of_destination: options.has("connlimit-daddr"),
+            family: setting.family,
+            seen: Memory::default(),
+        })
+    }
+
+    fn check(&self, view: &View<'_>) -> Answer {
+        let Some(tuple) = view.ct.original() else { return Answer::Drop };
+        let addr = if self.of_destination { view.pkt.dst() } else { view.pkt.src() };
+        let mask = if self.prefix == 0 { 0 } else { u128::MAX << (128 - u32::from(self.prefix)) };
+        let key = (Addr::from_bits(addr.bits() & mask), tuple.zone);
+        let mut seen = self.seen.lock();
+        if !seen.contains_key(&key) && seen.len() >= MAX_KEYS {
+            seen.retain(|_, tuples| {
+                tuples.retain(|t| view.conntrack.is_open(t, view.now));
+                !tuples.is_empty()
+            });
+            if seen.len() >= MAX_KEYS {
+                return Answer::Drop;
+            }
+        }
+        let tuples = seen.entry(key).or_default();
+        // Connections that are gone, or closed, or were never confirmed, do not count any more.
+        tuples.retain(|t| *t == tuple || view.conntrack.is_open(t, view.now));
+        if !tuples.contains(&tuple) {
+            tuples.push(tuple);
+        }
+        let is_above = tuples.len() > self.limit as usize;
+        (is_above == self.above).into()
+    }
+}
+
+impl fmt::Display for Connlimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.above { "above" } else { "upto" };
+        let side = if self.of_destination { "daddr" } else { "saddr" };
+        write!(f, " --connlimit-{kind} {} --connlimit-mask {} --connlimit-{side}", self.limit, self.prefix)
+    }
+}

@@ -1,0 +1,121 @@
+//! Rulesets in the manner of those that people have, printed as iptables-save prints them.
+//!
+//! `tests/rulesets/saved/` holds what the kernel's own tools printed; with root they are asked again.
+
+#![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+
+use expect_test::expect_file;
+use stateway::filter::Ruleset;
+use stateway::packet::Family;
+use std::path::{Path, PathBuf};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rulesets")
+}
+
+/// Every ruleset, by name.
+fn rulesets() -> Vec<(String, Family, String)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        let family = match path.extension().and_then(|e| e.to_str()) {
+            Some("rules") => Family::Ipv4,
+            Some("rules6") => Family::Ipv6,
+            _ => continue,
+        };
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        all.push((name, family, std::fs::read_to_string(&path).unwrap()));
+    }
+    all.sort();
+    assert!(all.len() >= 30, "only {} rulesets", all.len());
+    all
+}
+
+/// What `rules show` prints.
+fn show(name: &str, family: Family, text: &str) -> String {
+    match Ruleset::load(text, family, &[]) {
+        Ok(loaded) => loaded.ruleset.render(false),
+        Err(errors) => {
+            let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            panic!("{name}:\n{}", list.join("\n"))
+        }
+    }
+}
+
+#[test]
+fn every_ruleset_prints_as_the_tools_printed_it() {
+    for (name, family, text) in rulesets() {
+        let saved = std::fs::read_to_string(folder().join("saved").join(&name)).unwrap();
+        assert_eq!(show(&name, family, &text), saved, "{name}");
+    }
+}
+
+#[test]
+fn what_is_printed_prints_the_same_again() {
+    for (name, family, text) in rulesets() {
+        let sets: String = text
+            .lines()
+            .filter(|l| l.starts_with("create ") || l.starts_with("add "))
+            .map(|l| format!("{l}\n"))
+            .collect();
+        // iptables-save lists tables in the reverse of the order in which they came.
+        let once = show(&name, family, &text);
+        let twice = show(&name, family, &format!("{sets}{once}"));
+        let thrice = show(&name, family, &format!("{sets}{twice}"));
+        assert_eq!(once, thrice, "{name}");
+    }
+}
+
+#[test]
+fn docs_iptables_is_what_the_code_honours() {
+    expect_file!["../../docs/IPTABLES.md"].assert_eq(&stateway::filter::matrix::render());
+}
+
+/// The kernel's own tools in a network namespace of their own, for each ruleset a new one.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_tools_of_this_machine_print_the_same() {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    if std::env::var_os("STATEWAY_SIM_ONLY").is_some() {
+        return;
+    }
+    struct Namespace(String);
+
+    impl Drop for Namespace {
+        fn drop(&mut self) {
+            let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+        }
+    }
+
+    let run = |namespace: &str, program: &str, input: &str| -> String {
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", namespace, "sh", "-c", program])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "`{program}` failed on\n{input}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (name, family, text) in rulesets() {
+        let namespace = Namespace(format!("cf-{}-rules", std::process::id()));
+        let made = Command::new("ip").args(["netns", "add", &namespace.0]).status().unwrap();
+        assert!(made.success(), "no network namespace: root is needed, or STATEWAY_SIM_ONLY=1");
+        let is_set = |line: &&str| line.starts_with("create ") || line.starts_with("add ");
+        let lines = |text: &str, sets: bool| -> String {
+            text.lines().filter(|l| is_set(l) == sets).map(|l| format!("{l}\n")).collect()
+        };
+        let (sets, rules) = (lines(&text, true), lines(&text, false));
+        if !sets.is_empty() {
+            run(&namespace.0, "ipset restore", &sets);
+        }
+        let tool = if family == Family::Ipv4 { "iptables" } else { "ip6tables" };
+        let saved = run(&namespace.0, &format!("{tool}-legacy-restore && {tool}-legacy-save"), &rules);
+        let saved: String = saved.lines().filter(|l| !l.starts_with('#')).map(|l| format!("{l}\n")).collect();
+        assert_eq!(show(&name, family, &text), saved, "{name}");
+    }
+}
