@@ -1,77 +1,191 @@
-//! `stateway conform`.
+//! `stateway conform`: the same frames through the kernel and through the router, and what differs.
 
+use super::render::Format;
 use super::{Failure, Result};
 use crate::conform::generate::Profile;
-use crate::conform::session::{Plan, run as run_plan};
-use anyhow::anyhow;
+use crate::conform::session::{Finding, Plan, Report, compare_story, run as run_plan};
+use crate::conform::story::{self, Story};
+use crate::conform::trace::Step;
+use crate::conform::{Kernel, Setup};
+use anyhow::{Context as _, anyhow};
+use serde_json::json;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Seed of the generator; a fresh one is chosen and printed without it
+    /// Captures (pcapng, interfaces `left` and `right`) and scenarios (`.flow`); generated traffic without any
+    files: Vec<PathBuf>,
+    /// Seed of the generator; without it a fresh one is chosen and printed
     #[arg(long)]
     seed: Option<u64>,
     /// Frames to generate
     #[arg(long, default_value_t = 100_000)]
     frames: u64,
-    /// What kind of traffic
+    /// What kind of traffic to generate
     #[arg(long, value_enum, default_value_t = Profile::Mixed)]
     profile: Profile,
+    /// Rules for captures (iptables-save)
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+    /// IPv6 rules for captures (ip6tables-save)
+    #[arg(long, value_name = "FILE")]
+    rules6: Option<PathBuf>,
+    /// Settings for captures
+    #[arg(long, value_name = "NAME=VALUE")]
+    sysctl: Vec<String>,
     /// Stop at the first difference
     #[arg(long)]
     stop: bool,
+    /// Where differences are saved, as pcapng and `.flow`
+    #[arg(long, value_name = "FOLDER", default_value = "conform-differences")]
+    save: PathBuf,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
 }
 
-#[expect(clippy::print_stdout, reason = "this is the output")]
 pub(super) fn run(args: Args) -> Result {
-    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("seed {seed}");
-    let plan = Plan { seed, frames: args.frames, profile: args.profile, stop_early: args.stop };
-    let report = run_plan(&plan, |_| ()).map_err(Failure::Machine)?;
-    println!("{}", serde_json::to_string_pretty(&report.coverage).map_err(|e| Failure::Machine(anyhow!(e)))?);
-    println!("missing cells {:?}", report.coverage.missing_tcp_cells());
-    println!("missing reasons {:?}", report.coverage.missing_invalid());
-    for finding in &report.findings {
-        println!(
-            "difference after {} frames, alone {}: {:?}",
-            finding.after_frames, finding.is_alone, finding.setup.sysctl
-        );
-        for step in &finding.trace.steps {
-            match step {
-                crate::conform::trace::Step::Frame(f) => {
-                    println!("  {} {} {}", f.port, f.kind, describe(&f.bytes))
-                }
-                crate::conform::trace::Step::Elapse(_) => println!("  {step:?}"),
-            }
-        }
-        for mismatch in &finding.difference.mismatches {
-            println!("  {mismatch}");
-        }
-        println!("  {:?}", finding.difference.reasons);
+    // Whether this machine can do it at all is found out first.
+    Kernel::new(&Setup::default()).map_err(Failure::Machine)?;
+    let (seed, report) = if args.files.is_empty() { generated(&args)? } else { (None, from_files(&args)?) };
+    let mut saved = Vec::new();
+    for (n, finding) in report.findings.iter().enumerate() {
+        let name = seed.map_or(format!("difference-{}", n + 1), |seed| format!("seed-{seed}-{}", n + 1));
+        saved.push(story::save(finding, &args.save, &name).map_err(Failure::Machine)?);
     }
-    println!(
-        "{} frames, {} differences, {} late",
-        report.coverage.frames,
-        report.findings.len(),
-        report.late
-    );
+    match args.format {
+        Format::Json => print(&as_json(&report, seed, &saved).to_string()),
+        Format::Text => print(&as_text(&report, seed, &saved)),
+    }
     if report.findings.is_empty() { Ok(()) } else { Err(Failure::Differs) }
 }
 
-fn describe(bytes: &[u8]) -> String {
-    use crate::packet::{Offload, Packet, Segment};
-    let mut copy = bytes.to_vec();
-    match Packet::parse(&mut copy, Offload::NONE) {
-        Ok(p) if p.proto() == 6 => {
-            format!("{:?} ports {:?} ttl {} {:?}", p.src(), p.ports(), p.ttl(), Segment::parse(p.l4()))
+fn generated(args: &Args) -> Result<(Option<u64>, Report)> {
+    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
+    note(&format!("seed {seed}"));
+    let plan = Plan { seed, frames: args.frames, profile: args.profile, stop_early: args.stop };
+    let report = run_plan(&plan, |frames| {
+        if frames % 100_000 < 10_000 {
+            note(&format!("{frames} frames"));
         }
-        Ok(p) => format!(
-            "{:?}>{:?} proto {} ttl {} {:02x?}",
-            p.src(),
-            p.dst(),
-            p.proto(),
-            p.ttl(),
-            &p.l4()[..p.l4().len().min(60)]
-        ),
-        Err(e) => format!("{e} {:02x?}", bytes),
+    });
+    Ok((Some(seed), report.map_err(Failure::Machine)?))
+}
+
+fn from_files(args: &Args) -> Result<Report> {
+    let mut report = Report::default();
+    for path in &args.files {
+        let Some(story) = read(args, path).map_err(Failure::Input)? else { continue };
+        compare_story(&story, &mut report).map_err(Failure::Machine)?;
     }
+    Ok(report)
+}
+
+fn read(args: &Args, path: &Path) -> anyhow::Result<Option<Story>> {
+    if path.extension().is_some_and(|extension| extension == "flow") {
+        let text = text_of(path)?;
+        return Ok(match story::from_flow(&text).with_context(|| path.display().to_string())? {
+            Ok(story) => Some(story),
+            Err(unfit) => {
+                note(&format!("{}: left out: {unfit:?}", path.display()));
+                None
+            }
+        });
+    }
+    let rules = |path: &Option<PathBuf>| path.as_deref().map(text_of).transpose();
+    let sysctl = args.sysctl.iter().map(|setting| {
+        let (name, value) =
+            setting.split_once('=').ok_or_else(|| anyhow!("`{setting}`: NAME=VALUE is wanted"))?;
+        Ok((name.to_owned(), value.to_owned()))
+    });
+    let setup = Setup {
+        rules4: rules(&args.rules)?,
+        rules6: rules(&args.rules6)?,
+        sysctl: sysctl.collect::<anyhow::Result<_>>()?,
+        ..Setup::default()
+    };
+    story::from_capture(path, setup).map(Some)
+}
+
+fn text_of(path: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
+fn as_json(report: &Report, seed: Option<u64>, saved: &[[PathBuf; 2]]) -> serde_json::Value {
+    let finding = |(finding, files): (&Finding, &[PathBuf; 2])| {
+        let mismatches = finding.difference.mismatches.iter();
+        json!({
+            "after_frames": finding.after_frames,
+            "frames": finding.trace.frames().count(),
+            "mismatches": mismatches
+                .map(|m| json!({"aspect": m.aspect, "kernel": m.kernel, "stateway": m.ours}))
+                .collect::<Vec<_>>(),
+            "kernel_reasons": finding.difference.reasons,
+            "files": files,
+        })
+    };
+    json!({
+        "seed": seed,
+        "frames": report.coverage.frames,
+        "repeated_for_lateness": report.late,
+        "coverage": report.coverage,
+        "missing": {
+            "tcp_cells": report.coverage.missing_tcp_cells(),
+            "invalid": report.coverage.missing_invalid(),
+        },
+        "differences": report.findings.iter().zip(saved).map(finding).collect::<Vec<_>>(),
+    })
+}
+
+fn as_text(report: &Report, seed: Option<u64>, saved: &[[PathBuf; 2]]) -> String {
+    let coverage = &report.coverage;
+    let mut lines = Vec::new();
+    lines.extend(seed.map(|seed| format!("seed {seed}")));
+    let counts = |map: &std::collections::BTreeMap<&str, u64>| {
+        map.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
+    };
+    lines.push(format!("frames by kind: {}", counts(&coverage.kinds)));
+    lines.push(format!("fates: {}", counts(&coverage.fates)));
+    lines.push(format!("ctstates: {}", counts(&coverage.states)));
+    lines.push(format!("INVALID: {}", counts(&coverage.invalid)));
+    lines.push(format!("ICMP cases reached: {}", coverage.icmp.len()));
+    lines.push(format!("cells of the TCP table reached: {}", coverage.tcp_cells.len()));
+    lines.push(format!("cells not reached: {}", list(&coverage.missing_tcp_cells())));
+    lines.push(format!("reasons for INVALID not reached: {}", list(&coverage.missing_invalid())));
+    for (finding, files) in report.findings.iter().zip(saved) {
+        lines.push(format!("\ndifference after {} frames:", finding.after_frames));
+        lines.extend(finding.trace.steps.iter().map(show_step));
+        lines.extend(finding.difference.mismatches.iter().map(|mismatch| format!("  {mismatch}")));
+        lines.extend(finding.difference.reasons.iter().map(|reason| format!("  the kernel says: {reason}")));
+        if !finding.is_alone {
+            lines.push("  (alone, the trace does not differ: this is the whole of it)".to_owned());
+        }
+        lines.push(format!("  saved as {} and {}", files[0].display(), files[1].display()));
+    }
+    lines.push(format!("{} frames, {} differences", coverage.frames, report.findings.len()));
+    lines.join("\n")
+}
+
+fn list<T: AsRef<str>>(items: &[T]) -> String {
+    if items.is_empty() {
+        return "none".to_owned();
+    }
+    items.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ")
+}
+
+fn show_step(step: &Step) -> String {
+    match step {
+        Step::Elapse(seconds) => format!("  {seconds} s pass"),
+        Step::Frame(frame) => format!("  {}", frame.describe()),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "this is the output")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "this is for people who wait")]
+fn note(text: &str) {
+    eprintln!("{text}");
 }

@@ -50,6 +50,8 @@ pub struct Setup {
     pub rules6: Option<String>,
     /// Names under `net.`, or `nf_conntrack_*`.
     pub sysctl: Vec<(String, String)>,
+    /// By interface, where it is not 1500.
+    pub mtu: Vec<(String, usize)>,
     /// Zones besides the default one that the rules put packets into.
     pub zones: Vec<u16>,
     /// Lines for `ip -batch`, after everything else.
@@ -105,7 +107,7 @@ impl Kernel {
             Ok([open(NAMES[LEFT])?, open(NAMES[RIGHT])?])
         })?;
         namespace.sysctl(&on_interfaces())?;
-        namespace.run("ip", &["-batch", "-"], &addressing(&setup.ip))?;
+        namespace.run("ip", &["-batch", "-"], &addressing(setup))?;
         namespace.run("nft", &["-f", "-"], &nflog::rules(&setup.zones))?;
         let nflog = namespace.inside(Nflog::open)?;
         namespace.sysctl(&logging())?;
@@ -241,7 +243,7 @@ fn logging() -> Vec<(String, String)> {
 }
 
 /// Addresses, neighbours and routes, as `ip -batch` reads them.
-fn addressing(more: &[String]) -> String {
+fn addressing(setup: &Setup) -> String {
     let mut lines = Vec::new();
     for port in [LEFT, RIGHT] {
         let (name, mac, neighbour) = (NAMES[port], MACS[port], NEIGHBOUR_MACS[port]);
@@ -258,6 +260,7 @@ fn addressing(more: &[String]) -> String {
             lines.extend(routes.iter().map(|to| format!("route add {to} via {via} dev {name} onlink")));
         }
     }
-    lines.extend_from_slice(more);
+    lines.extend(setup.mtu.iter().map(|(name, mtu)| format!("link set {name} mtu {mtu}")));
+    lines.extend_from_slice(&setup.ip);
     lines.join("\n") + "\n"
 }

@@ -17,6 +17,7 @@ mod netns;
 mod nflog;
 pub mod session;
 mod shrink;
+pub mod story;
 pub mod subject;
 pub mod trace;
 pub mod world;

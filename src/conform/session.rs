@@ -6,7 +6,9 @@ use super::Setup;
 use super::coverage::Coverage;
 use super::generate::{Generator, Profile};
 use super::shrink::shrink;
+use super::story::Story;
 use super::trace::Trace;
+use super::world::now;
 use super::world::{Difference, Progress, Running, World};
 use anyhow::Result;
 use std::collections::VecDeque;
@@ -70,6 +72,18 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report> {
     Ok(session.report)
 }
 
+/// Runs one story in a world of its own.
+pub fn compare_story(story: &Story, report: &mut Report) -> Result<()> {
+    let mut session = Session { report: core::mem::take(report), ..Session::default() };
+    let mut world = World::new(story.setup.clone())?;
+    let found = world.run(&story.trace, &mut session.report.coverage)?;
+    if let Some(difference) = found {
+        session.found(&world, story.trace.clone(), difference)?;
+    }
+    *report = session.report;
+    Ok(())
+}
+
 /// A world, and the traces in it for which time has to pass.
 #[derive(Debug)]
 struct Shift {
@@ -104,12 +118,12 @@ impl Session {
     /// Goes on with traces whose time has come; with `all`, waits for each.
     fn wake(&mut self, shift: &mut Shift, all: bool) -> Result<()> {
         while let Some((until, _)) = shift.parked.front() {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since(now());
             if !left.is_zero() {
                 if !all && shift.parked.len() < MAX_PARKED {
                     break;
                 }
-                std::thread::sleep(left);
+                super::world::wait(left);
             }
             if let Some((_, run)) = shift.parked.pop_front() {
                 self.advance(shift, run)?;

@@ -133,6 +133,9 @@ fn config(setup: &Setup) -> Result<RouterConfig> {
     for port in 0..NAMES.len() {
         let iface = IfaceId(port as u16);
         let mut interface = Iface { mac: MACS[port], ..Iface::new(NAMES[port], iface) };
+        if let Some((_, mtu)) = setup.mtu.iter().find(|(name, _)| name == NAMES[port]) {
+            interface.mtu_bytes = *mtu;
+        }
         for family in 0..ROUTES[port].len() {
             interface.addresses.push(prefix(ADDRESSES[port][family])?);
             let (gateway, gateway_family) = address(NEIGHBOURS[port][family])?;

@@ -2,7 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use super::kernel::{MACS, NEIGHBOUR_MACS};
+use super::compare::hex;
+use super::kernel::{MACS, NAMES, NEIGHBOUR_MACS};
+use crate::packet::tuple::PROTO_TCP;
+use crate::packet::{Offload, Packet, Segment};
 
 /// One step of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,26 @@ impl Frame {
             if packet.first().is_some_and(|b| b >> 4 == 6) { [0x86, 0xdd] } else { [0x08, 0x00] };
         let bytes = [&MACS[port].0[..], &NEIGHBOUR_MACS[port].0, &ethertype, packet].concat();
         Self { port, bytes, kind }
+    }
+
+    /// The frame in few words, as `tcpdump` might put it.
+    pub fn describe(&self) -> String {
+        let name = NAMES[self.port];
+        let mut copy = self.bytes.clone();
+        let Ok(pkt) = Packet::parse(&mut copy, Offload::NONE) else {
+            return format!("{name} {} ({})", hex(&self.bytes), self.kind);
+        };
+        let (family, proto) = (pkt.family(), pkt.proto());
+        let hosts = format!("{} > {}", pkt.src().to_ip(family), pkt.dst().to_ip(family));
+        let ports = pkt.ports().map_or(String::new(), |(from, to)| format!(" ports {from} > {to}"));
+        let what = match Segment::parse(pkt.l4()).filter(|_| proto == PROTO_TCP) {
+            Some(seg) => format!(
+                "tcp {} seq {:?} ack {:?} win {} len {} {:?}",
+                seg.flags, seg.seq, seg.ack, seg.win, seg.len, seg.options
+            ),
+            None => format!("proto {proto} {}", hex(&pkt.l4()[..pkt.l4().len().min(64)])),
+        };
+        format!("{name} {hosts}{ports} ttl {} {what} ({})", pkt.ttl(), self.kind)
     }
 }
 

@@ -64,12 +64,12 @@ impl World {
 
     pub fn begin(&self, trace: Trace) -> Result<Running> {
         let subject = Subject::new(&self.setup)?;
-        Ok(Running { trace, subject, next: 0, touched: Vec::new(), since: Instant::now() })
+        Ok(Running { trace, subject, next: 0, touched: Vec::new(), since: now() })
     }
 
     /// Goes on until the trace ends, waits or differs.
     pub fn advance(&mut self, run: &mut Running, coverage: &mut Coverage) -> Result<Progress> {
-        run.since = Instant::now();
+        run.since = now();
         if run.next > 0
             && let Step::Elapse(seconds) = run.trace.steps[run.next - 1]
         {
@@ -82,7 +82,7 @@ impl World {
                     return Ok(if run.is_late() {
                         Progress::Late
                     } else {
-                        Progress::Waits(Instant::now() + REAL_WAIT)
+                        Progress::Waits(now() + REAL_WAIT)
                     });
                 }
                 Step::Elapse(seconds) => self.elapse(run, *seconds)?,
@@ -133,7 +133,7 @@ impl World {
                 None => self.kernel.table.delete(tuple)?,
             };
         }
-        run.since = Instant::now();
+        run.since = now();
         Ok(())
     }
 
@@ -151,9 +151,7 @@ impl World {
                 match self.advance(&mut run, coverage)? {
                     Progress::Done => return Ok(None),
                     Progress::Differs(difference) => return Ok(Some(difference)),
-                    Progress::Waits(until) => {
-                        std::thread::sleep(until.saturating_duration_since(Instant::now()))
-                    }
+                    Progress::Waits(until) => wait(until.saturating_duration_since(now())),
                     Progress::Late => break,
                 }
             }
@@ -192,4 +190,16 @@ impl Running {
             None => self.touched.push((original, state)),
         }
     }
+}
+
+/// The clock of this machine, which is the kernel's.
+#[expect(clippy::disallowed_methods, reason = "the kernel lives by real time")]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Lets real time pass.
+#[expect(clippy::disallowed_methods, reason = "the kernel's two seconds of UDP have to pass")]
+pub(super) fn wait(duration: Duration) {
+    std::thread::sleep(duration);
 }

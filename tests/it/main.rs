@@ -1,5 +1,8 @@
 //! All integration tests in one binary. Each module says what it drives.
 
+/// Generated traffic and every scenario, through this machine's kernel and through the router.
+#[cfg(target_os = "linux")]
+mod kernel;
 /// Route mode and the kernel as a router: the same frames in, the same frames out.
 #[cfg(target_os = "linux")]
 mod kernel_route;

@@ -56,7 +56,7 @@ fn distort(rng: &mut Rng, family: Family, quote: &mut Vec<u8>) {
         5 | 6 => quote.len(),
         7 => header_len + rng.usize(..12),
         8 => header_len + 4,
-        _ => rng.usize(..quote.len() + 1),
+        _ => rng.usize(..=quote.len()),
     };
     quote.truncate(keep.min(1200));
     if chance(rng, 10) && !quote.is_empty() {

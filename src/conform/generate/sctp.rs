@@ -107,7 +107,7 @@ fn packet(
         push_chunk(rng, &mut l4, *kind, tags[sender]);
     }
     if chance(rng, 3) {
-        l4.truncate(rng.usize(..l4.len() + 1));
+        l4.truncate(rng.usize(..=l4.len()));
     }
     if l4.len() >= 12 {
         l4[8..12].fill(0);
@@ -133,7 +133,7 @@ fn push_chunk(rng: &mut Rng, l4: &mut Vec<u8>, kind: u8, own_tag: u32) {
         _ => Vec::new(),
     };
     if chance(rng, 3) {
-        body.truncate(rng.usize(..body.len() + 1));
+        body.truncate(rng.usize(..=body.len()));
     }
     let mut len = body.len() as u16 + 4;
     if chance(rng, 2) {

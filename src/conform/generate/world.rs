@@ -26,20 +26,17 @@ pub(super) fn setup(rng: &mut Rng) -> Setup {
 }
 
 fn raw_rules(rng: &mut Rng) -> String {
-    let mut text = String::new();
-    if chance(rng, 50) {
-        for side in ["sport", "dport"] {
-            text += &format!("-A PREROUTING -p udp --{side} {NOTRACK_PORT} -j CT --notrack\n");
-            text += &format!("-A PREROUTING -p tcp --{side} {NOTRACK_PORT} -j CT --notrack\n");
+    let mut lines = Vec::new();
+    let (notrack, zone) = (chance(rng, 50), chance(rng, 50));
+    for (proto, side) in [("udp", "sport"), ("udp", "dport"), ("tcp", "sport"), ("tcp", "dport")] {
+        if notrack {
+            lines.push(format!("-A PREROUTING -p {proto} --{side} {NOTRACK_PORT} -j CT --notrack\n"));
+        }
+        if zone {
+            lines.push(format!("-A PREROUTING -p {proto} --{side} {ZONE_PORT} -j CT --zone {ZONE}\n"));
         }
     }
-    if chance(rng, 50) {
-        for side in ["sport", "dport"] {
-            text += &format!("-A PREROUTING -p tcp --{side} {ZONE_PORT} -j CT --zone {ZONE}\n");
-            text += &format!("-A PREROUTING -p udp --{side} {ZONE_PORT} -j CT --zone {ZONE}\n");
-        }
-    }
-    text
+    lines.concat()
 }
 
 fn rules(style: usize, raw: &str, prohibited: &str) -> String {

@@ -1,0 +1,96 @@
+//! The router beside this machine's kernel: a hundred thousand generated frames, and every scenario.
+//!
+//! It takes root, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out, and says so.
+
+use stateway::conform::generate::Profile;
+use stateway::conform::session::{Plan, Report, compare_story, run};
+use stateway::conform::story;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const FRAMES: u64 = 100_000;
+
+/// Whether only what needs no privilege is wanted.
+fn is_left_out() -> bool {
+    let left_out = std::env::var_os("STATEWAY_SIM_ONLY").is_some_and(|v| v == "1");
+    if left_out {
+        say("left out: STATEWAY_SIM_ONLY is set");
+    }
+    left_out
+}
+
+#[expect(clippy::print_stdout, reason = "whoever reads a test's output wants to know")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+#[test]
+fn generated_frames_meet_the_same_fate() {
+    if is_left_out() {
+        return;
+    }
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(seed_of_the_day);
+    say(&format!("SEED={seed}"));
+    let plan = Plan { seed, frames: FRAMES, profile: Profile::Mixed, stop_early: true };
+    let report = run(&plan, |_| ()).expect("it takes root, /dev/net/tun, iptables-legacy, nft and ip");
+    assert!(report.coverage.frames >= FRAMES || !report.findings.is_empty());
+    assert!(report.findings.is_empty(), "SEED={seed}: {}", show(&report));
+    assert_eq!(report.coverage.missing_tcp_cells(), [""; 0], "SEED={seed}: cells that no segment met");
+}
+
+#[test]
+fn scenarios_go_on_the_kernel_as_they_go_here() {
+    if is_left_out() {
+        return;
+    }
+    let mut told = 0;
+    let mut failures = String::new();
+    for path in flows(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")) {
+        let text = fs::read_to_string(&path).expect("a scenario can be read");
+        let Ok(story) = story::from_flow(&text).expect("a scenario can be parsed") else { continue };
+        let mut report = Report::default();
+        if let Err(error) = compare_story(&story, &mut report) {
+            let _ = writeln!(failures, "{}: {error:#}", path.display());
+        }
+        if !report.findings.is_empty() {
+            let _ = writeln!(failures, "{}: {}", path.display(), show(&report));
+        }
+        told += 1;
+    }
+    assert!(failures.is_empty(), "{failures}");
+    assert!(told > 100, "only {told} scenarios were told to the kernel");
+}
+
+fn show(report: &Report) -> String {
+    let mut text = String::new();
+    for finding in &report.findings {
+        for frame in finding.trace.frames() {
+            let _ = write!(text, "\n  {}", frame.describe());
+        }
+        for mismatch in &finding.difference.mismatches {
+            let _ = write!(text, "\n  {mismatch}");
+        }
+    }
+    text
+}
+
+/// Changes at midnight, UTC.
+fn seed_of_the_day() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400)
+}
+
+fn flows(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("the folder of scenarios") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(flows(&path));
+        } else if path.extension().is_some_and(|extension| extension == "flow") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
