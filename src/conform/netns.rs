@@ -78,8 +78,17 @@ pub(super) fn run(program: &str, args: &[&str], input: &str) -> Result<String> {
 }
 
 fn set_sysctl(name: &str, value: &str) -> Result<()> {
-    let name =
-        if name.starts_with("nf_conntrack") { format!("net.netfilter.{name}") } else { name.to_owned() };
-    let path = format!("/proc/sys/{}", name.replace('.', "/"));
+    let path = format!("/proc/sys/{}", full_name(name).replace('.', "/"));
     std::fs::write(&path, value).with_context(|| format!("{path} = {value}"))
+}
+
+/// Lab files and scenarios may leave out what stands in front of a setting's name.
+fn full_name(name: &str) -> String {
+    match name {
+        _ if name.starts_with("nf_conntrack") => format!("net.netfilter.{name}"),
+        "rp_filter" | "send_redirects" => format!("net.ipv4.conf.all.{name}"),
+        "ratelimit" => format!("net.ipv6.icmp.{name}"),
+        _ if name.starts_with("icmp_") => format!("net.ipv4.{name}"),
+        _ => name.to_owned(),
+    }
 }

@@ -33,8 +33,10 @@ pub enum Unfit {
     Routes,
     /// The kernel has no state without rules for IPv6 in which it drops all of it.
     NoIpv6Rules,
-    /// The size of the table cannot be set in a namespace.
+    /// The size of a table cannot be set in a namespace, or not so small.
     GlobalSetting,
+    /// Pieces wait for long, and the kernel's timer for them cannot be shortened.
+    FragmentTimer,
 }
 
 /// Reads a pcapng whose interfaces are called `left` and `right`.
@@ -65,7 +67,7 @@ pub fn from_flow(text: &str) -> Result<core::result::Result<Story, Unfit>> {
         anyhow::anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
     let is_global = |(name, _): &(String, String)| {
-        ["nf_conntrack_max", "nf_conntrack_expect_max", "nf_conntrack_buckets"]
+        ["nf_conntrack_max", "nf_conntrack_expect_max", "nf_conntrack_buckets", "frag6_high_thresh"]
             .iter()
             .any(|n| name.ends_with(n))
     };
@@ -88,6 +90,11 @@ pub fn from_flow(text: &str) -> Result<core::result::Result<Story, Unfit>> {
         frame.bytes.resize(frame.bytes.len() + step.padding, 0);
         steps.push(Step::Frame(frame));
     }
+    let trace = Trace { steps, needs_real_time: true };
+    let waits = trace.steps.iter().any(|step| matches!(step, Step::Elapse(seconds) if *seconds > 9));
+    if waits && trace.has_fragments() {
+        return Ok(Err(Unfit::FragmentTimer));
+    }
     let setup = Setup {
         zones: zones_of(&scenario.rules).chain(zones_of(&rules6)).collect(),
         rules4: Some(scenario.rules.clone()),
@@ -96,7 +103,7 @@ pub fn from_flow(text: &str) -> Result<core::result::Result<Story, Unfit>> {
         mtu: scenario.mtu.clone(),
         ..Setup::default()
     };
-    Ok(Ok(Story { setup, trace: Trace { steps, needs_real_time: true } }))
+    Ok(Ok(Story { setup, trace }))
 }
 
 /// The zones that a ruleset speaks of.

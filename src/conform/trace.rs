@@ -75,4 +75,12 @@ impl Trace {
     pub fn frames(&self) -> impl Iterator<Item = &Frame> {
         self.steps.iter().filter_map(Step::frame)
     }
+
+    /// Whether any frame is a piece of a packet.
+    pub fn has_fragments(&self) -> bool {
+        self.frames().any(|frame| {
+            let mut copy = frame.bytes.clone();
+            Packet::parse(&mut copy, Offload::NONE).is_ok_and(|pkt| pkt.fragment().is_some())
+        })
+    }
 }

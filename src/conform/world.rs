@@ -12,8 +12,9 @@ use crate::packet::Tuple;
 use anyhow::Result;
 use std::time::{Duration, Instant};
 
-/// UDP looks at the kernel's own clock: a stream is one that has lasted for two seconds.
+/// UDP looks at the kernel's own clock: a stream is one that has lasted for more than two seconds.
 const REAL_WAIT: Duration = Duration::from_millis(2100);
+const JUST_TWO_SECONDS: Duration = Duration::from_millis(1900);
 /// Longer than this between two waits, and the kernel's clock has gone on where ours stood still.
 const PATIENCE: Duration = Duration::from_millis(900);
 
@@ -82,7 +83,7 @@ impl World {
                     return Ok(if run.is_late() {
                         Progress::Late
                     } else {
-                        Progress::Waits(now() + REAL_WAIT)
+                        Progress::Waits(now() + real_wait(*seconds))
                     });
                 }
                 Step::Elapse(seconds) => self.elapse(run, *seconds)?,
@@ -145,6 +146,10 @@ impl World {
     /// Runs a whole trace from the beginning, waiting where it must.
     pub fn run(&mut self, trace: &Trace, coverage: &mut Coverage) -> Result<Option<Difference>> {
         loop {
+            if trace.has_fragments() {
+                // Nothing but the end of the namespace makes the kernel forget fragments.
+                self.kernel = Kernel::new(&self.setup)?;
+            }
             self.clear()?;
             let mut run = self.begin(trace.clone())?;
             loop {
@@ -190,6 +195,11 @@ impl Running {
             None => self.touched.push((original, state)),
         }
     }
+}
+
+/// How long time must really pass for so many seconds to have passed to UDP.
+const fn real_wait(seconds: u32) -> Duration {
+    if seconds > 2 { REAL_WAIT } else { JUST_TWO_SECONDS }
 }
 
 /// The clock of this machine, which is the kernel's.
