@@ -128,10 +128,10 @@ impl Router {
         };
         let mut asks = Vec::new();
         let resolution = self.host.neighbours.resolve(key, ctx.now, waiting, &mut asks);
-        for ask in asks {
-            self.ask(ask, ctx);
+        if !matches!(resolution, Resolution::Known(_)) {
+            asks.into_iter().for_each(|ask| self.ask(ask, ctx));
+            self.count_drops(DropReason::NeighbourQueueFull, self.host.neighbours.take_displaced());
         }
-        self.count_drops(DropReason::NeighbourQueueFull, self.host.neighbours.take_displaced());
         resolution
     }
 

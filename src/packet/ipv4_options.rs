@@ -253,3 +253,103 @@ impl Ipv4Options {
         option[2] = (pointer + 4) as u8;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Offload;
+
+    const NEAR: Addr = Addr::from_v4([192, 0, 2, 1]);
+    const FAR: Addr = Addr::from_v4([198, 51, 100, 1]);
+    const STAMP: u32 = 0x041e_5105;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    }
+
+    /// A frame from 192.0.2.10 with these options and nothing behind them.
+    fn frame(options: &[u8]) -> Vec<u8> {
+        let len = 20 + options.len();
+        let mut ip = vec![0x40 | (len / 4) as u8, 0, 0, len as u8, 0, 1, 0, 0, 64, 17, 0, 0, 192, 0, 2, 10];
+        ip.extend([198, 51, 100, 10]);
+        ip.extend(options);
+        let checksum = Sum::ZERO.bytes(&ip).checksum().to_be_bytes();
+        ip[10..12].copy_from_slice(&checksum);
+        [vec![2, 0, 0, 0, 1, 1, 2, 0, 0, 0, 1, 2, 8, 0], ip].concat()
+    }
+
+    fn read(pkt: &mut Packet) -> Result<Ipv4Options, BadOption> {
+        let is_own = |addr| addr == NEAR || addr == FAR;
+        Ipv4Options::read(pkt, &Here { addr: NEAR, stamp: STAMP, is_own: &is_own })
+    }
+
+    /// What Linux 6.18 made of each.
+    #[test]
+    fn a_router_writes_down_where_and_when() {
+        let cases = [
+            ("record route", "070f0400000000000000000000000000", "070f08c6336401000000000000000000"),
+            ("and again", "070f08c0000263000000000000000000", "070f0cc0000263c63364010000000000"),
+            ("full", "0707080102030400", "0707080102030400"),
+            ("timestamp", "440c05000000000000000000", "440c0900041e510500000000"),
+            (
+                "with address",
+                "441405010000000000000000000000000000",
+                "44140d01c0000201041e51050000000000000000",
+            ),
+            ("for us", "440c0503c633640100000000", "440c0d03c6336401041e5105"),
+            ("for others", "440c0503c000026300000000", "440c0503c000026300000000"),
+            ("no room", "4408090000000001", "4408091000000001"),
+            ("behind the end", "00070707", "00000000"),
+        ];
+        for (name, before, after) in cases {
+            let mut before = bytes(before);
+            before.resize(after.len() / 2, 0);
+            let mut frame = frame(&before);
+            let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
+            let options = read(&mut pkt).unwrap();
+            options.forward(&mut pkt, FAR);
+            assert_eq!(pkt.ipv4_options(), bytes(after), "{name}");
+            assert!(Packet::parse(&mut frame, Offload::NONE).is_ok(), "{name}: the header's checksum");
+        }
+    }
+
+    #[test]
+    fn an_answer_goes_on_recording() {
+        let cases = [
+            ("record route", "070f0400000000000000000000000000", "070f0cc0000201c00002010000000000"),
+            ("full", "0707080102030400", "0707080102030400"),
+            ("timestamp", "440c05000000000000000000", "440c0d00041e5105041e5105"),
+            (
+                "with address",
+                "4414050100000000000000000000000000000000",
+                "44141501c0000201041e5105c0000201041e5105",
+            ),
+            ("router alert", "94040000", ""),
+        ];
+        for (name, asked, answered) in cases {
+            let mut frame = frame(&bytes(asked));
+            let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
+            let options = read(&mut pkt).unwrap();
+            assert_eq!(options.echo(&pkt, NEAR, STAMP), bytes(answered), "{name}");
+        }
+    }
+
+    #[test]
+    fn whoever_wrote_a_wrong_option_is_told_where() {
+        let cases = [
+            ("pointer into the head", "0707030000000000", 22),
+            ("no pointer", "07020000", 21),
+            ("no room for an address", "0706040000000000", 22),
+            ("counted out", "440809f000000001", 23),
+            ("length one", "1e010000", 20),
+            ("longer than the header", "01011e05", 22),
+            ("router alert, short", "94030000", 21),
+            ("twice", "07070400000000070704000000000000", 27),
+        ];
+        for (name, options, pointer) in cases {
+            let mut frame = frame(&bytes(options));
+            let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
+            assert_eq!(read(&mut pkt).map_err(|bad| bad.pointer), Err(pointer), "{name}");
+        }
+    }
+}
