@@ -41,6 +41,7 @@ pub mod device;
 pub mod device {
     pub mod pcap;
 }
+pub mod explain;
 pub mod flow;
 pub mod lab;
 pub mod replay;

@@ -1,10 +1,245 @@
-//! `stateway explain`.
+//! `stateway explain`: one packet's whole way through the router, and why it met its fate.
 
-use super::{Failure, Result};
+use super::render::{self, Format};
+use super::router_args::{self, RouterArgs};
+use super::{Failure, Result, replay as captures};
+use crate::config::{Mode, RouterConfig};
+use crate::device::pcap::Capture;
+use crate::explain::{self, Account};
+use crate::iface::{Iface, IfaceId};
+use crate::lab::resolve::packets;
+use crate::packet::{ETHERNET_LEN, Mac};
+use crate::replay::{Replay, bridge_of};
+use crate::router::{Router, Worker};
+use crate::time::Instant;
+use anyhow::{Context as _, anyhow};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
 
+/// A station that nobody has seen: the frames of packets made here come from it.
+const STATION: Mac = Mac([2, 0, 0, 0, 0xfe, 1]);
+/// And, in bridge mode, go to one that nobody has seen either, so that they are carried everywhere.
+const UNKNOWN: Mac = Mac([2, 0, 0, 0, 0xfe, 2]);
+
+/// The packet is made from options (`--in lan --tcp 192.0.2.10:40000>198.51.100.10:22 --flags S`), read as hex, or
+/// taken from a capture. With a capture, the frames before it come first.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+#[command(group = clap::ArgGroup::new("packet").required(true).args(["tcp", "udp", "icmp", "hex", "frame"]))]
+pub(super) struct Args {
+    #[command(flatten)]
+    router: RouterArgs,
+    /// The port where the packet comes in
+    #[arg(long = "in", value_name = "PORT", required_unless_present = "frame")]
+    in_port: Option<String>,
+    /// The router's ports, where no lab and no capture names them; by default those of the rules
+    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    ports: Vec<String>,
+    /// A TCP segment: `SRC:PORT>DST:PORT`, IPv6 addresses in brackets
+    #[arg(long, value_name = "FLOW", value_parser = ports_flow)]
+    tcp: Option<Flow>,
+    /// A UDP datagram: `SRC:PORT>DST:PORT`
+    #[arg(long, value_name = "FLOW", value_parser = ports_flow)]
+    udp: Option<Flow>,
+    /// An ICMP echo request, or what `--line` says: `SRC>DST`
+    #[arg(long, value_name = "FLOW", value_parser = icmp_flow)]
+    icmp: Option<Flow>,
+    /// An IP packet, or a whole Ethernet frame, in hex
+    #[arg(long, value_name = "HEX")]
+    hex: Option<String>,
+    /// The Nth frame of the capture
+    #[arg(long, value_name = "N", requires = "capture", value_parser = clap::value_parser!(u64).range(1..))]
+    frame: Option<u64>,
+    /// TCP flags: `S F R P . U E C`, or `-` for none
+    #[arg(long, default_value = "S", allow_hyphen_values = true, requires = "tcp")]
+    flags: String,
+    /// TCP sequence number
+    #[arg(long, default_value_t = 0)]
+    seq: u32,
+    /// TCP acknowledgement
+    #[arg(long, default_value_t = 0)]
+    ack: u32,
+    /// TCP window
+    #[arg(long, default_value_t = 65_535)]
+    win: u16,
+    /// Bytes of payload
+    #[arg(long, default_value_t = 0)]
+    len: u16,
+    /// The packet as in packetdrill, between the ends of the flow: `P. 1:101(100) ack 1`, `icmp echo_reply id 7`
+    #[arg(long, value_name = "LINE", allow_hyphen_values = true, conflicts_with_all = ["hex", "frame"])]
+    line: Option<String>,
+    /// What the router sees before the packet; with `--frame`, up to that frame
+    #[arg(long, visible_alias = "after", value_name = "TRACE.pcapng")]
+    capture: Option<PathBuf>,
+    /// Seconds between the capture's last frame and the packet
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
+    wait: f64,
+    /// For people, or one JSON object
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
 
-pub(super) fn run(_args: Args) -> Result {
-    Err(Failure::Machine(anyhow::anyhow!("not built yet")))
+/// Both ends of a packet.
+#[derive(Clone, Copy, Debug)]
+struct Flow {
+    src: IpAddr,
+    dst: IpAddr,
+    ports: (u16, u16),
+}
+
+fn ports_flow(text: &str) -> Result<Flow, String> {
+    let wrong = || format!("`{text}` is no flow such as 192.0.2.10:40000>198.51.100.10:22");
+    let (src, dst) = text.split_once('>').ok_or_else(wrong)?;
+    let end = |text: &str| text.trim().parse::<SocketAddr>().map_err(|_| wrong());
+    let (src, dst) = (end(src)?, end(dst)?);
+    same_family(Flow { src: src.ip(), dst: dst.ip(), ports: (src.port(), dst.port()) })
+}
+
+fn icmp_flow(text: &str) -> Result<Flow, String> {
+    let wrong = || format!("`{text}` is no flow such as 192.0.2.10>198.51.100.10");
+    let (src, dst) = text.split_once('>').ok_or_else(wrong)?;
+    let end = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| wrong());
+    same_family(Flow { src: end(src)?, dst: end(dst)?, ports: (0, 0) })
+}
+
+fn same_family(flow: Flow) -> Result<Flow, String> {
+    if flow.src.is_ipv4() == flow.dst.is_ipv4() {
+        Ok(flow)
+    } else {
+        Err("both addresses must be of one family".to_owned())
+    }
+}
+
+pub(super) fn run(args: Args) -> Result {
+    let capture = args.capture.as_deref().map(captures::read).transpose()?;
+    let packet = args.packet().map_err(|why| Failure::Input(anyhow!(why)))?;
+    let config = args.router.config(|| capture.as_ref().map_or_else(|| args.bare(), bridge_of))?;
+    let mode = config.mode;
+    let router = router_args::build(config)?;
+    let account = match (&capture, args.frame) {
+        (Some(capture), Some(number)) => of_frame(capture, &router, number)?,
+        (capture, _) => args.of_packet(capture.as_ref(), &router, mode, &packet)?,
+    };
+    match args.format {
+        Format::Text => render::line(explain::render(&account).trim_end()),
+        Format::Json => render::json(&account),
+    }
+    Ok(())
+}
+
+/// The frames before it, then the frame itself.
+fn of_frame(capture: &Capture, router: &Router, number: u64) -> Result<Account> {
+    let mut replay = Replay::new(capture, router, false).map_err(|e| Failure::Input(e.into()))?;
+    for _ in 1..number {
+        replay.pass_time();
+        if replay.step().is_none() {
+            break;
+        }
+    }
+    replay.pass_time();
+    let frames = capture.frames().len();
+    replay.explain().ok_or_else(|| {
+        Failure::Input(anyhow!("there is no frame {number}\n  hint: the capture has {frames} frames"))
+    })
+}
+
+impl Args {
+    /// The packet that the options describe; empty if it is a frame of the capture.
+    fn packet(&self) -> Result<Vec<u8>, String> {
+        if let Some(hex) = &self.hex {
+            return from_hex(hex);
+        }
+        let (flow, line) = if let Some(flow) = &self.tcp {
+            let Self { flags, seq, ack, win, len, .. } = self;
+            let end = seq.wrapping_add(u32::from(*len));
+            (flow, format!("{flags} {seq}:{end}({len}) ack {ack} win {win}"))
+        } else if let Some(flow) = &self.udp {
+            (flow, format!("udp ({})", self.len))
+        } else if let Some(flow) = &self.icmp {
+            (flow, "icmp echo_request id 1 seq 1".to_owned())
+        } else {
+            return Ok(Vec::new());
+        };
+        packets::packet(self.line.as_ref().unwrap_or(&line), flow.src, flow.dst, flow.ports)
+    }
+
+    /// A bridge of the ports that are named: here, or in the rules.
+    fn bare(&self) -> RouterConfig {
+        let mut names = self.ports.clone();
+        let mut add = |name: &str| {
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        };
+        self.in_port.iter().for_each(|name| add(name));
+        if self.ports.is_empty() {
+            self.router.ports_in_rules().iter().for_each(|name| add(name));
+        }
+        if names.len() < 2 {
+            // A bridge of one port leads nowhere.
+            names.push("elsewhere".to_owned());
+        }
+        let iface = |(at, name): (usize, &String)| Iface::new(name, IfaceId(at as u16));
+        RouterConfig { ifaces: names.iter().enumerate().map(iface).collect(), ..RouterConfig::default() }
+    }
+
+    fn of_packet(
+        &self,
+        capture: Option<&Capture>,
+        router: &Router,
+        mode: Mode,
+        packet: &[u8],
+    ) -> Result<Account> {
+        let name = self.in_port.as_deref().unwrap_or_default();
+        let at = router.ifaces().iter().position(|iface| iface.name == name).ok_or_else(|| {
+            let names: Vec<String> = router.ifaces().iter().map(|i| format!("`{}`", i.name)).collect();
+            Failure::Input(anyhow!("no port `{name}`\n  hint: the router has {}", names.join(", ")))
+        })?;
+        let iface = IfaceId(at as u16);
+        let dst = if mode == Mode::Route { router.ifaces()[at].mac } else { UNKNOWN };
+        let frame = framed(packet, dst);
+        let (mut worker, mut now) = (Worker::default(), Instant::ZERO);
+        if let Some(capture) = capture {
+            let mut replay = Replay::new(capture, router, false).map_err(|e| Failure::Input(e.into()))?;
+            for _ in capture.frames() {
+                replay.pass_time();
+                replay.step();
+            }
+            now = replay.now();
+        }
+        now +=
+            Duration::try_from_secs_f64(self.wait).context("`--wait` is no time").map_err(Failure::Input)?;
+        router.handle_timeout(&mut worker, now);
+        worker.take_emissions();
+        Ok(explain::explain(router, &mut worker, now, iface, &frame))
+    }
+}
+
+/// A packet in a frame; a frame as it is.
+fn framed(packet: &[u8], dst: Mac) -> Vec<u8> {
+    let ethertype = match packet.first().map(|first| first >> 4) {
+        Some(4) => [0x08, 0x00],
+        Some(6) => [0x86, 0xdd],
+        _ => return packet.to_vec(),
+    };
+    // A frame may begin with such a byte as well; but then its type stands where it must.
+    let is_frame = matches!(packet.get(12..ETHERNET_LEN), Some([0x08, 0x00 | 0x06] | [0x86, 0xdd]))
+        && packet.get(ETHERNET_LEN).is_some_and(|first| matches!(first >> 4, 0 | 4 | 6));
+    if is_frame {
+        return packet.to_vec();
+    }
+    [&dst.0[..], &STATION.0, &ethertype, packet].concat()
+}
+
+fn from_hex(text: &str) -> Result<Vec<u8>, String> {
+    let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace() && *b != b':').collect();
+    let byte = |pair: &[u8]| {
+        let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
+        u8::from_str_radix(pair, 16).ok()
+    };
+    digits
+        .chunks(2)
+        .map(byte)
+        .collect::<Option<Vec<u8>>>()
+        .ok_or_else(|| "not an even number of hex digits".into())
 }

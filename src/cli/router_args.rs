@@ -45,6 +45,23 @@ fn helper(name: &str) -> Result<String, String> {
 }
 
 impl RouterArgs {
+    /// The names behind `-i` and `-o` in the rule files, in order; a file that cannot be read has none yet.
+    pub(super) fn ports_in_rules(&self) -> Vec<String> {
+        const OPTIONS: [&str; 4] = ["-i", "-o", "--in-interface", "--out-interface"];
+        let mut names: Vec<String> = Vec::new();
+        for file in self.rules.iter().chain(&self.rules6) {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let after = words.windows(2).filter(|pair| OPTIONS.contains(&pair[0])).map(|pair| pair[1]);
+            for name in after.filter(|name| !name.ends_with('+')) {
+                if !names.iter().any(|known| known == name) {
+                    names.push(name.to_owned());
+                }
+            }
+        }
+        names
+    }
+
     /// The router's configuration: the lab's, or else `otherwise`, with what the options say on top.
     pub(super) fn config(&self, otherwise: impl FnOnce() -> RouterConfig) -> Result<RouterConfig> {
         let mut config = match &self.lab {

@@ -6,11 +6,11 @@
 #![forbid(unsafe_code)]
 
 use crate::config::RouterConfig;
-use crate::conntrack::listing;
+use crate::conntrack::{CtState, listing};
 use crate::context::EmissionKind;
 use crate::decision::Decision;
 use crate::device::pcap::{Capture, Frame};
-use crate::fate::Fate;
+use crate::explain::{self, Account};
 use crate::iface::{Iface, IfaceId};
 use crate::packet::{ETHERNET_LEN, Offload, Packet};
 use crate::router::{Outcome, Router, Worker};
@@ -202,29 +202,22 @@ impl<'a> Replay<'a> {
             out: self.decision.out.iter().map(|iface| self.name(*iface)).collect(),
             rule: self.decision.rule(outcome.fate, self.router),
             reason: self.decision.reason(outcome.fate),
-            entry: self.entry(original, outcome.fate),
+            entry: entry_behind(self.router, &self.decision, original, self.now),
             emitted: self.emitted(original, outcome),
         })
     }
 
-    fn name(&self, iface: IfaceId) -> String {
-        self.router.ifaces()[iface.index()].name.clone()
+    /// Takes the next frame as [`Replay::step`] does, and tells its whole way.
+    pub fn explain(&mut self) -> Option<Account> {
+        let (frame, _) = self.next_frame()?;
+        self.done += 1;
+        let iface = self.ifaces[usize::from(frame.port)];
+        let data = self.capture.data(frame);
+        Some(explain::explain(self.router, &mut self.worker, self.now, iface, data))
     }
 
-    /// The connection as it stands behind the frame: also that of an INVALID packet, which it did not change.
-    fn entry(&self, original: &[u8], fate: Fate) -> Option<String> {
-        use crate::conntrack::CtState;
-        let conntrack = self.router.conntrack();
-        let entry = match (self.decision.tuple, self.decision.ctstate?) {
-            (Some(tuple), _) => conntrack.entry_of(&tuple, self.now),
-            (None, CtState::Invalid) if !matches!(fate, Fate::Queued(_)) => {
-                let mut frame = original.to_vec();
-                let pkt = Packet::parse(&mut frame, Offload::NONE).ok()?;
-                conntrack.find(&pkt, 0, self.now)
-            }
-            (None, _) => None,
-        }?;
-        Some(listing::entry(&entry, self.now, LISTING))
+    fn name(&self, iface: IfaceId) -> String {
+        self.router.ifaces()[iface.index()].name.clone()
     }
 
     fn emitted(&mut self, original: &[u8], outcome: Outcome) -> Vec<Emitted> {
@@ -257,6 +250,25 @@ impl<'a> Replay<'a> {
         let expectations = self.router.conntrack().expectations(self.now);
         expectations.iter().map(|expectation| listing::expectation(expectation, self.now)).collect()
     }
+}
+
+/// The connection as it stands behind a frame: also that of an INVALID packet, which it did not change.
+pub(crate) fn entry_behind(
+    router: &Router,
+    decision: &Decision,
+    frame: &[u8],
+    now: Instant,
+) -> Option<String> {
+    let entry = match (decision.tuple, decision.ctstate?) {
+        (Some(tuple), _) => router.conntrack().entry_of(&tuple, now),
+        (None, CtState::Invalid) => {
+            let mut frame = frame.to_vec();
+            let pkt = Packet::parse(&mut frame, Offload::NONE).ok()?;
+            router.conntrack().find(&pkt, 0, now)
+        }
+        (None, _) => None,
+    }?;
+    Some(listing::entry(&entry, now, LISTING))
 }
 
 fn emitted(router: &Router, iface: IfaceId, bytes: Vec<u8>) -> Emitted {

@@ -1,5 +1,7 @@
 //! All integration tests in one binary. Each module says what it drives.
 
+/// Help, error messages and `explain`, as a user meets them.
+mod cli;
 /// Generated traffic and every scenario, through this machine's kernel and through the router.
 #[cfg(target_os = "linux")]
 mod kernel;
@@ -17,5 +19,7 @@ mod rule_errors;
 mod rulesets;
 /// The stories of `tests/scenarios/`, packet by packet, against the router.
 mod scenario;
+/// The simulator: every lab, the same report for the same seed, and random traffic over bad links.
+mod sim;
 /// What a reviewer need not check: the arrows between modules, what the core must not contain, reasons without a story.
 mod tidy;

@@ -235,11 +235,7 @@ fn verdicts_come_back_as_comments() {
 #[test]
 fn what_cannot_be_replayed_is_refused_with_place_and_remedy() {
     let files = Files::new(RULES, &story());
-    std::fs::write(
-        files.path("bad"),
-        "*filter\n:FORWARD DROP [0:0]\n-A FORWARD --dport 22 -j ACCEPT\nCOMMIT\n",
-    )
-    .unwrap();
+    std::fs::write(files.path("bad"), "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -j ACEPT\nCOMMIT\n").unwrap();
     std::fs::write(files.path("lab.yaml"), "mode: bridge\nports: { lan: {}, wan: {} }\n").unwrap();
     let check = |args: &[&str], expected: Expect| {
         let (code, out, err) = files.replay(args);
@@ -250,8 +246,8 @@ fn what_cannot_be_replayed_is_refused_with_place_and_remedy() {
         &["--rules", "bad"],
         expect![[r#"
             error: bad has 1 problem
-              bad:3:12: no option `--dport` here
-                hint: it needs `-p sctp` in front of it
+              bad:3:15: no chain or target named `ACEPT`
+                hint: did you mean `ACCEPT`?
         "#]],
     );
     check(

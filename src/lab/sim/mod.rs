@@ -39,6 +39,8 @@ pub struct Sim {
     router: Router,
     worker: Worker,
     hosts: Vec<Host>,
+    /// When each host is woken next.
+    alarms: Vec<Option<Instant>>,
     ports: Vec<PortLinks>,
     /// What is to happen, by time and then by the order in which it was said.
     events: BTreeMap<(Instant, u64), Event>,
@@ -87,12 +89,13 @@ impl Sim {
         let mut config = lab.router.clone();
         config.seed = chance.u64(..);
         let router = Router::new(config)?;
-        let hosts = lab.hosts.iter().map(|host| Host::new(host, chance.u64(..))).collect();
+        let hosts: Vec<Host> = lab.hosts.iter().map(|host| Host::new(host, chance.u64(..))).collect();
         let ports = lab.router.ifaces.iter().map(|_| PortLinks::default()).collect();
         Ok(Self {
             lab,
             router,
             worker: Worker::default(),
+            alarms: vec![None; hosts.len()],
             hosts,
             ports,
             events: BTreeMap::new(),
@@ -157,14 +160,14 @@ impl Sim {
             }
         }
         if event.is_some_and(|at| at <= self.now)
-            && let Some((_, event)) = self.events.pop_first()
+            && let Some(((at, _), event)) = self.events.pop_first()
         {
-            self.happen(event);
+            self.happen(at, event);
         }
         true
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, at: Instant, event: Event) {
         match event {
             Event::AtRouter(iface, frame) => self.route(iface, frame),
             Event::AtHosts(iface, frame) => {
@@ -175,7 +178,12 @@ impl Sim {
                 self.host(id).hear(frame);
                 self.wake(id);
             }
-            Event::Wake(id) => self.wake(id),
+            // An alarm that was set for earlier since then has done this one's work.
+            Event::Wake(id) if self.alarms[usize::from(id.0)] == Some(at) => {
+                self.alarms[usize::from(id.0)] = None;
+                self.wake(id);
+            }
+            Event::Wake(_) => {}
         }
     }
 
@@ -187,7 +195,9 @@ impl Sim {
         for frame in frames {
             self.transmit(id, iface, frame);
         }
-        if let Some(at) = again {
+        let alarm = &mut self.alarms[usize::from(id.0)];
+        if let Some(at) = again.filter(|at| alarm.is_none_or(|set| *at < set)) {
+            *alarm = Some(at);
             self.say(at, Event::Wake(id));
         }
     }

@@ -1,0 +1,289 @@
+//! One packet's whole way through the router, step by step, and why it met its fate.
+//!
+//! The packet takes the way that every packet takes; what is told here are the recorder's notes of it, in the words
+//! of iptables' TRACE target. Nothing is decided twice.
+
+#![forbid(unsafe_code)]
+
+use crate::conntrack::{CtState, InvalidReason, Tracked};
+use crate::decision::Decision;
+use crate::filter::{Policy, RuleId};
+use crate::iface::IfaceId;
+use crate::packet::{Offload, summary};
+use crate::record::{Note, Recorder, Trace};
+use crate::replay::{Emitted, entry_behind};
+use crate::router::{Router, Worker};
+use crate::time::Instant;
+use serde::Serialize;
+use std::fmt::Write as _;
+
+/// What happened to one packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Account {
+    pub packet: String,
+    #[serde(rename = "in")]
+    pub in_port: String,
+    pub steps: Vec<Step>,
+    pub fate: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub out: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// The reason in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<&'static str>,
+    /// The connection behind the packet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub emitted: Vec<Emitted>,
+}
+
+/// One thing on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "lowercase")]
+pub enum Step {
+    /// A base chain begins.
+    Hook {
+        table: &'static str,
+        chain: &'static str,
+    },
+    /// A rule was looked at.
+    Rule {
+        rule: String,
+        text: String,
+        matched: bool,
+        /// The match that said no.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failed: Option<String>,
+    },
+    /// No rule decided.
+    Policy {
+        rule: String,
+        policy: &'static str,
+    },
+    Conntrack {
+        ctstate: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        direction: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'static str>,
+        /// In a sentence.
+        why: &'static str,
+    },
+    Routed {
+        out: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next_hop: Option<String>,
+    },
+    /// It is for the router itself.
+    Local,
+    /// A new connection entered the table.
+    Confirmed,
+    /// A helper announced a connection.
+    Expected {
+        connection: String,
+    },
+    Sent {
+        port: String,
+    },
+}
+
+/// Takes a frame through the router and tells of it.
+pub fn explain(router: &Router, worker: &mut Worker, now: Instant, iface: IfaceId, frame: &[u8]) -> Account {
+    let mut buffer = frame.to_vec();
+    let mut trace = Trace::default();
+    let outcome = router.process(worker, now, iface, &mut buffer, Offload::NONE, &mut trace);
+    let mut decision = Decision::default();
+    for note in &trace.notes {
+        decision.note(|| note.clone());
+    }
+    let v6 = frame.get(12..14) == Some(&[0x86, 0xdd]);
+    let name = |iface: IfaceId| router.ifaces()[iface.index()].name.clone();
+    let reason = decision.reason(outcome.fate);
+    let emissions = worker.take_emissions().map(|e| Emitted { port: name(e.iface), bytes: e.frame });
+    let emitted: Vec<Emitted> = emissions.collect();
+    Account {
+        packet: summary::of_frame(&mut frame.to_vec()),
+        in_port: name(iface),
+        steps: trace.notes.iter().filter_map(|note| step(note, router, v6)).collect(),
+        fate: outcome.fate.word(),
+        out: decision.out.iter().map(|iface| name(*iface)).collect(),
+        rule: decision.rule(outcome.fate, router),
+        why: reason.and_then(sentence),
+        reason,
+        entry: entry_behind(router, &decision, frame, now),
+        emitted,
+    }
+}
+
+fn step(note: &Note, router: &Router, v6: bool) -> Option<Step> {
+    let name = |iface: IfaceId| router.ifaces()[iface.index()].name.clone();
+    Some(match note {
+        Note::Hook(table, hook) => Step::Hook { table: table.word(), chain: hook.word() },
+        Note::Rule { rule, failed } => looked_at(*rule, *failed, router),
+        Note::Policy(rule) => {
+            let policy = policy_of(*rule, router).map_or("ACCEPT", Policy::word);
+            Step::Policy { rule: router.rule_name(*rule).unwrap_or_default(), policy }
+        }
+        Note::Tracked(ct) => tracked(ct),
+        Note::Routed { out, next_hop } => {
+            let family = if v6 { crate::packet::Family::Ipv6 } else { crate::packet::Family::Ipv4 };
+            Step::Routed { out: name(*out), next_hop: next_hop.map(|hop| hop.to_ip(family).to_string()) }
+        }
+        Note::Local => Step::Local,
+        Note::Confirmed => Step::Confirmed,
+        Note::Expected(connection) => Step::Expected { connection: connection.clone() },
+        Note::Sent(iface) => Step::Sent { port: name(*iface) },
+        Note::Fate(_) => return None,
+    })
+}
+
+fn looked_at(id: RuleId, failed: Option<u16>, router: &Router) -> Step {
+    let rules = router.rules();
+    let ruleset = rules.for_family(id.family);
+    let found = ruleset.and_then(|ruleset| Some((ruleset, ruleset.rule(id)?)));
+    let text = found.map(|(ruleset, rule)| ruleset.rule_text(id.table, rule).trim_start().to_owned());
+    let failed_words = failed.zip(found).map(|(place, (_, rule))| {
+        rule.matches.words().into_iter().nth(usize::from(place)).unwrap_or_default()
+    });
+    Step::Rule {
+        rule: router.rule_name(id).unwrap_or_default(),
+        text: text.unwrap_or_default(),
+        matched: failed.is_none(),
+        failed: failed_words,
+    }
+}
+
+fn policy_of(id: RuleId, router: &Router) -> Option<Policy> {
+    let rules = router.rules();
+    rules.for_family(id.family)?.chains(id.table).get(usize::from(id.chain))?.policy
+}
+
+fn tracked(ct: &Tracked) -> Step {
+    let reason = ct.invalid.map(InvalidReason::code);
+    let why = match ct.state {
+        CtState::New => "no answer has been seen yet",
+        CtState::Established => "packets were seen in both directions",
+        CtState::Related => "another connection announced it, or it is an error about one",
+        CtState::Untracked => "the raw table, or the protocol, exempts it from tracking",
+        CtState::Invalid => reason.and_then(sentence).unwrap_or("it fits no connection"),
+    };
+    let direction = ct.has_entry().then(|| ct.direction.word());
+    Step::Conntrack { ctstate: ct.state.word(), direction, reason, why }
+}
+
+/// A reason code in a sentence; for the window, with the numbers of its bounds (van Rooij, 2000).
+fn sentence(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "truncated" => "its upper-layer header is cut short",
+        "no-next-header" => "IPv6 says that nothing follows",
+        "checksum" => "its upper-layer checksum is wrong",
+        "tcp-truncated" => "its TCP header is cut short",
+        "tcp-flags" => "no stack sends such a combination of flags",
+        "tcp-new" => "it is the first of its flow, and neither a SYN nor an ACK: it opens nothing",
+        "tcp-pickup" => "its connection's beginning was not seen, and nf_conntrack_tcp_loose is off",
+        "tcp-state" => "the connection's state has no place for such a segment",
+        "tcp-rst" => "the reset lies below what its receiver has acknowledged",
+        "tcp-above-window" => {
+            "bound I failed: its data lies beyond what the receiver offered (SEQ is over upper bound)"
+        }
+        "tcp-ack-unseen" => {
+            "bound III failed: it acknowledges what was never sent (ACK is over upper bound: ACKed data not seen yet)"
+        }
+        "udp-length" => "its length field does not fit the packet",
+        "icmp-type" => "an ICMP type that is neither a query, an answer nor an error",
+        "icmp-unsolicited" => "an answer that nobody asked for",
+        "icmp-orphan" => "an error about a flow that is not known",
+        "icmp-quote" => "an error whose quoted packet cannot be read",
+        "icmp-addressee" => "an error that goes to somebody else than the sender of the quoted packet",
+        "sctp-tag" => "the verification tag is not this association's",
+        "sctp-new" => "it is the first of its association, and opens none",
+        "sctp-state" => "the association's state has no place for such a chunk",
+        "rule" => "a rule stopped it",
+        "policy" => "no rule decided, and the policy of the chain stopped it",
+        "same-port" => "its destination is behind the port it came from, or there is no other port",
+        "not-ip" => "it is neither IP nor ARP",
+        "other-host" => "its link address is somebody else's",
+        "no-ipv6-rules" => "no IPv6 rules are loaded, and without them IPv6 is dropped",
+        "no-route" => "no route leads there",
+        "ttl-exceeded" => "it may pass no further router: its TTL is used up",
+        "too-big" => "it is larger than the MTU of the way out, and must not be cut",
+        "martian" => "such an address must not be on a wire",
+        "rp-filter" => "the way back to its source leads elsewhere",
+        "ip-checksum" => "its IP header checksum is wrong",
+        "ip-truncated" => "it is longer than what arrived",
+        "ip-header" => "its IP header cannot be",
+        "table-full" => "the connection table is full",
+        "fragment-pending" => "it waits for the other fragments of its datagram",
+        "neighbour-pending" => "it waits for the link address of its next hop",
+        "local" => "it is for the router itself",
+        _ => return None,
+    })
+}
+
+/// The account for people, in the words of iptables' TRACE target.
+pub fn render(account: &Account) -> String {
+    let Account { packet, in_port, steps, fate, out, rule, reason, why, entry, emitted } = account;
+    let mut text = format!("packet: {packet}, in on {in_port}\n");
+    for step in steps {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}", line(step));
+    }
+    let _ = write!(text, "fate: {fate}");
+    if !out.is_empty() {
+        let _ = write!(text, " → {}", out.join(", "));
+    }
+    if let Some(rule) = rule {
+        let _ = write!(text, " by {rule}");
+    }
+    if let Some(reason) = reason {
+        let _ =
+            write!(text, " ({reason}{}{})", if why.is_some() { ": " } else { "" }, why.unwrap_or_default());
+    }
+    text.push('\n');
+    if let Some(entry) = entry {
+        let _ = writeln!(text, "connection: {entry}");
+    }
+    for Emitted { port, bytes } in emitted {
+        let _ = writeln!(text, "sends to {port}: {}", summary::of_frame(&mut bytes.clone()));
+    }
+    text
+}
+
+fn line(step: &Step) -> String {
+    match step {
+        Step::Hook { table, chain } => format!("{table} {chain}"),
+        Step::Rule { rule, text, matched: true, .. } => {
+            format!("  TRACE: {}  {text}  ← matches", traced(rule, "rule"))
+        }
+        Step::Rule { rule, text, failed, .. } => {
+            let failed = failed.as_deref().unwrap_or_default();
+            format!("  {}  {text}  ← no: {failed}", traced(rule, "rule"))
+        }
+        Step::Policy { rule, policy } => format!("  TRACE: {}  verdict {policy}", traced(rule, "policy")),
+        Step::Conntrack { ctstate, direction, reason, why } => {
+            let direction = direction.map_or(String::new(), |direction| format!(" {direction}"));
+            let reason = reason.map_or(String::new(), |reason| format!(" ({reason})"));
+            format!("conntrack: {ctstate}{direction}{reason}: {why}")
+        }
+        Step::Routed { out, next_hop: Some(hop) } => format!("route: out on {out}, next hop {hop}"),
+        Step::Routed { out, next_hop: None } => format!("route: out on {out}"),
+        Step::Local => "route: to the router itself".to_owned(),
+        Step::Confirmed => "conntrack: confirmed, the new connection is in the table".to_owned(),
+        Step::Expected { connection } => format!("conntrack: a helper expects {connection}"),
+        Step::Sent { port } => format!("sent on {port}"),
+    }
+}
+
+/// `filter:FORWARD:rule:1`, as TRACE writes it.
+fn traced(rule: &str, kind: &str) -> String {
+    let mut parts = rule.split('/');
+    let (table, chain) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    match parts.next() {
+        Some("policy") | None => format!("{table}:{chain}:{kind}"),
+        Some(number) => format!("{table}:{chain}:{kind}:{number}"),
+    }
+}

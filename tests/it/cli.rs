@@ -1,0 +1,326 @@
+//! Help, error messages and `explain`, as a user meets them.
+
+use expect_test::{Expect, expect};
+use std::process::Command;
+
+const RULES: &str = "*raw
+:PREROUTING ACCEPT [0:0]
+-A PREROUTING -p udp -m udp --dport 9 -j CT --notrack
+COMMIT
+*filter
+:FORWARD DROP [0:0]
+-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -i host104 -o host77 -m conntrack --ctstate NEW -j ACCEPT
+-A FORWARD -p tcp -m tcp --dport 23 -j REJECT --reject-with tcp-reset
+COMMIT
+";
+
+/// Runs `stateway` where there is a file `rules`; says its exit code and what it printed.
+fn stateway(args: &str) -> (i32, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("rules"), RULES).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_stateway"))
+        .current_dir(folder.path())
+        .env("NO_COLOR", "1")
+        .args(args.split_whitespace())
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn says(args: &str, expected: Expect) {
+    let (code, out, err) = stateway(args);
+    assert_eq!(code, 0, "{err}");
+    expected.assert_eq(&out);
+}
+
+fn fails(args: &str, expected: Expect) {
+    let (code, out, err) = stateway(args);
+    assert_eq!((code, out.as_str()), (2, ""));
+    expected.assert_eq(&err);
+}
+
+#[test]
+fn a_stranger_is_told_which_match_said_no() {
+    says(
+        "explain --rules rules --in host77 --tcp 192.0.2.77:40000>192.0.2.104:22 --flags S",
+        expect![[r#"
+        packet: tcp S 192.0.2.77:40000 → 192.0.2.104:22, in on host77
+        raw PREROUTING
+          raw:PREROUTING:rule:1  -p udp -m udp --dport 9 -j CT --notrack  ← no: -p udp
+          TRACE: raw:PREROUTING:policy  verdict ACCEPT
+        conntrack: NEW original: no answer has been seen yet
+        filter FORWARD
+          filter:FORWARD:rule:1  -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT  ← no: -m conntrack --ctstate RELATED,ESTABLISHED
+          filter:FORWARD:rule:2  -i host104 -o host77 -m conntrack --ctstate NEW -j ACCEPT  ← no: -i host104
+          filter:FORWARD:rule:3  -p tcp -m tcp --dport 23 -j REJECT --reject-with tcp-reset  ← no: -m tcp --dport 23
+          TRACE: filter:FORWARD:policy  verdict DROP
+        fate: dropped by policy (policy: no rule decided, and the policy of the chain stopped it)
+    "#]],
+    );
+}
+
+#[test]
+fn who_may_open_enters_the_table() {
+    says(
+        "explain --rules rules --in host104 --tcp 192.0.2.104:40000>192.0.2.77:22",
+        expect![[r#"
+        packet: tcp S 192.0.2.104:40000 → 192.0.2.77:22, in on host104
+        raw PREROUTING
+          raw:PREROUTING:rule:1  -p udp -m udp --dport 9 -j CT --notrack  ← no: -p udp
+          TRACE: raw:PREROUTING:policy  verdict ACCEPT
+        conntrack: NEW original: no answer has been seen yet
+        filter FORWARD
+          filter:FORWARD:rule:1  -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT  ← no: -m conntrack --ctstate RELATED,ESTABLISHED
+          TRACE: filter:FORWARD:rule:2  -i host104 -o host77 -m conntrack --ctstate NEW -j ACCEPT  ← matches
+        conntrack: confirmed, the new connection is in the table
+        sent on host77
+        fate: forwarded → host77 by filter/FORWARD/2
+        connection: ipv4     2 tcp      6 120 SYN_SENT src=192.0.2.104 dst=192.0.2.77 sport=40000 dport=22 [UNREPLIED] src=192.0.2.77 dst=192.0.2.104 sport=22 dport=40000 mark=0 use=1
+    "#]],
+    );
+}
+
+#[test]
+fn a_refusal_and_what_tells_of_it() {
+    says(
+        "explain --rules rules --in host77 --tcp 192.0.2.77:40000>192.0.2.104:23",
+        expect![[r#"
+        packet: tcp S 192.0.2.77:40000 → 192.0.2.104:23, in on host77
+        raw PREROUTING
+          raw:PREROUTING:rule:1  -p udp -m udp --dport 9 -j CT --notrack  ← no: -p udp
+          TRACE: raw:PREROUTING:policy  verdict ACCEPT
+        conntrack: NEW original: no answer has been seen yet
+        filter FORWARD
+          filter:FORWARD:rule:1  -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT  ← no: -m conntrack --ctstate RELATED,ESTABLISHED
+          filter:FORWARD:rule:2  -i host104 -o host77 -m conntrack --ctstate NEW -j ACCEPT  ← no: -i host104
+          TRACE: filter:FORWARD:rule:3  -p tcp -m tcp --dport 23 -j REJECT --reject-with tcp-reset  ← matches
+        fate: rejected by filter/FORWARD/3 (rule: a rule stopped it)
+        sends to host77: tcp R. 192.0.2.104:23 → 192.0.2.77:40000
+    "#]],
+    );
+}
+
+#[test]
+fn an_invalid_packet_has_its_reason() {
+    says(
+        "explain --rules rules --in host77 --tcp 192.0.2.77:40000>192.0.2.104:22 --flags FPU --format json",
+        expect![[r#"
+            {
+              "packet": "tcp FPU 192.0.2.77:40000 → 192.0.2.104:22",
+              "in": "host77",
+              "steps": [
+                {
+                  "step": "hook",
+                  "table": "raw",
+                  "chain": "PREROUTING"
+                },
+                {
+                  "step": "rule",
+                  "rule": "raw/PREROUTING/1",
+                  "text": "-p udp -m udp --dport 9 -j CT --notrack",
+                  "matched": false,
+                  "failed": "-p udp"
+                },
+                {
+                  "step": "policy",
+                  "rule": "raw/PREROUTING/policy",
+                  "policy": "ACCEPT"
+                },
+                {
+                  "step": "conntrack",
+                  "ctstate": "INVALID",
+                  "reason": "tcp-flags",
+                  "why": "no stack sends such a combination of flags"
+                },
+                {
+                  "step": "hook",
+                  "table": "filter",
+                  "chain": "FORWARD"
+                },
+                {
+                  "step": "rule",
+                  "rule": "filter/FORWARD/1",
+                  "text": "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+                  "matched": false,
+                  "failed": "-m conntrack --ctstate RELATED,ESTABLISHED"
+                },
+                {
+                  "step": "rule",
+                  "rule": "filter/FORWARD/2",
+                  "text": "-i host104 -o host77 -m conntrack --ctstate NEW -j ACCEPT",
+                  "matched": false,
+                  "failed": "-i host104"
+                },
+                {
+                  "step": "rule",
+                  "rule": "filter/FORWARD/3",
+                  "text": "-p tcp -m tcp --dport 23 -j REJECT --reject-with tcp-reset",
+                  "matched": false,
+                  "failed": "-m tcp --dport 23"
+                },
+                {
+                  "step": "policy",
+                  "rule": "filter/FORWARD/policy",
+                  "policy": "DROP"
+                }
+              ],
+              "fate": "dropped",
+              "rule": "policy",
+              "reason": "tcp-flags",
+              "why": "no stack sends such a combination of flags"
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_not_tracked() {
+    says(
+        "explain --rules rules --in host104 --udp 192.0.2.104:1000>192.0.2.77:9",
+        expect![[r#"
+        packet: udp 192.0.2.104:1000 → 192.0.2.77:9, in on host104
+        raw PREROUTING
+          TRACE: raw:PREROUTING:rule:1  -p udp -m udp --dport 9 -j CT --notrack  ← matches
+          TRACE: raw:PREROUTING:policy  verdict ACCEPT
+        conntrack: UNTRACKED: the raw table, or the protocol, exempts it from tracking
+        filter FORWARD
+          filter:FORWARD:rule:1  -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT  ← no: -m conntrack --ctstate RELATED,ESTABLISHED
+          filter:FORWARD:rule:2  -i host104 -o host77 -m conntrack --ctstate NEW -j ACCEPT  ← no: -m conntrack --ctstate NEW
+          filter:FORWARD:rule:3  -p tcp -m tcp --dport 23 -j REJECT --reject-with tcp-reset  ← no: -p tcp
+          TRACE: filter:FORWARD:policy  verdict DROP
+        fate: dropped by policy (policy: no rule decided, and the policy of the chain stopped it)
+    "#]],
+    );
+}
+
+#[test]
+fn mistakes_are_answered_with_what_would_be_right() {
+    fails(
+        "explain --in lan",
+        expect![[r#"
+        error: the following required arguments were not provided:
+          <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW>|--hex <HEX>|--frame <N>>
+
+        Usage: stateway explain --in <PORT> <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW>|--hex <HEX>|--frame <N>>
+
+        For more information, try '--help'.
+    "#]],
+    );
+    fails(
+        "explain --in lan --tcp 192.0.2.77>192.0.2.104",
+        expect![[r#"
+        error: invalid value '192.0.2.77>192.0.2.104' for '--tcp <FLOW>': `192.0.2.77>192.0.2.104` is no flow such as 192.0.2.10:40000>198.51.100.10:22
+
+        For more information, try '--help'.
+    "#]],
+    );
+    fails(
+        "explain --in lan --hex 4500z",
+        expect![[r#"
+        error: not an even number of hex digits
+    "#]],
+    );
+    fails(
+        "explain --in wan --ports lan,dmz --tcp 192.0.2.1:1>192.0.2.2:2 --flags X",
+        expect![[r#"
+        error: `X` is no TCP flag (S F R P . U E C)
+    "#]],
+    );
+    fails(
+        "replay nothing.pcapng",
+        expect![[r#"
+        error: cannot read the capture `nothing.pcapng`: No such file or directory (os error 2)
+    "#]],
+    );
+    fails(
+        "replay rules",
+        expect![[r#"
+        error: rules: byte 0: not a pcapng file
+    "#]],
+    );
+    fails(
+        "replay",
+        expect![[r#"
+        error: the following required arguments were not provided:
+          <TRACE.pcapng>
+
+        Usage: stateway replay <TRACE.pcapng>
+
+        For more information, try '--help'.
+    "#]],
+    );
+}
+
+#[test]
+fn help_says_what_the_options_are_for() {
+    says(
+        "replay --help",
+        expect![[r#"
+        Take a capture through a ruleset, in virtual time
+
+        Usage: stateway replay [OPTIONS] <TRACE.pcapng>
+
+        Arguments:
+          <TRACE.pcapng>  A pcapng file, or `-` for standard input
+
+        Options:
+              --rules <FILE>           iptables-save text with the rules for IPv4; none: every policy is
+                                       ACCEPT
+              --rules6 <FILE>          ip6tables-save text with the rules for IPv6; none: IPv6 is dropped
+              --lab <LAB>              Take the router from a lab; other options override what it says
+              --sysctl <NAME=VALUE>    A setting under the kernel's own name, such as
+                                       `nf_conntrack_tcp_loose=0`; may be repeated
+              --helper <NAME>          Assign a helper on its usual port: `ftp`, `tftp`; may be repeated
+              --format <FORMAT>        How to print: a line for each frame, or a JSON object for each
+                                       [default: text] [possible values: text, json]
+              --bytes                  Tell the bytes of every frame that leaves, not only of those that the
+                                       router wrote or changed
+              --conntrack              Print connections and expectations at the end
+              --annotate <OUT.pcapng>  Write the capture back with verdicts as packet comments
+              --until <N>              Stop after this frame
+          -h, --help                   Print help
+          -V, --version                Print version
+    "#]],
+    );
+    says(
+        "explain -h",
+        expect![[r#"
+        Show one packet's whole way through the router, and why it met its fate
+
+        Usage: stateway explain [OPTIONS] <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW>|--hex <HEX>|--frame <N>>
+
+        Options:
+              --rules <FILE>            iptables-save text with the rules for IPv4; none: every policy is
+                                        ACCEPT
+              --rules6 <FILE>           ip6tables-save text with the rules for IPv6; none: IPv6 is dropped
+              --lab <LAB>               Take the router from a lab; other options override what it says
+              --sysctl <NAME=VALUE>     A setting under the kernel's own name, such as
+                                        `nf_conntrack_tcp_loose=0`; may be repeated
+              --helper <NAME>           Assign a helper on its usual port: `ftp`, `tftp`; may be repeated
+              --in <PORT>               The port where the packet comes in
+              --ports <PORT>            The router's ports, where no lab and no capture names them; by
+                                        default those of the rules
+              --tcp <FLOW>              A TCP segment: `SRC:PORT>DST:PORT`, IPv6 addresses in brackets
+              --udp <FLOW>              A UDP datagram: `SRC:PORT>DST:PORT`
+              --icmp <FLOW>             An ICMP echo request, or what `--line` says: `SRC>DST`
+              --hex <HEX>               An IP packet, or a whole Ethernet frame, in hex
+              --frame <N>               The Nth frame of the capture
+              --flags <FLAGS>           TCP flags: `S F R P . U E C`, or `-` for none [default: S]
+              --seq <SEQ>               TCP sequence number [default: 0]
+              --ack <ACK>               TCP acknowledgement [default: 0]
+              --win <WIN>               TCP window [default: 65535]
+              --len <LEN>               Bytes of payload [default: 0]
+              --line <LINE>             The packet as in packetdrill, between the ends of the flow: `P.
+                                        1:101(100) ack 1`, `icmp echo_reply id 7`
+              --capture <TRACE.pcapng>  What the router sees before the packet; with `--frame`, up to that
+                                        frame [alias: --after]
+              --wait <SECONDS>          Seconds between the capture's last frame and the packet [default: 0]
+              --format <FORMAT>         For people, or one JSON object [default: text] [possible values:
+                                        text, json]
+          -h, --help                    Print help
+          -V, --version                 Print version
+    "#]],
+    );
+}
