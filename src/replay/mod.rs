@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use crate::config::RouterConfig;
-use crate::conntrack::{CtState, listing};
+use crate::conntrack::{CtState, Direction, listing};
 use crate::context::EmissionKind;
 use crate::decision::Decision;
 use crate::device::pcap::{Capture, Frame};
@@ -196,8 +196,8 @@ impl<'a> Replay<'a> {
             frame: self.done,
             time,
             in_port: self.name(iface),
-            ctstate: self.decision.ctstate.map(|state| state.word()),
-            direction: self.decision.direction.map(|direction| direction.word()),
+            ctstate: self.decision.ctstate.map(CtState::word),
+            direction: self.decision.direction.map(Direction::word),
             fate: outcome.fate.word(),
             out: self.decision.out.iter().map(|iface| self.name(*iface)).collect(),
             rule: self.decision.rule(outcome.fate, self.router),

@@ -1,5 +1,7 @@
 //! Help, error messages and `explain`, as a user meets them.
 
+#![allow(clippy::needless_raw_string_hashes, reason = "`UPDATE_EXPECT` writes them")]
+
 use expect_test::{Expect, expect};
 use std::process::Command;
 

@@ -1,5 +1,7 @@
 //! `stateway replay`: captures made here, and the exact lines that come of them.
 
+#![allow(clippy::needless_raw_string_hashes, reason = "`UPDATE_EXPECT` writes them")]
+
 use expect_test::{Expect, expect};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{

@@ -95,8 +95,8 @@ fn timestamps_count_in_the_units_of_their_interface() {
         (3, 1_500, 1_500_000_000),
         (0, 1, 1_000_000_000),
         (12, 1_500, 1),
-        (0x80 | 10, 512, 500_000_000),
-        (0x80 | 32, 3 << 31, 1_500_000_000),
+        (0x8a, 512, 500_000_000),
+        (0xa0, 3 << 31, 1_500_000_000),
     ] {
         let capture = File::new(Order::Little)
             .interface(LINKTYPE_ETHERNET, &[(IF_NAME, b"left"), (IF_TSRESOL, &[tsresol])])

@@ -111,7 +111,7 @@ mod tests {
         let (delay, jitter) = (Duration::from_millis(10), Duration::from_millis(4));
         for _ in 0..1000 {
             let wait = delay_of(delay, jitter, &mut chance);
-            assert!(wait >= delay - jitter && wait <= delay + jitter, "{wait:?}");
+            assert!(wait + jitter >= delay && wait <= delay + jitter, "{wait:?}");
         }
     }
 }

@@ -31,6 +31,14 @@ struct Data {
     work: Option<Work>,
 }
 
+/// How far a transfer came.
+enum Progress {
+    None,
+    Some,
+    /// It ended, and this is said of it.
+    Over(&'static str),
+}
+
 #[derive(Debug)]
 enum Work {
     Give { bytes: Vec<u8>, sent: usize },
@@ -64,9 +72,11 @@ impl Session {
         if self.heard.len() > MAX_LINE {
             sockets.get_mut::<tcp::Socket>(control).abort();
         }
-        if let Some(done) = self.transfer(sockets, files) {
-            busy = true;
-            if let Some(answer) = done {
+        match self.transfer(sockets, files) {
+            Progress::None => {}
+            Progress::Some => busy = true,
+            Progress::Over(answer) => {
+                busy = true;
                 say(sockets.get_mut(control), answer);
             }
         }
@@ -140,15 +150,14 @@ impl Session {
         "150 here it comes".into()
     }
 
-    /// Moves data. `Some` if anything happened, with what to say of it.
+    /// Moves data.
     fn transfer(
         &mut self,
         sockets: &mut SocketSet<'static>,
         files: &mut BTreeMap<String, Vec<u8>>,
-    ) -> Option<Option<&'static str>> {
-        const DONE: &str = "226 that was all";
-        let data = self.data.as_mut()?;
-        let work = data.work.as_mut()?;
+    ) -> Progress {
+        let Some(data) = self.data.as_mut() else { return Progress::None };
+        let Some(work) = data.work.as_mut() else { return Progress::None };
         let socket = sockets.get_mut::<tcp::Socket>(data.handle);
         let mut busy = false;
         let over = match work {
@@ -173,14 +182,14 @@ impl Session {
         if over {
             socket.close();
             data.work = None;
-            return Some(Some(DONE));
+            return Progress::Over("226 that was all");
         }
         let refused = socket.state() == tcp::State::Closed;
         if refused {
             data.work = None;
-            return Some(Some("425 the data connection was refused"));
+            return Progress::Over("425 the data connection was refused");
         }
-        busy.then_some(None)
+        if busy { Progress::Some } else { Progress::None }
     }
 
     /// Gives up the data connection, if there is one.

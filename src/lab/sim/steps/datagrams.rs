@@ -98,8 +98,7 @@ impl Sim {
         let handle = bind(&mut host.sockets, port);
         let mut request = vec![0, code];
         request.extend(b"file\0octet\0");
-        let found =
-            self.tftp_blocks(flow, handle, request, gets.then_some(()).map_or(Some(&content), |()| None));
+        let found = self.tftp_blocks(flow, handle, request, (!gets).then_some(&content));
         self.host(flow.from).sockets.remove(handle);
         self.run_to(self.now + super::AFTERMATH);
         Ok(match found {
@@ -192,7 +191,7 @@ impl Sim {
                 }
                 let last = number == *count;
                 let heard = sim.heard(flow, proto, None).is_some();
-                ((last && received > start) || (last && heard)).then_some(())
+                (last && (received > start || heard)).then_some(())
             });
         }
         self.host(flow.from).sockets.remove(handle);

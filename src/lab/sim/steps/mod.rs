@@ -1,6 +1,7 @@
 //! The steps of a test, taken by clients on simulated hosts: straight lines that let time pass where they wait.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::result_large_err, reason = "once a step, what came of it is told early")]
 
 mod datagrams;
 mod ftp;
