@@ -280,7 +280,7 @@ impl<'a> Reader<'a, '_> {
                     let problem = Problem::new(at, format!("`--{name}` is the beginning of several options"));
                     return self.problem(problem.hint(format!("one of {}", names.join(", "))));
                 }
-                Found::None if self.bring_protocol_match() => {}
+                Found::None if self.bring_protocol_match(name) => {}
                 Found::None => return self.unknown(name, at),
             }
         }
@@ -292,15 +292,21 @@ impl<'a> Reader<'a, '_> {
             self.next += 1;
         }
         let problem = Problem::new(at, format!("no option `--{name}` here"));
-        let owner = matches::SPECS
-            .iter()
-            .find(|s| s.options.iter().any(|o| o.name == name || o.aliases.contains(&name)));
+        let knows =
+            |s: &&matches::Spec| s.options.iter().any(|o| o.name == name || o.aliases.contains(&name));
+        let owners = || matches::SPECS.iter().filter(knows);
+        // Of several matches with such an option TCP's is meant most often.
+        let owner = owners().find(|s| s.name == "tcp").or_else(|| owners().next());
         let known = self.given.iter().flat_map(|g| g.known).map(|o| o.name);
         let problem = match (did_you_mean(name, known), owner) {
+            (_, Some(spec)) if spec.name == "multiport" => {
+                problem.hint("it needs `-m multiport` in front of it")
+            }
             (_, Some(spec)) if !spec.protos.is_empty() => {
-                let protos: Vec<_> = spec.protos.iter().filter_map(|p| names::protocol_name(*p)).collect();
-                let also = if protos.contains(&"tcp") { " or `-p udp`" } else { "" };
-                problem.hint(format!("it needs `-p {}`{also} in front of it", protos.join("` or `-p ")))
+                let protos = owners().flat_map(|s| s.protos).filter_map(|p| names::protocol_name(*p));
+                let mut protos: Vec<String> = protos.map(|p| format!("`-p {p}`")).collect();
+                protos.sort_by_key(|p| (p != "`-p tcp`", p != "`-p udp`"));
+                problem.hint(format!("it needs {} in front of it", protos.join(" or ")))
             }
             (_, Some(spec)) => {
                 problem.hint(format!("it belongs to `-m {}`, which must stand in front of it", spec.name))
@@ -312,20 +318,17 @@ impl<'a> Reader<'a, '_> {
         self.problem(problem);
     }
 
-    /// Loads the match of the protocol, once, when an option is met that nobody knows.
-    fn bring_protocol_match(&mut self) -> bool {
+    /// Loads the match of the protocol, once, when an option is met that it alone knows.
+    fn bring_protocol_match(&mut self, option: &str) -> bool {
         let Some((proto, at)) = self.proto.filter(|_| !self.proto_match) else { return false };
         let family = self.around.family;
-        let of_proto = |s: &&matches::Spec| {
-            s.protos.contains(&proto.proto)
-                && s.implied_by(proto.proto)
-                && s.family.is_none_or(|f| f == family)
-        };
+        let of_proto = |s: &&matches::Spec| s.implied_by(proto.proto) && s.family.is_none_or(|f| f == family);
         let Some(spec) = matches::SPECS.iter().find(of_proto) else { return false };
-        self.proto_match = true;
-        if self.given.iter().any(|g| g.name == spec.name) {
+        let is_there = self.given.iter().any(|g| g.name == spec.name);
+        if is_there || matches!(find(&[Options::new(spec.name, spec.options, at)], option), Found::None) {
             return false;
         }
+        self.proto_match = true;
         self.extend(spec.name, spec.options, at, false);
         true
     }
@@ -350,12 +353,14 @@ impl<'a> Reader<'a, '_> {
             return self.problem(Problem::new(at, format!("`--{}` takes no value", opt.name)));
         }
         while args.len() < usize::from(opt.args) {
-            if let Some(word) = self.take() {
-                args.push(word);
-            } else {
+            // The second of two values cannot be an option; a single one may begin with a dash.
+            let is_value = |w: &&Token<'_>| args.is_empty() || !w.text.starts_with('-');
+            let Some(word) = self.words.get(self.next).filter(is_value).cloned() else {
                 let needs = if opt.args == 1 { "a value" } else { "two values" };
                 return self.problem(Problem::new(at, format!("`--{}` needs {needs}", opt.name)));
-            }
+            };
+            self.next += 1;
+            args.push(word);
         }
         if let Some(at) = negated.filter(|_| !opt.negatable) {
             return self
@@ -366,7 +371,10 @@ impl<'a> Reader<'a, '_> {
         }
         if args.iter().any(|a| a.text == "!") && opt.negatable {
             let problem = Problem::new(args[0].at, "`!` stands behind its option");
-            return self.problem(problem.hint(format!("`! --{} …`", opt.name)));
+            let letter = LETTERS.iter().find(|(_, name)| *name == opt.name);
+            let name = letter.map_or_else(|| format!("--{}", opt.name), |(letter, _)| (*letter).to_owned());
+            let value = self.take().map_or_else(|| "…".to_owned(), |w| w.text.into_owned());
+            return self.problem(problem.hint(format!("`! {name} {value}`")));
         }
         self.given[place].given.push(Given { opt, negated: negated.is_some(), args, at });
     }
@@ -761,7 +769,11 @@ fn needs_protocol(
         return Ok(());
     }
     let kind = if is_target { "target" } else { "match" };
-    let wanted: Vec<String> =
-        protos.iter().filter_map(|p| names::protocol_name(*p)).map(|p| format!("`-p {p}`")).collect();
-    Err(options.problem(format!("{kind} `{}` needs {} in the same rule", options.name, wanted.join(" or "))))
+    let wanted = protos.iter().filter_map(|p| names::protocol_name(*p)).map(|p| format!("`-p {p}`"));
+    let wanted: Vec<String> = wanted.collect();
+    let wanted = match wanted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => wanted.concat(),
+    };
+    Err(options.problem(format!("{kind} `{}` needs {wanted} in the same rule", options.name)))
 }

@@ -371,7 +371,7 @@ fn shoot<R: Recorder>(rules: &Ruleset, shot: Shot, rec: &mut R) -> Verdict {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Who listens makes the walk linear; who does not lets the classifier choose.
     #[test]
@@ -389,4 +389,117 @@ proptest! {
         let printed = load(&text).ruleset.render(false);
         prop_assert_eq!(load(&printed).ruleset.render(false), printed);
     }
+}
+
+/// Sends a SYN of 40 bytes to port 22 at each of these seconds; says for each whether the first rule held.
+fn held_at(rule: &str, seconds: &[u64]) -> Vec<bool> {
+    let sets = "create friends hash:ip family inet\nadd friends 192.0.2.1\ncreate nets hash:net family inet\n\
+                add nets 198.51.100.0/24\nadd nets 198.51.100.0/30 nomatch\ncreate web hash:ip,port family inet\n\
+                add web 198.51.100.1,tcp:22\n";
+    let rules = load(&format!("{sets}*filter\n-A FORWARD -p tcp {rule} -j DROP\nCOMMIT\n")).ruleset;
+    let conntrack = Conntrack::default();
+    let mut held = Vec::new();
+    for at in seconds {
+        let (mut emissions, mut rec) = (Vec::new(), NoRecord);
+        let now = Instant::from_secs(*at);
+        let mut ctx = Context::new(now, Some(IfaceId(0)), 0, &conntrack, &mut emissions, &mut rec);
+        ctx.out_iface = Some(IfaceId(1));
+        let mut frame = tcp(22, TcpFlags::SYN);
+        let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
+        let verdict = rules.run(Table::Filter, Hook::Forward, &mut pkt, &mut ctx);
+        held.push(verdict != Verdict::Accept);
+    }
+    held
+}
+
+#[test]
+fn some_matches_remember_what_came_before() {
+    const Y: bool = true;
+    const N: bool = false;
+    for (what, rule, seconds, held) in [
+        (
+            "a bucket begins full",
+            "-m limit --limit 1/s --limit-burst 2",
+            vec![5, 5, 5, 6, 6],
+            vec![Y, Y, N, Y, N],
+        ),
+        (
+            "and holds no more than its burst",
+            "-m limit --limit 1/s --limit-burst 2",
+            vec![0, 90, 90, 90],
+            vec![Y, Y, Y, N],
+        ),
+        (
+            "a bucket for each source",
+            "-m hashlimit --hashlimit-above 1/s --hashlimit-burst 1 --hashlimit-mode srcip --hashlimit-name h",
+            vec![0, 0, 1, 1],
+            vec![N, Y, N, Y],
+        ),
+        ("bytes run out", "-m quota --quota 100", vec![0, 0, 0, 0], vec![Y, Y, N, N]),
+        (
+            "the second of three",
+            "-m statistic --mode nth --every 3 --packet 1",
+            vec![0; 6],
+            vec![N, Y, N, N, Y, N],
+        ),
+        ("never by chance", "-m statistic --mode random --probability 0", vec![0; 3], vec![N; 3]),
+        ("always by chance", "-m statistic --mode random --probability 1", vec![0; 3], vec![Y; 3]),
+        ("not seen yet", "-m recent --rcheck --name nobody", vec![0, 1], vec![N, N]),
+        (
+            "seen",
+            "-m recent --set --name a -m recent --rcheck --name a --seconds 5 --hitcount 2",
+            vec![0, 1, 20],
+            vec![N, Y, N],
+        ),
+        (
+            "refreshed by asking",
+            "-m recent --set --name a -m recent --update --name a --seconds 5 --hitcount 3",
+            vec![0, 1, 2],
+            vec![N, N, Y],
+        ),
+        ("a set of hosts", "-m set --match-set friends src", vec![0], vec![Y]),
+        ("an exception in a set of networks", "-m set --match-set nets dst", vec![0], vec![N]),
+        ("a set of services", "-m set --match-set web dst,dst", vec![0], vec![Y]),
+        ("too few sides", "-m set ! --match-set web dst", vec![0], vec![Y]),
+    ] {
+        assert_eq!(held_at(rule, &seconds), held, "{what}: {rule}");
+    }
+}
+
+#[test]
+fn what_can_never_be_reached_is_warned_of() {
+    let loaded = load(
+        "*filter\n-A FORWARD -m comment --comment all -j DROP\n-A FORWARD -p tcp -j ACCEPT\n-A INPUT -i lan0 -j DROP\nCOMMIT\n",
+    );
+    let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    expect![[r"
+        4:13: no interface named `lan0`
+          hint: did you mean `lan`?
+        3:1: no packet comes as far as this rule of chain `FORWARD`
+          hint: line 2 takes them all"]]
+    .assert_eq(&warnings.join("\n"));
+}
+
+#[test]
+fn those_who_listen_hear_what_rules_log() {
+    let rules = filter(
+        "-A FORWARD -j LOG --log-prefix \"new: \"\n-A FORWARD -j NFLOG --nflog-group 3 --nflog-size 20",
+    );
+    let logs = super::log::Logs::default();
+    let heard = logs.listen();
+    let (conntrack, mut emissions, mut rec) = (Conntrack::default(), Vec::new(), NoRecord);
+    let mut ctx = Context::new(Instant::ZERO, Some(IfaceId(0)), 0, &conntrack, &mut emissions, &mut rec);
+    ctx.logs = Some(&logs);
+    let mut frame = tcp(22, TcpFlags::SYN);
+    let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
+    rules.run(Table::Filter, Hook::Forward, &mut pkt, &mut ctx);
+    let messages: Vec<_> =
+        heard.try_iter().map(|m| (rules.rule_name(m.rule), m.packet.len(), m.by)).collect();
+    assert_eq!(
+        messages,
+        [
+            ("filter/FORWARD/1".into(), 40, super::log::Speaker::Log { prefix: "new: ".into(), level: 4 }),
+            ("filter/FORWARD/2".into(), 20, super::log::Speaker::Nflog { prefix: String::new(), group: 3 }),
+        ]
+    );
 }

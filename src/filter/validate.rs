@@ -16,7 +16,7 @@ pub(super) fn build(
     draft: Draft,
     family: Family,
     errors: &mut Vec<RuleError>,
-    _warnings: &mut Vec<RuleError>,
+    warnings: &mut Vec<RuleError>,
 ) -> Option<Ruleset> {
     let Draft { tables, mut order } = draft;
     let mut built: [Chains; 4] = Default::default();
@@ -29,6 +29,7 @@ pub(super) fn build(
         }
         built[table as usize].chains = resolve(table, draft, &mut slots, errors);
         check(table, &built[table as usize].chains, errors);
+        warn_of_unreached(&built[table as usize].chains, warnings);
     }
     // iptables-save lists the table that was used last first.
     order.reverse();
@@ -137,6 +138,35 @@ fn check(table: Table, chains: &[Chain], errors: &mut Vec<RuleError>) {
             if let Some(error) = wrong_hook(rule, &chain.name, hooks) {
                 errors.push(error);
             }
+        }
+    }
+}
+
+/// Rules behind one that takes every packet. Says so only where it is certain.
+fn warn_of_unreached(chains: &[Chain], warnings: &mut Vec<RuleError>) {
+    let mut warn = |line: u32, message: String, hint: String| {
+        warnings.push(RuleError { line: line as usize, column: 1, message, hint: Some(hint) });
+    };
+    for chain in chains {
+        let takes_all = |rule: &super::Rule| {
+            let ends = matches!(
+                rule.target,
+                Target::Accept | Target::Drop | Target::Return | Target::Goto(_) | Target::Reject(_)
+            );
+            let unconditional =
+                rule.matches.listed.iter().all(|m| matches!(m, super::matches::Match::Comment(_)))
+                    && super::Matches { listed: Vec::new(), ..rule.matches.clone() }
+                        == super::Matches::default();
+            ends && unconditional
+        };
+        let Some(place) = chain.rules.iter().position(takes_all) else { continue };
+        if let Some(rule) = chain.rules.get(place + 1) {
+            let taker = chain.rules[place].line;
+            warn(
+                rule.line,
+                format!("no packet comes as far as this rule of chain `{}`", chain.name),
+                format!("line {taker} takes them all"),
+            );
         }
     }
 }

@@ -64,6 +64,9 @@ impl StateSet {
                 } else {
                     format!("no connection state named `{word}`")
                 });
+                if word.is_empty() {
+                    return Err(complaint.hint("no blank behind a comma: `NEW,ESTABLISHED`"));
+                }
                 let all = || format!("the states are {}", known().collect::<Vec<_>>().join(", "));
                 return Err(complaint.hint(did_you_mean(word, known()).unwrap_or_else(all)));
             };
