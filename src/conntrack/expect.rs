@@ -202,3 +202,51 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{Addr, Family, tuple::PROTO_TCP};
+
+    const NOW: Instant = Instant::from_secs(1000);
+
+    fn master(n: u32) -> EntryId {
+        EntryId { shard: 0, slot: n, generation: 0 }
+    }
+
+    fn announced(n: u32) -> Expectation {
+        let [a, b, c, d] = n.to_be_bytes();
+        let (src, dst) = (Addr::from_v4([198, 51, 100, 10]), Addr::from_v4([198, 18, a, b]));
+        let right = u16::from_be_bytes([c, d]);
+        let tuple = Tuple { src, dst, left: 0, right, zone: 0, proto: PROTO_TCP, family: Family::Ipv4 };
+        let expires_at = NOW + Helper::Ftp.patience();
+        Expectation { tuple, master: tuple.reply(), helper: Helper::Ftp, expires_at }
+    }
+
+    #[test]
+    fn one_connection_has_one_announcement_however_many_it_makes() {
+        let expectations = Expectations::default();
+        for n in 0..100_000 {
+            let replaced = expectations.add(master(0), announced(n), 4096, NOW).unwrap();
+            assert_eq!(replaced.len(), usize::from(n > 0));
+        }
+        assert_eq!(expectations.list(NOW), [announced(99_999)]);
+    }
+
+    #[test]
+    fn all_connections_together_have_no_more_than_the_limit() {
+        let expectations = Expectations::default();
+        let taken =
+            (0..10_000).filter(|&n| expectations.add(master(n), announced(n), 4096, NOW).is_ok()).count();
+        assert_eq!((taken, expectations.list(NOW).len()), (4096, 4096));
+        assert_eq!(expectations.add(master(5000), announced(5000), 4096, NOW), Err(Refused::Limit));
+        // What one takes back, another may have.
+        assert_eq!(expectations.forget(master(0)), [announced(0)]);
+        assert_eq!(expectations.add(master(5000), announced(5000), 4096, NOW), Ok(Vec::new()));
+        // And all end in time, without anybody asking.
+        let end = NOW + Helper::Ftp.patience();
+        assert_eq!(expectations.next_due(), Some(end));
+        assert_eq!(expectations.reap(end).len(), 4096);
+        assert_eq!(expectations.next_due(), None);
+    }
+}

@@ -386,7 +386,9 @@ impl Conntrack {
         if let Some(entry) = update {
             self.events.entry(EventKind::Update, now, &entry);
         }
-        self.bury(dead, now);
+        if dead.is_some() {
+            self.bury(dead, now);
+        }
         Known::Tracked(tracked)
     }
 

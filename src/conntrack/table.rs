@@ -384,3 +384,85 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conntrack::{Proto, Sysctls};
+    use crate::packet::tuple::PROTO_UDP;
+    use crate::packet::{Addr, Family};
+
+    fn tuple(n: u32) -> Tuple {
+        let [a, b, c, d] = n.to_be_bytes();
+        let (src, dst) = (Addr::from_v4([198, 18, c, d]), Addr::from_v4([198, 19, 0, 1]));
+        let left = u16::from_be_bytes([a, b]);
+        Tuple { src, dst, left, right: 53, zone: 0, proto: PROTO_UDP, family: Family::Ipv4 }
+    }
+
+    fn fill(count: u32) -> Table {
+        let table = Table::new(7);
+        for n in 0..count {
+            let place = table.place(&tuple(n));
+            let entry = Entry::new(tuple(n), Proto::Plain, Instant::from_secs(1), &Sysctls::default());
+            table.insert(place, &mut table.lock(place), entry);
+        }
+        table
+    }
+
+    /// Bytes that a shard has asked for.
+    fn allocated(shard: &Shard) -> usize {
+        shard.slots.chunks.iter().map(|chunk| chunk.capacity() * size_of::<Slot>()).sum::<usize>()
+            + shard.slots.chunks.capacity() * size_of::<Vec<Slot>>()
+            + shard.slots.free.capacity() * size_of::<u32>()
+            + shard.index.allocation_size()
+            + Wheel::ALLOCATED
+            + size_of::<Line<Mutex<Shard>>>()
+    }
+
+    #[test]
+    fn a_connection_takes_less_than_320_bytes_with_everything_around_it() {
+        let count = Sysctls::default().max;
+        let table = fill(count);
+        let total: usize = table.shards.iter().map(|shard| allocated(&shard.0.lock())).sum();
+        let each = total / count as usize;
+        assert!(each < 320, "{each} bytes");
+    }
+
+    #[test]
+    fn either_direction_finds_the_connection_and_a_handle_dies_with_it() {
+        let table = fill(1000);
+        for n in 0..1000 {
+            for (tuple, direction) in [(tuple(n), Direction::Original), (tuple(n).reply(), Direction::Reply)]
+            {
+                let place = table.place(&tuple);
+                let found = table.lock(place).find(place, &tuple).unwrap();
+                assert_eq!(found.direction, direction);
+            }
+        }
+        let place = table.place(&tuple(7));
+        let slot = table.lock(place).find(place, &tuple(7)).unwrap().slot;
+        let id = table.id(place, &table.lock(place), slot);
+        assert!(table.remove_id(id).is_some());
+        assert!(table.remove_id(id).is_none());
+        let again = Entry::new(tuple(7), Proto::Plain, Instant::ZERO, &Sysctls::default());
+        table.insert(place, &mut table.lock(place), again);
+        assert!(table.with(id, |_| ()).is_none(), "the slot has another tenant");
+        assert_eq!(table.len(), 1000);
+    }
+
+    #[test]
+    fn reaping_goes_in_bounded_steps_and_forgets_nobody() {
+        let count = 100_000;
+        let table = fill(count);
+        assert!(table.reap(Instant::ZERO).is_empty(), "too early");
+        let (mut dead, mut steps, now) = (0, 0, Instant::from_secs(10));
+        while table.next_due().is_some_and(|due| due <= now) {
+            let reaped = table.reap(now).len();
+            assert!(reaped <= SHARDS * REAP_LOOKS);
+            dead += reaped;
+            steps += 1;
+        }
+        assert_eq!((dead, table.len(), table.next_due()), (count as usize, 0, None));
+        assert!(steps > 1);
+    }
+}

@@ -70,6 +70,10 @@ impl Default for Wheel {
 }
 
 impl Wheel {
+    /// Bytes that a wheel keeps besides itself.
+    #[cfg(test)]
+    pub(super) const ALLOCATED: usize = size_of::<[u32; LEVELS * SLOTS]>();
+
     /// Links a member that is in no list.
     pub(super) fn insert(&mut self, links: &mut impl Links, member: u32, due: Tick) {
         let due = due.max(self.now.saturating_add(1));

@@ -7,6 +7,9 @@ use super::tuple::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE
 use super::{Addr, ETHERNET_LEN, Family, Offload, Packet};
 
 /// A ones' complement sum that is being built. Order does not matter to it, only that words begin at even places.
+///
+/// Words are added as the machine reads them, which such a sum does not mind (RFC 1071 §2 (B)), and carries are left
+/// for the end: a sum of 64 KiB stays far below 2⁶⁴.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum(u64);
 
@@ -15,20 +18,22 @@ impl Sum {
 
     /// Adds bytes that begin at an even place; an odd one at the end counts as if a zero followed.
     #[must_use]
+    #[inline]
     pub fn bytes(self, bytes: &[u8]) -> Self {
-        // Four at a time in the machine's own order, which a ones' complement sum does not mind (RFC 1071 §2 (B)).
-        // A sum of 64 KiB stays far below 2⁶⁴, so carries need no thought until the end.
         let (words, rest) = bytes.as_chunks::<4>();
-        let mut sum: u64 = words.iter().map(|w| u64::from(u32::from_ne_bytes(*w))).sum();
-        let mut last = [0; 4];
-        last[..rest.len()].copy_from_slice(rest);
-        sum += u64::from(u32::from_ne_bytes(last));
-        Self(self.0 + u64::from(u16::from_be(fold(sum))))
+        let sum: u64 = words.iter().map(|w| u64::from(u32::from_ne_bytes(*w))).sum();
+        let last = match *rest {
+            [a] => [a, 0, 0, 0],
+            [a, b] => [a, b, 0, 0],
+            [a, b, c] => [a, b, c, 0],
+            _ => [0; 4],
+        };
+        Self(self.0 + sum + u64::from(u32::from_ne_bytes(last)))
     }
 
     #[must_use]
     pub const fn word(self, word: u16) -> Self {
-        Self(self.0 + word as u64)
+        Self(self.0 + word.to_be() as u64)
     }
 
     /// What stands in front of the upper layer's header in thought only (RFC 9293 §3.1, RFC 8200 §8.1).
@@ -44,20 +49,21 @@ impl Sum {
 
     /// The sum in 16 bits, not complemented: all ones where a checksum is in it and right.
     pub const fn folded(self) -> u16 {
-        fold(self.0)
+        u16::from_be(fold(self.0))
     }
 
     /// What goes into the checksum field.
     pub const fn checksum(self) -> u16 {
-        !fold(self.0)
+        !self.folded()
     }
 }
 
-const fn fold(mut sum: u64) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
+/// Adds the carries: once from 64 bits to 33, then to 18, 17 and 16.
+const fn fold(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 /// The checksum after one 16-bit word under it changed (RFC 1624 §3, equation 3).
