@@ -13,7 +13,8 @@ pub fn text(lab: &Lab) -> String {
     for (place, iface) in lab.router.ifaces.iter().enumerate() {
         let last = place + 1 == lab.router.ifaces.len();
         let (branch, bar) = if last { ("└─", "  ") } else { ("├─", "│ ") };
-        let addresses: String = iface.addresses.iter().map(|own| format!("  {own}")).collect();
+        let addresses =
+            iface.addresses.iter().fold(String::new(), |list, own| list + "  " + &own.to_string());
         _ = writeln!(out, "{branch} {}{addresses}", iface.name);
         let hosts: Vec<&Host> = lab.hosts_on(IfaceId(place as u16)).collect();
         for (number, host) in hosts.iter().enumerate() {

@@ -31,21 +31,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The rules that log; beside those of the lab, not among them.
 pub(super) fn rules() -> String {
-    let states: String = ["new", "established", "related", "invalid", "untracked"]
+    let log =
+        |prefix: &str| format!("log prefix \"{prefix}\" group {GROUP} snaplen 128 queue-threshold 1;\n");
+    let states = ["new", "established", "related", "invalid", "untracked"]
         .iter()
-        .map(|state| {
-            format!(
-                "ct state {state} log prefix \"{}\" group {GROUP} snaplen 128 queue-threshold 1\n",
-                state.to_uppercase()
-            )
-        })
-        .collect();
+        .fold(String::new(), |rules, state| rules + "ct state " + state + " " + &log(&state.to_uppercase()));
+    let (before, after, marker) = (log("IN"), log("OUT"), log("END"));
     format!(
         "table inet stateway-watch {{\n\
-         chain before {{ type filter hook prerouting priority -450; log prefix \"IN\" group {GROUP} snaplen 128 queue-threshold 1; }}\n\
+         chain before {{ type filter hook prerouting priority -450; {before} }}\n\
          chain rules {{ type filter hook forward priority -1;\n{states} }}\n\
-         chain after {{ type filter hook postrouting priority 500; iif != 0 log prefix \"OUT\" group {GROUP} snaplen 128 queue-threshold 1; }}\n\
-         chain marker {{ type filter hook output priority -450; ip daddr {MARKER} log prefix \"END\" group {GROUP} snaplen 128 queue-threshold 1; }}\n\
+         chain after {{ type filter hook postrouting priority 500; iif != 0 {after} }}\n\
+         chain marker {{ type filter hook output priority -450; ip daddr {MARKER} {marker} }}\n\
          }}\n"
     )
 }
@@ -211,7 +208,9 @@ fn parse(time: Duration, bytes: &[u8]) -> Option<Logged> {
             INDEV => logged.in_index = index(),
             OUTDEV => logged.out_index = index(),
             PAYLOAD => logged.ip = value.to_vec(),
-            PREFIX => logged.prefix = String::from_utf8_lossy(value).trim_end_matches('\0').trim().to_owned(),
+            PREFIX => {
+                String::from_utf8_lossy(value).trim_end_matches('\0').trim().clone_into(&mut logged.prefix);
+            }
             _ => {}
         }
         rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();

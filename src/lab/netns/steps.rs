@@ -23,7 +23,9 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 /// How long an answer may take unless the step says otherwise.
-const PATIENCE: Duration = Duration::from_millis(1500);
+const PATIENCE: Duration = Duration::from_secs(2);
+/// OpenSSH counts the greeting of the other side as well, which a busy machine sends late.
+const LOGIN: Duration = Duration::from_secs(4);
 /// A program has this much longer than its own time-out before it is ended.
 const GRACE: Duration = Duration::from_secs(3);
 /// Talking takes longer than being let in: a login, a transfer.
@@ -238,7 +240,7 @@ fn udp(runner: &Namespaces, step: &Udp) -> anyhow::Result<Finding> {
 
 fn ssh(runner: &mut Namespaces, step: &Ssh) -> anyhow::Result<Finding> {
     let config = runner.state.path("ssh/config").into_os_string();
-    let seconds = patience(&step.flow).as_secs().max(1);
+    let seconds = step.flow.timeout.unwrap_or(LOGIN).as_secs().max(1);
     let mut words: Vec<OsString> = vec!["ssh".into(), "-F".into(), config];
     let mut option = |text: String| words.extend(["-o".into(), OsString::from(text)]);
     option(format!("ConnectTimeout={seconds}"));
