@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::model::{Action, Expect, Flow, Lab, RunnerKind, Step, Test, Word};
+use super::model::{Action, Expect, Flow, Lab, RunnerKind, Session, Ssh, Step, Tcp, Test, Word};
 use super::runner::{Observation, RunError, Runner, Seen};
 use std::time::Duration;
 
@@ -170,7 +170,18 @@ pub fn deciding<'a>(action: &Action, seen: &'a Observation) -> Option<&'a Seen> 
         // The last packet that was sent is the one that the story is about.
         return own.rfind(|packet| packet.src == flow.source);
     }
-    stopped_or_first(own, seen.result)
+    // The end of an earlier connection may still be under way: a new one begins with its SYN.
+    let opens = |packet: &Seen| {
+        packet.summary.split(' ').nth(1).is_some_and(|flags| flags.starts_with('S') && !flags.contains('.'))
+    };
+    let continues = matches!(
+        action,
+        Action::Tcp(Tcp { session: Session::Use(_), .. }) | Action::Ssh(Ssh { session: Session::Use(_), .. })
+    );
+    let own: Vec<&Seen> = own.collect();
+    let start =
+        if protocol == Some(6) && !continues { own.iter().position(|packet| opens(packet)) } else { None };
+    stopped_or_first(own.into_iter().skip(start.unwrap_or(0)), seen.result)
 }
 
 fn stopped_or_first<'a>(mut packets: impl Iterator<Item = &'a Seen>, result: Word) -> Option<&'a Seen> {
@@ -314,6 +325,7 @@ pub fn title(lab: &Lab, action: &Action) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conntrack::CtState;
 
     #[test]
     fn a_line_has_words_in_any_order() {
@@ -322,5 +334,51 @@ mod tests {
         assert!(has_words(line, "tcp ESTABLISHED dport=22"));
         assert!(has_words(line, "[ASSURED] src=192.0.2.104"));
         assert!(!has_words(line, "dport=2"), "a word is a whole word");
+    }
+
+    fn seen(summary: &str, state: CtState, fate: &str) -> Seen {
+        let ends: Vec<std::net::SocketAddr> =
+            summary.split(' ').filter_map(|word| word.parse().ok()).collect();
+        Seen {
+            time: Duration::ZERO,
+            in_port: "a".into(),
+            out_port: None,
+            src: ends[0].ip(),
+            dst: ends[1].ip(),
+            protocol: 6,
+            ports: Some((ends[0].port(), ends[1].port())),
+            summary: summary.into(),
+            state: Some(state),
+            direction: None,
+            fate: fate.into(),
+            rule: None,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn the_packet_that_decides_is_the_first_that_was_stopped_or_the_one_that_opened() {
+        let tail = seen("tcp F. 192.0.2.1:4000 → 192.0.2.2:22", CtState::Established, "forwarded");
+        let syn = seen("tcp S 192.0.2.1:4001 → 192.0.2.2:22", CtState::New, "forwarded");
+        let answer = seen("tcp S. 192.0.2.2:22 → 192.0.2.1:4001", CtState::Established, "dropped");
+        let flow = Flow {
+            from: crate::lab::model::HostId(0),
+            source: syn.src,
+            to: syn.dst,
+            to_host: None,
+            timeout: None,
+        };
+        let tcp = Tcp { flow, port: 22, source_port: None, send: None, session: Session::Once };
+        for (result, packets, want) in [
+            (Word::Ok, vec![&tail, &syn], &syn),
+            (Word::Ok, vec![&syn, &answer], &syn),
+            (Word::Blocked, vec![&tail, &syn, &answer], &answer),
+            (Word::Blocked, vec![&tail], &tail),
+        ] {
+            let packets: Vec<Seen> = packets.into_iter().cloned().collect();
+            let observed = Observation { packets, ..Observation::new(result, "") };
+            let found = deciding(&Action::Tcp(tcp.clone()), &observed);
+            assert_eq!(found, Some(want), "{}", result.text());
+        }
     }
 }

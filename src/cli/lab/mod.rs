@@ -145,9 +145,14 @@ fn progress(text: &str) {
     }
 }
 
-/// Reads a lab file; what is wrong with it is the user's to mend.
+/// Reads a lab file, or that of the lab that is up under this name; what is wrong with it is the user's to mend.
 fn load(path: &Path) -> Result<Lab> {
-    let lab = lab::load(path).map_err(|errors| Failure::Input(errors.into()))?;
+    #[cfg(target_os = "linux")]
+    let up =
+        lab::netns::state::read(&path.to_string_lossy()).filter(|_| !path.exists()).map(|record| record.file);
+    #[cfg(not(target_os = "linux"))]
+    let up: Option<PathBuf> = None;
+    let lab = lab::load(up.as_deref().unwrap_or(path)).map_err(|errors| Failure::Input(errors.into()))?;
     for warning in &lab.warnings {
         tell(&format!("warning: {}: {warning}", lab.file.display()));
     }
