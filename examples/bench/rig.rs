@@ -1,0 +1,318 @@
+//! Two hosts in namespaces of their own, and something between them that forwards.
+
+use anyhow::{Context as _, bail};
+use std::fmt;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+/// What forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Case {
+    /// Frames are copied and not looked at: the limit.
+    Copy {
+        fast: bool,
+    },
+    Stateway {
+        device: Device,
+        rules: Rules,
+    },
+    Kernel {
+        rules: Rules,
+    },
+    /// The userspace datapath with conntrack, on TAPs with TSO.
+    OpenVSwitch,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Device {
+    Fast,
+    Tap,
+    /// Fast, and never asleep.
+    Busy,
+}
+
+/// How many rules that match nothing stand in front of the state rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Rules(pub usize);
+
+const NAMES: &[(&str, Case)] = &[
+    ("copy", Case::Copy { fast: true }),
+    ("copy-tap", Case::Copy { fast: false }),
+    ("stateway", Case::Stateway { device: Device::Fast, rules: Rules(0) }),
+    ("stateway-tap", Case::Stateway { device: Device::Tap, rules: Rules(0) }),
+    ("stateway-busy", Case::Stateway { device: Device::Busy, rules: Rules(0) }),
+    ("stateway-10", Case::Stateway { device: Device::Fast, rules: Rules(10) }),
+    ("stateway-100", Case::Stateway { device: Device::Fast, rules: Rules(100) }),
+    ("stateway-1k", Case::Stateway { device: Device::Fast, rules: Rules(1000) }),
+    ("stateway-10k", Case::Stateway { device: Device::Fast, rules: Rules(10_000) }),
+    ("kernel", Case::Kernel { rules: Rules(0) }),
+    ("kernel-10", Case::Kernel { rules: Rules(10) }),
+    ("kernel-100", Case::Kernel { rules: Rules(100) }),
+    ("kernel-1k", Case::Kernel { rules: Rules(1000) }),
+    ("kernel-10k", Case::Kernel { rules: Rules(10_000) }),
+    ("ovs", Case::OpenVSwitch),
+];
+
+impl Case {
+    /// What is worth comparing on this machine.
+    pub fn usual() -> Vec<Self> {
+        let mut all: Vec<Self> =
+            ["copy", "stateway", "stateway-tap", "stateway-busy", "stateway-1k", "stateway-10k"]
+                .into_iter()
+                .chain(["kernel", "kernel-1k", "kernel-10k"])
+                .filter_map(|name| name.parse().ok())
+                .collect();
+        if Path::new("/usr/sbin/ovs-vswitchd").exists() {
+            all.push(Self::OpenVSwitch);
+        }
+        all
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = NAMES.iter().find(|(_, case)| case == self).map_or("?", |(name, _)| name);
+        f.pad(name)
+    }
+}
+
+impl FromStr for Case {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let names = || NAMES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        let found = NAMES.iter().find(|(name, _)| *name == s).map(|(_, case)| *case);
+        found.ok_or_else(|| format!("there are {}", names()))
+    }
+}
+
+#[derive(Debug)]
+pub struct Programs {
+    pub stateway: PathBuf,
+    pub tapcopy: PathBuf,
+}
+
+/// The hosts and the forwarder. Dropping it takes everything down.
+#[derive(Debug)]
+pub struct Rig {
+    /// Host A opens connections to host B.
+    pub a: String,
+    pub b: String,
+    router: String,
+    /// B's address.
+    pub target: &'static str,
+    /// Those whose CPU time is the forwarder's; none for the kernel.
+    pub forwarders: Vec<u32>,
+    children: Vec<Child>,
+    folder: PathBuf,
+}
+
+impl Rig {
+    pub fn up(case: &Case, programs: &Programs) -> anyhow::Result<Self> {
+        let pid = std::process::id();
+        let [a, b, router] = ["a", "b", "r"].map(|host| format!("swb-{pid}-{host}"));
+        let folder = std::env::temp_dir().join(format!("stateway-bench-{pid}"));
+        fs::create_dir_all(&folder)?;
+        let mut rig =
+            Self { a, b, router, target: "192.0.2.2", forwarders: Vec::new(), children: Vec::new(), folder };
+        for ns in [&rig.a, &rig.b, &rig.router] {
+            sh(&format!("ip netns add {ns} && ip -n {ns} link set lo up"))?;
+            sh(&format!("ip netns exec {ns} sysctl -qw net.ipv6.conf.default.disable_ipv6=1"))?;
+        }
+        match *case {
+            Case::Copy { fast } => {
+                let device = if fast { "fast" } else { "tap" };
+                let command =
+                    [programs.tapcopy.to_string_lossy().as_ref(), device, "ra", "rb"].map(str::to_owned);
+                rig.spawn_taps(&command, None)?;
+            }
+            Case::Stateway { device, rules } => {
+                let file = rig.router_file(device, rules)?;
+                let socket = rig.folder.join("control.sock");
+                let command = [
+                    programs.stateway.to_string_lossy().as_ref(),
+                    "run",
+                    file.to_string_lossy().as_ref(),
+                    "--control",
+                    socket.to_string_lossy().as_ref(),
+                ]
+                .map(str::to_owned);
+                rig.spawn_taps(&command, Some("ready:"))?;
+            }
+            Case::Kernel { rules } => rig.kernel(rules)?,
+            Case::OpenVSwitch => rig.open_v_switch()?,
+        }
+        let (a, target) = (&rig.a, rig.target);
+        sh(&format!("ip netns exec {a} ping -c 3 -i 0.05 -w 3 {target} >/dev/null"))
+            .context("the hosts do not see each other")?;
+        Ok(rig)
+    }
+
+    /// Starts a forwarder that makes the TAPs `ra` and `rb`, and gives each to its host.
+    fn spawn_taps(&mut self, command: &[String], ready: Option<&str>) -> anyhow::Result<()> {
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", &self.router])
+            .args(command)
+            .stderr(Stdio::piped())
+            .spawn()?;
+        self.forwarders.push(child.id());
+        let stderr = child.stderr.take();
+        self.children.push(child);
+        if let (Some(word), Some(stderr)) = (ready, stderr) {
+            let mut lines = BufReader::new(stderr).lines();
+            let said = lines.find_map(|line| {
+                line.map_or_else(|_| Some(String::new()), |l| l.contains(word).then_some(l))
+            });
+            if said.is_none_or(|line| line.is_empty()) {
+                bail!("the forwarder did not start");
+            }
+        }
+        let router = self.router.clone();
+        wait_until(|| ["ra", "rb"].iter().all(|tap| sh(&format!("ip -n {router} link show {tap}")).is_ok()))?;
+        self.give("ra", "rb")
+    }
+
+    /// Gives the hosts their network cards.
+    fn give(&self, for_a: &str, for_b: &str) -> anyhow::Result<()> {
+        let Self { a, b, router, .. } = self;
+        sh(&format!(
+            "ip -n {router} link set {for_a} netns {a} name eth0 && ip -n {router} link set {for_b} netns {b} name eth0 &&
+             ip -n {a} addr add 192.0.2.1/24 dev eth0 && ip -n {b} addr add 192.0.2.2/24 dev eth0 &&
+             ip -n {a} link set eth0 up && ip -n {b} link set eth0 up"
+        ))
+    }
+
+    fn router_file(&self, device: Device, rules: Rules) -> anyhow::Result<PathBuf> {
+        let (device, busy) = match device {
+            Device::Fast => ("fast", "never"),
+            Device::Tap => ("tap", "never"),
+            Device::Busy => ("fast", "always"),
+        };
+        let file = self.folder.join("router.yaml");
+        fs::write(self.folder.join("rules.v4"), iptables(rules))?;
+        fs::write(
+            &file,
+            format!(
+                "router:\n  mode: bridge\n  device: {device}\n  busy_poll: {busy}\n  ports: {{ ra: {{}}, rb: {{}} }}\n  \
+                 sysctl: {{ nf_conntrack_max: 2000000 }}\n  rules_file: rules.v4\n"
+            ),
+        )?;
+        Ok(file)
+    }
+
+    /// The kernel forwards between two networks, by the same rules.
+    fn kernel(&mut self, rules: Rules) -> anyhow::Result<()> {
+        let file = self.folder.join("rules.v4");
+        fs::write(&file, iptables(rules))?;
+        self.target = "198.51.100.2";
+        let Self { a, b, router, .. } = self;
+        sh(&format!(
+            "ip link add eth0 netns {a} type veth peer name ra netns {router} &&
+             ip link add eth0 netns {b} type veth peer name rb netns {router} &&
+             ip -n {router} addr add 192.0.2.254/24 dev ra && ip -n {router} addr add 198.51.100.254/24 dev rb &&
+             ip -n {router} link set ra up && ip -n {router} link set rb up &&
+             ip -n {a} addr add 192.0.2.1/24 dev eth0 && ip -n {b} addr add 198.51.100.2/24 dev eth0 &&
+             ip -n {a} link set eth0 up && ip -n {b} link set eth0 up &&
+             ip -n {a} route add default via 192.0.2.254 && ip -n {b} route add default via 198.51.100.254 &&
+             ip netns exec {router} sysctl -qw net.ipv4.ip_forward=1 &&
+             ip netns exec {router} iptables-restore < {}",
+            file.display()
+        ))
+    }
+
+    fn open_v_switch(&mut self) -> anyhow::Result<()> {
+        let (router, dir) = (self.router.clone(), self.folder.join("ovs"));
+        fs::create_dir_all(&dir)?;
+        let dir = dir.display();
+        sh(&format!(
+            "export OVS_RUNDIR={dir} OVS_LOGDIR={dir} OVS_DBDIR={dir} OVS_SYSCONFDIR={dir}
+             set -e
+             ovsdb-tool create {dir}/conf.db /usr/share/openvswitch/vswitch.ovsschema
+             ip netns exec {router} ovsdb-server {dir}/conf.db --remote=punix:{dir}/db.sock --pidfile={dir}/db.pid --detach --no-chdir --log-file={dir}/db.log
+             v='ovs-vsctl --db=unix:{dir}/db.sock'
+             $v --no-wait init
+             $v --no-wait set Open_vSwitch . other_config:userspace-tso-enable=true
+             ip netns exec {router} ovs-vswitchd unix:{dir}/db.sock --pidfile={dir}/vs.pid --detach --no-chdir --log-file={dir}/vs.log
+             $v -t 10 add-br br0 -- set bridge br0 datapath_type=netdev fail-mode=secure
+             $v -t 10 add-port br0 ra -- set interface ra type=internal -- add-port br0 rb -- set interface rb type=internal
+             a=$($v get interface ra ofport) b=$($v get interface rb ofport)
+             cat > {dir}/flows <<FLOWS
+table=0,priority=100,arp actions=normal
+table=0,priority=90,ip,ct_state=-trk actions=ct(table=1)
+table=0,priority=0 actions=drop
+table=1,priority=100,ip,ct_state=+trk+est,in_port=$a actions=output:$b
+table=1,priority=100,ip,ct_state=+trk+est,in_port=$b actions=output:$a
+table=1,priority=100,ip,ct_state=+trk+rel,in_port=$a actions=output:$b
+table=1,priority=100,ip,ct_state=+trk+rel,in_port=$b actions=output:$a
+table=1,priority=90,ip,ct_state=+trk+new,in_port=$a actions=ct(commit),output:$b
+table=1,priority=0 actions=drop
+FLOWS
+             ovs-ofctl del-flows unix:{dir}/br0.mgmt
+             ovs-ofctl add-flows unix:{dir}/br0.mgmt {dir}/flows"
+        ))
+        .context("Open vSwitch")?;
+        self.forwarders.push(read_pid(&self.folder.join("ovs/vs.pid"))?);
+        self.give("ra", "rb")
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = sh(&format!("kill {}", child.id()));
+            let _ = child.wait();
+        }
+        for daemon in ["ovs/vs.pid", "ovs/db.pid"] {
+            if let Ok(pid) = read_pid(&self.folder.join(daemon)) {
+                let _ = sh(&format!("kill {pid}"));
+                let _ = wait_until(|| !Path::new(&format!("/proc/{pid}")).exists());
+            }
+        }
+        for ns in [&self.a, &self.b, &self.router] {
+            let _ = sh(&format!("ip netns del {ns}"));
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn read_pid(file: &Path) -> anyhow::Result<u32> {
+    Ok(fs::read_to_string(file)?.trim().parse()?)
+}
+
+/// The stateful filter: what A opens may be answered, and nothing else passes.
+fn iptables(Rules(before): Rules) -> String {
+    let mut text = String::from("*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n");
+    for n in 0..before {
+        let (high, low) = ((n >> 8) & 255, n & 255);
+        let _ =
+            writeln!(text, "-A FORWARD -s 198.18.{high}.{low}/32 -p tcp -m tcp --dport {} -j DROP", 1000 + n);
+    }
+    text.push_str("-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n");
+    text.push_str("-A FORWARD -i ra -m conntrack --ctstate NEW -j ACCEPT\nCOMMIT\n");
+    text
+}
+
+/// Runs a shell command; its complaint is the error.
+pub fn sh(command: &str) -> anyhow::Result<()> {
+    let output = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+fn wait_until(mut done: impl FnMut() -> bool) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        if Instant::now() > deadline {
+            bail!("nothing happened in ten seconds");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}

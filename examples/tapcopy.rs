@@ -1,0 +1,50 @@
+//! The bare copy: two TAPs, every frame that comes in on one goes out on the other, nothing is looked at.
+//!
+//! What a router on TAPs is measured against: `tapcopy fast|tap NAME NAME`, see docs/BENCHMARKS.md. It moves frames
+//! by the same means as `stateway run` does, so that the difference is what the router itself costs.
+
+use anyhow::Context as _;
+use rustix::event::{EventfdFlags, eventfd};
+use stateway::device::offload::OffloadPort;
+use stateway::device::poll::PollBurst;
+use stateway::device::ring::RingBurst;
+use stateway::device::tap::TapPort;
+use stateway::device::{Burst, Port};
+use stateway::iface::IfaceId;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+
+fn main() -> anyhow::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [device, left, right] = &args[..] else { anyhow::bail!("usage: tapcopy fast|tap NAME NAME") };
+    let open = |name: &str| -> anyhow::Result<Box<dyn Port>> {
+        let what = || format!("cannot open the TAP `{name}`");
+        match device.as_str() {
+            "fast" => Ok(Box::new(OffloadPort::open(name).with_context(what)?)),
+            "tap" => Ok(Box::new(TapPort::open(name).with_context(what)?)),
+            other => anyhow::bail!("`{other}` is neither `fast` nor `tap`"),
+        }
+    };
+    let ports: Arc<[Box<dyn Port>]> = Arc::new([open(left)?, open(right)?]);
+    let both = [IfaceId(0), IfaceId(1)];
+    match device.as_str() {
+        "fast" => copy(RingBurst::new(ports, &both)?),
+        _ => copy(PollBurst::new(ports, both.to_vec())),
+    }
+}
+
+fn copy(mut burst: impl Burst) -> anyhow::Result<()> {
+    // Nobody wakes us but frames.
+    let never = eventfd(0, EventfdFlags::CLOEXEC)?;
+    loop {
+        let frames = burst.turn()?;
+        for n in 0..frames {
+            let (iface, frame, offload) = burst.frame(n);
+            let len = frame.len();
+            burst.forward(n, IfaceId(1 - iface.0), len, offload);
+        }
+        if frames == 0 && !burst.has_queued() {
+            burst.wait(never.as_fd(), None)?;
+        }
+    }
+}
