@@ -1,6 +1,8 @@
 //! The core alone, on one thread: `cargo bench`. What a packet of a known connection costs among few and many, what a
 //! new connection costs, and what rules in front cost both.
 
+#![allow(unreachable_pub, missing_docs, reason = "nothing in a program is reached from outside")]
+
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use stateway::router::Worker;
 use std::hint::black_box;

@@ -1,6 +1,8 @@
 //! `packets KIND COUNT`: so many packets of a kind through the core and nothing else, for `perf` and callgrind.
 //! `scripts/instructions` counts with it what one packet costs.
 
+#![allow(unreachable_pub, reason = "nothing in a program is reached from outside")]
+
 use stateway::router::Worker;
 use std::hint::black_box;
 
