@@ -297,7 +297,10 @@ impl<'a> Reader<'a, '_> {
         let owners = || matches::SPECS.iter().filter(knows);
         // Of several matches with such an option TCP's is meant most often.
         let owner = owners().find(|s| s.name == "tcp").or_else(|| owners().next());
-        let known = self.given.iter().flat_map(|g| g.known).map(|o| o.name);
+        // The protocol's own options count as known, even if none has been used so far.
+        let of_proto = |s: &&matches::Spec| self.proto.is_some_and(|(p, _)| s.implied_by(p.proto));
+        let of_proto = matches::SPECS.iter().filter(of_proto).flat_map(|s| s.options);
+        let known = self.given.iter().flat_map(|g| g.known).chain(of_proto).map(|o| o.name);
         let problem = match (did_you_mean(name, known), owner) {
             (_, Some(spec)) if spec.name == "multiport" => {
                 problem.hint("it needs `-m multiport` in front of it")

@@ -485,7 +485,7 @@ fn those_who_listen_hear_what_rules_log() {
     let rules = filter(
         "-A FORWARD -j LOG --log-prefix \"new: \"\n-A FORWARD -j NFLOG --nflog-group 3 --nflog-size 20",
     );
-    let logs = super::log::Logs::default();
+    let logs = log::Logs::default();
     let heard = logs.listen();
     let (conntrack, mut emissions, mut rec) = (Conntrack::default(), Vec::new(), NoRecord);
     let mut ctx = Context::new(Instant::ZERO, Some(IfaceId(0)), 0, &conntrack, &mut emissions, &mut rec);
@@ -498,8 +498,8 @@ fn those_who_listen_hear_what_rules_log() {
     assert_eq!(
         messages,
         [
-            ("filter/FORWARD/1".into(), 40, super::log::Speaker::Log { prefix: "new: ".into(), level: 4 }),
-            ("filter/FORWARD/2".into(), 20, super::log::Speaker::Nflog { prefix: String::new(), group: 3 }),
+            ("filter/FORWARD/1".into(), 40, log::Speaker::Log { prefix: "new: ".into(), level: 4 }),
+            ("filter/FORWARD/2".into(), 20, log::Speaker::Nflog { prefix: String::new(), group: 3 }),
         ]
     );
 }
