@@ -9,7 +9,8 @@ use crate::icmp_reply::IcmpError;
 use crate::iface::IfaceId;
 use crate::neighbour::message;
 use crate::packet::ipv4_options::{Here, Ipv4Options};
-use crate::packet::{Addr, Family, Packet};
+use crate::packet::tuple::PROTO_TCP;
+use crate::packet::{Addr, Family, Packet, Prefix};
 use crate::record::{Note, Recorder};
 use crate::route::{Hop, Route, is_link_local};
 use crate::router::{Egress, Router, Way};
@@ -76,7 +77,7 @@ impl Router {
                 Continue(Way::Forward(Egress { iface: hop.iface, next_hop }))
             }
             Decision::Error(error, reason) => {
-                // A frame to everybody is not the sender's request to us.
+                // Linux counts these on their own, and then once more with every other error.
                 let limited = pkt.family() == Family::Ipv4
                     && !self.host.settings.icmp_ratelimit.is_zero()
                     && !self.host.limits.allow_no_route(pkt.src(), ctx.now);
@@ -174,9 +175,8 @@ impl Router {
     /// All nodes, all routers, and the solicited-node groups of the interface's own addresses.
     fn listens_to(&self, group: Addr, on: IfaceId) -> bool {
         const LINK_SCOPE: u128 = 0xff02 << 112;
-        let group_of = |p: &crate::packet::Prefix| message::solicited_node(p.addr);
-        let anycast =
-            |p: &crate::packet::Prefix| message::solicited_node(Addr::from_bits(p.addr.bits() & p.mask()));
+        let group_of = |p: &Prefix| message::solicited_node(p.addr);
+        let anycast = |p: &Prefix| message::solicited_node(Addr::from_bits(p.addr.bits() & p.mask()));
         group.bits() == LINK_SCOPE | 1
             || group.bits() == LINK_SCOPE | 2
             || self
@@ -331,7 +331,7 @@ pub(super) fn wire_len(pkt: &Packet) -> usize {
         return pkt.l3().len();
     }
     let l4_header = match pkt.proto() {
-        crate::packet::tuple::PROTO_TCP => pkt.l4().get(12).map_or(20, |b| usize::from(b >> 4) * 4),
+        PROTO_TCP => pkt.l4().get(12).map_or(20, |b| usize::from(b >> 4) * 4),
         _ => 8,
     };
     pkt.l3_header_len() + l4_header + usize::from(offload.gso_size)

@@ -14,7 +14,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use settings::{HOST_SYSCTLS, check_sysctl};
+pub use settings::check_sysctl;
 
 use crate::config::RouterConfig;
 use crate::neighbour::{Key, Neighbours};

@@ -5,18 +5,6 @@
 use crate::iface::Iface;
 use crate::time::Duration;
 
-/// The names behind `net.ipv4.`, `net.ipv4.conf.IFACE.` and so on, for messages.
-pub const HOST_SYSCTLS: &[&str] = &[
-    "rp_filter",
-    "send_redirects",
-    "icmp_ratelimit",
-    "icmp_ratemask",
-    "icmp_msgs_per_sec",
-    "icmp_msgs_burst",
-    "icmp_echo_ignore_all",
-    "addr_gen_mode",
-];
-
 /// What this router was told, or Linux's default.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
