@@ -214,8 +214,8 @@ mod tests {
         EntryId { shard: 0, slot: n, generation: 0 }
     }
 
-    fn announced(n: u32) -> Expectation {
-        let [a, b, c, d] = n.to_be_bytes();
+    fn announced(number: u32) -> Expectation {
+        let [a, b, c, d] = number.to_be_bytes();
         let (src, dst) = (Addr::from_v4([198, 51, 100, 10]), Addr::from_v4([198, 18, a, b]));
         let right = u16::from_be_bytes([c, d]);
         let tuple = Tuple { src, dst, left: 0, right, zone: 0, proto: PROTO_TCP, family: Family::Ipv4 };

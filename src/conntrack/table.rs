@@ -392,8 +392,8 @@ mod tests {
     use crate::packet::tuple::PROTO_UDP;
     use crate::packet::{Addr, Family};
 
-    fn tuple(n: u32) -> Tuple {
-        let [a, b, c, d] = n.to_be_bytes();
+    fn tuple(number: u32) -> Tuple {
+        let [a, b, c, d] = number.to_be_bytes();
         let (src, dst) = (Addr::from_v4([198, 18, c, d]), Addr::from_v4([198, 19, 0, 1]));
         let left = u16::from_be_bytes([a, b]);
         Tuple { src, dst, left, right: 53, zone: 0, proto: PROTO_UDP, family: Family::Ipv4 }

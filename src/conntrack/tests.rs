@@ -368,7 +368,7 @@ fn expectations_are_superseded_refused_and_forgotten() {
     world.tracker.set_sysctl("nf_conntrack_expect_max", "1").unwrap();
     assert_eq!(world.pass(port(42001, 133, b"PORT 192,0,2,10,200,10\r\n")), "dropped(expectation-limit)");
     let filter = Filter {
-        original: query::FlowFilter { sport: Some(42000), ..Default::default() },
+        original: FlowFilter { sport: Some(42000), ..Default::default() },
         ..Default::default()
     };
     assert_eq!(world.tracker.delete(&filter, world.now).len(), 1);
