@@ -211,7 +211,7 @@ fn changes(
     let words = rule.matches.words();
     let target = &rules.rule_text(table, rule)[rule.matches.to_string().len()..];
     let text = |conditions: &[String], target: &str| {
-        let conditions: String = conditions.iter().map(|c| format!(" {c}")).collect();
+        let conditions = conditions.iter().fold(String::new(), |all, c| all + " " + c);
         Some(format!("-A {chain}{conditions}{target}"))
     };
     for (place, word) in words.iter().enumerate() {

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Groups keep the trees small: a rule that leaves a dimension open would stand in every leaf below a node that
-//! splits it (Vamanan et al., *EffiCuts*, 2010).
+//! splits it (Vamanan et al., `EffiCuts`, 2010).
 
 #![forbid(unsafe_code)]
 
@@ -214,6 +214,7 @@ impl Classifier {
 }
 
 /// Rules to look at, in order.
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack, for one chain of one packet")]
 pub(super) enum Candidates<'a> {
     All { next: u32, len: u32 },
     Listed(ArrayVec<&'a [u32], MAX_TREES>),

@@ -480,19 +480,12 @@ impl<'a> Reader<'a, '_> {
             let chains = (self.around.chain_names)();
             let known = targets::SPECS.iter().map(|s| s.name).chain(["ACCEPT", "DROP", "RETURN"]);
             let known = known.chain(chains.iter().map(String::as_str));
-            let problem = match targets::refused(name)
-                .map(|reason| format!("target `{name}` is not honoured: {reason}"))
-            {
-                Some(message) => given.problem(message),
-                None => {
-                    let problem = given.problem(format!("no chain or target named `{name}`"));
-                    match did_you_mean(name, known) {
-                        Some(hint) => problem.hint(hint),
-                        None => {
-                            problem.hint(format!("a chain is declared before it is used: `:{name} - [0:0]`"))
-                        }
-                    }
-                }
+            let problem = if let Some(reason) = targets::refused(name) {
+                given.problem(format!("target `{name}` is not honoured: {reason}"))
+            } else {
+                let declare = || format!("a chain is declared before it is used: `:{name} - [0:0]`");
+                let problem = given.problem(format!("no chain or target named `{name}`"));
+                problem.hint(did_you_mean(name, known).unwrap_or_else(declare))
             };
             self.skip_extension();
             return self.problem(problem);
