@@ -2,12 +2,12 @@
 
 #![forbid(unsafe_code)]
 
-use super::ctnetlink::KernelEntry;
+use super::ctnetlink::{KernelEntry, KernelExpectation};
 use super::kernel::Answer;
 use super::subject::{Ours, Subject};
 use crate::conntrack::{Direction, Entry, Proto, Status};
 use crate::context::EmissionKind;
-use crate::packet::ETHERNET_LEN;
+use crate::packet::{ETHERNET_LEN, Tuple};
 use core::fmt;
 use core::fmt::Write as _;
 
@@ -53,6 +53,32 @@ pub fn compare_entries(
     let mut found = Mismatches::default();
     compare_entry(kernel, ours, subject, &mut found);
     found.0
+}
+
+/// Compares what connections announce that a trace has touched.
+pub fn compare_expectations(
+    kernel: &[KernelExpectation],
+    masters: &[Tuple],
+    subject: &Subject,
+) -> Vec<Mismatch> {
+    let show =
+        |(master, tuple, timeout): &(Tuple, Tuple, u32)| format!("{tuple:?} of {master:?} {timeout} s");
+    let all = |list: &[(Tuple, Tuple, u32)]| list.iter().map(show).collect::<Vec<_>>().join(", ");
+    let theirs = kernel.iter().filter(|e| masters.contains(&e.master));
+    let mut theirs: Vec<_> = theirs.map(|e| (e.master, e.tuple, e.timeout)).collect();
+    let mut ours: Vec<_> = subject
+        .expectations()
+        .iter()
+        .map(|e| (e.master, e.tuple, e.timeout(subject.now()).as_secs() as u32))
+        .collect();
+    theirs.sort_unstable();
+    ours.sort_unstable();
+    let same = theirs.len() == ours.len()
+        && theirs.iter().zip(&ours).all(|(a, b)| (a.0, a.1) == (b.0, b.1) && (a.2 == b.2 || a.2 + 1 == b.2));
+    if same {
+        return Vec::new();
+    }
+    vec![Mismatch { aspect: "expectations", kernel: all(&theirs), ours: all(&ours) }]
 }
 
 #[derive(Default)]

@@ -15,6 +15,7 @@ const DELETE: u16 = SUBSYSTEM | 2;
 const SUBSYSTEM_EXPECT: u16 = 2 << 8;
 const EXPECT_NEW: u16 = SUBSYSTEM_EXPECT;
 const EXPECT_GET: u16 = SUBSYSTEM_EXPECT | 1;
+const EXPECT_DELETE: u16 = SUBSYSTEM_EXPECT | 2;
 
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
@@ -128,6 +129,13 @@ impl Ctnetlink {
             .nest(CTA_EXPECT_TUPLE, |m| with_tuple(m, &e.tuple))
             .nest(CTA_EXPECT_MASK, |m| with_tuple(m, &e.mask))
             .attr(CTA_EXPECT_TIMEOUT, &seconds.to_be_bytes());
+        self.connection.command(message)
+    }
+
+    /// Deletes an expectation; false if there is none.
+    pub fn delete_expectation(&mut self, e: &KernelExpectation) -> Result<bool> {
+        let message = Message::new(EXPECT_DELETE, NLM_F_REQUEST | NLM_F_ACK, e.tuple.family.af(), 0)
+            .nest(CTA_EXPECT_TUPLE, |m| with_tuple(m, &e.tuple));
         self.connection.command(message)
     }
 

@@ -184,8 +184,8 @@ impl Kernel {
         Ok(sent)
     }
 
-    /// Throws away what waits.
-    fn quiet(&mut self) -> Result<()> {
+    /// Throws away what waits: what the kernel sent of its own accord, when a timer of an earlier trace ran out.
+    pub(super) fn quiet(&mut self) -> Result<()> {
         self.collect()?;
         self.nflog.drain()?;
         Ok(())

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::compare::{Mismatch, compare, compare_entries};
+use super::compare::{Mismatch, compare, compare_entries, compare_expectations};
 use super::coverage::Coverage;
 use super::flow_key;
 use super::kernel::{Answer, Kernel, Setup};
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 /// UDP looks at the kernel's own clock: a stream is one that has lasted for more than two seconds.
 const REAL_WAIT: Duration = Duration::from_millis(2100);
 const JUST_TWO_SECONDS: Duration = Duration::from_millis(1900);
+/// The shortest timer of a parked trace is ten seconds.
+const LONGEST_PARKED: Duration = Duration::from_secs(9);
 /// Longer than this between two waits, and the kernel's clock has gone on where ours stood still.
 const PATIENCE: Duration = Duration::from_millis(900);
 
@@ -23,6 +25,8 @@ const PATIENCE: Duration = Duration::from_millis(900);
 pub struct World {
     pub setup: Setup,
     kernel: Kernel,
+    /// The rules assign helpers, so that expectations are looked at.
+    has_helpers: bool,
 }
 
 /// A difference: at which step, and what.
@@ -60,7 +64,8 @@ pub struct Running {
 impl World {
     pub fn new(setup: Setup) -> Result<Self> {
         let kernel = Kernel::new(&setup)?;
-        Ok(Self { setup, kernel })
+        let has_helpers = setup.rules4.as_deref().is_some_and(|rules| rules.contains("--helper"));
+        Ok(Self { setup, kernel, has_helpers })
     }
 
     pub fn begin(&self, trace: Trace) -> Result<Running> {
@@ -70,6 +75,11 @@ impl World {
 
     /// Goes on until the trace ends, waits or differs.
     pub fn advance(&mut self, run: &mut Running, coverage: &mut Coverage) -> Result<Progress> {
+        // Parked for so long that the kernel's timers may have run out, which the router's did not.
+        if run.next > 0 && run.since.elapsed() > LONGEST_PARKED {
+            return Ok(Progress::Late);
+        }
+        self.kernel.quiet()?;
         run.since = now();
         if run.next > 0
             && let Step::Elapse(seconds) = run.trace.steps[run.next - 1]
@@ -93,7 +103,15 @@ impl World {
                     let key = theirs.key.or_else(|| flow_key::of_frame(&frame.bytes));
                     let entry = key.and_then(|key| run.subject.entry(&key));
                     coverage.saw(frame, &theirs, &ours, run.state_before(key));
-                    let mismatches = compare(&theirs, &ours, entry.as_ref(), &run.subject);
+                    let mut mismatches = compare(&theirs, &ours, entry.as_ref(), &run.subject);
+                    if self.has_helpers {
+                        // A first packet may announce something at once.
+                        let new = theirs.entry.as_ref().and_then(|entry| entry.original);
+                        let known = run.touched.iter().map(|(tuple, _)| *tuple);
+                        let masters: Vec<Tuple> = known.chain(new).collect();
+                        let announced = self.kernel.table.expectations()?;
+                        mismatches.extend(compare_expectations(&announced, &masters, &run.subject));
+                    }
                     if !mismatches.is_empty() {
                         if run.is_late() {
                             return Ok(Progress::Late);
@@ -134,7 +152,23 @@ impl World {
                 None => self.kernel.table.delete(tuple)?,
             };
         }
+        if self.has_helpers {
+            self.elapse_expectations(run)?;
+        }
         run.since = now();
+        Ok(())
+    }
+
+    fn elapse_expectations(&mut self, run: &Running) -> Result<()> {
+        let ours = run.subject.expectations();
+        for theirs in self.kernel.table.expectations()? {
+            if let Some(ours) = ours.iter().find(|e| e.master == theirs.master && e.tuple == theirs.tuple) {
+                let left = ours.timeout(run.subject.now()).as_secs() as u32;
+                self.kernel.table.set_expectation_timeout(&theirs, left)?;
+            } else if run.touched.iter().any(|(tuple, _)| *tuple == theirs.master) {
+                self.kernel.table.delete_expectation(&theirs)?;
+            }
+        }
         Ok(())
     }
 

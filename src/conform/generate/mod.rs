@@ -4,6 +4,7 @@
 
 mod error;
 mod fragment;
+mod ftp;
 mod icmp;
 mod packet;
 mod sctp;
@@ -26,6 +27,9 @@ pub enum Profile {
     Fragment,
     Sctp,
     Mixed,
+    /// Control connections with the helper, and the data connections that they announce
+    Ftp,
+    Tftp,
 }
 
 /// Hosts on each side; above them are those of [`error::nearby`].
@@ -60,7 +64,7 @@ impl Generator {
 
     /// A world for the next traces: rules and settings.
     pub fn world(&mut self) -> super::Setup {
-        setup(&mut self.rng)
+        setup(&mut self.rng, self.profile)
     }
 
     /// The next story.
@@ -77,6 +81,8 @@ impl Generator {
             Profile::Udp => udp::trace(rng, &ends),
             Profile::Icmp => icmp::trace(rng, &ends),
             Profile::Fragment => fragment::trace(rng, &ends),
+            Profile::Ftp => ftp::trace(rng, &ends),
+            Profile::Tftp => ftp::tftp(rng, &ends),
             Profile::Sctp => sctp::trace(rng, &ends),
         }
     }

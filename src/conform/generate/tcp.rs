@@ -31,7 +31,7 @@ struct Side {
     win: u16,
 }
 
-struct Talk<'a> {
+pub(super) struct Talk<'a> {
     rng: &'a mut Rng,
     ends: &'a Ends,
     sides: [Side; 2],
@@ -58,13 +58,7 @@ const OPENINGS: [&[(usize, u8)]; 14] = [
 ];
 
 pub(super) fn trace(rng: &mut Rng, ends: &Ends) -> Trace {
-    let sides = [0, 1].map(|_| {
-        let next = *pick(rng, &[1000, 0, u32::MAX - 3, 0x7fff_fff0, 0x8000_0000]);
-        let next = if chance(rng, 50) { rng.u32(..) } else { next };
-        let win = *pick(rng, &[1000, 65535, 5000, 1, 0, 29200, 501]);
-        Side { next, end: next, max_end: next, win, ..Side::default() }
-    });
-    let mut talk = Talk { rng, ends, sides, steps: Vec::new(), kinds: ends.numbers };
+    let mut talk = Talk::new(rng, ends);
     let opening = *pick(talk.rng, &OPENINGS);
     for &(sender, flags) in opening {
         talk.by_the_book(sender, flags);
@@ -73,7 +67,86 @@ pub(super) fn trace(rng: &mut Rng, ends: &Ends) -> Trace {
     for _ in 0..talk.rng.usize(2..24) {
         if chance(talk.rng, wildness) { talk.disturb() } else { talk.go_on() }
     }
-    Trace { steps: talk.steps, needs_real_time: false }
+    talk.finish()
+}
+
+fn sides(rng: &mut Rng) -> [Side; 2] {
+    [0, 1].map(|_| {
+        let next = *pick(rng, &[1000, 0, u32::MAX - 3, 0x7fff_fff0, 0x8000_0000]);
+        let next = if chance(rng, 50) { rng.u32(..) } else { next };
+        let win = *pick(rng, &[1000, 65535, 5000, 1, 0, 29200, 501]);
+        Side { next, end: next, max_end: next, win, ..Side::default() }
+    })
+}
+
+impl<'a> Talk<'a> {
+    fn new(rng: &'a mut Rng, ends: &'a Ends) -> Self {
+        let sides = sides(rng);
+        Self { rng, ends, sides, steps: Vec::new(), kinds: ends.numbers }
+    }
+
+    /// A connection after its handshake, to say something in.
+    pub(super) fn opened(rng: &'a mut Rng, ends: &'a Ends) -> Self {
+        let mut talk = Self::new(rng, ends);
+        talk.kinds[1] = 21;
+        for side in &mut talk.sides {
+            side.win = 65535;
+        }
+        for (sender, flags) in [(0, SYN), (1, SYN | ACK), (0, ACK)] {
+            talk.by_the_book(sender, flags);
+        }
+        talk
+    }
+
+    pub(super) const fn rng(&mut self) -> &mut Rng {
+        self.rng
+    }
+
+    pub(super) fn finish(self) -> Trace {
+        Trace { steps: self.steps, needs_real_time: false }
+    }
+
+    /// Sends these bytes in order.
+    pub(super) fn say(&mut self, sender: usize, text: &[u8]) {
+        let (seq, ack) = (self.sides[sender].next, self.sides[1 - sender].next);
+        let win = self.sides[sender].win;
+        let len = text.len() as u32;
+        let seg = Segment { flags: PSH | ACK, seq, ack, win, len, options: Vec::new() };
+        self.send_bytes(sender, seg, text.to_vec(), "ftp");
+    }
+
+    pub(super) fn again(&mut self) {
+        self.repeat();
+    }
+
+    pub(super) fn wait(&mut self) {
+        let span = *pick(self.rng, &[1, 60, 299, 300, 301]);
+        self.steps.push(Step::Elapse(span));
+    }
+
+    /// A SYN, perhaps answered, of another connection.
+    pub(super) fn open_beside(&mut self, ends: &Ends, opener: usize) {
+        let flags = *pick(self.rng, &[SYN, SYN, SYN, ACK, RST]);
+        let answers = self.rng.usize(..3);
+        for n in 0..=answers {
+            let sender = if n % 2 == 0 { opener } else { 1 - opener };
+            let tcp = Tcp {
+                ports: (ends.numbers[sender], ends.numbers[1 - sender]),
+                seq: 7000 + u32::from(n > 0),
+                ack: if n == 0 { 0 } else { 7001 },
+                flags: [flags, SYN | ACK, ACK][n.min(2)],
+                win: 65535,
+                options: Vec::new(),
+                payload: Vec::new(),
+                offset: None,
+            };
+            let ip = ends.ip(sender, PROTO_TCP);
+            let mut l4 = tcp.build();
+            ip.fill_checksum(&mut l4, 16);
+            let step = frame(self.rng, ends, sender, &ip.build(&l4), "ftp data");
+            self.steps.push(step);
+        }
+    }
 }
 
 impl Talk<'_> {
@@ -316,6 +389,11 @@ impl Talk<'_> {
     }
 
     fn send(&mut self, sender: usize, seg: Segment, kind: &'static str) {
+        let payload = vec![0x2e; seg.len as usize];
+        self.send_bytes(sender, seg, payload, kind);
+    }
+
+    fn send_bytes(&mut self, sender: usize, seg: Segment, payload: Vec<u8>, kind: &'static str) {
         let tcp = Tcp {
             ports: self.port_numbers(sender),
             seq: seg.seq,
@@ -323,7 +401,7 @@ impl Talk<'_> {
             flags: seg.flags,
             win: seg.win,
             options: seg.options.clone(),
-            payload: vec![0x2e; seg.len as usize],
+            payload,
             offset: None,
         };
         let mut ip = self.ends.ip(sender, PROTO_TCP);

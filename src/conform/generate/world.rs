@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{chance, pick};
+use super::{Profile, chance, pick};
 use crate::conform::Setup;
 use fastrand::Rng;
 
@@ -12,10 +12,16 @@ const ZONE_PORT: u16 = 7000;
 const ZONE: u16 = 7;
 
 /// A random world; one in three is the plainest.
-pub(super) fn setup(rng: &mut Rng) -> Setup {
+pub(super) fn setup(rng: &mut Rng, profile: Profile) -> Setup {
     let mut setup = Setup { zones: vec![ZONE], ..Setup::default() };
     let plain = chance(rng, 33);
     let raw = if plain { String::new() } else { raw_rules(rng) };
+    let helper = match profile {
+        Profile::Ftp => "-A PREROUTING -p tcp --dport 21 -j CT --helper ftp\n",
+        Profile::Tftp => "-A PREROUTING -p udp --dport 69 -j CT --helper tftp\n",
+        _ => "",
+    };
+    let raw = raw + helper;
     let style = rng.usize(..4);
     setup.rules4 = Some(rules(style, &raw, "icmp-admin-prohibited"));
     setup.rules6 = Some(rules(style, &raw, "icmp6-adm-prohibited"));
