@@ -103,10 +103,10 @@ impl Bridge {
     #[inline]
     pub fn lookup_with(&self, memory: &mut Memory, dst: Mac, from: IfaceId, now: Instant) -> Segment {
         self.catch_up(memory);
-        if let Some(station) = memory.get(dst) {
-            if now.saturating_since(station.seen) < AGEING {
-                return station.segment(from);
-            }
+        if let Some(station) = memory.get(dst)
+            && now.saturating_since(station.seen) < AGEING
+        {
+            return station.segment(from);
         }
         let segment = self.lookup(dst, from, now);
         // Known stations are alone in having one port; group addresses are never among them.

@@ -102,7 +102,7 @@ struct Select {
     /// ipv4 or ipv6
     #[arg(short = 'f', long = "family", value_name = "FAMILY", value_parser = family)]
     family: Option<u8>,
-    /// Status bits that are set: ASSURED, SEEN_REPLY, EXPECTED; UNSET_REPLY means not SEEN_REPLY
+    /// Status bits that are set: `ASSURED`, `SEEN_REPLY`, `EXPECTED`; `UNSET_REPLY` means not `SEEN_REPLY`
     #[arg(short = 'u', long = "status", value_name = "STATUS", value_delimiter = ',')]
     status: Vec<String>,
     /// Connection mark, with a mask behind a slash
@@ -255,7 +255,9 @@ fn show_entries(
         if output.is_json() {
             all.extend(entries);
         } else {
-            entries.iter().for_each(|entry| render::line(&output.entry(entry)));
+            for entry in &entries {
+                render::line(&output.entry(entry));
+            }
         }
         Ok(())
     })?;
@@ -293,7 +295,9 @@ fn show_expectations(client: &mut Client, output: &OutputArgs) -> anyhow::Result
     if output.is_json() {
         render::json(&all);
     } else {
-        all.iter().for_each(|expectation| render::line(&expectation.line));
+        for expectation in &all {
+            render::line(&expectation.line);
+        }
     }
     note(&format!("{} expectations have been shown.", all.len()));
     Ok(true)

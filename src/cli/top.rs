@@ -56,7 +56,9 @@ fn once(client: &mut Client, interval: Duration, format: Format) -> anyhow::Resu
         Format::Text => {
             for (title, lines) in screen::sections(&now, &rates) {
                 render::line(&title);
-                lines.iter().for_each(|line| render::line(&format!("  {line}")));
+                for line in &lines {
+                    render::line(&format!("  {line}"));
+                }
             }
         }
     }

@@ -367,10 +367,8 @@ fn expectations_are_superseded_refused_and_forgotten() {
     assert_eq!(world.pass(port(42000, 157, b"PORT 192,0,2,10\r\n")), "dropped(helper)");
     world.tracker.set_sysctl("nf_conntrack_expect_max", "1").unwrap();
     assert_eq!(world.pass(port(42001, 133, b"PORT 192,0,2,10,200,10\r\n")), "dropped(expectation-limit)");
-    let filter = Filter {
-        original: FlowFilter { sport: Some(42000), ..Default::default() },
-        ..Default::default()
-    };
+    let filter =
+        Filter { original: FlowFilter { sport: Some(42000), ..Default::default() }, ..Default::default() };
     assert_eq!(world.tracker.delete(&filter, world.now).len(), 1);
     assert_eq!(world.expectations().len(), 0, "they go with the connection that announced them");
 }

@@ -316,7 +316,7 @@ fn any_rules() -> impl Strategy<Value = String> {
                 } else {
                     rule
                 };
-                text.push_str(&format!("-A {name} {rule}\n"));
+                text += &format!("-A {name} {rule}\n");
             }
         }
         text + "COMMIT\n"

@@ -129,7 +129,9 @@ impl Router {
         let mut asks = Vec::new();
         let resolution = self.host.neighbours.resolve(key, ctx.now, waiting, &mut asks);
         if !matches!(resolution, Resolution::Known(_)) {
-            asks.into_iter().for_each(|ask| self.ask(ask, ctx));
+            for ask in asks {
+                self.ask(ask, ctx);
+            }
             self.count_drops(DropReason::NeighbourQueueFull, self.host.neighbours.take_displaced());
         }
         resolution

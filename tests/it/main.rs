@@ -1,5 +1,7 @@
 //! All integration tests in one binary. Each module says what it drives.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 /// Help, error messages and `explain`, as a user meets them.
 mod cli;
 /// Generated traffic and every scenario, through this machine's kernel and through the router.
