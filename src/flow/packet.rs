@@ -231,7 +231,7 @@ fn tcp_flags(word: &str) -> Result<u8, String> {
         "FSRP.UEW"
             .find(c)
             .map(|bit| flags | 1 << bit)
-            .ok_or_else(|| format!("`{word}` are no TCP flags: letters of FSRP.UEW, or none"))
+            .ok_or_else(|| format!("`{word}` does not name TCP flags: letters of FSRP.UEW, or `none`"))
     })
 }
 

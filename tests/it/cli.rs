@@ -227,8 +227,8 @@ fn mistakes_are_answered_with_what_would_be_right() {
     fails(
         "explain --in wan --ports lan,dmz --tcp 192.0.2.1:1>192.0.2.2:2 --flags X",
         expect![[r#"
-        error: `X` is no TCP flag (S F R P . U E C)
-    "#]],
+            error: `X` does not name TCP flags: letters of FSRP.UEW, or `none`
+        "#]],
     );
     fails(
         "replay nothing.pcapng",

@@ -137,7 +137,7 @@ mod tests {
     fn what_cannot_be_read_says_why() {
         for (line, why) in [
             ("", "nothing is written"),
-            ("X 1:1(0)", "`X` are no TCP flags: letters of FSRP.UEW, or none"),
+            ("X 1:1(0)", "`X` does not name TCP flags: letters of FSRP.UEW, or `none`"),
             ("S 1:5(3)", "`1:5(3)`: from 1 to 5 are not 3 bytes"),
             ("S win", "`win` needs a number"),
             ("icmp port_unreachable", "about what? `tcp` or `udp`"),
