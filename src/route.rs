@@ -136,6 +136,14 @@ impl Routes {
         self.own[iface.index()].iter().any(|p| p.family == family && p.addr == addr)
     }
 
+    /// Whether `addr` is an own address: of `iface`, or of any.
+    pub fn is_own(&self, addr: Addr, family: Family, iface: Option<IfaceId>) -> bool {
+        match iface {
+            Some(iface) => self.has(iface, addr, family),
+            None => self.own.iter().flatten().any(|p| p.family == family && p.addr == addr),
+        }
+    }
+
     /// Whether `addr` is the anycast address of a network of `iface`, and no own one besides.
     pub fn has_anycast(&self, iface: IfaceId, addr: Addr) -> bool {
         let mut own = self.own[iface.index()].iter().filter(|p| p.family == Family::Ipv6 && p.len < 127);

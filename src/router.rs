@@ -250,14 +250,10 @@ impl Router {
         assert!(iface.index() < self.ifaces.len(), "no interface {iface:?}");
         let len = frame.len();
         let Worker { index, emissions, settings, stations } = worker;
-        let mut ctx = Context::new(now, Some(iface), *index, &self.conntrack, emissions, rec);
+        let mut ctx = self.context(now, Some(iface), *index, emissions, rec);
         let Settings { rules, sysctls, .. } = self.settings(settings);
         ctx.sysctls = Some(sysctls);
         ctx.stations = Some(stations);
-        ctx.ifaces = &self.ifaces;
-        ctx.is_bridged = self.mode == Mode::Bridge;
-        ctx.unix_epoch_nanos = self.unix_epoch_nanos;
-        ctx.logs = Some(&self.logs);
         let (fate, len, offload) = match packet::parse(frame, offload) {
             Err(reason) => (Fate::Dropped(reason), len, offload),
             Ok(Parsed::Arp(frame)) => (self.arp(frame, &mut ctx), len, offload),
@@ -269,6 +265,26 @@ impl Router {
         }
         ctx.rec.note(|| Note::Fate(fate));
         Outcome { fate, out: ctx.in_place, len, offload }
+    }
+
+    /// The company of a packet, with what is the same for all of them.
+    #[inline]
+    pub(crate) fn context<'a, R: Recorder>(
+        &'a self,
+        now: Instant,
+        in_iface: Option<IfaceId>,
+        worker: usize,
+        emissions: &'a mut Vec<Emission>,
+        rec: &'a mut R,
+    ) -> Context<'a, R> {
+        let is_bridged = self.mode == Mode::Bridge;
+        let mut ctx = Context::new(now, in_iface, worker, &self.conntrack, emissions, rec);
+        ctx.ifaces = &self.ifaces;
+        ctx.routes = (!is_bridged).then_some(&self.host.routes);
+        ctx.is_bridged = is_bridged;
+        ctx.unix_epoch_nanos = self.unix_epoch_nanos;
+        ctx.logs = Some(&self.logs);
+        ctx
     }
 
     fn ip<R: Recorder>(&self, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
@@ -498,10 +514,7 @@ impl Router {
         self.conntrack.handle_timeout(now);
         self.fragments.handle_timeout(now);
         let (rec, emissions) = (&mut NoRecord, &mut worker.emissions);
-        self.handle_neighbours(
-            now,
-            &mut Context::new(now, None, worker.index, &self.conntrack, emissions, rec),
-        );
+        self.handle_neighbours(now, &mut self.context(now, None, worker.index, emissions, rec));
     }
 
     /// When [`Router::handle_timeout`] wants to be called next.

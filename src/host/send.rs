@@ -191,8 +191,8 @@ impl Router {
         let Ok(mut pkt) = Packet::parse(&mut frame, Offload::NONE) else { return };
         let Some(egress) = self.egress_of_own(pkt.dst(), pkt.family(), link) else { return };
         let mut no_record = NoRecord;
-        let mut own = Context::new(ctx.now, None, ctx.worker, ctx.conntrack, ctx.emissions, &mut no_record);
-        (own.out_iface, own.unix_epoch_nanos) = (Some(egress.iface), ctx.unix_epoch_nanos);
+        let mut own = self.context(ctx.now, None, ctx.worker, ctx.emissions, &mut no_record);
+        own.out_iface = Some(egress.iface);
         let rules = self.rules();
         let (Continue(fate) | Break(fate)) =
             pipeline::output(self, &rules, &mut pkt, egress, related, &mut own);

@@ -204,6 +204,67 @@ fn what_the_router_sends_passes_output() {
 }
 
 #[test]
+fn rules_hear_of_what_the_router_sends() {
+    const RULES: &str = "*filter\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -j LOG\nCOMMIT\n";
+    let mut story = Story::new(RULES, &[]);
+    let heard = story.router.logs().listen();
+    story.datagram("192.0.2.10", "198.18.0.7", 1);
+    assert_eq!(heard.try_iter().count(), 1);
+}
+
+/// Whether a rule of the raw table takes a datagram that comes in from the left.
+fn takes(matches: &str, src: &str, dst: &str) -> bool {
+    let rules = format!("*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING {matches} -j DROP\nCOMMIT\n{ACCEPT}");
+    let (fate, _) = Story::new(&rules, &[]).datagram(src, dst, 64);
+    matches!(fate, Fate::Dropped(DropReason::Rule(_)))
+}
+
+#[test]
+fn rules_know_whose_an_address_is() {
+    let types = [
+        ("192.0.2.1", "LOCAL"),
+        ("198.18.0.1", "LOCAL"),
+        ("127.0.0.1", "LOCAL"),
+        ("192.0.2.255", "BROADCAST"),
+        ("198.19.255.255", "BROADCAST"),
+        ("255.255.255.255", "BROADCAST"),
+        ("0.0.0.0", "BROADCAST"),
+        ("0.1.2.3", "UNICAST"),
+        ("192.0.2.0", "UNICAST"),
+        ("198.18.0.7", "UNICAST"),
+        ("203.0.113.1", "UNICAST"),
+        ("224.0.0.1", "MULTICAST"),
+    ];
+    for (dst, expected) in types {
+        for kind in ["LOCAL", "BROADCAST", "UNICAST", "MULTICAST"] {
+            let taken = takes(&format!("-m addrtype --dst-type {kind}"), "192.0.2.10", dst);
+            assert_eq!(taken, kind == expected, "{dst} is {kind}");
+        }
+    }
+    let here =
+        |kind, dst| takes(&format!("-m addrtype --dst-type {kind} --limit-iface-in"), "192.0.2.10", dst);
+    assert!(here("LOCAL", "192.0.2.1") && here("UNICAST", "198.18.0.1"), "an own address, of the other side");
+    assert!(here("BROADCAST", "192.0.2.255") && here("UNICAST", "198.19.255.255"));
+}
+
+#[test]
+fn rules_know_the_way_back() {
+    let ways = ["-m rpfilter", "-m rpfilter --loose", "-m rpfilter --accept-local", "-m rpfilter --invert"];
+    for (src, dst, expected) in [
+        ("192.0.2.10", "198.18.0.7", [true, true, true, false]),
+        ("198.18.0.7", "192.0.2.10", [false, true, false, true]),
+        ("203.0.113.9", "198.18.0.7", [false, false, false, true]),
+        ("192.0.2.255", "198.18.0.7", [false, false, false, true]),
+        ("192.0.2.1", "198.18.0.7", [false, false, true, true]),
+        ("198.18.0.1", "192.0.2.1", [false, false, false, true]),
+        ("0.0.0.0", "255.255.255.255", [true, true, true, false]),
+    ] {
+        assert_eq!(ways.map(|way| takes(way, src, dst)), expected, "from {src}");
+    }
+    assert!(takes("-m rpfilter --accept-local --loose", "198.18.0.1", "192.0.2.1"));
+}
+
+#[test]
 fn a_hundred_thousand_absent_neighbours_cost_the_others_nothing() {
     const RULES: &str = "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p udp -j NOTRACK\nCOMMIT\n";
     let mut story = Story::new(RULES, &[]);

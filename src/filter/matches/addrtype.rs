@@ -131,14 +131,16 @@ fn is_of(types: Types, addr: Addr, link: Option<IfaceId>, view: &View<'_>) -> bo
 /// The kernel asks its table of own addresses alone: what is not in there is somebody's.
 fn type_v4(addr: Addr, link: Option<IfaceId>, view: &View<'_>) -> Types {
     match addr.v4() {
-        [0, ..] | [255, 255, 255, 255] => return Types::BROADCAST,
+        [0, 0, 0, 0] | [255, 255, 255, 255] => return Types::BROADCAST,
         [224..=239, ..] => return Types::MULTICAST,
-        [127, ..] => return Types::LOCAL,
+        // They are the loopback interface's, which no packet passes.
+        [127, ..] => return if link.is_none() { Types::LOCAL } else { Types::UNICAST },
         _ => {}
     }
+    let Some(routes) = view.routes else { return Types::UNICAST };
     let is_there = |iface: IfaceId| link.is_none_or(|link| link == iface);
-    match view.routes.and_then(|routes| routes.lookup(addr, Family::Ipv4, view.in_iface)) {
-        Some(Route::Local) if is_own(addr, link, view) => Types::LOCAL,
+    match routes.lookup(addr, Family::Ipv4, view.in_iface) {
+        Some(Route::Local) if routes.is_own(addr, Family::Ipv4, link) => Types::LOCAL,
         Some(Route::Broadcast(iface)) if is_there(iface) => Types::BROADCAST,
         _ => Types::UNICAST,
     }
@@ -147,33 +149,41 @@ fn type_v4(addr: Addr, link: Option<IfaceId>, view: &View<'_>) -> Types {
 /// Every type that is asked for must be right, not only one.
 fn is_of_v6(types: Types, addr: Addr, link: Option<IfaceId>, view: &View<'_>) -> bool {
     let is_multicast = addr.v6()[0] == 0xff;
+    let is_mapped_v4 = addr.bits() >> 32 == 0xffff;
+    let is_unicast = !is_multicast && !is_mapped_v4 && !addr.is_unspecified();
     if types.contains(Types::MULTICAST) && !is_multicast
-        || types.contains(Types::UNICAST) && is_multicast
+        || types.contains(Types::UNICAST) && !is_unicast
         || types.contains(Types::UNSPEC) && !addr.is_unspecified()
     {
         return false;
     }
     let asked = types & (Types::LOCAL | Types::ANYCAST | Types::UNREACHABLE);
-    if asked.is_empty() {
-        return true;
-    }
-    let route = view.routes.and_then(|routes| routes.lookup(addr, Family::Ipv6, link.or(view.in_iface)));
-    let is = match route {
-        Some(Route::Local) if is_own(addr, link, view) => Types::LOCAL,
-        Some(Route::Local) => Types::ANYCAST,
-        None | Some(Route::Unreachable) => Types::UNREACHABLE,
-        Some(_) => Types::empty(),
-    };
-    asked.intersects(is)
+    asked.is_empty() || asked.intersects(routed_as_v6(addr, link, view))
 }
 
-fn is_own(addr: Addr, link: Option<IfaceId>, view: &View<'_>) -> bool {
-    let Some(routes) = view.routes else { return false };
-    let family = view.pkt.family();
-    match link {
-        Some(iface) => routes.has(iface, addr, family),
-        None => (0..view.iface_count).any(|id| routes.has(IfaceId(id as u16), addr, family)),
+/// What the routes say of an address; with `link`, those alone that lead there.
+fn routed_as_v6(addr: Addr, link: Option<IfaceId>, view: &View<'_>) -> Types {
+    let Some(routes) = view.routes else { return Types::UNREACHABLE };
+    if addr.v6()[0] == 0xff {
+        return Types::empty();
     }
+    if routes.is_own(addr, Family::Ipv6, link) {
+        return Types::LOCAL;
+    }
+    // Link-local addresses are on every link: any will do.
+    let near = link.or(view.in_iface).unwrap_or(IfaceId(0));
+    match routes.lookup(addr, Family::Ipv6, Some(near)) {
+        Some(Route::Local) if link.is_none_or(|link| routes.has_anycast(link, addr)) => Types::ANYCAST,
+        Some(Route::Via(hop)) if link.is_some_and(|link| link != hop.iface) => Types::UNREACHABLE,
+        // The first address of a network is its routers', wherever there is no gateway to it (RFC 4291 §2.6.1).
+        Some(Route::Via(hop)) if hop.gateway.is_none() && is_first(addr, hop.prefix_len) => Types::ANYCAST,
+        Some(Route::Via(_)) => Types::empty(),
+        _ => Types::UNREACHABLE,
+    }
+}
+
+fn is_first(addr: Addr, prefix_len: u8) -> bool {
+    prefix_len < 127 && addr.bits() << prefix_len == 0
 }
 
 impl fmt::Display for Addrtype {

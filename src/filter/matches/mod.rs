@@ -110,7 +110,6 @@ pub(super) struct View<'a> {
     pub(super) bridged: bool,
     /// Where packets go; `None` in bridge mode.
     pub(super) routes: Option<&'a Routes>,
-    pub(super) iface_count: usize,
     /// 1970 plus this is when [`Instant::ZERO`] was, in nanoseconds.
     unix_epoch_nanos: u64,
 }
@@ -130,7 +129,6 @@ impl<'a> View<'a> {
             mark: ctx.mark,
             bridged: ctx.is_bridged,
             routes: ctx.routes,
-            iface_count: ctx.ifaces.len(),
             unix_epoch_nanos: ctx.unix_epoch_nanos,
         }
     }

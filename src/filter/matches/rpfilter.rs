@@ -4,6 +4,7 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::filter::options::{Opt, Options, Problem};
+use crate::packet::{Addr, Family};
 use crate::route::Route;
 use core::fmt;
 
@@ -41,13 +42,43 @@ impl Matcher for Rpfilter {
     }
 
     fn check(&self, view: &View<'_>) -> Answer {
-        let route = view.routes.and_then(|r| r.lookup(view.pkt.src(), view.pkt.family(), view.in_iface));
-        let holds = match route {
-            Some(Route::Via(hop)) => self.loose || Some(hop.iface) == view.in_iface,
-            Some(Route::Local) => self.accept_local,
-            _ => false,
+        let holds = match view.pkt.family() {
+            Family::Ipv4 => self.holds_v4(view.pkt.src(), view.pkt.dst(), view),
+            Family::Ipv6 => self.holds_v6(view.pkt.src(), view),
         };
         (holds != self.invert).into()
+    }
+}
+
+impl Rpfilter {
+    fn holds_v4(&self, src: Addr, dst: Addr, view: &View<'_>) -> bool {
+        let is_to_all = matches!(dst.v4(), [255, 255, 255, 255] | [224, 0, 0, _]);
+        match src.v4() {
+            // A host that has no address yet asks everybody.
+            [0, 0, 0, 0] if is_to_all => return true,
+            // The way back leads to the loopback interface, which no packet passes.
+            [127, ..] => return self.accept_local && self.loose,
+            _ => {}
+        }
+        let (Some(routes), Some(iface)) = (view.routes, view.in_iface) else { return false };
+        match routes.lookup(src, Family::Ipv4, Some(iface)) {
+            Some(Route::Via(hop)) => self.loose || hop.iface == iface,
+            Some(Route::Local) => self.accept_local && (self.loose || routes.has(iface, src, Family::Ipv4)),
+            _ => false,
+        }
+    }
+
+    fn holds_v6(&self, src: Addr, view: &View<'_>) -> bool {
+        if src.is_unspecified() {
+            return true;
+        }
+        let (Some(routes), Some(iface)) = (view.routes, view.in_iface) else { return false };
+        match routes.lookup(src, Family::Ipv6, Some(iface)) {
+            Some(Route::Via(hop)) => self.loose || hop.iface == iface,
+            // Unlike in IPv4, of whichever interface; but an anycast address speaks for nobody.
+            Some(Route::Local) => self.accept_local && routes.is_own(src, Family::Ipv6, None),
+            _ => false,
+        }
     }
 }
 

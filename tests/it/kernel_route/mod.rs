@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
 
+mod addresses;
 mod frames;
 
 use frames::{Ip, ipv4, ipv6};
