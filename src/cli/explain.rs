@@ -9,7 +9,7 @@ use crate::explain::{self, Account};
 use crate::iface::{Iface, IfaceId};
 use crate::lab::resolve::packets;
 use crate::packet::{ETHERNET_LEN, Mac};
-use crate::replay::{Replay, bridge_of};
+use crate::replay::{Replay, bridge_of, epoch_of};
 use crate::router::{Router, Worker};
 use crate::time::Instant;
 use anyhow::{Context as _, anyhow};
@@ -113,7 +113,8 @@ fn same_family(flow: Flow) -> Result<Flow, String> {
 pub(super) fn run(args: Args) -> Result {
     let capture = args.capture.as_deref().map(captures::read).transpose()?;
     let packet = args.packet().map_err(|why| Failure::Input(anyhow!(why)))?;
-    let config = args.router.config(|| capture.as_ref().map_or_else(|| args.bare(), bridge_of))?;
+    let mut config = args.router.config(|| capture.as_ref().map_or_else(|| args.bare(), bridge_of))?;
+    config.unix_epoch_nanos = capture.as_ref().map_or(config.unix_epoch_nanos, epoch_of);
     let mode = config.mode;
     let router = router_args::build(config)?;
     let account = match (&capture, args.frame) {

@@ -5,7 +5,7 @@ use super::router_args::{self, RouterArgs};
 use super::{Failure, Result};
 use crate::device::pcap::Capture;
 use crate::packet::summary;
-use crate::replay::{Due, Emitted, FrameVerdict, Replay, bridge_of};
+use crate::replay::{Due, Emitted, FrameVerdict, Replay, bridge_of, epoch_of};
 use anyhow::{Context as _, anyhow};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -48,7 +48,8 @@ struct Tables {
 
 pub(super) fn run(args: Args) -> Result {
     let capture = read(&args.trace)?;
-    let config = args.router.config(|| bridge_of(&capture))?;
+    let mut config = args.router.config(|| bridge_of(&capture))?;
+    config.unix_epoch_nanos = epoch_of(&capture);
     let router = router_args::build(config)?;
     let mut replay =
         Replay::new(&capture, &router, args.bytes).map_err(|error| in_file(&args.trace, error.into()))?;

@@ -30,6 +30,11 @@ pub fn bridge_of(capture: &Capture) -> RouterConfig {
     RouterConfig { ifaces: ifaces.collect(), ..RouterConfig::default() }
 }
 
+/// When the clock of a replay begins: the first frame's timestamp, in nanoseconds since 1970.
+pub fn epoch_of(capture: &Capture) -> u64 {
+    capture.frames().first().map_or(0, |frame| u64::try_from(frame.nanos).unwrap_or(0))
+}
+
 /// What the router made of one frame, as `replay --format json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FrameVerdict {

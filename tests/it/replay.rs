@@ -223,6 +223,22 @@ fn settings_and_the_clock_decide() {
 }
 
 #[test]
+fn rules_see_the_time_of_day_of_the_capture() {
+    // 2026-11-22, a Sunday; an office hour begins between the frames.
+    const BEFORE_NINE: u64 = 1_795_337_999_000;
+    const RULES: &str = "*filter
+:FORWARD DROP [0:0]
+-A FORWARD -m time --timestart 09:00 --timestop 17:00 --weekdays Sun --datestart 2026-11-22 -j ACCEPT
+COMMIT
+";
+    let at = |millis| (1, BEFORE_NINE + millis, udp_from_right(b"hello"));
+    let files = Files::new(RULES, &[at(0), at(999), at(1_000)]);
+    let (code, out, _) = files.replay(&["--rules", "rules", "--format", "json"]);
+    let fates: Vec<_> = out.lines().map(|line| line.contains(r#""fate":"forwarded""#)).collect();
+    assert_eq!((code, fates), (0, vec![false, false, true]), "{out}");
+}
+
+#[test]
 fn verdicts_come_back_as_comments() {
     let files = Files::new(RULES, &story());
     let (code, ..) = files.replay(&["--rules", "rules", "--annotate", "out.pcapng", "--until", "2"]);
