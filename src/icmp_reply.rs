@@ -93,7 +93,7 @@ pub fn deserves_reset(pkt: &Packet) -> bool {
 /// What a rule's REJECT answers, or `None` where Linux keeps silent too.
 pub fn refuse(with: RejectWith, pkt: &Packet, author: Author) -> Option<Vec<u8>> {
     match with {
-        RejectWith::TcpReset => deserves_reset(pkt).then(|| reset(pkt, 0, &[])),
+        RejectWith::TcpReset => deserves_reset(pkt).then(|| reject_reset(pkt)),
         RejectWith::Icmp(kind, code) => {
             let error = IcmpError::new(kind, code);
             deserves_reject(pkt, error).then(|| write_error(pkt, error, author, &[]))
@@ -158,6 +158,16 @@ fn write_icmp(pkt: &Packet, author: Author, tos: u8, options: &[u8], mut message
         Family::Ipv4 => header.write_v4(PROTO_ICMP, author.ident, 0, options, &message),
         Family::Ipv6 => header.write_v6(PROTO_ICMPV6, &message),
     }
+}
+
+/// REJECT's reset. In IPv4 Linux finishes its checksum as an offload would, which writes no zero (seen on the kernel).
+fn reject_reset(pkt: &Packet) -> Vec<u8> {
+    let mut frame = reset(pkt, 0, &[]);
+    let checksum = ETHERNET_LEN + 20 + 16;
+    if pkt.family() == Family::Ipv4 && frame[checksum..checksum + 2] == [0, 0] {
+        frame[checksum..checksum + 2].fill(0xff);
+    }
+    frame
 }
 
 /// A reset that fits the segment (RFC 9293 §3.10.7.1), in the name of the host that the segment was for.

@@ -126,3 +126,11 @@ fn a_quote_ends_where_the_error_is_full() {
         assert_eq!(answer.len(), whole, "about {len} bytes");
     }
 }
+
+#[test]
+fn a_reset_by_reject_never_carries_a_checksum_of_zero() {
+    let ack = bytes("4500002800004000400669aec613227ec612227e0015c35000001b5900001b595010ffffe49a0000");
+    let author = Author { src: Addr::from_v4([192, 0, 2, 1]), ident: 1 };
+    let reset = refuse_l3(RejectWith::TcpReset, &ack, author).expect("a reset");
+    assert_eq!(reset[36..38], [0xff, 0xff], "one's complement has two zeros, and Linux writes the other");
+}

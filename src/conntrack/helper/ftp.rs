@@ -156,12 +156,20 @@ fn eprt(family: Family, text: &[u8]) -> Option<Endpoint> {
     let end = rest.iter().position(|&b| b == delimiter)?;
     let addr = match (family, kind) {
         (Family::Ipv4, b'1') => addr_v4(&numbers::<4>(rest, b'.', Some(delimiter))?),
-        (Family::Ipv6, b'2') => {
-            Addr::from(core::str::from_utf8(&rest[..end]).ok()?.parse::<Ipv6Addr>().ok()?)
-        }
+        (Family::Ipv6, b'2') => Addr::from(addr_v6(core::str::from_utf8(&rest[..end]).ok()?)?),
         _ => return None,
     };
     Some((Some(addr), delimited_port(&rest[end + 1..], delimiter)?))
+}
+
+/// As text. Like the kernel, and unlike RFC 4291 §2.2, it takes a group with more leading zeros than four digits hold.
+fn addr_v6(text: &str) -> Option<Ipv6Addr> {
+    let groups = text.split(':').map(|group| match group.trim_start_matches('0') {
+        "" if !group.is_empty() => "0",
+        shorter if !group.contains('.') => shorter,
+        _ => group,
+    });
+    groups.collect::<Vec<_>>().join(":").parse().ok()
 }
 
 /// `|||51210|`, with any delimiter.
@@ -291,6 +299,19 @@ mod tests {
         ];
         for (line, expected) in cases {
             assert_eq!(told(Direction::Original, line), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_address_may_have_more_leading_zeros_than_its_groups_hold() {
+        for (text, expected) in [
+            ("02001:db8:1::298a", Some("2001:db8:1::298a")),
+            ("2001:0000db8::0", Some("2001:db8::")),
+            ("::ffff:192.0.2.1", Some("::ffff:192.0.2.1")),
+            ("12001:db8::1", None),
+            ("2001:db8:::1", None),
+        ] {
+            assert_eq!(addr_v6(text), expected.and_then(|e| e.parse().ok()), "{text}");
         }
     }
 
