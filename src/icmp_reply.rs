@@ -161,7 +161,10 @@ fn write_icmp(pkt: &Packet, author: Author, tos: u8, options: &[u8], mut message
 }
 
 /// REJECT's reset. In IPv4 Linux finishes its checksum as an offload would, which writes no zero (seen on the kernel).
-fn reject_reset(pkt: &Packet) -> Vec<u8> {
+///
+/// # Panics
+/// If the packet does not [`deserves_reset`].
+pub fn reject_reset(pkt: &Packet) -> Vec<u8> {
     let mut frame = reset(pkt, 0, &[]);
     let checksum = ETHERNET_LEN + 20 + 16;
     if pkt.family() == Family::Ipv4 && frame[checksum..checksum + 2] == [0, 0] {

@@ -266,7 +266,7 @@ impl Router {
                 RejectWith::TcpReset => {
                     let deserved = icmp_reply::deserves_reset(pkt);
                     if deserved {
-                        let frame = icmp_reply::reset(pkt, 0, &[]);
+                        let frame = icmp_reply::reject_reset(pkt);
                         self.conntrack.was_reset(&mut ctx.ct, ctx.now);
                         self.send_own(frame, Some(ctx.ct.for_answer()), ctx.in_iface, ctx);
                     }
