@@ -49,7 +49,7 @@ pub(super) fn run(args: Args) -> Result {
     Kernel::new(&Setup::default()).map_err(Failure::Machine)?;
     let (seed, report) = if args.files.is_empty() { generated(&args)? } else { (None, from_files(&args)?) };
     let mut saved = Vec::new();
-    for (n, finding) in report.findings.iter().enumerate() {
+    for (n, finding) in report.findings.iter().chain(&report.unrepeated).enumerate() {
         let name = seed.map_or(format!("difference-{}", n + 1), |seed| format!("seed-{seed}-{}", n + 1));
         saved.push(story::save(finding, &args.save, &name).map_err(Failure::Machine)?);
     }
@@ -57,7 +57,7 @@ pub(super) fn run(args: Args) -> Result {
         Format::Json => print(&as_json(&report, seed, &saved).to_string()),
         Format::Text => print(&as_text(&report, seed, &saved)),
     }
-    if report.findings.is_empty() { Ok(()) } else { Err(Failure::Differs) }
+    if report.findings.is_empty() && report.unrepeated.is_empty() { Ok(()) } else { Err(Failure::Differs) }
 }
 
 fn generated(args: &Args) -> Result<(Option<u64>, Report)> {
@@ -127,13 +127,14 @@ fn as_json(report: &Report, seed: Option<u64>, saved: &[[PathBuf; 2]]) -> serde_
     json!({
         "seed": seed,
         "frames": report.coverage.frames,
-        "repeated_for_lateness": report.late,
+        "blurred": report.blurred,
         "coverage": report.coverage,
         "missing": {
             "tcp_cells": report.coverage.missing_tcp_cells(),
             "invalid": report.coverage.missing_invalid(),
         },
         "differences": report.findings.iter().zip(saved).map(finding).collect::<Vec<_>>(),
+        "unrepeated": report.unrepeated.iter().zip(&saved[report.findings.len()..]).map(finding).collect::<Vec<_>>(),
     })
 }
 
@@ -152,8 +153,10 @@ fn as_text(report: &Report, seed: Option<u64>, saved: &[[PathBuf; 2]]) -> String
     lines.push(format!("cells of the TCP table reached: {}", coverage.tcp_cells.len()));
     lines.push(format!("cells not reached: {}", list(&coverage.missing_tcp_cells())));
     lines.push(format!("reasons for INVALID not reached: {}", list(&coverage.missing_invalid())));
-    for (finding, files) in report.findings.iter().zip(saved) {
-        lines.push(format!("\ndifference after {} frames:", finding.after_frames));
+    let findings = report.findings.iter().map(|finding| (finding, "difference"));
+    let unrepeated = report.unrepeated.iter().map(|finding| (finding, "difference, not seen again,"));
+    for ((finding, what), files) in findings.chain(unrepeated).zip(saved) {
+        lines.push(format!("\n{what} after {} frames:", finding.after_frames));
         lines.extend(finding.trace.steps.iter().map(show_step));
         lines.extend(finding.difference.mismatches.iter().map(|mismatch| format!("  {mismatch}")));
         lines.extend(finding.difference.reasons.iter().map(|reason| format!("  the kernel says: {reason}")));
@@ -161,6 +164,15 @@ fn as_text(report: &Report, seed: Option<u64>, saved: &[[PathBuf; 2]]) -> String
             lines.push("  (alone, the trace does not differ: this is the whole of it)".to_owned());
         }
         lines.push(format!("  saved as {} and {}", files[0].display(), files[1].display()));
+    }
+    if report.blurred > 0 {
+        let n = report.blurred;
+        lines.push(format!(
+            "{n} traces agreed when run again: the kernel's clock had ticked in the middle of a frame"
+        ));
+    }
+    if !report.unrepeated.is_empty() {
+        lines.push(format!("{} differences were not seen again", report.unrepeated.len()));
     }
     lines.push(format!("{} frames, {} differences", coverage.frames, report.findings.len()));
     lines.join("\n")

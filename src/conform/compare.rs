@@ -4,8 +4,8 @@
 
 use super::ctnetlink::{KernelEntry, KernelExpectation};
 use super::kernel::Answer;
-use super::subject::{Ours, Subject};
-use crate::conntrack::{Direction, Entry, Proto, Status};
+use super::subject::{Ours, Sent, Subject};
+use crate::conntrack::{Direction, Entry, Expectation, Proto, Status};
 use crate::context::EmissionKind;
 use crate::packet::{ETHERNET_LEN, Tuple};
 use core::fmt;
@@ -30,8 +30,14 @@ impl fmt::Display for Mismatch {
 const STATUS_BITS: u32 = (Status::EXPECTED.bits() | Status::SEEN_REPLY.bits()) as u32
     | (Status::ASSURED.bits() | Status::CONFIRMED.bits() | Status::HELPER.bits()) as u32;
 
-/// Everything in which the two differ.
-pub fn compare(kernel: &Answer, ours: &Ours, entry: Option<&Entry>, subject: &Subject) -> Vec<Mismatch> {
+/// Everything in which the two differ; `tick` is when the kernel's connection had been read.
+pub fn compare(
+    kernel: &Answer,
+    ours: &Ours,
+    entry: Option<&Entry>,
+    subject: &Subject,
+    tick: u32,
+) -> Vec<Mismatch> {
     let mut found = Mismatches::default();
     found.check("ctstate", kernel.state, ours.state, |state| {
         state.map_or("none", crate::conntrack::CtState::word).to_owned()
@@ -39,8 +45,15 @@ pub fn compare(kernel: &Answer, ours: &Ours, entry: Option<&Entry>, subject: &Su
     found.check("direction", kernel.direction, ours.direction, |direction| {
         direction.map_or("none", Direction::word).to_owned()
     });
-    compare_sent(kernel, ours, &mut found);
-    compare_entry(kernel.entry.as_ref(), entry, subject, &mut found);
+    compare_sent("sent", &kernel.sent, &ours.sent, &mut found);
+    compare_entry(kernel.entry.as_ref(), entry, (subject, tick), &mut found);
+    found.0
+}
+
+/// Compares what both sent of their own accord while time passed.
+pub fn compare_unasked(kernel: &[(usize, Vec<u8>)], ours: &[Sent]) -> Vec<Mismatch> {
+    let mut found = Mismatches::default();
+    compare_sent("sent unasked", kernel, ours, &mut found);
     found.0
 }
 
@@ -49,9 +62,10 @@ pub fn compare_entries(
     kernel: Option<&KernelEntry>,
     ours: Option<&Entry>,
     subject: &Subject,
+    tick: u32,
 ) -> Vec<Mismatch> {
     let mut found = Mismatches::default();
-    compare_entry(kernel, ours, subject, &mut found);
+    compare_entry(kernel, ours, (subject, tick), &mut found);
     found.0
 }
 
@@ -60,25 +74,29 @@ pub fn compare_expectations(
     kernel: &[KernelExpectation],
     masters: &[Tuple],
     subject: &Subject,
+    tick: u32,
 ) -> Vec<Mismatch> {
-    let show =
-        |(master, tuple, timeout): &(Tuple, Tuple, u32)| format!("{tuple:?} of {master:?} {timeout} s");
-    let all = |list: &[(Tuple, Tuple, u32)]| list.iter().map(show).collect::<Vec<_>>().join(", ");
-    let theirs = kernel.iter().filter(|e| masters.contains(&e.master));
-    let mut theirs: Vec<_> = theirs.map(|e| (e.master, e.tuple, e.timeout)).collect();
-    let mut ours: Vec<_> = subject
-        .expectations()
-        .iter()
-        .map(|e| (e.master, e.tuple, e.timeout(subject.now()).as_secs() as u32))
-        .collect();
-    theirs.sort_unstable();
-    ours.sort_unstable();
+    let mut theirs: Vec<_> = kernel.iter().filter(|e| masters.contains(&e.master)).collect();
+    let mut ours = subject.expectations();
+    theirs.sort_unstable_by_key(|e| (e.master, e.tuple));
+    ours.sort_unstable_by_key(|e| (e.master, e.tuple));
+    // The kernel is told to wait in whole seconds, so it has up to one more.
+    let has_time = |theirs: u32, ours: &Expectation| {
+        let left = subject.seconds_left(ours.expires_at, tick);
+        left.contains(&theirs) || left.end() + 1 == theirs
+    };
     let same = theirs.len() == ours.len()
-        && theirs.iter().zip(&ours).all(|(a, b)| (a.0, a.1) == (b.0, b.1) && (a.2 == b.2 || a.2 + 1 == b.2));
+        && theirs.iter().zip(&ours).all(|(theirs, ours)| {
+            (theirs.master, theirs.tuple) == (ours.master, ours.tuple) && has_time(theirs.timeout, ours)
+        });
     if same {
         return Vec::new();
     }
-    vec![Mismatch { aspect: "expectations", kernel: all(&theirs), ours: all(&ours) }]
+    let line = |master: &Tuple, tuple: &Tuple, left: u64| format!("{tuple:?} of {master:?} {left} s");
+    let left = |e: &Expectation| e.timeout(subject.now()).as_secs();
+    let theirs: Vec<_> = theirs.iter().map(|e| line(&e.master, &e.tuple, e.timeout.into())).collect();
+    let ours: Vec<_> = ours.iter().map(|e| line(&e.master, &e.tuple, left(e))).collect();
+    vec![Mismatch { aspect: "expectations", kernel: theirs.join(", "), ours: ours.join(", ") }]
 }
 
 #[derive(Default)]
@@ -92,17 +110,17 @@ impl Mismatches {
     }
 }
 
-fn compare_sent(kernel: &Answer, ours: &Ours, found: &mut Mismatches) {
-    let kernel: Vec<(usize, &[u8])> = kernel.sent.iter().map(|(port, bytes)| (*port, &bytes[..])).collect();
-    let same = kernel.len() == ours.sent.len()
-        && kernel.iter().zip(&ours.sent).all(|((to, theirs), (port, frame, kind))| {
+fn compare_sent(aspect: &'static str, kernel: &[(usize, Vec<u8>)], ours: &[Sent], found: &mut Mismatches) {
+    let kernel: Vec<(usize, &[u8])> = kernel.iter().map(|(port, bytes)| (*port, &bytes[..])).collect();
+    let same = kernel.len() == ours.len()
+        && kernel.iter().zip(ours).all(|((to, theirs), (port, frame, kind))| {
             to == port
                 && (*theirs == &frame[..]
                     || (kind.is_some() && masked(theirs, *kind) == masked(frame, *kind)))
         });
     if !same {
-        let ours: Vec<_> = ours.sent.iter().map(|(port, bytes, _)| (*port, &bytes[..])).collect();
-        found.0.push(Mismatch { aspect: "sent", kernel: show_sent(&kernel), ours: show_sent(&ours) });
+        let ours: Vec<_> = ours.iter().map(|(port, bytes, _)| (*port, &bytes[..])).collect();
+        found.0.push(Mismatch { aspect, kernel: show_sent(&kernel), ours: show_sent(&ours) });
     }
 }
 
@@ -141,7 +159,7 @@ fn fragment_header(frame: &[u8]) -> Option<usize> {
 fn compare_entry(
     kernel: Option<&KernelEntry>,
     ours: Option<&Entry>,
-    subject: &Subject,
+    (subject, tick): (&Subject, u32),
     found: &mut Mismatches,
 ) {
     let (Some(theirs), Some(entry)) = (kernel, ours) else {
@@ -162,10 +180,9 @@ fn compare_entry(
     let helper = entry.helper.map(|helper| helper.name().to_owned());
     found.check("helper", theirs.helper.clone(), helper, |h| h.clone().unwrap_or_else(|| "none".to_owned()));
     compare_proto(theirs, entry, found);
-    // The kernel's clock runs while ours stands still, so it may have begun the second that we still have.
-    let timeout = subject.timeout(entry);
-    if theirs.timeout != timeout && theirs.timeout + 1 != timeout {
-        found.check("timeout", theirs.timeout, timeout, ToString::to_string);
+    let left = subject.seconds_left(entry.expires_at, tick);
+    if !left.contains(&theirs.timeout) {
+        found.check("timeout", theirs.timeout, *left.end(), ToString::to_string);
     }
 }
 
@@ -202,7 +219,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 fn show_entry(entry: &Entry, subject: &Subject) -> String {
     let state = entry.state_word().unwrap_or("-");
-    format!("{state} {:?} {} s, {:?}", entry.status, subject.timeout(entry), entry.original)
+    format!("{state} {:?} {} s, {:?}", entry.status, entry.timeout(subject.now()).as_secs(), entry.original)
 }
 
 fn show_kernel_entry(entry: &KernelEntry) -> String {

@@ -116,7 +116,7 @@ impl Kernel {
         let mut kernel = Self { namespace, taps, nflog, table, slot };
         kernel.load_rules(setup.rules4.as_deref(), setup.rules6.as_deref())?;
         kernel.sysctl(&setup.sysctl)?;
-        kernel.quiet()?;
+        kernel.unasked()?;
         Ok(kernel)
     }
 
@@ -184,11 +184,10 @@ impl Kernel {
         Ok(sent)
     }
 
-    /// Throws away what waits: what the kernel sent of its own accord, when a timer of an earlier trace ran out.
-    pub(super) fn quiet(&mut self) -> Result<()> {
-        self.collect()?;
+    /// What the kernel sent of its own accord since the last frame came in: a timer ran out.
+    pub(super) fn unasked(&mut self) -> Result<Vec<(usize, Vec<u8>)>> {
         self.nflog.drain()?;
-        Ok(())
+        self.collect()
     }
 }
 

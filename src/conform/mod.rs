@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod clock;
 pub mod compare;
 pub mod coverage;
 pub mod ctnetlink;

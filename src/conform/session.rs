@@ -1,25 +1,33 @@
 //! A whole run: worlds, traces, and what differed.
+//!
+//! Nobody waits while there is something to do. A trace for which time has to pass is parked while others run; a
+//! world that takes no more traces is kept until its last one has ended, while the next is at work; worlds are made
+//! and torn down on other threads. A trace that differs is run again, with all others of its world that did, in a
+//! fresh one: what differs again is a finding.
 
 #![forbid(unsafe_code)]
 
 use super::Setup;
+use super::clock::{now, wait};
 use super::coverage::Coverage;
 use super::generate::{Generator, Profile};
 use super::shrink::shrink;
 use super::story::Story;
 use super::trace::Trace;
-use super::world::now;
 use super::world::{Difference, Progress, Running, World};
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use std::collections::VecDeque;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 /// Frames in one world before the next is made.
 const FRAMES_PER_WORLD: u64 = 10_000;
-/// Traces that wait for time to pass.
+/// Traces that wait for time to pass, in all worlds together: each has a router of its own.
 const MAX_PARKED: usize = 4000;
 /// Differences that are shrunk and kept; a run with more stops.
 const MAX_DIFFERENCES: usize = 10;
+/// How often a trace is run again before a difference counts as one that does not repeat.
+const MAX_TURNS: usize = 3;
 
 /// A difference, made as small as possible.
 #[derive(Clone, Debug)]
@@ -38,8 +46,10 @@ pub struct Finding {
 pub struct Report {
     pub coverage: Coverage,
     pub findings: Vec<Finding>,
-    /// Traces that were run again because the machine was busy.
-    pub late: u64,
+    /// Differences that were not seen again, though no tick had ended in the wrong moment.
+    pub unrepeated: Vec<Finding>,
+    /// Traces that were run again, and agreed, because a tick had ended while the kernel worked on a frame.
+    pub blurred: u64,
 }
 
 /// A generated run.
@@ -56,39 +66,96 @@ pub struct Plan {
 pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report> {
     let mut generator = Generator::new(plan.seed, plan.profile);
     let mut session = Session::default();
-    while session.report.coverage.frames < plan.frames && !session.is_over(plan) {
-        let until = plan.frames.min(session.report.coverage.frames + FRAMES_PER_WORLD);
-        let mut shift = Shift { world: World::new(generator.world())?, parked: VecDeque::new() };
-        while session.report.coverage.frames < until && !session.is_over(plan) {
-            let run = shift.world.begin(generator.trace())?;
-            session.advance(&mut shift, run)?;
-            session.wake(&mut shift, false)?;
+    let mut drawn = 0;
+    let mut next = WorldToBe::new(generator.world());
+    while drawn < plan.frames && !session.is_over(plan) {
+        let mut shift = Shift::new(next.wait()?, 0);
+        // The world after this one is made while this one is at work.
+        next = WorldToBe::new(generator.world());
+        let until = plan.frames.min(drawn + FRAMES_PER_WORLD);
+        while drawn < until && !session.is_over(plan) {
+            let trace = generator.trace();
+            drawn += trace.frames().count() as u64;
+            let run = shift.world.begin(trace)?;
+            session.advance(&mut shift, Attempt { run, earlier: None })?;
+            session.wake(&mut shift)?;
         }
         session.shifts.push_back(shift);
-        session.close_shifts(false)?;
+        session.work()?;
         progress(session.report.coverage.frames);
     }
-    session.close_shifts(true)?;
+    session.finish()?;
     Ok(session.report)
 }
 
 /// Runs one story in a world of its own.
 pub fn compare_story(story: &Story, report: &mut Report) -> Result<()> {
-    let mut session = Session { report: core::mem::take(report), ..Session::default() };
     let mut world = World::new(story.setup.clone())?;
-    let found = world.run(&story.trace, &mut session.report.coverage)?;
-    if let Some(difference) = found {
-        session.found(&world, story.trace.clone(), difference)?;
+    let after_frames = report.coverage.frames;
+    if let Some(difference) = world.run(&story.trace, &mut report.coverage)? {
+        let (setup, trace) = (story.setup.clone(), story.trace.clone());
+        let finding = Finding { setup, trace, difference, after_frames, is_alone: true };
+        report.findings.push(smaller(&mut world, finding)?);
     }
-    *report = session.report;
     Ok(())
+}
+
+/// The same difference in as few steps as possible.
+fn smaller(world: &mut World, found: Finding) -> Result<Finding> {
+    Ok(match shrink(world, &found.trace, found.difference.step)? {
+        Some((trace, difference)) => Finding { trace, difference, is_alone: true, ..found },
+        None => Finding { is_alone: false, ..found },
+    })
+}
+
+/// A world that another thread makes.
+struct WorldToBe(JoinHandle<Result<World>>);
+
+impl WorldToBe {
+    fn new(setup: Setup) -> Self {
+        Self(std::thread::spawn(move || World::new(setup)))
+    }
+
+    fn wait(self) -> Result<World> {
+        self.0.join().map_err(|_| anyhow!("the thread that makes a namespace has panicked"))?
+    }
+}
+
+/// A trace, and what differed when it ran before.
+#[derive(Debug)]
+struct Attempt {
+    run: Running,
+    earlier: Option<Difference>,
 }
 
 /// A world, and the traces in it for which time has to pass.
 #[derive(Debug)]
 struct Shift {
     world: World,
-    parked: VecDeque<(Instant, Running)>,
+    parked: VecDeque<(Instant, Attempt)>,
+    /// Traces that differed here, to be run again elsewhere.
+    doubtful: Vec<(Trace, Difference)>,
+    /// How often its traces have been run before.
+    turn: usize,
+}
+
+impl Shift {
+    const fn new(world: World, turn: usize) -> Self {
+        Self { world, parked: VecDeque::new(), doubtful: Vec::new(), turn }
+    }
+
+    /// Its end takes the kernel a while, which nobody waits for.
+    fn close(self) {
+        std::thread::spawn(move || drop(self));
+    }
+}
+
+/// Traces that differed in one world, which is made anew for them.
+#[derive(Debug)]
+struct Rerun {
+    setup: Setup,
+    turn: usize,
+    traces: Vec<(Trace, Difference)>,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +163,7 @@ struct Session {
     report: Report,
     /// Worlds that take no more traces, and in which some still wait.
     shifts: VecDeque<Shift>,
+    again: VecDeque<Rerun>,
 }
 
 impl Session {
@@ -103,63 +171,119 @@ impl Session {
         self.report.findings.len() >= if plan.stop_early { 1 } else { MAX_DIFFERENCES }
     }
 
-    fn advance(&mut self, shift: &mut Shift, mut run: Running) -> Result<()> {
-        match shift.world.advance(&mut run, &mut self.report.coverage)? {
-            Progress::Done => Ok(()),
-            Progress::Waits(until) => {
-                shift.parked.push_back((until, run));
-                Ok(())
-            }
-            Progress::Late => self.again(&shift.world, run.trace),
-            Progress::Differs(difference) => self.found(&shift.world, run.trace, difference),
+    fn advance(&mut self, shift: &mut Shift, mut attempt: Attempt) -> Result<()> {
+        // What runs again was counted before.
+        let mut unseen = Coverage::default();
+        let coverage = if shift.turn == 0 { &mut self.report.coverage } else { &mut unseen };
+        match shift.world.advance(&mut attempt.run, coverage)? {
+            Progress::Waits(until) => shift.parked.push_back((until, attempt)),
+            Progress::Done => self.agreed(shift, attempt),
+            Progress::Differs(difference) => self.differed(shift, attempt, difference),
+        }
+        Ok(())
+    }
+
+    /// A trace came to its end without a difference, perhaps at last.
+    fn agreed(&mut self, shift: &mut Shift, Attempt { run, earlier }: Attempt) {
+        let Some(earlier) = earlier else { return };
+        if earlier.is_blurred {
+            self.report.blurred += 1;
+        } else if shift.turn < MAX_TURNS {
+            shift.doubtful.push((run.trace, earlier));
+        } else {
+            let finding = self.finding(&shift.world, run.trace, earlier);
+            self.report.unrepeated.push(finding);
         }
     }
 
-    /// Goes on with traces whose time has come; with `all`, waits for each.
-    fn wake(&mut self, shift: &mut Shift, all: bool) -> Result<()> {
-        while let Some((until, _)) = shift.parked.front() {
-            let left = until.saturating_duration_since(now());
-            if !left.is_zero() {
-                if !all && shift.parked.len() < MAX_PARKED {
-                    break;
-                }
-                super::world::wait(left);
-            }
-            if let Some((_, run)) = shift.parked.pop_front() {
-                self.advance(shift, run)?;
+    fn differed(&mut self, shift: &mut Shift, Attempt { run, earlier }: Attempt, difference: Difference) {
+        let is_twice = earlier.is_some() && !difference.is_blurred;
+        if is_twice || shift.turn == MAX_TURNS {
+            let finding = self.finding(&shift.world, run.trace, difference);
+            self.report.findings.push(finding);
+        } else {
+            shift.doubtful.push((run.trace, difference));
+        }
+    }
+
+    fn finding(&self, world: &World, trace: Trace, difference: Difference) -> Finding {
+        let (setup, after_frames) = (world.setup.clone(), self.report.coverage.frames);
+        Finding { setup, trace, difference, after_frames, is_alone: true }
+    }
+
+    /// Goes on with the traces of a world whose time has come.
+    fn wake(&mut self, shift: &mut Shift) -> Result<()> {
+        // Waits differ in length, so the first in the line need not be the first to go on.
+        for _ in 0..shift.parked.len() {
+            let Some((until, attempt)) = shift.parked.pop_front() else { break };
+            if until <= now() {
+                self.advance(shift, attempt)?;
+            } else {
+                shift.parked.push_back((until, attempt));
             }
         }
         Ok(())
     }
 
-    /// Looks after worlds that take no more traces; with `all`, until nothing waits any more.
-    fn close_shifts(&mut self, all: bool) -> Result<()> {
+    /// Looks after worlds that take no more traces, and lets some end before too many wait.
+    fn work(&mut self) -> Result<()> {
+        loop {
+            self.turn()?;
+            let parked: usize = self.shifts.iter().map(|shift| shift.parked.len()).sum();
+            if parked <= MAX_PARKED {
+                return Ok(());
+            }
+            self.sleep();
+        }
+    }
+
+    /// Goes on until nothing waits any more, and makes what differed as small as possible.
+    fn finish(&mut self) -> Result<()> {
+        loop {
+            self.turn()?;
+            if self.shifts.is_empty() && self.again.is_empty() {
+                break;
+            }
+            self.sleep();
+        }
+        for finding in core::mem::take(&mut self.report.findings) {
+            let mut world = World::new(finding.setup.clone())?;
+            self.report.findings.push(smaller(&mut world, finding)?);
+        }
+        Ok(())
+    }
+
+    /// One look at every world.
+    fn turn(&mut self) -> Result<()> {
+        if let Some(Rerun { setup, turn, traces }) = self.again.pop_front() {
+            let mut shift = Shift::new(World::new(setup)?, turn);
+            for (trace, earlier) in traces {
+                let run = shift.world.begin(trace)?;
+                self.advance(&mut shift, Attempt { run, earlier: Some(earlier) })?;
+            }
+            self.shifts.push_back(shift);
+        }
         for mut shift in core::mem::take(&mut self.shifts) {
-            self.wake(&mut shift, all)?;
+            self.wake(&mut shift)?;
             if !shift.parked.is_empty() {
                 self.shifts.push_back(shift);
+                continue;
             }
+            let traces = core::mem::take(&mut shift.doubtful);
+            if !traces.is_empty() {
+                let setup = shift.world.setup.clone();
+                self.again.push_back(Rerun { setup, turn: shift.turn + 1, traces });
+            }
+            shift.close();
         }
         Ok(())
     }
 
-    fn again(&mut self, world: &World, trace: Trace) -> Result<()> {
-        self.report.late += 1;
-        let mut fresh = World::new(world.setup.clone())?;
-        match fresh.run(&trace, &mut Coverage::default())? {
-            Some(difference) => self.found(&fresh, trace, difference),
-            None => Ok(()),
+    /// Sleeps until the first parked trace can go on.
+    fn sleep(&self) {
+        let parked = self.shifts.iter().flat_map(|shift| &shift.parked);
+        if let Some(until) = parked.map(|(until, _)| *until).min().filter(|_| self.again.is_empty()) {
+            wait(until.saturating_duration_since(now()));
         }
-    }
-
-    fn found(&mut self, world: &World, trace: Trace, difference: Difference) -> Result<()> {
-        let after_frames = self.report.coverage.frames;
-        let mut fresh = World::new(world.setup.clone())?;
-        let shrunk = shrink(&mut fresh, &trace, difference.step)?;
-        let is_alone = shrunk.is_some();
-        let (trace, difference) = shrunk.unwrap_or((trace, difference));
-        let setup = world.setup.clone();
-        self.report.findings.push(Finding { setup, trace, difference, after_frames, is_alone });
-        Ok(())
     }
 }

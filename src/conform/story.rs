@@ -6,7 +6,7 @@ use super::Setup;
 use super::compare::hex;
 use super::kernel::NAMES;
 use super::session::Finding;
-use super::trace::{Frame, Step, Trace};
+use super::trace::{Frame, Step, Trace, Waiting};
 use crate::config::Mode;
 use crate::device::pcap::{Capture, Writer};
 use crate::flow;
@@ -16,6 +16,9 @@ use core::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Seconds that a scenario about fragments may take.
+const LONGEST_REAL_WAIT: u64 = 9;
 
 /// A trace with the setup that it runs in.
 #[derive(Clone, Debug)]
@@ -58,7 +61,7 @@ pub fn from_capture(path: &Path, setup: Setup) -> Result<Story> {
         let bytes = capture.data(frame).to_vec();
         steps.push(Step::Frame(Frame { port: ports[usize::from(frame.port)], bytes, kind: "captured" }));
     }
-    Ok(Story { setup, trace: Trace { steps, needs_real_time: true } })
+    Ok(Story { setup, trace: trace_of(steps) })
 }
 
 /// Reads a `.flow`. `Err` inside: it is about something that this comparison has not.
@@ -90,9 +93,8 @@ pub fn from_flow(text: &str) -> Result<core::result::Result<Story, Unfit>> {
         frame.bytes.resize(frame.bytes.len() + step.padding, 0);
         steps.push(Step::Frame(frame));
     }
-    let trace = Trace { steps, needs_real_time: true };
-    let waits = trace.steps.iter().any(|step| matches!(step, Step::Elapse(seconds) if *seconds > 9));
-    if waits && trace.has_fragments() {
+    let trace = trace_of(steps);
+    if trace.has_fragments() && trace.seconds() > LONGEST_REAL_WAIT {
         return Ok(Err(Unfit::FragmentTimer));
     }
     let setup = Setup {
@@ -104,6 +106,13 @@ pub fn from_flow(text: &str) -> Result<core::result::Result<Story, Unfit>> {
         ..Setup::default()
     };
     Ok(Ok(Story { setup, trace }))
+}
+
+/// Fragments wait by the kernel's own clock.
+fn trace_of(steps: Vec<Step>) -> Trace {
+    let trace = Trace { steps, waiting: Waiting::Streams };
+    let is_short = trace.has_fragments() && trace.seconds() <= LONGEST_REAL_WAIT;
+    Trace { waiting: if is_short { Waiting::Really } else { Waiting::Streams }, ..trace }
 }
 
 /// The zones that a ruleset speaks of.

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::clock;
 use super::kernel::{
     ADDRESSES, MACS, NAMES, NEIGHBOUR_LINK_LOCAL, NEIGHBOUR_MACS, NEIGHBOURS, ROUTES, SHARED_SETTINGS, Setup,
 };
@@ -15,6 +16,7 @@ use crate::record::{Note, Recorder};
 use crate::router::{Router, Worker};
 use crate::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow};
+use core::ops::RangeInclusive;
 use std::net::IpAddr;
 
 /// What the router did with one frame.
@@ -25,17 +27,25 @@ pub struct Ours {
     pub direction: Option<Direction>,
     pub invalid: Option<InvalidReason>,
     pub fate: Fate,
-    /// Frames that left: by which interface, what, and whether the router wrote or cut them itself.
-    pub sent: Vec<(usize, Vec<u8>, Option<EmissionKind>)>,
+    pub sent: Vec<Sent>,
 }
 
-/// A router with a clock that stands still until it is told to move.
+/// A frame that left: by which interface, what, and whether the router wrote or cut it itself.
+pub type Sent = (usize, Vec<u8>, Option<EmissionKind>);
+
+/// A router that lives by the kernel's clock, and skips what the kernel's timers are told to skip.
 #[derive(Debug)]
 pub struct Subject {
     router: Router,
     worker: Worker,
+    /// The tick at which it was made.
+    began: u32,
+    skipped: Duration,
     now: Instant,
 }
+
+/// Not zero, so that nothing can be older than the clock.
+const BEGINNING: Instant = Instant::from_secs(1_000_000);
 
 impl Subject {
     /// # Errors
@@ -44,8 +54,24 @@ impl Subject {
         let router = Router::new(config(setup)?).map_err(|errors| {
             anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         })?;
-        // Not at zero, so that nothing can be older than the clock.
-        Ok(Self { router, worker: Worker::default(), now: Instant::from_secs(1_000_000) })
+        let began = clock::ticks();
+        Ok(Self { router, worker: Worker::default(), began, skipped: Duration::ZERO, now: BEGINNING })
+    }
+
+    /// Brings the clock to a tick of the kernel's; returns what the router sends of its own accord meanwhile.
+    pub fn tick(&mut self, tick: u32) -> Vec<Sent> {
+        self.now = self.now.max(self.at(tick));
+        self.router.handle_timeout(&mut self.worker, self.now);
+        self.emissions().collect()
+    }
+
+    /// The router's time at a tick of the kernel's.
+    fn at(&self, tick: u32) -> Instant {
+        BEGINNING + clock::tick() * tick.saturating_sub(self.began) + self.skipped
+    }
+
+    fn emissions(&mut self) -> impl Iterator<Item = Sent> {
+        self.worker.take_emissions().map(|sent| (sent.iface.index(), sent.frame, Some(sent.kind)))
     }
 
     pub fn feed(&mut self, port: usize, frame: &[u8]) -> Ours {
@@ -59,17 +85,31 @@ impl Subject {
             buffer.truncate(outcome.len);
             sent.push((iface.index(), buffer, None));
         }
-        for emission in self.worker.take_emissions() {
-            sent.push((emission.iface.index(), emission.frame, Some(emission.kind)));
-        }
+        sent.extend(self.emissions());
         sent.sort_by_key(|(port, ..)| *port);
         Ours { state: seen.state, direction: seen.direction, invalid: seen.invalid, fate: outcome.fate, sent }
     }
 
-    /// Lets time pass.
-    pub fn elapse(&mut self, seconds: u32) {
-        self.now += Duration::from_secs(seconds.into());
+    /// Skips time, and returns what the router sends of its own accord meanwhile.
+    pub fn skip(&mut self, time: Duration) -> Vec<Sent> {
+        self.skipped += time;
+        self.now += time;
         self.router.handle_timeout(&mut self.worker, self.now);
+        self.emissions().collect()
+    }
+
+    /// Rounds what is left of a connection's life up to whole seconds, as many as are returned; `None` if there is
+    /// no such connection.
+    pub fn round_timeout(&self, tuple: &Tuple) -> Option<u32> {
+        let left = self.entry(tuple)?.timeout(self.now);
+        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        self.router.conntrack().set_timeout(tuple, Duration::from_secs(seconds), self.now);
+        Some(seconds as u32)
+    }
+
+    /// How long a UDP flow has lived.
+    pub fn age(&self, entry: &Entry) -> Duration {
+        self.now.saturating_since(entry.began_at)
     }
 
     /// The living connection that has `tuple` in either direction.
@@ -77,9 +117,12 @@ impl Subject {
         self.router.conntrack().entry_of(tuple, self.now)
     }
 
-    /// What is left of a connection's life, in whole seconds.
-    pub fn timeout(&self, entry: &Entry) -> u32 {
-        entry.timeout(self.now).as_secs() as u32
+    /// What is left of a life in whole seconds: as it may be read from the router's last tick until `tick`, a tick
+    /// either way.
+    pub fn seconds_left(&self, expires_at: Instant, tick: u32) -> RangeInclusive<u32> {
+        let longest = expires_at.saturating_since(self.now) + clock::tick();
+        let shortest = expires_at.saturating_since(self.at(tick)).saturating_sub(clock::tick());
+        shortest.as_secs() as u32..=longest.as_secs() as u32
     }
 
     pub fn expectations(&self) -> Vec<Expectation> {

@@ -5,7 +5,7 @@
 use super::compare::hex;
 use super::kernel::{MACS, NAMES, NEIGHBOUR_MACS};
 use crate::packet::tuple::PROTO_TCP;
-use crate::packet::{Offload, Packet, Segment};
+use crate::packet::{Addr, ETHERNET_LEN, Offload, Packet, Segment};
 
 /// One step of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,22 @@ impl Frame {
         Self { port, bytes, kind }
     }
 
+    /// Who sends it, and to whom; `None` if it is no IP packet.
+    pub fn addresses(&self) -> Option<(Addr, Addr)> {
+        Self::addresses_of(&self.bytes)
+    }
+
+    /// As [`Frame::addresses`], for any bytes.
+    pub fn addresses_of(frame: &[u8]) -> Option<(Addr, Addr)> {
+        let v4 = |at: usize| frame.get(at..)?.first_chunk().map(|bytes| Addr::from_v4(*bytes));
+        let v6 = |at: usize| frame.get(at..)?.first_chunk().map(|bytes| Addr::from_v6(*bytes));
+        match frame.get(12..14)? {
+            [0x08, 0x00] => Some((v4(ETHERNET_LEN + 12)?, v4(ETHERNET_LEN + 16)?)),
+            [0x86, 0xdd] => Some((v6(ETHERNET_LEN + 8)?, v6(ETHERNET_LEN + 24)?)),
+            _ => None,
+        }
+    }
+
     /// The frame in few words, as `tcpdump` might put it.
     pub fn describe(&self) -> String {
         let name = NAMES[self.port];
@@ -67,13 +83,30 @@ impl Frame {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
     pub steps: Vec<Step>,
-    /// The kernel's own clock decides something here, so time must really pass (UDP's two seconds).
-    pub needs_real_time: bool,
+    pub waiting: Waiting,
+}
+
+/// What "time passes" means to the kernel, whose clock nobody can set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Waiting {
+    /// Its timers are set to what is left of them.
+    #[default]
+    Timers,
+    /// Besides, the two seconds that make a stream of a UDP flow really pass.
+    Streams,
+    /// All of it really passes: for pieces of packets, whose timer nobody can set.
+    Really,
 }
 
 impl Trace {
     pub fn frames(&self) -> impl Iterator<Item = &Frame> {
         self.steps.iter().filter_map(Step::frame)
+    }
+
+    /// Seconds that pass in all.
+    pub fn seconds(&self) -> u64 {
+        let elapsed = |step: &Step| if let Step::Elapse(seconds) = step { u64::from(*seconds) } else { 0 };
+        self.steps.iter().map(elapsed).sum()
     }
 
     /// Whether any frame is a piece of a packet.

@@ -8,7 +8,7 @@ use super::{
     icmp, next_version,
 };
 use crate::packet::{Family, Packet, Prefix, Tuple};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use core::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::Receiver;
 use std::sync::Arc;
@@ -154,6 +154,20 @@ impl Conntrack {
         let mut shard = self.table.lock(place);
         let slot = shard.find(place, tuple)?.slot;
         shard.entry(slot).filter(|entry| entry.is_alive(now)).cloned()
+    }
+
+    /// Gives the living entry of this tuple as much more to live, as `conntrack -U --timeout` does; `false` if there
+    /// is none.
+    pub fn set_timeout(&self, tuple: &Tuple, left: Duration, now: Instant) -> bool {
+        let place = self.table.place(tuple);
+        let mut shard = self.table.lock(place);
+        let Some(slot) = shard.find(place, tuple).map(|found| found.slot) else { return false };
+        let Some(entry) = shard.entry(slot).filter(|entry| entry.is_alive(now)) else { return false };
+        entry.expires_at = now + left;
+        let sooner = shard.rescheduled(slot, now + left);
+        drop(shard);
+        self.table.expect_due(sooner);
+        true
     }
 
     /// Deletes what `filter` means; returns what was there.

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Ends, Ip, chance, frame, pick, season, udp};
-use crate::conform::trace::Trace;
+use crate::conform::trace::{Trace, Waiting};
 use crate::packet::Family;
 use crate::packet::tuple::PROTO_UDP;
 use fastrand::Rng;
@@ -28,7 +28,7 @@ pub(super) fn trace(rng: &mut Rng, ends: &Ends) -> Trace {
             steps.push(frame(rng, ends, 1 - sender, &packet, "datagram"));
         }
     }
-    Trace { steps, needs_real_time: true }
+    Trace { steps, waiting: Waiting::Really }
 }
 
 /// A packet that is worth cutting: its header and what stands behind it.

@@ -4,7 +4,7 @@
 
 use super::tcp::Talk;
 use super::{Ends, chance, error, frame, pick, season};
-use crate::conform::trace::{Step, Trace};
+use crate::conform::trace::{Step, Trace, Waiting};
 use crate::packet::tuple::PROTO_UDP;
 use crate::packet::{Addr, Family};
 use fastrand::Rng;
@@ -112,5 +112,5 @@ pub(super) fn tftp(rng: &mut Rng, ends: &Ends) -> Trace {
         ip.fill_checksum(&mut l4, 6);
         steps.push(frame(rng, &other, sender, &ip.build(&l4), "tftp"));
     }
-    Trace { steps, needs_real_time: false }
+    Trace { steps, waiting: Waiting::Timers }
 }

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Ends, Ip, chance, error, frame, pick, season};
-use crate::conform::trace::{Step, Trace};
+use crate::conform::trace::{Step, Trace, Waiting};
 use crate::packet::{Addr, Family};
 use fastrand::Rng;
 
@@ -40,7 +40,7 @@ pub(super) fn trace(rng: &mut Rng, ends: &Ends) -> Trace {
         };
         steps.push(step);
     }
-    Trace { steps, needs_real_time: false }
+    Trace { steps, waiting: Waiting::Timers }
 }
 
 fn message(rng: &mut Rng, ends: &Ends, sender: usize, kind: u8, what: &'static str) -> Step {

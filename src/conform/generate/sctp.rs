@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Ends, chance, error, frame, pick, season};
-use crate::conform::trace::{Step, Trace};
+use crate::conform::trace::{Step, Trace, Waiting};
 use crate::packet::tuple::PROTO_SCTP;
 use fastrand::Rng;
 
@@ -80,7 +80,7 @@ pub(super) fn trace(rng: &mut Rng, ends: &Ends) -> Trace {
         };
         steps.push(step);
     }
-    Trace { steps, needs_real_time: false }
+    Trace { steps, waiting: Waiting::Timers }
 }
 
 fn packet(

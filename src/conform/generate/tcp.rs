@@ -4,7 +4,7 @@
 
 use super::packet::Tcp;
 use super::{Ends, chance, error, frame, pick, season};
-use crate::conform::trace::{Frame, Step, Trace};
+use crate::conform::trace::{Frame, Step, Trace, Waiting};
 use crate::packet::ETHERNET_LEN;
 use crate::packet::tuple::PROTO_TCP;
 use fastrand::Rng;
@@ -103,7 +103,7 @@ impl<'a> Talk<'a> {
     }
 
     pub(super) fn finish(self) -> Trace {
-        Trace { steps: self.steps, needs_real_time: false }
+        Trace { steps: self.steps, waiting: Waiting::Timers }
     }
 
     /// Sends these bytes in order.

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Ends, chance, error, frame, pick, season};
-use crate::conform::trace::{Step, Trace};
+use crate::conform::trace::{Step, Trace, Waiting};
 use crate::packet::checksum::Sum;
 use crate::packet::tuple::{PROTO_DCCP, PROTO_ESP, PROTO_GRE, PROTO_UDP, PROTO_UDPLITE};
 use fastrand::Rng;
@@ -41,7 +41,7 @@ pub(super) fn trace(rng: &mut Rng, ends: &Ends) -> Trace {
             }
         }
     }
-    Trace { steps, needs_real_time: true }
+    Trace { steps, waiting: Waiting::Streams }
 }
 
 /// One packet of `proto`, now and then with a length or a checksum that cannot be.
