@@ -4,6 +4,7 @@ use crate::rig::{Case, Rig, sh};
 use anyhow::{Context as _, bail};
 use std::fmt;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,10 +18,10 @@ pub enum Test {
     Datagrams,
     /// 64-byte datagrams into a socket.
     DatagramsRead,
-    /// Connections, a byte there, a byte back, one after the other in sixteen threads.
+    /// Connections, a byte there, a byte back, closed by reset, sixteen at a time.
     Connections,
-    /// The same datagrams, once so many other connections are in the table.
-    DatagramsAmong(u32),
+    /// 64-byte datagrams spread over so many connections, all of them in the table.
+    Among(u32),
     Ping,
     /// A datagram there, a datagram back.
     Ask,
@@ -31,20 +32,19 @@ const NAMES: &[(&str, Test, &str)] = &[
     ("tcp4", Test::Tcp(4), "TCP, 4 streams, Gbit/s"),
     ("datagrams", Test::Datagrams, "64-byte datagrams/s, dropped on arrival"),
     ("datagrams-read", Test::DatagramsRead, "64-byte datagrams/s, into a socket"),
-    ("connections", Test::Connections, "connections/s"),
-    ("datagrams-1k", Test::DatagramsAmong(1000), "64-byte datagrams/s, among 1,000 connections"),
-    ("datagrams-100k", Test::DatagramsAmong(100_000), "64-byte datagrams/s, among 100,000 connections"),
-    ("datagrams-1m", Test::DatagramsAmong(1_000_000), "64-byte datagrams/s, among 1,000,000 connections"),
-    ("ping", Test::Ping, "ping, µs"),
-    ("ask", Test::Ask, "question and answer, µs"),
+    ("connections", Test::Connections, "Connections/s"),
+    ("ping", Test::Ping, "Ping, µs"),
+    ("ask", Test::Ask, "Question and answer, µs"),
+    ("among-1", Test::Among(1), "64-byte datagrams/s over 1 connection"),
+    ("among-1k", Test::Among(1000), "64-byte datagrams/s over 1,000 connections"),
+    ("among-10k", Test::Among(10_000), "64-byte datagrams/s over 10,000 connections"),
+    ("among-100k", Test::Among(100_000), "64-byte datagrams/s over 100,000 connections"),
+    ("among-1m", Test::Among(1_000_000), "64-byte datagrams/s over 1,000,000 connections"),
 ];
 
 impl Test {
-    pub fn usual() -> Vec<Self> {
-        ["tcp1", "tcp4", "datagrams", "datagrams-read", "connections", "ping", "ask"]
-            .into_iter()
-            .filter_map(|name| name.parse().ok())
-            .collect()
+    pub fn all() -> impl Iterator<Item = Self> {
+        NAMES.iter().map(|(_, test, _)| *test)
     }
 
     pub fn title(self) -> &'static str {
@@ -55,7 +55,7 @@ impl Test {
     pub const fn cost_unit(self) -> Option<&'static str> {
         match self {
             Self::Tcp(_) => Some("ns/KiB"),
-            Self::Datagrams | Self::DatagramsRead | Self::DatagramsAmong(_) => Some("ns/packet"),
+            Self::Datagrams | Self::DatagramsRead | Self::Among(_) => Some("ns/packet"),
             Self::Connections => Some("ns/connection"),
             Self::Ping | Self::Ask => None,
         }
@@ -84,6 +84,7 @@ impl FromStr for Test {
 /// One measurement of one case.
 #[derive(Clone, Copy, Debug)]
 pub struct Figure {
+    pub repetition: u32,
     pub case: Case,
     pub test: Test,
     pub values: Values,
@@ -106,13 +107,7 @@ pub fn measure(rig: &Rig, test: Test, seconds: u32) -> anyhow::Result<Values> {
         Test::Tcp(streams) => tcp(rig, streams, seconds),
         Test::Datagrams => dropped_datagrams(rig, seconds),
         Test::DatagramsRead => read_datagrams(rig, seconds),
-        Test::DatagramsAmong(count) => {
-            drop_on_arrival(rig)?;
-            load(&rig.a, &["flows", rig.target, &count.to_string()])?;
-            let result = dropped_datagrams(rig, seconds);
-            stop_dropping(rig)?;
-            result
-        }
+        Test::Among(count) => among(rig, count, seconds),
         Test::Connections => connections(rig, seconds),
         Test::Ping => ping(rig),
         Test::Ask => {
@@ -188,6 +183,32 @@ fn dropped_datagrams(rig: &Rig, seconds: u32) -> anyhow::Result<Values> {
     let before = dropped(rig)?;
     let meter = Meter::start(rig);
     let sent = load(&rig.a, &["flood", rig.target, &seconds.to_string()])?;
+    std::thread::sleep(Duration::from_millis(200));
+    let arrived = (dropped(rig)? - before) as f64;
+    let values = meter.values(arrived / f64::from(seconds), arrived, seconds);
+    stop_dropping(rig)?;
+    Ok(Values { loss: Some(1.0 - arrived / sent.max(1.0)), ..values })
+}
+
+/// Opens so many flows first; the clock starts when all of them are in the table.
+fn among(rig: &Rig, flows: u32, seconds: u32) -> anyhow::Result<Values> {
+    if let Some(most) = rig.most_connections()?.filter(|&most| most < flows) {
+        bail!("its table holds {most} connections");
+    }
+    drop_on_arrival(rig)?;
+    let (flows, time) = (flows.to_string(), seconds.to_string());
+    let mut sender = spawn_load(&rig.a, &["spread", rig.target, &flows, &time])?;
+    let mut said = BufReader::new(sender.stdout.take().context("a pipe")?);
+    let mut line = String::new();
+    said.read_line(&mut line)?;
+    let before = dropped(rig)?;
+    let meter = Meter::start(rig);
+    // Its input ends: it may go on.
+    drop(sender.stdin.take());
+    line.clear();
+    said.read_line(&mut line)?;
+    let sent: f64 = line.trim().parse().context("the sender gave up")?;
+    sender.wait()?;
     std::thread::sleep(Duration::from_millis(200));
     let arrived = (dropped(rig)? - before) as f64;
     let values = meter.values(arrived / f64::from(seconds), arrived, seconds);
@@ -271,7 +292,8 @@ fn listening(rig: &Rig, kind: &str, port: u16) -> anyhow::Result<()> {
 
 fn spawn(ns: &str, program: &str, args: &[&str]) -> anyhow::Result<Child> {
     let mut command = Command::new("ip");
-    command.args(["netns", "exec", ns, program]).args(args).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.args(["netns", "exec", ns, program]).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.stderr(Stdio::null());
     command.spawn().with_context(|| program.to_owned())
 }
 

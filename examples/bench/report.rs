@@ -1,17 +1,36 @@
 //! What came of it: medians, ranges, ratios.
 
 use crate::measure::{Figure, Test, Values};
+use crate::plan::Plan;
 use crate::rig::Case;
+use crate::targets;
+use anyhow::Context as _;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+/// What stands below this line in the document is written by people, and survives the next run.
+const BY_HAND: &str = "<!-- What stands below this line is written by hand; scripts/bench keeps it. -->";
 
 /// All figures, by test and case.
 #[derive(Debug)]
 pub struct Report {
     pub tests: Vec<(Test, Vec<Line>)>,
-    repetitions: usize,
-    seconds: u32,
+    figures: Vec<Figure>,
+    facts: Facts,
+}
+
+/// How the figures came about.
+#[derive(Debug)]
+pub struct Facts {
+    pub repetitions: u32,
+    pub seconds: u32,
+    pub took: Duration,
+    /// What could not be measured, and why.
+    pub failed: BTreeMap<String, String>,
 }
 
 /// One case in one test.
@@ -32,8 +51,25 @@ pub struct Spread {
     pub most: f64,
 }
 
+/// Which figure of a measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    Value,
+    /// The forwarder's CPU time.
+    Cost,
+}
+
+impl Of {
+    pub fn get(self, values: Values) -> Option<f64> {
+        match self {
+            Self::Value => Some(values.value),
+            Self::Cost => values.cost,
+        }
+    }
+}
+
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+    pub fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         let (least, most) = (*values.first()?, *values.last()?);
@@ -43,13 +79,13 @@ impl Spread {
         Some(Self { median, least, most })
     }
 
-    fn cell(self) -> String {
+    pub fn cell(self) -> String {
         format!("{} ({}–{})", short(self.median), short(self.least), short(self.most))
     }
 }
 
 impl Report {
-    pub fn new(cases: &[Case], tests: &[Test], figures: &[Figure], repetitions: usize, seconds: u32) -> Self {
+    pub fn new(plan: &Plan, figures: &[Figure], facts: Facts) -> Self {
         let line = |case: Case, test: Test| {
             let all = || figures.iter().filter(move |f| f.case == case && f.test == test).map(|f| f.values);
             let pick = |get: fn(Values) -> Option<f64>| Spread::of(all().filter_map(get));
@@ -61,86 +97,137 @@ impl Report {
                 busy: pick(|v| Some(v.busy))?,
             })
         };
-        let tests =
-            tests.iter().map(|&test| (test, cases.iter().filter_map(|&case| line(case, test)).collect()));
-        Self { tests: tests.collect(), repetitions, seconds }
+        let tests = plan.tests().into_iter().map(|test| {
+            let cases = plan.cases().into_iter().filter(|&case| plan.wants(case, test));
+            (test, cases.filter_map(|case| line(case, test)).collect())
+        });
+        Self { tests: tests.collect(), figures: figures.to_vec(), facts }
+    }
+
+    /// How `case` stands to `base`: each repetition against itself, since only what was measured within seconds of each
+    /// other can be compared.
+    pub fn ratio(&self, test: Test, of: Of, case: Case, base: (Test, Case)) -> Option<Spread> {
+        let find = |test: Test, case: Case, repetition: u32| {
+            let mut all = self.figures.iter();
+            let figure = all.find(|f| f.test == test && f.case == case && f.repetition == repetition)?;
+            of.get(figure.values)
+        };
+        let pairs = (1..=self.facts.repetitions)
+            .filter_map(|n| Some((find(test, case, n)?, find(base.0, base.1, n)?)))
+            .filter(|(_, base)| *base > 0.0);
+        Spread::of(pairs.map(|(value, base)| value / base))
+    }
+
+    pub fn line(&self, test: Test, case: Case) -> Option<&Line> {
+        self.tests.iter().find(|(t, _)| *t == test)?.1.iter().find(|line| line.case == case)
     }
 
     /// A table for each test, in Markdown.
     pub fn tables(&self) -> String {
-        self.tests.iter().map(|(test, lines)| table(*test, lines)).collect()
+        self.tests.iter().map(|(test, lines)| self.table(*test, lines)).collect()
     }
 
-    /// The whole of docs/BENCHMARKS.md.
-    pub fn document(&self, plot: &Path) -> String {
-        let Self { repetitions, seconds, .. } = self;
-        let image = plot.file_name().unwrap_or_default().to_string_lossy();
-        let arguments = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    /// What was asked for, and what was reached.
+    pub fn targets(&self) -> String {
+        targets::table(self)
+    }
+
+    fn table(&self, test: Test, lines: &[Line]) -> String {
+        let bases: Vec<Case> = ["copy", "kernel", "ovs"]
+            .into_iter()
+            .filter_map(|name| name.parse().ok())
+            .filter(|&base| lines.iter().any(|line| line.case == base))
+            .collect();
+        let mut columns = vec![String::new(), "median (range)".to_owned()];
+        columns.extend(bases.iter().map(|base| format!("×{base}")));
+        let unit = test.cost_unit();
+        let cost_bases =
+            || bases.iter().filter(|base| lines.iter().any(|l| l.case == **base && l.cost.is_some()));
+        if let Some(unit) = unit {
+            columns.push(format!("CPU {unit} (range)"));
+            columns.extend(cost_bases().map(|base| format!("CPU ×{base}")));
+        }
+        let has_loss = lines.iter().any(|l| l.loss.is_some());
+        columns.extend(has_loss.then(|| "loss".to_owned()));
+        let has_busy = lines.iter().any(|l| l.busy.median > 0.0);
+        columns.extend(has_busy.then(|| "CPUs busy".to_owned()));
+        let mut text = format!("### {}\n\n", test.title());
+        let _ = writeln!(text, "| {} |\n|{}", columns.join(" | "), "---|".repeat(columns.len()));
+        for line in lines {
+            let ratio = |of, base: &Case| {
+                let ratio = self.ratio(test, of, line.case, (test, *base));
+                ratio.map_or("–".to_owned(), |r| format!("{:.2}", r.median))
+            };
+            let mut cells = vec![line.case.to_string(), line.value.cell()];
+            cells.extend(bases.iter().map(|base| ratio(Of::Value, base)));
+            if unit.is_some() {
+                cells.push(line.cost.map_or("–".to_owned(), Spread::cell));
+                cells.extend(cost_bases().map(|base| ratio(Of::Cost, base)));
+            }
+            if has_loss {
+                cells.push(line.loss.map_or("–".to_owned(), |l| format!("{:.0} %", l.median * 100.0)));
+            }
+            cells.extend(has_busy.then(|| short(line.busy.median)));
+            let _ = writeln!(text, "| {} |", cells.join(" | "));
+        }
+        text.push('\n');
+        text
+    }
+
+    /// Writes the document, and keeps what people wrote into it.
+    pub fn write(&self, path: &Path, plots: &[PathBuf]) -> anyhow::Result<()> {
+        let old = fs::read_to_string(path).unwrap_or_default();
+        let by_hand = old.split_once(BY_HAND).map_or("\n", |(_, rest)| rest);
+        let document = format!("{}\n{BY_HAND}{by_hand}", self.document(plots));
+        fs::write(path, document).with_context(|| path.display().to_string())
+    }
+
+    fn document(&self, plots: &[PathBuf]) -> String {
+        let Facts { repetitions, seconds, took, failed } = &self.facts;
+        let arguments: String = std::env::args().skip(1).map(|argument| format!(" {argument}")).collect();
+        let failed = failed.iter().fold(String::new(), |mut text, (what, why)| {
+            let _ = writeln!(text, "- Not measured: {what}: {why}");
+            text
+        });
+        let images = plots.iter().fold(String::new(), |mut text, plot| {
+            let folder = plot.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+            let file = plot.file_name().unwrap_or_default().to_string_lossy();
+            let title = plot.file_stem().unwrap_or_default().to_string_lossy();
+            let _ = writeln!(text, "![{title}]({folder}/{file})");
+            text
+        });
         format!(
             "# Benchmarks\n\n\
-             Written by `scripts/bench {arguments}`.\n\n\
-             Two hosts in network namespaces, and between them what the first column names. Cases were measured in turn, \
-             {repetitions} times over, {seconds} s each; a cell is the median and the range. Absolute figures depend on the \
-             machine and its mood: ratios within one run are what counts, and under 15 % nothing is decided. Datagrams that \
-             are \"dropped on arrival\" are dropped by nftables at the ingress of the second host's interface, so that the \
-             forwarder is what limits them.\n\n\
-             `copy` is the bare copy (`examples/tapcopy.rs`): the fast port with nothing between read and write, which is \
-             the limit for any router on TAPs. `stateway` filters statefully on the fast port, `stateway-tap` on the plain \
-             one, `stateway-busy` never sleeps; `-1k` and `-10k` have so many rules before the one for established \
-             connections. `kernel` is iptables with the same rules between veths; `ovs` is Open vSwitch's userspace \
-             datapath with conntrack and TSO on TAPs.\n\n{}\n\n![ratios]({image})\n\n{}",
+             Written by `scripts/bench{arguments}`, which took {} minutes: the router beside the bare copy, the kernel with \
+             the same rules, and Open vSwitch.\n\n{}{failed}\n\
+             ## How it is measured\n\n\
+             Two hosts in network namespaces of their own, and between them what the first column names; their interfaces \
+             are the TAPs themselves, or veths for the kernel. All forwarders stand side by side and are measured in turn, \
+             test by test, {repetitions} times over, {seconds} s each. A cell is the median and the range. A ratio is the \
+             median of the ratios within each repetition, since absolute figures drift with the machine's mood; under 15 % \
+             nothing is decided.\n\n\
+             - `copy` is the bare copy (`examples/tapcopy.rs`): the same ports and bursts as the router's with nothing in \
+             between, on fast ports (virtio header, io_uring); `copy-tap` on plain ones (poll, read, write).\n\
+             - `stateway` filters statefully on fast ports and sleeps when nothing comes; `-tap` on plain ones; `-adaptive` \
+             and `-busy` with `busy_poll: adaptive` and `always`; `-10` to `-10k` with so many rules in front of the one \
+             for known connections, none of which matches.\n\
+             - `kernel` is iptables with the same rules in a namespace that forwards; `ovs` is Open vSwitch's userspace \
+             datapath with conntrack and TSO on TAPs.\n\
+             - Datagrams are sent as fast as one CPU can. \"Dropped on arrival\" means by nftables at the ingress of the \
+             second host's interface, so that the forwarder is what limits them. Loss is what did not arrive of a flood.\n\
+             - CPU is that of all threads of the forwarder, from `/proc/PID/task/*/schedstat`, per packet or KiB that \
+             arrived; it contains the receiving host's share that runs within a TAP write. The kernel's own forwarding has \
+             no such account.\n\
+             - A connection is opened, a byte sent there, a byte back, closed; sixteen are under way at a time, from one \
+             thread. Ping and question and answer are medians of round trips, one at a time.\n\n\
+             ## What was asked for\n\n{}\n\
+             ## At a glance\n\n{images}\n\
+             ## Figures\n\n{}",
+            took.as_secs().div_ceil(60),
             machine(),
-            self.tables()
+            self.targets(),
+            self.tables().trim_end()
         )
-    }
-}
-
-fn table(test: Test, lines: &[Line]) -> String {
-    let unit = test.cost_unit();
-    let mut text = format!("## {}\n\n| | median (range) | ×copy | ×kernel | ×ovs |", test.title());
-    let mut rule = String::from("|---|---|---|---|---|");
-    if let Some(unit) = unit {
-        let _ = write!(text, " CPU {unit} | ×copy | ×ovs |");
-        rule.push_str("---|---|---|");
-    }
-    let has_loss = lines.iter().any(|l| l.loss.is_some());
-    if has_loss {
-        text.push_str(" loss |");
-        rule.push_str("---|");
-    }
-    let _ = writeln!(text, " CPUs busy |\n{rule}---|");
-    for line in lines {
-        let to = |name: &str, get: fn(&Line) -> Option<f64>| ratio(line, lines, name, get);
-        let value: fn(&Line) -> Option<f64> = |l| Some(l.value.median);
-        let cost: fn(&Line) -> Option<f64> = |l| l.cost.map(|c| c.median);
-        let _ = write!(
-            text,
-            "| {} | {} | {} | {} | {} |",
-            line.case,
-            line.value.cell(),
-            to("copy", value),
-            to("kernel", value),
-            to("ovs", value)
-        );
-        if unit.is_some() {
-            let cell = line.cost.map_or("–".to_owned(), |c| short(c.median));
-            let _ = write!(text, " {cell} | {} | {} |", to("copy", cost), to("ovs", cost));
-        }
-        if has_loss {
-            let cell = line.loss.map_or("–".to_owned(), |l| format!("{:.1} %", l.median * 100.0));
-            let _ = write!(text, " {cell} |");
-        }
-        let _ = writeln!(text, " {} |", short(line.busy.median));
-    }
-    text.push('\n');
-    text
-}
-
-fn ratio(line: &Line, lines: &[Line], to: &str, get: fn(&Line) -> Option<f64>) -> String {
-    let other = lines.iter().find(|l| l.case.to_string() == to).and_then(get);
-    match (get(line), other) {
-        (Some(value), Some(other)) if other > 0.0 => format!("{:.2}", value / other),
-        _ => "–".to_owned(),
     }
 }
 
@@ -162,17 +249,18 @@ fn machine() -> String {
     let mut text = String::new();
     for (what, command) in [
         ("Date", "date -u +%F"),
-        ("Machine", "echo $(nproc) CPUs, $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-)"),
-        ("Kernel", "uname -sr"),
+        (
+            "Machine",
+            "echo \"$(nproc)-core $(grep -q hypervisor /proc/cpuinfo && echo virtual) machine,$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-), $(free -g | awk '/^Mem/ {print $2}') GiB\"",
+        ),
+        ("Kernel", "echo $(uname -s) $(uname -r | cut -d. -f1,2)"),
+        ("Commit", "git describe --always --dirty"),
         ("Compiler", "rustc --version"),
         ("iptables", "iptables --version"),
         ("iperf3", "iperf3 --version | head -1"),
-        ("Open vSwitch", "ovs-vswitchd --version 2>/dev/null | head -1"),
+        ("Open vSwitch", "ovs-vswitchd --version | head -1 || echo not installed"),
     ] {
-        let said = line(command);
-        if !said.is_empty() {
-            let _ = writeln!(text, "- {what}: {said}");
-        }
+        let _ = writeln!(text, "- {what}: {}", line(&format!("({command}) 2>/dev/null")));
     }
     text
 }

@@ -28,10 +28,13 @@ pub enum Case {
     OpenVSwitch,
 }
 
+/// The port that a router is on, and whether it sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Device {
     Fast,
     Tap,
+    /// Fast, and awake for a while after each frame.
+    Adaptive,
     /// Fast, and never asleep.
     Busy,
 }
@@ -45,6 +48,7 @@ const NAMES: &[(&str, Case)] = &[
     ("copy-tap", Case::Copy { fast: false }),
     ("stateway", Case::Stateway { device: Device::Fast, rules: Rules(0) }),
     ("stateway-tap", Case::Stateway { device: Device::Tap, rules: Rules(0) }),
+    ("stateway-adaptive", Case::Stateway { device: Device::Adaptive, rules: Rules(0) }),
     ("stateway-busy", Case::Stateway { device: Device::Busy, rules: Rules(0) }),
     ("stateway-10", Case::Stateway { device: Device::Fast, rules: Rules(10) }),
     ("stateway-100", Case::Stateway { device: Device::Fast, rules: Rules(100) }),
@@ -57,22 +61,6 @@ const NAMES: &[(&str, Case)] = &[
     ("kernel-10k", Case::Kernel { rules: Rules(10_000) }),
     ("ovs", Case::OpenVSwitch),
 ];
-
-impl Case {
-    /// What is worth comparing on this machine.
-    pub fn usual() -> Vec<Self> {
-        let mut all: Vec<Self> =
-            ["copy", "stateway", "stateway-tap", "stateway-busy", "stateway-1k", "stateway-10k"]
-                .into_iter()
-                .chain(["kernel", "kernel-1k", "kernel-10k"])
-                .filter_map(|name| name.parse().ok())
-                .collect();
-        if Path::new("/usr/sbin/ovs-vswitchd").exists() {
-            all.push(Self::OpenVSwitch);
-        }
-        all
-    }
-}
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,6 +88,7 @@ pub struct Programs {
 /// The hosts and the forwarder. Dropping it takes everything down.
 #[derive(Debug)]
 pub struct Rig {
+    pub case: Case,
     /// Host A opens connections to host B.
     pub a: String,
     pub b: String,
@@ -112,19 +101,31 @@ pub struct Rig {
     folder: PathBuf,
 }
 
+/// What the namespaces of all rigs begin with; then comes the process that made them.
+const PREFIX: &str = "swb-";
+
 impl Rig {
-    pub fn up(case: &Case, programs: &Programs) -> anyhow::Result<Self> {
-        let pid = std::process::id();
-        let [a, b, router] = ["a", "b", "r"].map(|host| format!("swb-{pid}-{host}"));
-        let folder = std::env::temp_dir().join(format!("stateway-bench-{pid}"));
+    /// The `n`th rig of this process.
+    pub fn up(n: usize, case: Case, programs: &Programs) -> anyhow::Result<Self> {
+        let name = format!("{PREFIX}{}-{n}", std::process::id());
+        let [a, b, router] = ["a", "b", "r"].map(|host| format!("{name}{host}"));
+        let folder = std::env::temp_dir().join(name);
         fs::create_dir_all(&folder)?;
-        let mut rig =
-            Self { a, b, router, target: "192.0.2.2", forwarders: Vec::new(), children: Vec::new(), folder };
+        let mut rig = Self {
+            case,
+            a,
+            b,
+            router,
+            target: "192.0.2.2",
+            forwarders: Vec::new(),
+            children: Vec::new(),
+            folder,
+        };
         for ns in [&rig.a, &rig.b, &rig.router] {
             sh(&format!("ip netns add {ns} && ip -n {ns} link set lo up"))?;
             sh(&format!("ip netns exec {ns} sysctl -qw net.ipv6.conf.default.disable_ipv6=1"))?;
         }
-        match *case {
+        match case {
             Case::Copy { fast } => {
                 let device = if fast { "fast" } else { "tap" };
                 let command =
@@ -150,7 +151,47 @@ impl Rig {
         let (a, target) = (&rig.a, rig.target);
         sh(&format!("ip netns exec {a} ping -c 3 -i 0.05 -w 3 {target} >/dev/null"))
             .context("the hosts do not see each other")?;
+        rig.asleep();
         Ok(rig)
+    }
+
+    /// A router that never sleeps would take a CPU from the others while it is not its turn.
+    const fn is_restless(&self) -> bool {
+        matches!(self.case, Case::Stateway { device: Device::Busy, .. })
+    }
+
+    /// It is this rig's turn.
+    pub fn awake(&mut self) -> anyhow::Result<&Self> {
+        if self.is_restless() {
+            self.signal("CONT");
+        }
+        // Whatever waited on the way is through, and neighbours are known again.
+        let (a, target) = (&self.a, self.target);
+        sh(&format!("ip netns exec {a} ping -c 2 -i 0.02 -w 3 {target} >/dev/null"))
+            .context("the hosts do not see each other")?;
+        Ok(self)
+    }
+
+    /// It is another rig's turn.
+    pub fn asleep(&mut self) {
+        if self.is_restless() {
+            self.signal("STOP");
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        for pid in &self.forwarders {
+            let _ = sh(&format!("kill -{signal} {pid}"));
+        }
+    }
+
+    /// How many connections the table holds, if that is not ours to say.
+    pub fn most_connections(&self) -> anyhow::Result<Option<u32>> {
+        if !matches!(self.case, Case::Kernel { .. }) {
+            return Ok(None);
+        }
+        // One limit for the whole machine, which a benchmark has no business to change.
+        Ok(Some(fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max")?.trim().parse()?))
     }
 
     /// Starts a forwarder that makes the TAPs `ra` and `rb`, and gives each to its host.
@@ -191,6 +232,7 @@ impl Rig {
         let (device, busy) = match device {
             Device::Fast => ("fast", "never"),
             Device::Tap => ("tap", "never"),
+            Device::Adaptive => ("fast", "adaptive"),
             Device::Busy => ("fast", "always"),
         };
         let file = self.folder.join("router.yaml");
@@ -226,6 +268,9 @@ impl Rig {
     }
 
     fn open_v_switch(&mut self) -> anyhow::Result<()> {
+        if !Path::new("/usr/sbin/ovs-vswitchd").exists() {
+            bail!("Open vSwitch is not installed (apt-get install -y openvswitch-switch)");
+        }
         let (router, dir) = (self.router.clone(), self.folder.join("ovs"));
         fs::create_dir_all(&dir)?;
         let dir = dir.display();
@@ -263,6 +308,9 @@ FLOWS
 
 impl Drop for Rig {
     fn drop(&mut self) {
+        if self.is_restless() {
+            self.signal("CONT");
+        }
         for child in &mut self.children {
             let _ = sh(&format!("kill {}", child.id()));
             let _ = child.wait();
@@ -277,6 +325,25 @@ impl Drop for Rig {
             let _ = sh(&format!("ip netns del {ns}"));
         }
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Takes down what a killed run has left behind.
+pub fn remove_leftovers() {
+    for ns in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let ns = ns.file_name().to_string_lossy().into_owned();
+        let pid = ns.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ =
+                sh(&format!("for pid in $(ip netns pids {ns}); do kill -KILL $pid; done; ip netns del {ns}"));
+        }
+    }
+    for folder in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = folder.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = fs::remove_dir_all(folder.path());
+        }
     }
 }
 

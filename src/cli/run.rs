@@ -11,6 +11,7 @@ use crate::filter::RuleError;
 use crate::iface::Iface;
 use crate::lab;
 use crate::router::Router;
+use crate::runtime::log::LogPrinter;
 use crate::runtime::orders::{Order, SignalOrders};
 use crate::runtime::{self, Options, Runtime};
 use anyhow::Context as _;
@@ -43,6 +44,9 @@ pub(super) fn run(args: Args) -> Result {
     let mode = config.mode;
     let router = Router::new(config).map_err(|errors| Failure::Input(rule_errors(&args.file, &errors)))?;
     let router = Arc::new(router);
+    // Before anything is forwarded, so that nothing goes unheard.
+    let log =
+        LogPrinter::start(Arc::clone(&router)).context("no thread for the log").map_err(Failure::Machine)?;
     let ports = open_ports(&router, run_options.device).map_err(Failure::Machine)?;
     // The plain port is the plain way all through: one read, one frame.
     let io_uring = ports.iter().any(|port| port.kind() == Kind::Offload);
@@ -72,6 +76,7 @@ pub(super) fn run(args: Args) -> Result {
     notify_systemd("STOPPING=1");
     drop(server);
     runtime.stop();
+    drop(log);
     result
 }
 

@@ -40,6 +40,7 @@ pub enum Speaker {
     Log {
         prefix: String,
         level: u8,
+        details: LogDetails,
     },
     Nflog {
         prefix: String,
@@ -47,6 +48,20 @@ pub enum Speaker {
     },
     /// A packet that `-j TRACE` marked.
     Trace,
+}
+
+/// What LOG was asked to tell besides the usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogDetails {
+    pub tcp_sequence: bool,
+    pub tcp_options: bool,
+    pub ip_options: bool,
+    pub macdecode: bool,
+}
+
+impl LogDetails {
+    /// All of a packet; its link addresses stay as they are.
+    pub const ALL: Self = Self { tcp_sequence: true, tcp_options: true, ip_options: true, macdecode: false };
 }
 
 /// Those who listen.

@@ -498,7 +498,11 @@ fn those_who_listen_hear_what_rules_log() {
     assert_eq!(
         messages,
         [
-            ("filter/FORWARD/1".into(), 40, log::Speaker::Log { prefix: "new: ".into(), level: 4 }),
+            (
+                "filter/FORWARD/1".into(),
+                40,
+                log::Speaker::Log { prefix: "new: ".into(), level: 4, details: log::LogDetails::default() }
+            ),
             ("filter/FORWARD/2".into(), 20, log::Speaker::Nflog { prefix: String::new(), group: 3 }),
         ]
     );

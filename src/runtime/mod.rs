@@ -30,6 +30,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use watch::Watchers;
 
 mod counters;
+pub mod log;
+mod log_line;
 pub mod orders;
 pub mod watch;
 mod worker;

@@ -5,7 +5,7 @@
 use super::{Next, Place, Spec, Targeted};
 use crate::context::Context;
 use crate::filter::Table;
-use crate::filter::log::{Logged, Speaker};
+use crate::filter::log::{LogDetails, Logged, Speaker};
 use crate::filter::matches::Setting;
 use crate::filter::options::{Complaint, Given, Opt, Options, Problem, did_you_mean};
 use crate::filter::value::{number, number_u16, number_u32, quoted};
@@ -128,7 +128,9 @@ impl Targeted for Log {
     }
 
     fn apply<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>, place: Place) -> Next {
-        let speaker = || Speaker::Log { prefix: self.prefix.clone(), level: self.level };
+        let Self { level, tcp_sequence, tcp_options, ip_options, macdecode, .. } = *self;
+        let details = LogDetails { tcp_sequence, tcp_options, ip_options, macdecode };
+        let speaker = || Speaker::Log { prefix: self.prefix.clone(), level, details };
         say(speaker, usize::MAX, pkt, ctx, place);
         Next::Rule
     }

@@ -1,0 +1,82 @@
+//! What the rules say aloud, printed: a thread of its own writes LOG and TRACE to standard error, as the kernel writes
+//! them to its log, so that no packet ever waits for whoever reads there.
+
+use super::log_line;
+use crate::filter::log::Logged;
+use crate::router::Router;
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Prints until it is dropped, and then what is left.
+#[derive(Debug)]
+pub struct LogPrinter {
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LogPrinter {
+    /// # Errors
+    /// No thread is to be had.
+    pub fn start(router: Arc<Router>) -> io::Result<Self> {
+        let (end, ended) = bounded(0);
+        let messages = router.logs().listen();
+        // The service manager reads levels in front of lines (`sd-daemon(3)`), people do not.
+        let with_level = std::env::var_os("JOURNAL_STREAM").is_some();
+        let print = move || {
+            let mut printer = Printer { router, with_level, lost: 0 };
+            printer.until(&messages, &ended);
+        };
+        let thread = std::thread::Builder::new().name("log".into()).spawn(print)?;
+        Ok(Self { end: Some(end), thread: Some(thread) })
+    }
+}
+
+impl Drop for LogPrinter {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Printer {
+    router: Arc<Router>,
+    with_level: bool,
+    /// So many lost messages were told of.
+    lost: u64,
+}
+
+impl Printer {
+    fn until(&mut self, messages: &Receiver<Logged>, ended: &Receiver<()>) {
+        loop {
+            select! {
+                recv(messages) -> message => match message {
+                    Ok(message) => self.print(&message),
+                    Err(_) => return,
+                },
+                recv(ended) -> _ => break,
+            }
+        }
+        messages.try_iter().for_each(|message| self.print(&message));
+    }
+
+    fn print(&mut self, message: &Logged) {
+        let lost = self.router.logs().lost();
+        if lost > self.lost {
+            self.say(4, &format!("{} log messages lost", lost - self.lost));
+            self.lost = lost;
+        }
+        if let Some((level, line)) = log_line::of(message, &self.router) {
+            self.say(level, line.trim_end());
+        }
+    }
+
+    fn say(&self, level: u8, line: &str) {
+        let mark = if self.with_level { format!("<{level}>") } else { String::new() };
+        // Whoever does not read any more need not hear.
+        let _ = writeln!(io::stderr().lock(), "{mark}{line}");
+    }
+}
