@@ -111,7 +111,7 @@ pub fn table(report: &Report) -> String {
     }
     core(&mut text);
     text.push_str(
-        "| Nothing lost or reordered within a flow | 4 iperf3 streams, 1 GiB byte for byte | `tests/it/load.rs`, part of \
+        "| Nothing lost or reordered within a flow | 4 iperf3 streams, 1 GiB byte for byte | `tests/it/run.rs`, part of \
          `scripts/test` | |\n",
     );
     text

@@ -19,6 +19,9 @@ mod replay;
 mod rule_errors;
 /// Rulesets as people have them, and what iptables-save makes of them.
 mod rulesets;
+/// `stateway run` on TAPs in namespaces: fallbacks, load, and what it prints.
+#[cfg(target_os = "linux")]
+mod run;
 /// The stories of `tests/scenarios/`, packet by packet, against the router.
 mod scenario;
 /// The simulator: every lab, the same report for the same seed, and random traffic over bad links.
