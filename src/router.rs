@@ -139,7 +139,7 @@ impl Router {
     /// # Errors
     /// Everything that is wrong with the rules.
     pub fn new(config: RouterConfig) -> Result<Self, Vec<RuleError>> {
-        let rules = Self::load(&config.ifaces, config.rules.as_deref(), config.rules6.as_deref())?;
+        let rules = Self::load(&config.ifaces, config.rules.as_deref(), config.rules6.as_deref(), None)?;
         let mut config = config;
         if [&rules.v4, &rules.v6].into_iter().flatten().any(Ruleset::counts_connections) {
             config.sysctl.push(("nf_conntrack_acct".to_owned(), "1".to_owned()));
@@ -189,10 +189,19 @@ impl Router {
         Err(errors.into_iter().map(error).collect())
     }
 
-    fn load(ifaces: &[Iface], rules: Option<&str>, rules6: Option<&str>) -> Result<Rules, Vec<RuleError>> {
+    fn load(
+        ifaces: &[Iface],
+        rules: Option<&str>,
+        rules6: Option<&str>,
+        before: Option<&Rules>,
+    ) -> Result<Rules, Vec<RuleError>> {
         let names: Vec<String> = ifaces.iter().map(|i| i.name.clone()).collect();
+        let load_one = |text: &str, family| match before.and_then(|before| before.for_family(family)) {
+            Some(before) => before.load_after(text, family, &names),
+            None => Ruleset::load(text, family, &names),
+        };
         let load = |text: Option<&str>, family| {
-            text.map(|text| Ruleset::load(text, family, &names)).transpose().map(|l| l.map(|l| l.ruleset))
+            text.map(|text| load_one(text, family)).transpose().map(|l| l.map(|l| l.ruleset))
         };
         match (load(rules, Family::Ipv4), load(rules6, Family::Ipv6)) {
             (Ok(v4), Ok(v6)) => Ok(Rules { v4, v6 }),
@@ -205,7 +214,8 @@ impl Router {
     /// # Errors
     /// Everything that is wrong with the new rules.
     pub fn replace_rules(&self, rules: Option<&str>, rules6: Option<&str>) -> Result<(), Vec<RuleError>> {
-        self.rules.store(Arc::new(Self::load(&self.ifaces, rules, rules6)?));
+        let before = self.rules.load_full();
+        self.rules.store(Arc::new(Self::load(&self.ifaces, rules, rules6, Some(&before))?));
         self.rules_version.store(next_version(), Ordering::Release);
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::event::Told;
 use super::expect::Expectation;
 use super::helper::{Helper, ftp};
 use super::sctp::Sctp;
@@ -59,6 +60,8 @@ pub(super) struct Extra {
     pub(super) ftp: ftp::Lines,
     /// Announced before this connection itself was confirmed.
     pub(super) pending: Option<Expectation>,
+    /// What is told of it, if a rule has chosen.
+    pub(super) told: Option<Told>,
 }
 
 /// A connection the router has seen.
@@ -151,6 +154,11 @@ impl Entry {
     /// Which connection announced this one.
     pub fn master(&self) -> Option<EntryId> {
         self.extra.as_ref().and_then(|extra| extra.master)
+    }
+
+    /// Which of its events are told, if a rule has chosen.
+    pub(super) fn told(&self) -> Option<Told> {
+        self.extra.as_ref()?.told
     }
 
     pub(super) fn extra_mut(&mut self) -> &mut Extra {

@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Entry, Expectation};
+use super::{Entry, Expectation, Status};
+use crate::conntrack::entry::Proto;
 use crate::time::Instant;
+use bitflags::bitflags;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
@@ -26,6 +28,54 @@ impl EventKind {
             Self::Destroy => "DESTROY",
         }
     }
+}
+
+bitflags! {
+    /// What happened to a connection, in the kernel's bits (`-j CT --ctevents`).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Happened: u16 {
+        const NEW = 1 << 0;
+        /// It began, and another connection had announced it.
+        const RELATED = 1 << 1;
+        const DESTROY = 1 << 2;
+        const REPLY = 1 << 3;
+        const ASSURED = 1 << 4;
+        /// The protocol's state is another.
+        const PROTOINFO = 1 << 5;
+        const HELPER = 1 << 6;
+        const MARK = 1 << 7;
+        const NATSEQINFO = 1 << 8;
+        const SECMARK = 1 << 9;
+    }
+}
+
+impl Happened {
+    /// What the first packet of a connection brings about at once.
+    pub(super) fn at_first(entry: &Entry) -> Self {
+        let mut happened = if entry.status.contains(Status::EXPECTED) { Self::RELATED } else { Self::NEW };
+        happened.set(Self::HELPER, entry.helper.is_some());
+        happened.set(Self::MARK, entry.mark != 0);
+        happened.set(Self::PROTOINFO, !matches!(entry.proto, Proto::Plain));
+        happened
+    }
+
+    /// What differs between the status and protocol state before a packet and those behind it.
+    pub(super) fn between(before: (Status, Option<&str>), after: (Status, Option<&str>)) -> Self {
+        let gained = after.0.difference(before.0);
+        let mut happened = Self::empty();
+        happened.set(Self::REPLY, gained.contains(Status::SEEN_REPLY));
+        happened.set(Self::ASSURED, gained.contains(Status::ASSURED));
+        happened.set(Self::PROTOINFO, before.1 != after.1);
+        happened
+    }
+}
+
+/// Which events of a connection are told, where a rule says so; otherwise all are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub entry: Happened,
+    /// That it announced a connection. Nothing is told of how that ends then.
+    pub announced: bool,
 }
 
 /// One thing that happened.
@@ -60,14 +110,16 @@ impl Events {
         self.is_heard.load(Ordering::Relaxed)
     }
 
-    pub(super) fn entry(&self, kind: EventKind, at: Instant, entry: &Entry) {
-        if self.is_heard() {
+    /// `happened` is all that one packet did: the event is told whole, if any of it is to be.
+    pub(super) fn entry(&self, kind: EventKind, happened: Happened, at: Instant, entry: &Entry) {
+        if self.is_heard() && entry.told().is_none_or(|told| told.entry.intersects(happened)) {
             self.send(Event::Entry { kind, at, entry: Box::new(entry.clone()) });
         }
     }
 
     pub(super) fn expectation(&self, kind: EventKind, at: Instant, expectation: &Expectation) {
-        if self.is_heard() {
+        let is_told = expectation.is_told.is_none_or(|told| told && kind == EventKind::New);
+        if self.is_heard() && is_told {
             self.send(Event::Expectation { kind, at, expectation: Box::new(expectation.clone()) });
         }
     }

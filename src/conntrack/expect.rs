@@ -20,6 +20,8 @@ pub struct Expectation {
     pub master: Tuple,
     pub helper: Helper,
     pub expires_at: Instant,
+    /// Whether its beginning is told, and its end is not (`-j CT --expevents`); `None`: both are.
+    pub is_told: Option<bool>,
 }
 
 impl Expectation {
@@ -220,7 +222,7 @@ mod tests {
         let right = u16::from_be_bytes([c, d]);
         let tuple = Tuple { src, dst, left: 0, right, zone: 0, proto: PROTO_TCP, family: Family::Ipv4 };
         let expires_at = NOW + Helper::Ftp.patience();
-        Expectation { tuple, master: tuple.reply(), helper: Helper::Ftp, expires_at }
+        Expectation { tuple, master: tuple.reply(), helper: Helper::Ftp, expires_at, is_told: None }
     }
 
     #[test]

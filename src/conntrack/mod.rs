@@ -26,7 +26,7 @@ mod wheel;
 mod tests;
 
 pub use entry::{Counter, Entry, Proto, Status};
-pub use event::{Event, EventKind};
+pub use event::{Event, EventKind, Happened, Told};
 pub use expect::Expectation;
 pub use helper::Helper;
 pub use invalid::InvalidReason;
@@ -94,6 +94,8 @@ pub struct Template {
     pub zone: u16,
     /// Given to a connection when it is made, and never later.
     pub helper: Option<Helper>,
+    /// Which events of the connection are told, from its beginning on.
+    pub told: Option<Told>,
 }
 
 /// Which confirmed connection: a handle that outlives it harmlessly.
@@ -377,14 +379,16 @@ impl Conntrack {
         };
         let mut tracked = Tracked::of(state, direction, *tuple, entry);
         let is_changed = before.is_some_and(|before| before != (entry.status, entry.state_word()));
-        let update = is_changed.then(|| entry.clone());
+        let after = (entry.status, entry.state_word());
+        let update =
+            before.filter(|_| is_changed).map(|before| (Happened::between(before, after), entry.clone()));
         let expires_at = entry.expires_at;
         self.table.expect_due(shard.rescheduled(slot, expires_at));
         tracked.id = Some(self.table.id(place, &shard, slot));
         let dead = if delete { self.table.remove(place, &mut shard, slot) } else { None };
         drop(shard);
-        if let Some(entry) = update {
-            self.events.entry(EventKind::Update, now, &entry);
+        if let Some((happened, entry)) = update {
+            self.events.entry(EventKind::Update, happened, now, &entry);
         }
         if dead.is_some() {
             self.bury(dead, now);
@@ -424,6 +428,9 @@ impl Conntrack {
                 entry.mark = self.table.with(master, |master| master.mark).unwrap_or(0);
             }
             None => self.assign_helper(&mut entry, template),
+        }
+        if template.told.is_some() {
+            entry.extra_mut().told = template.told;
         }
         let state = entry.ctstate(Direction::Original);
         match entry.take(&layer4, Direction::Original, now, sysctls) {
@@ -504,16 +511,21 @@ impl Conntrack {
         let (state, direction) = (ct.state, ct.direction);
         let read = self.with_entry(ct, |entry| {
             let outcome = helper.read(entry.extra_mut(), state, direction, &tuple, pkt);
-            (outcome, entry.original)
+            (outcome, entry.original, entry.told())
         });
-        let Some((outcome, master)) = read else { return Continue(None) };
+        let Some((outcome, master, told)) = read else { return Continue(None) };
         let announced = match outcome {
             helper::Outcome::Nothing => return Continue(None),
             helper::Outcome::Partial(_) => return Break(Fate::Dropped(DropReason::Helper)),
             helper::Outcome::Announces(announced) => announced,
         };
-        let expectation =
-            Expectation { tuple: announced.tuple, master, helper, expires_at: now + helper.patience() };
+        let expectation = Expectation {
+            tuple: announced.tuple,
+            master,
+            helper,
+            expires_at: now + helper.patience(),
+            is_told: told.map(|told| told.announced),
+        };
         match self.expect(ct, expectation.clone(), now) {
             Ok(()) => Continue(Some(expectation)),
             Err(Refused::Clash) => Break(Fate::Dropped(DropReason::ExpectationClash)),
@@ -573,7 +585,7 @@ impl Conntrack {
             self.table.with(master, |master| master.extra_mut().children += 1);
         }
         if let Some(entry) = event {
-            self.events.entry(EventKind::New, now, &entry);
+            self.events.entry(EventKind::New, Happened::at_first(&entry), now, &entry);
         }
         if let Some(expectation) = pending {
             // Another worker may have announced the same meanwhile: then that one stands.
@@ -609,7 +621,7 @@ impl Conntrack {
                     extra.children = extra.children.saturating_sub(1);
                 });
             }
-            self.events.entry(EventKind::Destroy, now, &entry);
+            self.events.entry(EventKind::Destroy, Happened::DESTROY, now, &entry);
         }
     }
 

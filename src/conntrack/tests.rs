@@ -426,6 +426,35 @@ fn listeners_hear_what_happens_and_how_much_they_missed() {
 }
 
 #[test]
+fn a_rule_chooses_which_events_are_told() {
+    for (told, announced, heard) in [
+        (Happened::all(), false, vec!["NEW", "UPDATE", "UPDATE", "DESTROY"]),
+        (Happened::NEW, false, vec!["NEW"]),
+        (Happened::REPLY, false, vec!["UPDATE"]),
+        (Happened::ASSURED, false, vec!["UPDATE"]),
+        // The state of TCP changes with the first packet as well.
+        (Happened::PROTOINFO, false, vec!["NEW", "UPDATE", "UPDATE"]),
+        (Happened::DESTROY, false, vec!["DESTROY"]),
+        (Happened::empty(), true, vec![]),
+    ] {
+        let mut world = World::new(&[]);
+        world.template.told = Some(Told { entry: told, announced });
+        let events = world.tracker.listen();
+        world.pass(tcp(CLIENT, 5000, SERVER, 80, (SYN, 1, 0), b""));
+        world.pass(tcp(SERVER, 80, CLIENT, 5000, (SYN | ACK, 1, 2), b""));
+        world.pass(tcp(CLIENT, 5000, SERVER, 80, (ACK, 2, 2), b""));
+        world.wait(432_001);
+        let words: Vec<_> = events
+            .try_iter()
+            .map(|event| match event {
+                Event::Entry { kind, .. } | Event::Expectation { kind, .. } => kind.word(),
+            })
+            .collect();
+        assert_eq!(words, heard, "{told:?}");
+    }
+}
+
+#[test]
 fn counters_are_kept_if_asked_for() {
     let world = World::new(&[("nf_conntrack_acct", "1"), ("nf_conntrack_timestamp", "1")]);
     world.pass(udp(CLIENT, 5000, SERVER, 53, b"?"));

@@ -64,7 +64,11 @@ const fn family(family: Option<Family>) -> &'static str {
 }
 
 fn options(options: &[super::Opt]) -> String {
-    let words: Vec<String> =
-        options.iter().map(|o| format!("`{}--{}`", if o.negatable { "[!] " } else { "" }, o.name)).collect();
+    let honoured = options.iter().filter(|o| o.refused.is_none());
+    let mut words: Vec<String> =
+        honoured.map(|o| format!("`{}--{}`", if o.negatable { "[!] " } else { "" }, o.name)).collect();
+    for (option, reason) in options.iter().filter_map(|o| Some((o, o.refused?))) {
+        words.push(format!("– `--{}` is refused: {reason}", option.name));
+    }
     words.join(" ")
 }

@@ -38,6 +38,7 @@ use crate::packet::Family;
 use classify::Classifier;
 use core::fmt;
 use counters::Counters;
+use shared::{Named, Shared};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
@@ -190,6 +191,8 @@ pub struct Ruleset {
     counters: Counters,
     /// No other ruleset of this process has it; fits 24 bits.
     generation: u32,
+    /// What a ruleset in place of this one takes over.
+    named: Named,
 }
 
 /// One thing wrong with a ruleset's text.
@@ -227,7 +230,25 @@ impl Ruleset {
     /// # Errors
     /// Everything that is wrong with it, not only the first.
     pub fn load(text: &str, family: Family, ifaces: &[String]) -> Result<Loaded, Vec<RuleError>> {
-        save::load(text, family, ifaces, false)
+        save::load(text, family, ifaces, false, None)
+    }
+
+    /// As [`Ruleset::load`], in the place of another ruleset: lists of `-m recent`, tables of `-m hashlimit` and what
+    /// rules added to sets live on where both name them. Limits, quotas and the like begin anew.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, not only the first.
+    pub fn load_after(
+        &self,
+        text: &str,
+        family: Family,
+        ifaces: &[String],
+    ) -> Result<Loaded, Vec<RuleError>> {
+        save::load(text, family, ifaces, false, Some(&self.named))
+    }
+
+    fn naming(self, shared: Shared<'_>) -> Self {
+        Self { named: shared.finish(), ..self }
     }
 
     /// As [`Ruleset::load`], but counters go on from where the text has them, as with `iptables-restore -c`.
@@ -239,7 +260,7 @@ impl Ruleset {
         family: Family,
         ifaces: &[String],
     ) -> Result<Loaded, Vec<RuleError>> {
-        save::load(text, family, ifaces, true)
+        save::load(text, family, ifaces, true, None)
     }
 
     /// `filter/FORWARD/1`, for people and for `replay`; behind the last rule it is the policy: `filter/FORWARD/policy`.

@@ -21,12 +21,14 @@ pub struct Opt {
     pub negatable: bool,
     /// May stand more than once.
     pub repeats: bool,
+    /// Why it is not honoured.
+    pub refused: Option<&'static str>,
 }
 
 impl Opt {
     /// An option with one value.
     pub const fn value(name: &'static str) -> Self {
-        Self { name, aliases: &[], args: 1, negatable: false, repeats: false }
+        Self { name, aliases: &[], args: 1, negatable: false, repeats: false, refused: None }
     }
 
     /// An option without a value.
@@ -47,6 +49,11 @@ impl Opt {
     #[must_use]
     pub const fn again(self) -> Self {
         Self { repeats: true, ..self }
+    }
+
+    #[must_use]
+    pub const fn refused(self, reason: &'static str) -> Self {
+        Self { refused: Some(reason), ..self }
     }
 
     #[must_use]
@@ -196,7 +203,8 @@ impl<'a> Options<'a> {
         if !self.given.is_empty() {
             return Ok(());
         }
-        let names: Vec<String> = self.known.iter().map(|o| format!("`--{}`", o.name)).collect();
+        let honoured = self.known.iter().filter(|o| o.refused.is_none());
+        let names: Vec<String> = honoured.map(|o| format!("`--{}`", o.name)).collect();
         Err(self
             .problem(format!("`-m {}` without options does nothing", self.name))
             .hint(format!("it takes {}", names.join(", "))))

@@ -85,7 +85,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) chain_names: &'a dyn Fn() -> Vec<String>,
     /// What the counters in front of the line say.
     pub(super) count: Option<Count>,
-    pub(super) shared: &'a Shared,
+    pub(super) shared: &'a Shared<'a>,
 }
 
 /// What was found wrong, and what deserves a second look, in one line.
@@ -350,6 +350,10 @@ impl<'a> Reader<'a, '_> {
         at: usize,
         negated: Option<usize>,
     ) {
+        if let Some(reason) = opt.refused {
+            self.next += usize::from(opt.args) - usize::from(value.is_some());
+            return self.problem(Problem::new(at, format!("`--{}` is not honoured: {reason}", opt.name)));
+        }
         let mut args = Vec::with_capacity(usize::from(opt.args));
         args.extend(value);
         if args.len() > usize::from(opt.args) {

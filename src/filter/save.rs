@@ -10,12 +10,11 @@ use super::lex::{column, tokens};
 use super::options::{Problem, did_you_mean};
 use super::rule::{Count, Rule};
 use super::rule_line::{self, Command, DraftRule, Findings, Line, Surroundings};
-use super::shared::Shared;
+use super::shared::{Named, Shared};
 use super::{Hook, Loaded, Policy, RuleError, Ruleset, Table, Target, validate};
 use crate::packet::Family;
 use core::fmt::Write as _;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// The kernel's bound on the name of a chain, without the final zero.
 const MAX_CHAIN_NAME: usize = 28;
@@ -69,6 +68,7 @@ pub(super) fn load(
     family: Family,
     ifaces: &[String],
     counters: bool,
+    before: Option<&Named>,
 ) -> Result<Loaded, Vec<RuleError>> {
     let mut reader = Reader {
         family,
@@ -76,7 +76,7 @@ pub(super) fn load(
         counters,
         draft: Draft::default(),
         open: None,
-        shared: Shared::default(),
+        shared: Shared::new(before),
         line: 0,
         errors: Vec::new(),
         warnings: Vec::new(),
@@ -86,8 +86,8 @@ pub(super) fn load(
         reader.read(line);
     }
     reader.end(text);
-    let Reader { draft, mut errors, mut warnings, .. } = reader;
-    match validate::build(draft, family, &mut errors, &mut warnings) {
+    let Reader { draft, shared, mut errors, mut warnings, .. } = reader;
+    match validate::build(draft, family, &mut errors, &mut warnings).map(|r| r.naming(shared)) {
         Some(ruleset) if errors.is_empty() => Ok(Loaded { ruleset, warnings }),
         _ => {
             errors.sort_by_key(|e| (e.line, e.column));
@@ -104,7 +104,7 @@ struct Reader<'a> {
     draft: Draft,
     /// The table whose section is open, and where it began.
     open: Option<(Table, usize)>,
-    shared: Shared,
+    shared: Shared<'a>,
     line: usize,
     errors: Vec<RuleError>,
     warnings: Vec<RuleError>,
@@ -192,9 +192,9 @@ impl Reader<'_> {
         match ipset::parse_create(&words, self.family) {
             Ok(None) => {}
             Ok(Some(set)) => {
-                let before = self.shared.sets.borrow_mut().insert(set.name.clone(), Arc::new(set));
-                if let Some(set) = before {
-                    self.error(line, Problem::new(words[1].at, format!("set `{}` exists already", set.name)));
+                let name = set.name.clone();
+                if !self.shared.add_set(set) {
+                    self.error(line, Problem::new(words[1].at, format!("set `{name}` exists already")));
                 }
             }
             Err(problem) => self.error(line, problem),

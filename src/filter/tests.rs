@@ -12,6 +12,8 @@ use crate::time::Instant;
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
+mod kept;
+
 fn ifaces() -> Vec<String> {
     ["lan", "wan0", "wan1"].map(str::to_owned).to_vec()
 }

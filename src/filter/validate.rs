@@ -6,6 +6,7 @@ use super::classify::{self, Classifier};
 use super::counters::Counters;
 use super::rule_line::DraftRule;
 use super::save::{Draft, DraftChain, DraftTable};
+use super::shared::Named;
 use super::{Chain, ChainId, Chains, Hook, RuleError, Ruleset, Table, Target};
 use crate::packet::Family;
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ pub(super) fn build(
         order,
         counters: Counters::new(slots),
         generation: next_generation(),
+        named: Named::default(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::names;
+use super::names::{self, Services};
 use super::options::{Complaint, did_you_mean};
 use crate::packet::{Addr, Family};
 use core::fmt;
@@ -56,12 +56,12 @@ impl Ports {
     }
 
     /// `22`, `ssh`, `1:1023`, `:1023`, `1024:`.
-    pub(super) fn parse(text: &str) -> Result<Self, Complaint> {
+    pub(super) fn parse(text: &str, names: Services) -> Result<Self, Complaint> {
         let Some((low, high)) = text.split_once(':') else {
-            return port(text).map(|port| Self(port, port));
+            return port(text, names).map(|port| Self(port, port));
         };
-        let low = if low.is_empty() { 0 } else { port(low)? };
-        let high = if high.is_empty() { u16::MAX } else { port(high)? };
+        let low = if low.is_empty() { 0 } else { port(low, names)? };
+        let high = if high.is_empty() { u16::MAX } else { port(high, names)? };
         if low > high {
             return Err(Complaint::new(format!("the port range `{text}` ends before it begins"))
                 .hint(format!("`{high}:{low}`")));
@@ -76,8 +76,8 @@ impl fmt::Display for Ports {
     }
 }
 
-/// A port by number or by the name of its service, on whatever protocol the service is known for.
-pub(super) fn port(text: &str) -> Result<u16, Complaint> {
+/// A port by number, or by the name of a service that one of the protocols knows.
+pub(super) fn port(text: &str, among: Services) -> Result<u16, Complaint> {
     if text.bytes().next().is_some_and(|b| b.is_ascii_digit()) {
         match number(text, u64::from(u16::MAX)) {
             Ok(port) => return Ok(port as u16),
@@ -87,8 +87,13 @@ pub(super) fn port(text: &str) -> Result<u16, Complaint> {
             Err(_) => {}
         }
     }
-    if let Some(port) = names::service_port(text) {
-        return Ok(port);
+    match names::service_port(text, among) {
+        Some(Ok(port)) => return Ok(port),
+        Some(Err((port, known))) => {
+            return Err(Complaint::new(format!("`{text}` is a service of {known}, not of this protocol"))
+                .hint(format!("if its port is meant: {port}")));
+        }
+        None => {}
     }
     let complaint = Complaint::new(format!("no service named `{text}`"));
     Err(match did_you_mean(text, names::service_names()) {
@@ -289,10 +294,10 @@ mod tests {
 
     #[test]
     fn port_ranges_may_be_open() {
-        assert_eq!(Ports::parse("ssh"), Ok(Ports(22, 22)));
-        assert_eq!(Ports::parse(":1023"), Ok(Ports(0, 1023)));
-        assert_eq!(Ports::parse("1024:"), Ok(Ports(1024, 65535)));
-        assert!(Ports::parse("2:1").is_err());
-        assert!(Ports::parse("65536").is_err());
+        assert_eq!(Ports::parse("ssh", Services::TCP), Ok(Ports(22, 22)));
+        assert_eq!(Ports::parse(":1023", Services::TCP), Ok(Ports(0, 1023)));
+        assert_eq!(Ports::parse("1024:", Services::TCP), Ok(Ports(1024, 65535)));
+        assert!(Ports::parse("2:1", Services::TCP).is_err());
+        assert!(Ports::parse("65536", Services::TCP).is_err());
     }
 }

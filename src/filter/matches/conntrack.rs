@@ -6,6 +6,7 @@ use super::state::StateSet;
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::conntrack::{CtState, Direction, Status};
 use crate::filter::names;
+use crate::filter::names::Services;
 use crate::filter::options::{Complaint, Given, Opt, Options, Problem, did_you_mean};
 use crate::filter::value::{Ports, addr, network_mask, not, number, show_addr};
 use crate::packet::{Addr, Family};
@@ -169,7 +170,8 @@ impl Conntrack {
         if let Some(place) = ADDRS.iter().position(|known| *known == name) {
             self.addrs[place] = Some((given.read(|text| parse_addr(text, family))?, given.negated));
         } else if let Some(place) = PORTS.iter().position(|known| *known == name) {
-            self.ports[place] = Some((given.read(Ports::parse)?, given.negated));
+            self.ports[place] =
+                Some((given.read(|text| Ports::parse(text, Services::all()))?, given.negated));
         }
         Ok(())
     }

@@ -1,4 +1,7 @@
 //! `-m hashlimit`: a token bucket for each address, port or pair of them.
+//!
+//! Buckets live in tables that rules share by name. What a table counts by, and how fast its buckets fill, is settled
+//! by the first rule that names it; later ones add only whether they hold up to the rate or above it.
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +16,10 @@ use core::fmt;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+mod bytes;
+
+use bytes::ByteRate;
 
 /// The kernel counts the time between packets in units of a microsecond here.
 const SCALE: u64 = 1_000_000;
@@ -58,12 +65,20 @@ impl Mode {
 
 #[derive(Clone, Debug)]
 pub struct Hashlimit {
-    pub rate: Rate,
-    pub burst: u32,
     /// Holds above the rate, not up to it.
     pub above: bool,
-    pub mode: Mode,
     pub name: String,
+    pub config: Config,
+    table: Arc<Buckets>,
+}
+
+/// How a table counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub pace: Pace,
+    /// `--hashlimit-rate-match`: looks at what came in such a stretch of seconds, and takes nothing away.
+    pub interval: Option<u32>,
+    pub mode: Mode,
     pub src_len: u8,
     pub dst_len: u8,
     pub size: u32,
@@ -72,14 +87,48 @@ pub struct Hashlimit {
     /// How long an unused bucket stays.
     pub expire_millis: u32,
     pub family: Family,
-    table: Arc<Buckets>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    Packets { rate: Rate, burst: u32 },
+    Bytes(ByteRate),
+}
+
+impl Pace {
+    /// As long as the unit of the rate; for bytes, a while.
+    fn usual_expire(self) -> u32 {
+        match self {
+            Self::Packets { rate, .. } => (rate.unit_seconds() * 1_000) as u32,
+            Self::Bytes(rate) => rate.usual_expire_millis(),
+        }
+    }
 }
 
 /// One table by name, shared by all rules that name it.
-#[derive(Debug, Default)]
-pub struct Buckets(Mutex<BTreeMap<Key, (Bucket, Instant)>>);
+#[derive(Debug)]
+pub struct Buckets {
+    config: Config,
+    cells: Mutex<BTreeMap<Key, (Cell, Instant)>>,
+}
 
 type Key = (Addr, Addr, u16, u16);
+
+/// What is kept for one key.
+#[derive(Clone, Copy, Debug)]
+enum Cell {
+    Packets(Bucket),
+    Bytes(bytes::Bucket),
+    Window(Window),
+}
+
+/// What came in the stretch of time that runs now, and whether the last one had too much.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    began_at: Instant,
+    amount: u64,
+    was_over: bool,
+}
 
 impl PartialEq for Hashlimit {
     fn eq(&self, other: &Self) -> bool {
@@ -104,6 +153,8 @@ impl Matcher for Hashlimit {
             Opt::value("hashlimit-htable-max"),
             Opt::value("hashlimit-htable-gcinterval"),
             Opt::value("hashlimit-htable-expire"),
+            Opt::flag("hashlimit-rate-match"),
+            Opt::value("hashlimit-rate-interval"),
         ],
     };
 
@@ -113,74 +164,148 @@ impl Matcher for Hashlimit {
             Some(above) => above,
             None => options.require("hashlimit-upto")?,
         };
-        let rate = given.read(|text| {
-            if text.split('/').next().is_some_and(|n| n.ends_with(['b', 'B'])) {
-                return Err(Complaint::new(format!("`{text}`: rates in bytes are not honoured"))
-                    .hint("packets: `100/second`"));
-            }
-            Rate::parse(text, SCALE)
-        })?;
+        let is_of_bytes = given.text().split('/').next().is_some_and(|n| n.ends_with(['b', 'B']));
+        let mut pace = if is_of_bytes {
+            Pace::Bytes(bytes::read(given, options.get("hashlimit-burst"))?)
+        } else {
+            let rate = given.read(|text| Rate::parse(text, SCALE))?;
+            let burst = options.get("hashlimit-burst").map_or(Ok(DEFAULT_BURST), |g| g.read(parse_burst))?;
+            Pace::Packets { rate, burst }
+        };
+        let usual_expire = pace.usual_expire();
+        let interval = Self::interval(options, setting, &mut pace)?;
         let name = options.require("hashlimit-name")?;
         if name.text().is_empty() || name.text().len() > MAX_NAME || name.text().contains('/') {
             return Err(name.problem(format!("no table can be named `{}`", name.text())));
         }
-        let burst = match options.get("hashlimit-burst") {
-            Some(given) => given.read(|text| match number(text, MAX_BURST)? {
-                0 => Err(Complaint::new("a burst of 0 lets nothing through").hint("at least 1")),
-                n => Ok(n as u32),
-            })?,
-            None => DEFAULT_BURST,
-        };
         let bits = setting.family.bits();
         let len = |name| {
             options.get(name).map_or(Ok(bits), |g| g.read(|t| number(t, u64::from(bits)).map(|n| n as u8)))
         };
         let amount = |name, default| options.get(name).map_or(Ok(default), |g| g.read(number_u32));
-        Ok(Self {
-            rate,
-            burst,
-            above: (given.opt.name == "hashlimit-above") != given.negated,
+        let config = Config {
+            pace,
+            interval,
             mode: options.get("hashlimit-mode").map_or(Ok(Mode::empty()), |g| g.read(Mode::parse))?,
-            name: name.text().to_owned(),
             src_len: len("hashlimit-srcmask")?,
             dst_len: len("hashlimit-dstmask")?,
             size: amount("hashlimit-htable-size", 0)?,
             max: amount("hashlimit-htable-max", 0)?,
             gc_millis: amount("hashlimit-htable-gcinterval", DEFAULT_GC_MILLIS)?,
-            expire_millis: amount("hashlimit-htable-expire", Self::usual_expire(rate))?,
+            expire_millis: amount("hashlimit-htable-expire", usual_expire)?,
             family: setting.family,
-            table: setting.shared.hashlimit_table(name.text()),
-        })
+        };
+        let table = setting
+            .shared
+            .hashlimit_table(name.text(), || Buckets { config: config.clone(), cells: Mutex::default() });
+        if table.config != config {
+            let problem =
+                name.problem(format!("table `{}` counts as the rule that named it first", name.text()));
+            setting.warn(problem.hint("another rate, mode or mask needs another `--hashlimit-name`"));
+        }
+        let above = (given.opt.name == "hashlimit-above") != given.negated;
+        Ok(Self { above, name: name.text().to_owned(), config, table })
     }
 
     fn check(&self, view: &View<'_>) -> Answer {
-        let Some(key) = self.key(view) else { return Answer::Drop };
+        let config = &self.table.config;
+        let Some(key) = config.key(view) else { return Answer::Drop };
         let now = view.now;
-        let mut table = self.table.0.lock();
-        if !table.contains_key(&key) && table.len() >= self.bound() {
-            let keep = Duration::from_millis(u64::from(self.expire_millis));
-            table.retain(|_, (_, used)| now.saturating_since(*used) < keep);
-            if table.len() >= self.bound() {
+        let expire = Duration::from_millis(u64::from(config.expire_millis));
+        let mut cells = self.table.cells.lock();
+        if !cells.contains_key(&key) && cells.len() >= config.bound() {
+            cells.retain(|_, (_, used)| now.saturating_since(*used) < expire);
+            if cells.len() >= config.bound() {
                 return Answer::Drop;
             }
         }
-        let (bucket, used) = table.entry(key).or_insert_with(|| (Bucket::default(), now));
-        if now.saturating_since(*used) >= Duration::from_millis(u64::from(self.expire_millis)) {
-            *bucket = Bucket::default();
+        let (cell, used) = cells.entry(key).or_insert_with(|| (config.fresh(now), now));
+        if now.saturating_since(*used) >= expire {
+            *cell = config.fresh(now);
         }
         *used = now;
-        (bucket.take(now, self.rate.nanos(), self.burst) != self.above).into()
+        let fits = match cell {
+            Cell::Packets(bucket) => config.take_packet(bucket, now),
+            Cell::Bytes(bucket) => bucket.take(now, view.pkt.l3().len()),
+            Cell::Window(window) => config.look(window, now, view.pkt.l3().len()),
+        };
+        (fits != self.above).into()
+    }
+}
+
+fn parse_burst(text: &str) -> Result<u32, Complaint> {
+    match number(text, MAX_BURST)? {
+        0 => Err(Complaint::new("a burst of 0 lets nothing through").hint("at least 1")),
+        n => Ok(n as u32),
     }
 }
 
 impl Hashlimit {
-    /// As long as the unit of the rate.
-    fn usual_expire(rate: Rate) -> u32 {
-        (rate.unit_seconds() * 1_000) as u32
+    /// What `--hashlimit-rate-match` looks at. The tools turn `10/min` into ten in an interval of a minute there.
+    fn interval(options: &Options<'_>, setting: &Setting, pace: &mut Pace) -> Result<Option<u32>, Problem> {
+        let given = options.get("hashlimit-rate-interval");
+        let interval = given.map(|given| {
+            given.read(|text| match number_u32(text)? {
+                0 => Err(Complaint::new("no time at all holds nothing").hint("at least 1 second")),
+                seconds => Ok(seconds),
+            })
+        });
+        let interval = interval.transpose()?;
+        if !options.has("hashlimit-rate-match") {
+            if let Some(given) = given {
+                let problem = Problem::new(given.at, "`--hashlimit-rate-interval` has no effect by itself");
+                setting.warn(problem.hint("`--hashlimit-rate-match` is what it belongs to"));
+            }
+            return Ok(None);
+        }
+        let mut unit = 1;
+        if let Pace::Packets { rate, .. } = pace {
+            unit = rate.unit_seconds();
+            rate.period /= unit;
+        }
+        Ok(Some(interval.unwrap_or(unit as u32)))
     }
+}
 
+impl Config {
     fn bound(&self) -> usize {
         if self.max > 0 { self.max as usize } else { MAX_BUCKETS }
+    }
+
+    fn fresh(&self, now: Instant) -> Cell {
+        match self.pace {
+            _ if self.interval.is_some() => {
+                Cell::Window(Window { began_at: now, amount: 0, was_over: false })
+            }
+            Pace::Packets { .. } => Cell::Packets(Bucket::default()),
+            Pace::Bytes(rate) => Cell::Bytes(bytes::Bucket::new(rate, now)),
+        }
+    }
+
+    fn take_packet(&self, bucket: &mut Bucket, now: Instant) -> bool {
+        match self.pace {
+            Pace::Packets { rate, burst } => bucket.take(now, rate.nanos(), burst),
+            Pace::Bytes(_) => false,
+        }
+    }
+
+    /// Counts the packet into the window. It fits while the window before had not too much, and this one has not.
+    fn look(&self, window: &mut Window, now: Instant, len: usize) -> bool {
+        let (rate, most, amount) = match self.pace {
+            Pace::Packets { rate, burst } => {
+                let rate = rate.scale / rate.period.max(1);
+                (rate, rate + u64::from(burst), 1)
+            }
+            Pace::Bytes(rate) => (rate.per_second(), rate.most_at_once(), len as u64),
+        };
+        let interval = Duration::from_secs(u64::from(self.interval.unwrap_or(1)));
+        let past = now.saturating_since(window.began_at);
+        if past >= interval {
+            let had = u128::from(window.amount) * interval.as_nanos();
+            *window = Window { began_at: now, amount: 0, was_over: had > past.as_nanos() * u128::from(rate) };
+        }
+        window.amount += amount;
+        !window.was_over && window.amount <= most
     }
 
     /// `None` if ports are asked for and the header is cut short.
@@ -211,33 +336,44 @@ const fn has_ports(proto: u8) -> bool {
 
 impl fmt::Display for Hashlimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.above { "above" } else { "upto" };
-        write!(f, " --hashlimit-{kind} {} --hashlimit-burst {}", self.rate, self.burst)?;
-        if !self.mode.is_empty() {
+        let Self { above, name, config, table: _ } = self;
+        let kind = if *above { "above" } else { "upto" };
+        match config.pace {
+            Pace::Packets { rate, burst } => {
+                write!(f, " --hashlimit-{kind} {rate} --hashlimit-burst {burst}")?;
+            }
+            Pace::Bytes(rate) => write!(f, " --hashlimit-{kind} {rate}")?,
+        }
+        if !config.mode.is_empty() {
             let words: Vec<&str> = Mode::WORDS
                 .iter()
-                .filter(|(bit, _)| self.mode.contains(*bit))
+                .filter(|(bit, _)| config.mode.contains(*bit))
                 .map(|(_, word)| *word)
                 .collect();
             write!(f, " --hashlimit-mode {}", words.join(","))?;
         }
-        write!(f, " --hashlimit-name {}", quoted(&self.name))?;
-        let usual = Self::usual_expire(self.rate);
+        write!(f, " --hashlimit-name {}", quoted(name))?;
         for (name, value, usual) in [
-            ("htable-size", self.size, 0),
-            ("htable-max", self.max, 0),
-            ("htable-gcinterval", self.gc_millis, DEFAULT_GC_MILLIS),
-            ("htable-expire", self.expire_millis, usual),
+            ("htable-size", config.size, 0),
+            ("htable-max", config.max, 0),
+            ("htable-gcinterval", config.gc_millis, DEFAULT_GC_MILLIS),
+            ("htable-expire", config.expire_millis, config.pace.usual_expire()),
         ] {
             if value != usual {
                 write!(f, " --hashlimit-{name} {value}")?;
             }
         }
-        for (name, len) in [("srcmask", self.src_len), ("dstmask", self.dst_len)] {
-            if len != self.family.bits() {
+        for (name, len) in [("srcmask", config.src_len), ("dstmask", config.dst_len)] {
+            if len != config.family.bits() {
                 write!(f, " --hashlimit-{name} {len}")?;
             }
         }
-        Ok(())
+        match config.interval {
+            None => Ok(()),
+            Some(1) => f.write_str(" --hashlimit-rate-match"),
+            Some(seconds) => {
+                write!(f, " --hashlimit-rate-match --hashlimit-rate-interval {seconds}")
+            }
+        }
     }
 }

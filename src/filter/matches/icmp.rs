@@ -86,6 +86,14 @@ const V6_NAMES: &[Name] = &[
     ("redirect", 137, 0, 255),
 ];
 
+/// The type and code that a name stands for in a set of hash:ip,port; none for names of a type with several codes.
+pub(in crate::filter) fn type_and_code(name: &str, family: Family) -> Option<(u8, u8)> {
+    let names = if family == Family::Ipv4 { V4_NAMES } else { V6_NAMES };
+    let (_, kind, low, high) = *names.iter().find(|(known, ..)| *known == name)?;
+    let has_codes = names.iter().any(|(_, other, low, high)| *other == kind && low == high);
+    (kind != 255 && (low == high || !has_codes)).then_some((kind, low))
+}
+
 /// What both families share: one type, and codes from `0` to `1` of `codes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TypeMatch {

@@ -77,6 +77,7 @@ pub use self::ttl::{Hl, Ttl};
 pub use self::u32::U32;
 pub use self::udp::Udp;
 
+pub(super) use self::icmp::type_and_code;
 pub(super) use self::mark::parse_marked;
 pub(super) use self::multiport::span as multiport_span;
 pub(super) use self::set::lookup as lookup_set;
@@ -203,7 +204,7 @@ pub(super) struct Setting<'a> {
     /// What `-p` said.
     pub(super) proto: Option<super::rule::ProtoMatch>,
     pub(super) ifaces: &'a [String],
-    pub(super) shared: &'a Shared,
+    pub(super) shared: &'a Shared<'a>,
     pub(super) warnings: RefCell<Vec<Problem>>,
 }
 

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
+use crate::filter::names::Services;
 use crate::filter::options::{Complaint, Opt, Options, Problem};
 use crate::filter::value::{Ports, not, port};
 use crate::packet::tuple::{PROTO_DCCP, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE};
@@ -27,13 +28,13 @@ pub struct Multiport {
     pub negated: bool,
 }
 
-fn parse(text: &str) -> Result<ArrayVec<(Ports, bool), PLACES>, Complaint> {
+fn parse(text: &str, names: Services) -> Result<ArrayVec<(Ports, bool), PLACES>, Complaint> {
     let mut ports = ArrayVec::new();
     let mut places = 0;
     for word in text.split(',') {
         let (item, needed) = match word.split_once(':') {
             None => {
-                let port = port(word)?;
+                let port = port(word, names)?;
                 ((Ports(port, port), false), 1)
             }
             Some(("", _) | (_, "")) => {
@@ -41,7 +42,7 @@ fn parse(text: &str) -> Result<ArrayVec<(Ports, bool), PLACES>, Complaint> {
                     .hint("write both ends here: `1024:65535`"));
             }
             Some((low, high)) => {
-                let (low, high) = (port(low)?, port(high)?);
+                let (low, high) = (port(low, names)?, port(high, names)?);
                 if low >= high {
                     return Err(Complaint::new(format!("the port range `{word}` ends before it begins")));
                 }
@@ -70,7 +71,7 @@ impl Matcher for Multiport {
         ],
     };
 
-    fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
+    fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
         options.require_any()?;
         options.exclusive(&["sports", "dports", "ports"])?;
         let given = &options.given[0];
@@ -79,7 +80,8 @@ impl Matcher for Multiport {
             "dports" => Side::Destination,
             _ => Side::Either,
         };
-        Ok(Self { side, ports: given.read(parse)?, negated: given.negated })
+        let names = setting.proto.map_or(Services::empty(), |p| Services::of(p.proto));
+        Ok(Self { side, ports: given.read(|text| parse(text, names))?, negated: given.negated })
     }
 
     fn check(&self, view: &View<'_>) -> Answer {

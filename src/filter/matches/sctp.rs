@@ -4,6 +4,7 @@
 
 use super::tcp::PortMatch;
 use super::{Answer, Matcher, Setting, Spec, View};
+use crate::filter::names::Services;
 use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};
 use crate::filter::value::not;
 use crate::packet::tuple::PROTO_SCTP;
@@ -111,7 +112,7 @@ impl Matcher for Sctp {
     };
 
     fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
-        let port = |name| options.get(name).map(PortMatch::read).transpose();
+        let port = |name| options.get(name).map(|given| PortMatch::read(given, Services::SCTP)).transpose();
         let chunks = options.get("chunk-types").map(|given| {
             let kind = given.read_arg(0, |text| match text.to_ascii_lowercase().as_str() {
                 "any" => Ok(Kind::Any),

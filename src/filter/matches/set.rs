@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::ipset::{Set, Side};
+use crate::filter::ipset::{Compare, Query, Set, Side};
 use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};
-use crate::filter::value::not;
+use crate::filter::value::{not, number};
 use core::fmt;
 use std::sync::Arc;
 
@@ -14,6 +14,25 @@ pub struct SetMatch {
     pub set: Arc<Set>,
     pub sides: Vec<Side>,
     pub negated: bool,
+    pub query: Query,
+    /// Sets within sets are not told of the packet; there are none, so it is only printed.
+    pub keeps_subcounters: bool,
+}
+
+/// The ways in which `--packets-…` and `--bytes-…` compare.
+const COUNTERS: [[&str; 3]; 2] =
+    [["packets-eq", "packets-lt", "packets-gt"], ["bytes-eq", "bytes-lt", "bytes-gt"]];
+
+fn compare(options: &Options<'_>, names: &[&str; 3]) -> Result<Option<Compare>, Problem> {
+    options.exclusive(names)?;
+    let Some(given) = names.iter().find_map(|name| options.get(name)) else { return Ok(None) };
+    let n = given.read(|text| number(text, u64::MAX))?;
+    Ok(Some(match names.iter().position(|name| *name == given.opt.name) {
+        Some(0) if given.negated => Compare::Differs(n),
+        Some(0) => Compare::Equal(n),
+        Some(1) => Compare::Less(n),
+        _ => Compare::Greater(n),
+    }))
 }
 
 /// Finds a set by name.
@@ -33,23 +52,67 @@ impl Matcher for SetMatch {
         name: "set",
         family: None,
         protos: &[],
-        options: &[Opt::pair("match-set").also(&["set"]).or_not()],
+        options: &[
+            Opt::pair("match-set").also(&["set"]).or_not(),
+            Opt::flag("return-nomatch"),
+            Opt::flag("update-counters").or_not(),
+            Opt::flag("update-subcounters").or_not(),
+            Opt::value("packets-eq").or_not(),
+            Opt::value("packets-lt"),
+            Opt::value("packets-gt"),
+            Opt::value("bytes-eq").or_not(),
+            Opt::value("bytes-lt"),
+            Opt::value("bytes-gt"),
+        ],
     };
 
     fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
         let given = options.require("match-set")?;
         let set = given.read_arg(0, |name| lookup(name, setting))?;
-        Ok(Self { set, sides: given.read_arg(1, Side::parse_list)?, negated: given.negated })
+        let sides = given.read_arg(1, Side::parse_list)?;
+        let is_off = |name| options.get(name).is_some_and(|given| given.negated);
+        let query = Query {
+            wants_nomatch: options.has("return-nomatch"),
+            keeps_counters: is_off("update-counters"),
+            packets: compare(options, &COUNTERS[0])?,
+            bytes: compare(options, &COUNTERS[1])?,
+        };
+        let asked = COUNTERS.as_flattened().iter().find_map(|name| options.get(name));
+        if let Some(asked) = asked.filter(|_| !set.has_counters()) {
+            let problem =
+                Problem::new(asked.at, format!("set `{}` counts nothing, so this always holds", set.name));
+            setting.warn(problem.hint("`create … counters` makes its elements count"));
+        }
+        let keeps_subcounters = is_off("update-subcounters");
+        Ok(Self { set, sides, negated: given.negated, query, keeps_subcounters })
     }
 
     fn check(&self, view: &View<'_>) -> Answer {
-        (self.set.contains(view.pkt, &self.sides, view.now) != self.negated).into()
+        (self.set.contains(view.pkt, &self.sides, view.now, &self.query) != self.negated).into()
     }
 }
 
 impl fmt::Display for SetMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sides: Vec<&str> = self.sides.iter().map(|s| s.word()).collect();
-        write!(f, "{} --match-set {} {}", not(self.negated), self.set.name, sides.join(","))
+        let Self { set, sides, negated, query, keeps_subcounters } = self;
+        let sides: Vec<&str> = sides.iter().map(|s| s.word()).collect();
+        write!(f, "{} --match-set {} {}", not(*negated), set.name, sides.join(","))?;
+        for (is_set, text) in [
+            (query.wants_nomatch, " --return-nomatch"),
+            (query.keeps_counters, " ! --update-counters"),
+            (*keeps_subcounters, " ! --update-subcounters"),
+        ] {
+            f.write_str(if is_set { text } else { "" })?;
+        }
+        for (compare, [equal, less, greater]) in [query.packets, query.bytes].into_iter().zip(COUNTERS) {
+            match compare {
+                None => {}
+                Some(Compare::Equal(n)) => write!(f, " --{equal} {n}")?,
+                Some(Compare::Differs(n)) => write!(f, " ! --{equal} {n}")?,
+                Some(Compare::Less(n)) => write!(f, " --{less} {n}")?,
+                Some(Compare::Greater(n)) => write!(f, " --{greater} {n}")?,
+            }
+        }
+        Ok(())
     }
 }

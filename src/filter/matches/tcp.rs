@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
+use crate::filter::names::Services;
 use crate::filter::options::{Complaint, Given, Opt, Options, Problem, did_you_mean};
 use crate::filter::value::{Ports, not, number_u8};
 use crate::packet::TcpFlags;
@@ -26,8 +27,9 @@ pub struct PortMatch {
 }
 
 impl PortMatch {
-    pub(super) fn read(given: &Given<'_>) -> Result<Self, Problem> {
-        Ok(Self { ports: given.read(Ports::parse)?, negated: given.negated })
+    /// `names` are the services that may be written in place of a number.
+    pub(super) fn read(given: &Given<'_>, names: Services) -> Result<Self, Problem> {
+        Ok(Self { ports: given.read(|text| Ports::parse(text, names))?, negated: given.negated })
     }
 
     #[inline]
@@ -115,8 +117,8 @@ impl Matcher for Tcp {
         let mut tcp = Self::default();
         for given in &options.given {
             match given.opt.name {
-                "sport" => tcp.sport = Some(PortMatch::read(given)?),
-                "dport" => tcp.dport = Some(PortMatch::read(given)?),
+                "sport" => tcp.sport = Some(PortMatch::read(given, Services::TCP)?),
+                "dport" => tcp.dport = Some(PortMatch::read(given, Services::TCP)?),
                 "tcp-option" => {
                     let kind = given.read(number_u8)?;
                     if kind == 0 {

@@ -26,6 +26,8 @@ pub struct Time {
     pub monthdays: u32,
     /// From `day_start` on to `day_stop` of the next day is one stretch.
     pub contiguous: bool,
+    /// In the time zone of the kernel, which here is UTC as well.
+    pub kernel_zone: bool,
 }
 
 const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
@@ -125,15 +127,12 @@ impl Matcher for Time {
         ],
     };
 
-    fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
-        for zone in ["kerneltz", "localtz"] {
-            if let Some(given) = options.get(zone) {
-                let problem = Problem::new(
-                    given.at,
-                    format!("`--{zone}` is not honoured: the router has no time zone"),
-                );
-                return Err(problem.hint("times without it are UTC"));
-            }
+    fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
+        let zone = ["kerneltz", "localtz"].iter().find_map(|name| options.get(name));
+        if let Some(zone) = zone {
+            let problem =
+                Problem::new(zone.at, "the router's own time zone is UTC, with and without this option");
+            setting.warn(problem.hint("write the times in UTC"));
         }
         let clock = |name, usual| options.get(name).map_or(Ok(usual), |g| g.read(parse_clock));
         let date = |name, usual| options.get(name).map_or(Ok(usual), |g| g.read(parse_date));
@@ -151,6 +150,7 @@ impl Matcher for Time {
             weekdays,
             monthdays,
             contiguous: options.has("contiguous"),
+            kernel_zone: zone.is_some(),
         };
         if it.contiguous && it.day_start < it.day_stop {
             return Err(options
@@ -167,7 +167,16 @@ impl Matcher for Time {
 
 impl Time {
     fn holds_at(&self, now: u64) -> bool {
-        let Self { date_start, date_stop, day_start, day_stop, weekdays, monthdays, contiguous } = *self;
+        let Self {
+            date_start,
+            date_stop,
+            day_start,
+            day_stop,
+            weekdays,
+            monthdays,
+            contiguous,
+            kernel_zone: _,
+        } = *self;
         if now < date_start || now > date_stop {
             return false;
         }
@@ -216,6 +225,9 @@ impl fmt::Display for Time {
             write!(f, " --datestart {}", date(self.date_start))?;
         }
         write!(f, " --datestop {}", date(self.date_stop))?;
+        if self.kernel_zone {
+            f.write_str(" --kerneltz")?;
+        }
         if self.contiguous { f.write_str(" --contiguous") } else { Ok(()) }
     }
 }
@@ -245,6 +257,7 @@ mod tests {
             weekdays: 1 << 5,
             monthdays: ALL_MONTHDAYS,
             contiguous,
+            kernel_zone: false,
         };
         assert!(night(false).holds_at(saturday - 1), "Friday, before midnight");
         assert!(!night(false).holds_at(saturday + 60));

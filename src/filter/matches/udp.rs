@@ -4,6 +4,7 @@
 
 use super::tcp::PortMatch;
 use super::{Answer, Matcher, Setting, Spec, View};
+use crate::filter::names::Services;
 use crate::filter::options::{Opt, Options, Problem};
 use crate::packet::tuple::PROTO_UDP;
 use core::fmt;
@@ -15,6 +16,9 @@ pub struct Udp {
     pub sport: Option<PortMatch>,
     pub dport: Option<PortMatch>,
 }
+
+/// The tools look a name up without asking for its protocol here.
+const SERVICES: Services = Services::TCP.union(Services::UDP);
 
 impl Matcher for Udp {
     const SPEC: Spec = Spec {
@@ -28,7 +32,7 @@ impl Matcher for Udp {
     };
 
     fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
-        let port = |name| options.get(name).map(|given| PortMatch::read(given)).transpose();
+        let port = |name| options.get(name).map(|given| PortMatch::read(given, SERVICES)).transpose();
         Ok(Self { sport: port("sport")?, dport: port("dport")? })
     }
 

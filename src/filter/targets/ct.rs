@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Next, Place, Spec, Targeted};
-use crate::conntrack::Helper;
+use crate::conntrack::{Happened, Helper, Template, Told};
 use crate::context::Context;
 use crate::filter::Table;
 use crate::filter::matches::Setting;
@@ -18,6 +18,8 @@ use core::fmt;
 pub struct Ct {
     pub notrack: bool,
     pub helper: Option<Helper>,
+    /// Which events of the connection are told; `None`: all.
+    pub told: Option<Told>,
     pub zone: Zone,
 }
 
@@ -31,6 +33,48 @@ pub enum Zone {
     Mark,
 }
 
+const ONE_ZONE: &str = "a connection is in one zone, both ways";
+
+/// The words of `--ctevents`, in the order in which they print.
+const EVENTS: [(&str, Happened); 10] = [
+    ("new", Happened::NEW),
+    ("related", Happened::RELATED),
+    ("destroy", Happened::DESTROY),
+    ("reply", Happened::REPLY),
+    ("assured", Happened::ASSURED),
+    ("protoinfo", Happened::PROTOINFO),
+    ("helper", Happened::HELPER),
+    ("mark", Happened::MARK),
+    ("natseqinfo", Happened::NATSEQINFO),
+    ("secmark", Happened::SECMARK),
+];
+
+fn parse_events(text: &str) -> Result<Happened, Complaint> {
+    text.split(',').try_fold(Happened::empty(), |events, word| {
+        let known = EVENTS.iter().find(|(name, _)| *name == word);
+        let (_, bit) = known.ok_or_else(|| {
+            let names = EVENTS.iter().map(|(name, _)| *name);
+            let all = format!("the events are {}", names.clone().collect::<Vec<_>>().join(", "));
+            Complaint::new(format!("no event named `{word}`")).hint(did_you_mean(word, names).unwrap_or(all))
+        })?;
+        Ok(events | *bit)
+    })
+}
+
+fn read_events(options: &Options<'_>) -> Result<Option<Told>, Problem> {
+    let entry = options.get("ctevents").map(|given| given.read(parse_events)).transpose()?;
+    let announced = options.get("expevents").map(|given| {
+        given.read(|text| match text {
+            "new" => Ok(true),
+            _ => Err(Complaint::new(format!("no event of an expectation is named `{text}`")).hint("new")),
+        })
+    });
+    let announced = announced.transpose()?;
+    // Whoever names events of one kind gets none of the other.
+    Ok((entry.is_some() || announced.is_some())
+        .then(|| Told { entry: entry.unwrap_or(Happened::empty()), announced: announced.unwrap_or(false) }))
+}
+
 impl Targeted for Ct {
     const SPEC: Spec = Spec {
         name: "CT",
@@ -38,7 +82,16 @@ impl Targeted for Ct {
         protos: &[],
         tables: &[Table::Raw],
         hooks: &[],
-        options: &[Opt::flag("notrack"), Opt::value("helper"), Opt::value("zone")],
+        options: &[
+            Opt::flag("notrack"),
+            Opt::value("helper"),
+            Opt::value("ctevents"),
+            Opt::value("expevents"),
+            Opt::value("zone"),
+            Opt::value("zone-orig").refused(ONE_ZONE),
+            Opt::value("zone-reply").refused(ONE_ZONE),
+            Opt::value("timeout").refused("there are no named timeout policies: `sysctl` sets the timeouts"),
+        ],
     };
 
     fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
@@ -65,17 +118,19 @@ impl Targeted for Ct {
                 _ => number_u16(text).map(|n| if n == 0 { Zone::None } else { Zone::Number(n) }),
             })
         });
-        Ok(Self { notrack: options.has("notrack"), helper: helper.transpose()?, zone: zone? })
+        let told = read_events(options)?;
+        Ok(Self { notrack: options.has("notrack"), helper: helper.transpose()?, told, zone: zone? })
     }
 
     fn apply<R: Recorder>(&self, _: &mut Packet, ctx: &mut Context<R>, _: Place) -> Next {
         // The first rule that speaks is heard: a packet that has a template already keeps it.
-        if ctx.template != crate::conntrack::Template::default() {
+        if ctx.template != Template::default() {
             return Next::Rule;
         }
-        let Self { notrack, helper, zone } = *self;
+        let Self { notrack, helper, told, zone } = *self;
         ctx.template.notrack = notrack;
         ctx.template.helper = helper;
+        ctx.template.told = told;
         ctx.template.zone = match zone {
             Zone::None => 0,
             Zone::Number(n) => n,
@@ -87,12 +142,22 @@ impl Targeted for Ct {
 
 impl fmt::Display for Ct {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { notrack, helper, zone } = self;
+        let Self { notrack, helper, told, zone } = self;
         if *notrack {
             f.write_str(" --notrack")?;
         }
         if let Some(helper) = helper {
             write!(f, " --helper {}", helper.name())?;
+        }
+        if let Some(Told { entry, announced }) = told {
+            let words = EVENTS.iter().filter(|(_, bit)| entry.contains(*bit)).map(|(name, _)| *name);
+            let words: Vec<&str> = words.collect();
+            if !words.is_empty() {
+                write!(f, " --ctevents {}", words.join(","))?;
+            }
+            if *announced {
+                f.write_str(" --expevents new")?;
+            }
         }
         match zone {
             Zone::None => Ok(()),
@@ -115,7 +180,7 @@ impl Targeted for Notrack {
     }
 
     fn apply<R: Recorder>(&self, _: &mut Packet, ctx: &mut Context<R>, _: Place) -> Next {
-        if ctx.template == crate::conntrack::Template::default() {
+        if ctx.template == Template::default() {
             ctx.template.notrack = true;
         }
         Next::Rule

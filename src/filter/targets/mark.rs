@@ -6,7 +6,7 @@ use super::{Next, Place, Spec, Targeted};
 use crate::context::Context;
 use crate::filter::matches::{Setting, parse_marked};
 use crate::filter::options::{Given, Opt, Options, Problem};
-use crate::filter::value::number_u32;
+use crate::filter::value::{number, number_u32};
 use crate::packet::Packet;
 use crate::record::Recorder;
 use core::fmt;
@@ -82,8 +82,15 @@ impl fmt::Display for Mark {
     }
 }
 
+/// What CONNMARK does, and by how many bits what it sets is moved on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Connmark {
+pub struct Connmark {
+    pub action: Action,
+    pub shift: Option<Shift>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
     Set(Change),
     /// From the packet to its connection.
     Save {
@@ -95,6 +102,34 @@ pub enum Connmark {
         nfmask: u32,
         ctmask: u32,
     },
+}
+
+/// By 1 to 31 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shift {
+    Left(u32),
+    Right(u32),
+}
+
+impl Shift {
+    const MOST: u64 = 31;
+
+    fn read(options: &Options<'_>) -> Result<Option<Self>, Problem> {
+        let names = ["left-shift-mark", "right-shift-mark"];
+        options.exclusive(&names)?;
+        let Some(given) = names.iter().find_map(|name| options.get(name)) else { return Ok(None) };
+        let bits = given.read(|text| number(text, Self::MOST))? as u32;
+        let shift = if given.opt.name == names[0] { Self::Left(bits) } else { Self::Right(bits) };
+        Ok((bits > 0).then_some(shift))
+    }
+
+    const fn of(shift: Option<Self>, mark: u32) -> u32 {
+        match shift {
+            None => mark,
+            Some(Self::Left(bits)) => mark << bits,
+            Some(Self::Right(bits)) => mark >> bits,
+        }
+    }
 }
 
 impl Targeted for Connmark {
@@ -115,6 +150,8 @@ impl Targeted for Connmark {
             Opt::value("ctmask"),
             Opt::value("nfmask"),
             Opt::value("mask"),
+            Opt::value("left-shift-mark"),
+            Opt::value("right-shift-mark"),
         ],
     };
 
@@ -134,32 +171,36 @@ impl Targeted for Connmark {
             None => Ok(u32::MAX),
         };
         let (nfmask, ctmask) = (mask("nfmask")?, mask("ctmask")?);
-        match given.opt.name {
-            "save-mark" => Ok(Self::Save { nfmask, ctmask }),
-            "restore-mark" => Ok(Self::Restore { nfmask, ctmask }),
+        let shift = Shift::read(options)?;
+        let action = match given.opt.name {
+            "save-mark" => Action::Save { nfmask, ctmask },
+            "restore-mark" => Action::Restore { nfmask, ctmask },
             _ => {
                 if let Some(mask) = ["mask", "nfmask", "ctmask"].iter().find_map(|name| options.get(name)) {
                     let problem = Problem::new(mask.at, "masks belong to `--save-mark` and `--restore-mark`");
                     return Err(problem.hint("`--set-mark VALUE/MASK`"));
                 }
-                Change::read(given).map(Self::Set)
+                Action::Set(Change::read(given)?)
             }
-        }
+        };
+        Ok(Self { action, shift })
     }
 
     fn apply<R: Recorder>(&self, _: &mut Packet, ctx: &mut Context<R>, _: Place) -> Next {
+        let Self { action, shift } = *self;
         let (mark, conntrack) = (ctx.mark, ctx.conntrack);
-        match *self {
-            Self::Set(change) => {
-                let _ = conntrack.with_entry(&mut ctx.ct, |e| e.mark = change.of(e.mark));
+        let mut change = |of: &dyn Fn(u32) -> u32| {
+            let _ = conntrack.with_entry(&mut ctx.ct, |entry| entry.mark = of(entry.mark));
+        };
+        match action {
+            // What is set moves with what was there; what is copied moves before it gets there.
+            Action::Set(to) => change(&|of_connection| Shift::of(shift, to.of(of_connection))),
+            Action::Save { nfmask, ctmask } => {
+                change(&|of_connection| (of_connection & !ctmask) ^ Shift::of(shift, mark & nfmask));
             }
-            Self::Save { nfmask, ctmask } => {
-                let save = |e: &mut crate::conntrack::Entry| e.mark = (e.mark & !ctmask) ^ (mark & nfmask);
-                let _ = conntrack.with_entry(&mut ctx.ct, save);
-            }
-            Self::Restore { nfmask, ctmask } => {
+            Action::Restore { nfmask, ctmask } => {
                 if let Some(of_connection) = conntrack.read_entry(&ctx.ct, |e| e.mark) {
-                    ctx.mark = (mark & !nfmask) ^ (of_connection & ctmask);
+                    ctx.mark = (mark & !nfmask) ^ Shift::of(shift, of_connection & ctmask);
                 }
             }
         }
@@ -169,14 +210,19 @@ impl Targeted for Connmark {
 
 impl fmt::Display for Connmark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Set(change) => change.fmt(f),
-            Self::Save { nfmask, ctmask } => {
-                write!(f, " --save-mark --nfmask {nfmask:#x} --ctmask {ctmask:#x}")
+        match self.action {
+            Action::Set(change) => change.fmt(f)?,
+            Action::Save { nfmask, ctmask } => {
+                write!(f, " --save-mark --nfmask {nfmask:#x} --ctmask {ctmask:#x}")?;
             }
-            Self::Restore { nfmask, ctmask } => {
-                write!(f, " --restore-mark --nfmask {nfmask:#x} --ctmask {ctmask:#x}")
+            Action::Restore { nfmask, ctmask } => {
+                write!(f, " --restore-mark --nfmask {nfmask:#x} --ctmask {ctmask:#x}")?;
             }
+        }
+        match self.shift {
+            None => Ok(()),
+            Some(Shift::Left(bits)) => write!(f, " --left-shift-mark {bits}"),
+            Some(Shift::Right(bits)) => write!(f, " --right-shift-mark {bits}"),
         }
     }
 }

@@ -17,6 +17,8 @@ use std::sync::Arc;
 pub struct Set {
     pub add: Option<(Arc<Members>, Vec<Side>)>,
     pub remove: Option<(Arc<Members>, Vec<Side>)>,
+    /// Gives the packet the mark of the element that it is in.
+    pub map_mark: Option<(Arc<Members>, Vec<Side>)>,
     /// What is there already is refreshed.
     pub exist: bool,
     pub timeout: Option<u32>,
@@ -29,7 +31,16 @@ impl Targeted for Set {
         protos: &[],
         tables: &[],
         hooks: &[],
-        options: &[Opt::pair("add-set"), Opt::pair("del-set"), Opt::flag("exist"), Opt::value("timeout")],
+        options: &[
+            Opt::pair("add-set"),
+            Opt::pair("del-set"),
+            Opt::flag("exist"),
+            Opt::value("timeout"),
+            Opt::pair("map-set"),
+            Opt::flag("map-mark"),
+            Opt::flag("map-prio").refused("there are no queues to sort into"),
+            Opt::flag("map-queue").refused("there are no queues to sort into"),
+        ],
     };
 
     fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
@@ -40,14 +51,27 @@ impl Targeted for Set {
             };
             options.get(name).map(read).transpose()
         };
-        let (add, remove) = (set("add-set")?, set("del-set")?);
-        if add.is_none() && remove.is_none() {
+        let (add, remove, map) = (set("add-set")?, set("del-set")?, set("map-set")?);
+        if add.is_none() && remove.is_none() && map.is_none() {
             return Err(options
                 .problem("`-j SET` needs to know what to do")
-                .hint("`--add-set NAME src` or `--del-set NAME src`"));
+                .hint("`--add-set NAME src`, `--del-set NAME src` or `--map-set NAME src --map-mark`"));
+        }
+        for (option, of) in
+            [("exist", "add-set"), ("timeout", "add-set"), ("map-set", "map-mark"), ("map-mark", "map-set")]
+        {
+            if let Some(given) = options.get(option).filter(|_| !options.has(of)) {
+                return Err(Problem::new(given.at, format!("`--{option}` needs `--{of}`")));
+            }
+        }
+        if let Some((set, given)) = map.as_ref().map(|(set, _)| set).zip(options.get("map-set"))
+            && !set.has_marks()
+        {
+            let problem = given.problem(format!("the elements of set `{}` have no marks to give", set.name));
+            return Err(problem.hint("`create … skbinfo` gives them some"));
         }
         let timeout = options.get("timeout").map(|g| g.read(number_u32)).transpose()?;
-        Ok(Self { add, remove, exist: options.has("exist"), timeout })
+        Ok(Self { add, remove, map_mark: map, exist: options.has("exist"), timeout })
     }
 
     fn apply<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>, _: Place) -> Next {
@@ -56,6 +80,9 @@ impl Targeted for Set {
         }
         if let Some((set, sides)) = &self.remove {
             set.remove(pkt, sides);
+        }
+        if let Some((set, sides)) = &self.map_mark {
+            ctx.mark = set.map_mark(pkt, sides, ctx.now, ctx.mark);
         }
         Next::Rule
     }
@@ -75,6 +102,9 @@ impl fmt::Display for Set {
         }
         if let Some((set, sides)) = &self.remove {
             write!(f, " --del-set {} {}", set.name, list(sides))?;
+        }
+        if let Some((set, sides)) = &self.map_mark {
+            write!(f, " --map-set {} {} --map-mark", set.name, list(sides))?;
         }
         Ok(())
     }
