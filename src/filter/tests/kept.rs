@@ -21,7 +21,7 @@ impl Sender {
     }
 
     fn wait_millis(&mut self, millis: u64) {
-        self.now = self.now + Duration::from_millis(millis);
+        self.now += Duration::from_millis(millis);
     }
 
     /// Sends `n` packets of so many bytes, and says how many met the rule.

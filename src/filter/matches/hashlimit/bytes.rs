@@ -85,7 +85,7 @@ fn parse_bytes(text: &str) -> Result<u64, Complaint> {
     };
     let amount: u64 = digits.parse().map_err(|_| bad())?;
     match amount.checked_mul(factor) {
-        Some(bytes) if bytes <= u64::from(u32::MAX) => Ok(bytes),
+        Some(bytes) if u32::try_from(bytes).is_ok() => Ok(bytes),
         _ => Err(Complaint::new(format!("`{text}` is too much")).hint("at most `4095mb`")),
     }
 }
