@@ -7,6 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use std::process::ExitCode;
 
 mod completions;
+#[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod conform;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod conntrack;

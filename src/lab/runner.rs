@@ -2,9 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use super::model::{Action, Impairment, RunnerKind, Word};
+use super::model::{Action, Impairment, RunnerKind, Send, Step, Word};
 use crate::conntrack::{CtState, Direction};
 use crate::iface::IfaceId;
+use crate::packet::summary;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,6 +13,9 @@ use std::time::Duration;
 /// One way to bring a lab to life. It is up when it exists, and leaves nothing behind when it is dropped.
 pub trait Runner {
     fn kind(&self) -> RunnerKind;
+
+    /// Why this runner cannot take the step; asked before a test begins.
+    fn lacks(&mut self, step: &Step) -> Option<String>;
 
     /// Takes one step and says what came of it, with every packet that the router saw meanwhile.
     ///
@@ -99,6 +103,23 @@ pub struct Seen {
 impl Seen {
     pub fn was_stopped(&self) -> bool {
         self.fate == "dropped" || self.fate == "rejected"
+    }
+}
+
+/// The last of the packets made by hand, as the router saw it. The hosts' own stacks may have spoken after it.
+pub fn by_hand<'a>(send: &Send, packets: &'a [Seen]) -> Option<&'a Seen> {
+    let flow = &send.flow;
+    let last = send.packets.last().and_then(|packet| summary::of_ip(packet));
+    let written = packets.iter().rfind(|packet| Some(&packet.summary) == last.as_ref());
+    written.or_else(|| packets.iter().rfind(|packet| (packet.src, packet.dst) == (flow.source, flow.to)))
+}
+
+/// What came of packets made by hand: whether the last one got through, only the router can tell.
+pub fn judge_by_hand(send: &Send, packets: &[Seen]) -> (Word, String) {
+    match by_hand(send, packets) {
+        Some(last) if last.fate == "forwarded" => (Word::Ok, last.summary.clone()),
+        Some(last) => (Word::Blocked, last.summary.clone()),
+        None => (Word::Blocked, "the router did not see it".to_owned()),
     }
 }
 

@@ -49,7 +49,7 @@ pub struct RouterSpec {
     pub neighbours: Vec<NeighbourSpec>,
     /// Connection tracking helpers on their usual ports: `ftp`, `tftp`. As in Linux, none unless asked for.
     #[serde(default)]
-    pub helpers: Vec<HelperSpec>,
+    pub helpers: OneOrMany<HelperSpec>,
     /// Settings by the kernel's own names: `nf_conntrack_max`, …
     #[serde(default)]
     pub sysctl: IndexMap<String, SysctlSpec>,
@@ -172,7 +172,7 @@ pub struct HostSpec {
     pub mtu: Option<u32>,
     /// What it serves: `ssh`, `http`, `ftp`, `tftp`, `echo`, `dns`, or a command.
     #[serde(default)]
-    pub services: Vec<ServiceSpec>,
+    pub services: OneOrMany<ServiceSpec>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -211,7 +211,7 @@ macro_rules! steps {
             /// Sends packets written as in packetdrill.
             pub send: Option<SendSpec>,
             /// Lets time pass: `5s`, `2m`, `5days`.
-            pub wait: Option<String>,
+            pub wait: Option<TimeSpec>,
             /// Swaps the ruleset.
             pub rules: Option<RulesSpec>,
             /// Looks at the connection table.
@@ -221,9 +221,9 @@ macro_rules! steps {
             /// What must come of it.
             pub expect: Option<ExpectSpec>,
             /// Repeats the step until it comes out as expected, at most this long.
-            pub within: Option<String>,
+            pub within: Option<TimeSpec>,
             /// How long an answer may take.
-            pub timeout: Option<String>,
+            pub timeout: Option<TimeSpec>,
             /// Impairments of links during the step, by port of the router.
             #[serde(default)]
             pub impair: IndexMap<String, ImpairSpec>,
@@ -265,7 +265,7 @@ steps! {
         pub name: Option<String>,
         /// Only with these runners.
         #[serde(default)]
-        pub on: Vec<RunnerSpec>,
+        pub on: OneOrMany<RunnerSpec>,
         /// Several steps, one after the other.
         #[serde(default)]
         pub steps: Vec<StepSpec>,
@@ -294,8 +294,8 @@ pub enum FamilySpec {
 pub struct SshSpec {
     /// Who logs in; several hosts repeat the step.
     pub from: Option<OneOrMany>,
-    /// Where: a host or an address.
-    pub to: Option<String>,
+    /// Where: a host or an address; several repeat the step.
+    pub to: Option<OneOrMany>,
     pub family: Option<FamilySpec>,
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
@@ -315,7 +315,7 @@ pub struct SshSpec {
 #[serde(deny_unknown_fields)]
 pub struct TcpSpec {
     pub from: Option<OneOrMany>,
-    pub to: Option<String>,
+    pub to: Option<OneOrMany>,
     pub family: Option<FamilySpec>,
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
@@ -333,7 +333,7 @@ pub struct TcpSpec {
 #[serde(deny_unknown_fields)]
 pub struct UdpSpec {
     pub from: OneOrMany,
-    pub to: String,
+    pub to: OneOrMany,
     pub family: Option<FamilySpec>,
     #[schemars(range(min = 1))]
     pub port: u16,
@@ -347,7 +347,7 @@ pub struct UdpSpec {
 #[serde(deny_unknown_fields)]
 pub struct PingSpec {
     pub from: OneOrMany,
-    pub to: String,
+    pub to: OneOrMany,
     pub family: Option<FamilySpec>,
     /// How many requests; 1 if not given.
     #[schemars(range(min = 1, max = 100))]
@@ -366,7 +366,7 @@ pub struct PingSpec {
 #[serde(deny_unknown_fields)]
 pub struct HttpSpec {
     pub from: OneOrMany,
-    pub to: String,
+    pub to: OneOrMany,
     pub family: Option<FamilySpec>,
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
@@ -377,7 +377,7 @@ pub struct HttpSpec {
 #[serde(deny_unknown_fields)]
 pub struct FtpSpec {
     pub from: OneOrMany,
-    pub to: String,
+    pub to: OneOrMany,
     pub family: Option<FamilySpec>,
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
@@ -426,11 +426,11 @@ pub enum TftpCommandSpec {
 #[serde(deny_unknown_fields)]
 pub struct TftpSpec {
     pub from: OneOrMany,
-    pub to: String,
+    pub to: OneOrMany,
     pub family: Option<FamilySpec>,
     #[serde(default)]
     pub command: TftpCommandSpec,
-    #[schemars(range(max = 10_000_000))]
+    #[schemars(range(min = 1, max = 10_000_000))]
     pub bytes: Option<u32>,
 }
 
@@ -438,7 +438,7 @@ pub struct TftpSpec {
 #[serde(deny_unknown_fields)]
 pub struct TracerouteSpec {
     pub from: OneOrMany,
-    pub to: String,
+    pub to: OneOrMany,
     pub family: Option<FamilySpec>,
 }
 
@@ -457,7 +457,7 @@ pub struct ExecSpec {
 #[serde(deny_unknown_fields)]
 pub struct SendSpec {
     pub from: OneOrMany,
-    pub to: String,
+    pub to: OneOrMany,
     pub family: Option<FamilySpec>,
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
@@ -517,10 +517,10 @@ pub struct ExpectSpec {
     pub state: Option<StateSpec>,
     /// States that packets of the step must have been seen in.
     #[serde(default)]
-    pub seen: Vec<StateSpec>,
+    pub seen: OneOrMany<StateSpec>,
     /// States that no packet of the step may have been seen in.
     #[serde(default)]
-    pub unseen: Vec<StateSpec>,
+    pub unseen: OneOrMany<StateSpec>,
     /// The whole output, without the white space around it.
     pub stdout: Option<String>,
     /// Text that the output must have in it.
@@ -559,109 +559,153 @@ pub enum StateSpec {
 #[serde(deny_unknown_fields)]
 pub struct ImpairSpec {
     /// `50ms`
-    pub delay: Option<String>,
-    pub jitter: Option<String>,
+    pub delay: Option<TimeSpec>,
+    pub jitter: Option<TimeSpec>,
     /// In percent.
-    #[schemars(range(min = 0, max = 100))]
-    pub loss: Option<f64>,
+    pub loss: Option<PercentSpec>,
     /// In percent.
-    #[schemars(range(min = 0, max = 100))]
-    pub reorder: Option<f64>,
+    pub reorder: Option<PercentSpec>,
     /// In percent.
-    #[schemars(range(min = 0, max = 100))]
-    pub duplicate: Option<f64>,
+    pub duplicate: Option<PercentSpec>,
     /// Kilobits a second.
     #[schemars(range(min = 1))]
     pub rate_kbit: Option<u64>,
 }
 
-/// One word, or a list of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OneOrMany(pub Vec<String>);
+/// One of something, or a list of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OneOrMany<T = String>(pub Vec<T>);
 
-impl<'de> Deserialize<'de> for OneOrMany {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Words;
-        impl<'de> Visitor<'de> for Words {
-            type Value = OneOrMany;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text or a list of texts")
-            }
-
-            fn visit_str<E: de::Error>(self, word: &str) -> Result<OneOrMany, E> {
-                Ok(OneOrMany(vec![word.to_owned()]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<OneOrMany, A::Error> {
-                let mut words = Vec::new();
-                while let Some(word) = seq.next_element()? {
-                    words.push(word);
-                }
-                Ok(OneOrMany(words))
-            }
-        }
-        deserializer.deserialize_any(Words)
+impl<T> Default for OneOrMany<T> {
+    fn default() -> Self {
+        Self(Vec::new())
     }
 }
 
-impl JsonSchema for OneOrMany {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+            type Value = OneOrMany<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one or a list of them")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<OneOrMany<T>, E> {
+                let word: value::StrDeserializer<'_, E> = word.into_deserializer();
+                T::deserialize(word).map(|one| OneOrMany(vec![one]))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OneOrMany<T>, A::Error> {
+                T::deserialize(value::MapAccessDeserializer::new(map)).map(|one| OneOrMany(vec![one]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<OneOrMany<T>, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = seq.next_element()? {
+                    items.push(item);
+                }
+                Ok(OneOrMany(items))
+            }
+        }
+        deserializer.deserialize_any(Items(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
     fn inline_schema() -> bool {
         true
     }
 
     fn schema_name() -> Cow<'static, str> {
-        "OneOrMany".into()
+        format!("OneOrMany{}", T::schema_name()).into()
     }
 
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        schemars::json_schema!({
-            "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }],
-        })
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<T>();
+        schemars::json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
     }
 }
 
-/// The value of a setting: a number, or the word that stands for one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SysctlSpec(pub String);
+/// Declares a value that is written as text or as a bare number, and kept as text.
+macro_rules! text_or_number {
+    ($($(#[$doc:meta])* struct $name:ident: $kind:literal, $unit:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name(pub String);
 
-impl<'de> Deserialize<'de> for SysctlSpec {
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let unit = |number: String| Self(number + $unit);
+                match Scalar::deserialize(deserializer)? {
+                    Scalar::Text(text) => Ok(Self(text)),
+                    Scalar::Whole(number) => Ok(unit(number.to_string())),
+                    Scalar::Broken(number) if $kind == "number" => Ok(unit(number.to_string())),
+                    Scalar::Broken(_) => Err(de::Error::custom("expected a whole number or text")),
+                }
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                schemars::json_schema!({ "anyOf": [{ "type": $kind }, { "type": "string" }] })
+            }
+        }
+    )*};
+}
+
+text_or_number! {
+    /// The value of a setting: a number, or the word that stands for one.
+    struct SysctlSpec: "integer", "";
+    /// A length of time: `500ms`, `5s`, `2m`, `5days`; a bare number counts seconds.
+    struct TimeSpec: "number", "s";
+    /// A share: `10` or `10%`.
+    struct PercentSpec: "number", "%";
+}
+
+/// What stands for one value.
+enum Scalar {
+    Text(String),
+    Whole(i128),
+    Broken(f64),
+}
+
+impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Setting;
-        impl Visitor<'_> for Setting {
-            type Value = SysctlSpec;
+        struct Value;
+        impl Visitor<'_> for Value {
+            type Value = Scalar;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a number or text")
             }
 
-            fn visit_str<E: de::Error>(self, word: &str) -> Result<SysctlSpec, E> {
-                Ok(SysctlSpec(word.to_owned()))
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Text(text.to_owned()))
             }
 
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<SysctlSpec, E> {
-                Ok(SysctlSpec(number.to_string()))
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Scalar, E> {
+                Ok(Scalar::Whole(number.into()))
             }
 
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<SysctlSpec, E> {
-                Ok(SysctlSpec(number.to_string()))
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Whole(number.into()))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Scalar, E> {
+                Ok(Scalar::Broken(number))
             }
         }
-        deserializer.deserialize_any(Setting)
-    }
-}
-
-impl JsonSchema for SysctlSpec {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Sysctl".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        schemars::json_schema!({ "anyOf": [{ "type": "integer" }, { "type": "string" }] })
+        deserializer.deserialize_any(Value)
     }
 }
 

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::model::{Action, Expect, Flow, Lab, RunnerKind, Session, Ssh, Step, Tcp, Test, Word};
-use super::runner::{Observation, RunError, Runner, Seen};
+use super::runner::{Observation, RunError, Runner, Seen, by_hand};
 use std::time::Duration;
 
 /// Between two tries of a step that may take a while to come out.
@@ -88,6 +88,10 @@ fn one(lab: &Lab, test: &Test, runner: &mut dyn Runner) -> TestReport {
         report.ending = Ending::Skipped(format!("only on {}", on.join(", ")));
         return report;
     }
+    if let Some(why) = test.steps.iter().find_map(|step| runner.lacks(step)) {
+        report.ending = Ending::Skipped(why);
+        return report;
+    }
     for step in &test.steps {
         match take(lab, step, runner) {
             Ok((step, wrong)) => {
@@ -145,6 +149,10 @@ fn take(lab: &Lab, step: &Step, runner: &mut dyn Runner) -> Result<(StepReport, 
 
 /// The packet that decided what came of a step: the first that the router stopped, else the one that opened.
 pub fn deciding<'a>(action: &Action, seen: &'a Observation) -> Option<&'a Seen> {
+    if let Action::Send(send) = action {
+        // The last packet that was sent is the one that the story is about.
+        return by_hand(send, &seen.packets);
+    }
     let Some(flow) = action.flow() else {
         return matches!(action, Action::Exec(_))
             .then(|| stopped_or_first(seen.packets.iter(), seen.result))
@@ -160,16 +168,12 @@ pub fn deciding<'a>(action: &Action, seen: &'a Observation) -> Option<&'a Seen> 
         Action::Ping(_) => (Some(if flow.to.is_ipv4() { 1 } else { 58 }), None),
         _ => (None, None),
     };
-    let mut own = seen.packets.iter().filter(|packet| {
+    let own = seen.packets.iter().filter(|packet| {
         belongs(packet, flow)
             && protocol.is_none_or(|protocol| packet.protocol == protocol)
             && port.is_none_or(|port| packet.ports.is_some_and(|(a, b)| a == port || b == port))
             && !is_neighbour_discovery(packet)
     });
-    if let Action::Send(_) = action {
-        // The last packet that was sent is the one that the story is about.
-        return own.rfind(|packet| packet.src == flow.source);
-    }
     // The end of an earlier connection may still be under way: a new one begins with its SYN.
     let opens = |packet: &Seen| {
         packet.summary.split(' ').nth(1).is_some_and(|flags| flags.starts_with('S') && !flags.contains('.'))

@@ -30,6 +30,25 @@ pub fn of_packet(pkt: &Packet) -> String {
     line
 }
 
+/// Tells of an IP packet by itself, of which the last bytes may be missing; `None` if it is none.
+pub fn of_ip(ip: &[u8]) -> Option<String> {
+    with_ip(ip, of_packet)
+}
+
+/// Reads an IP packet by itself. What is missing of its length counts as zeros.
+pub fn with_ip<T>(ip: &[u8], read: impl FnOnce(&Packet) -> T) -> Option<T> {
+    let length = |at: usize| Some(usize::from(u16::from_be_bytes([*ip.get(at)?, *ip.get(at + 1)?])));
+    let (ethertype, whole) = match ip.first()? >> 4 {
+        6 => ([0x86, 0xdd], 40 + length(4)?),
+        _ => ([8, 0], length(2)?),
+    };
+    let mut frame = vec![0; ETHERNET_LEN - ethertype.len()];
+    frame.extend(ethertype);
+    frame.extend_from_slice(ip);
+    frame.resize((ETHERNET_LEN + whole).max(frame.len()), 0);
+    Packet::parse(&mut frame, Offload::NONE).ok().map(|pkt| read(&pkt))
+}
+
 fn kind(pkt: &Packet) -> String {
     if pkt.fragment().is_some_and(|f| !f.is_first()) {
         return format!("proto {}", pkt.proto());

@@ -137,6 +137,7 @@ fn tell(line: &str) {
 }
 
 /// Shows how far long work has come, on a terminal only; an empty text takes it away.
+#[cfg(target_os = "linux")]
 fn progress(text: &str) {
     use std::io::IsTerminal as _;
     let mut stderr = io::stderr();

@@ -18,8 +18,8 @@ enum Kind {
     Tcp {
         #[command(flatten)]
         target: TargetArgs,
-        /// Says this, and gathers the answer
-        #[arg(long, allow_hyphen_values = true)]
+        /// Says this, in hexadecimal digits, and gathers the answer
+        #[arg(long)]
         say: Option<String>,
         /// Keeps the connection, and says each line of standard input
         #[arg(long)]
@@ -29,7 +29,8 @@ enum Kind {
     Udp {
         #[command(flatten)]
         target: TargetArgs,
-        #[arg(long, allow_hyphen_values = true)]
+        /// What it says, in hexadecimal digits
+        #[arg(long)]
         say: String,
     },
     /// Joins a TCP connection to standard input and output
@@ -64,6 +65,9 @@ struct TargetArgs {
 pub(super) struct ServeArgs {
     #[arg(long)]
     name: String,
+    /// An address of the host; may be repeated
+    #[arg(long = "address")]
+    addresses: Vec<IpAddr>,
     /// `echo:7`, `http:80`, `dns:53`
     services: Vec<String>,
 }
@@ -93,15 +97,16 @@ pub(super) fn probe(args: ProbeArgs) -> Result {
 fn carry_out(kind: Kind) -> io::Result<()> {
     match kind {
         Kind::Tcp { target, hold: true, .. } => probe::hold(&target.target(), print),
-        Kind::Tcp { target, say, hold: false } => print(&probe::tcp(&target.target(), say.as_deref())?),
-        Kind::Udp { target, say } => print(&probe::udp(&target.target(), &say)?),
+        Kind::Tcp { target, say, hold: false } => {
+            let say = say.as_deref().map(bytes).transpose()?;
+            print(&probe::tcp(&target.target(), say.as_deref())?)
+        }
+        Kind::Udp { target, say } => print(&probe::udp(&target.target(), &bytes(&say)?)?),
         Kind::Pipe { target } => probe::pipe(&target.target()),
         Kind::Send => {
             let mut text = String::new();
             io::stdin().read_to_string(&mut text)?;
-            let packets: Option<Vec<Vec<u8>>> = text.lines().map(unhex).collect();
-            let packets =
-                packets.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not hexadecimal"))?;
+            let packets: Vec<Vec<u8>> = text.lines().map(bytes).collect::<io::Result<_>>()?;
             print(&probe::send(&packets)?)
         }
         Kind::Ready { timeout, ports } => {
@@ -112,11 +117,15 @@ fn carry_out(kind: Kind) -> io::Result<()> {
     }
 }
 
+fn bytes(digits: &str) -> io::Result<Vec<u8>> {
+    unhex(digits).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not hexadecimal"))
+}
+
 fn unhex(line: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> = line.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect::<Option<_>>()?;
     digits.len().is_multiple_of(2).then(|| digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
 pub(super) fn serve(args: ServeArgs) -> Result {
-    probe::serve(&args.services, &args.name).map_err(|error| Failure::Machine(error.into()))
+    probe::serve(&args.services, &args.name, &args.addresses).map_err(|error| Failure::Machine(error.into()))
 }

@@ -157,7 +157,7 @@ fn lacking(_: &[Lab], kind: RunnerKind) -> Option<String> {
 
 fn one(lab: &Lab, kind: RunnerKind, args: &TestArgs) -> Result<Vec<TestReport>> {
     let width = lab.tests.iter().map(|test| test.name.chars().count()).max().unwrap_or_default().min(60);
-    let mut after = |test: &TestReport| match args.format {
+    let after = &mut |test: &TestReport| match args.format {
         Format::Json => say(&report::json(&lab.name, test).to_string()),
         Format::Text => {
             say(&report::line(test, width));
@@ -179,7 +179,7 @@ fn one(lab: &Lab, kind: RunnerKind, args: &TestArgs) -> Result<Vec<TestReport>> 
             Ok(trial::run(lab, &mut sim, after))
         }
         #[cfg(target_os = "linux")]
-        RunnerKind::Live | RunnerKind::Kernel => real(lab, kind, &mut after),
+        RunnerKind::Live | RunnerKind::Kernel => real(lab, kind, after),
         #[cfg(not(target_os = "linux"))]
         RunnerKind::Live | RunnerKind::Kernel => Err(Failure::Machine(anyhow::anyhow!("it takes Linux"))),
     }

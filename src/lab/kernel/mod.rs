@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod loaded;
 mod nflog;
 mod router;
 

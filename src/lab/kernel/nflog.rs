@@ -2,23 +2,25 @@
 //!
 //! ```text
 //!   prerouting ── IN ──→ … forward ── NEW | ESTABLISHED | … ──→ filter/FORWARD ──→ postrouting ── OUT ──→
+//!                       └→ input  ── NEW | ESTABLISHED | … ──→ filter/INPUT ── LOCAL ──→ the router itself
 //! ```
 //!
-//! A packet that is logged with a state and not as `OUT` was stopped in between.
+//! A packet that is logged with a state and neither as `OUT` nor as `LOCAL` was stopped in between. Every packet is
+//! marked to be traced as well: then iptables logs each rule that it meets, and the last one has decided.
 
 #![forbid(unsafe_code)]
 
+use super::loaded::Loaded;
 use crate::conntrack::CtState;
 use crate::lab::netns::command::{self, Interrupt};
 use crate::lab::runner::Seen;
-use crate::packet::{Offload, Packet, Segment};
+use crate::packet::summary;
 use anyhow::{Context as _, bail};
 use crossbeam_channel::Receiver;
 use pcap_file::pcap::PcapReader;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
-use std::net::IpAddr;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -31,25 +33,34 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The rules that log; beside those of the lab, not among them.
 pub(super) fn rules() -> String {
-    let log =
-        |prefix: &str| format!("log prefix \"{prefix}\" group {GROUP} snaplen 128 queue-threshold 1;\n");
+    let log = |prefix: &str| {
+        format!("log prefix \"{prefix}\" group {GROUP} snaplen {SNAPLEN} queue-threshold 1;\n")
+    };
     let states = ["new", "established", "related", "invalid", "untracked"]
         .iter()
         .fold(String::new(), |rules, state| rules + "ct state " + state + " " + &log(&state.to_uppercase()));
-    let (before, after, marker) = (log("IN"), log("OUT"), log("END"));
+    let (before, local, after, marker) = (log("IN"), log("LOCAL"), log("OUT"), log("END"));
     format!(
         "table inet stateway-watch {{\n\
-         chain before {{ type filter hook prerouting priority -450; {before} }}\n\
+         chain before {{ type filter hook prerouting priority -450; iif lo accept; {before} meta nftrace set 1; }}\n\
          chain rules {{ type filter hook forward priority -1;\n{states} }}\n\
+         chain own {{ type filter hook input priority -1;\n{states} }}\n\
+         chain local {{ type filter hook input priority 500; {local} }}\n\
          chain after {{ type filter hook postrouting priority 500; iif != 0 {after} }}\n\
          chain marker {{ type filter hook output priority -450; ip daddr {MARKER} {marker} }}\n\
          }}\n"
     )
 }
 
+/// Where the trace goes: iptables has no say in it.
+const TRACE_GROUP: u16 = 0;
+/// Bytes of a packet that tell it from others.
+const SNAPLEN: usize = 128;
+
 /// One logged packet.
 struct Logged {
     time: Duration,
+    group: u16,
     prefix: String,
     in_index: Option<u32>,
     out_index: Option<u32>,
@@ -73,7 +84,7 @@ impl Listener {
         interrupt: &Interrupt,
     ) -> anyhow::Result<Self> {
         let mut words = command::inside(netns, None);
-        let group = format!("nflog:{GROUP}");
+        let group = format!("nflog:{TRACE_GROUP},{GROUP}");
         words.extend(["tcpdump", "-i", &group, "-U", "-w", "-"].map(OsString::from));
         let (program, args) = words.split_first().context("no program")?;
         let mut child = Command::new(program)
@@ -136,8 +147,8 @@ impl Listener {
         self.drain().map(drop)
     }
 
-    /// Every packet since the last call, with its state and whether it left.
-    pub(super) fn seen(&mut self) -> anyhow::Result<Vec<Seen>> {
+    /// Every packet since the last call, with its state, the rule that decided, and whether it left.
+    pub(super) fn seen(&mut self, rules: &Loaded) -> anyhow::Result<Vec<Seen>> {
         let mut packets: Vec<(Vec<u8>, Seen)> = Vec::new();
         for logged in self.drain()? {
             let start = *self.start.get_or_insert(logged.time);
@@ -153,12 +164,20 @@ impl Listener {
                         packets.push((key, seen));
                     }
                 }
+                (_, None) => {}
                 ("OUT", Some((_, seen))) => {
                     "forwarded".clone_into(&mut seen.fate);
                     seen.out_port = port(logged.out_index);
                 }
+                ("LOCAL", Some((_, seen))) => "delivered".clone_into(&mut seen.fate),
+                (prefix, Some((_, seen))) if logged.group == TRACE_GROUP => {
+                    let rule = traced(prefix).and_then(|place| rules.name(&logged.ip, place));
+                    // Behind the filter table only what stops a packet decides anything.
+                    let after = seen.rule.as_ref().is_some_and(|rule| rule.starts_with("filter/"));
+                    let rule = rule.filter(|rule| !after || rule.starts_with("filter/") || rules.stops(rule));
+                    seen.rule = rule.or(seen.rule.take());
+                }
                 (prefix, Some((_, seen))) => seen.state = state(prefix),
-                (_, None) => {}
             }
         }
         Ok(packets.into_iter().map(|(_, seen)| seen).collect())
@@ -177,15 +196,28 @@ fn state(word: &str) -> Option<CtState> {
         .find(|state| state.word() == word)
 }
 
-/// A packet without what a router changes on its way: TTL and header checksum.
+/// Table, chain and number that a line of the trace tells of: `TRACE: filter:FORWARD:rule:2`.
+///
+/// The word before the number is not to be trusted: the kernel takes every rule without matches for the end of its
+/// chain.
+fn traced(prefix: &str) -> Option<(&str, &str, usize)> {
+    let mut words = prefix.strip_prefix("TRACE: ")?.split(':');
+    let (table, chain, _) = (words.next()?, words.next()?, words.next()?);
+    Some((table, chain, words.next()?.parse().ok()?))
+}
+
+/// A packet without what a router changes on its way: TTL, class of service, and header checksum.
 fn identity(ip: &[u8]) -> Vec<u8> {
-    let mut key = ip.to_vec();
+    let mut key = ip[..ip.len().min(SNAPLEN)].to_vec();
     match ip.first().map(|first| first >> 4) {
-        Some(4) if ip.len() >= 20 => {
-            key[8] = 0;
+        Some(4) if key.len() >= 20 => {
+            (key[1], key[8]) = (0, 0);
             key[10..12].fill(0);
         }
-        Some(6) if ip.len() >= 40 => key[7] = 0,
+        Some(6) if key.len() >= 40 => {
+            key[..2].copy_from_slice(&[0x60, 0]);
+            key[7] = 0;
+        }
         _ => {}
     }
     key
@@ -197,7 +229,9 @@ fn parse(time: Duration, bytes: &[u8]) -> Option<Logged> {
     const OUTDEV: u16 = 5;
     const PAYLOAD: u16 = 9;
     const PREFIX: u16 = 10;
-    let mut logged = Logged { time, prefix: String::new(), in_index: None, out_index: None, ip: Vec::new() };
+    let group = u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?);
+    let mut logged =
+        Logged { time, group, prefix: String::new(), in_index: None, out_index: None, ip: Vec::new() };
     let mut rest = bytes.get(4..)?;
     while rest.len() >= 4 {
         let len = usize::from(u16::from_ne_bytes([rest[0], rest[1]]));
@@ -218,46 +252,34 @@ fn parse(time: Duration, bytes: &[u8]) -> Option<Logged> {
     Some(logged)
 }
 
-/// The packet as tests read it. The log holds its first bytes only, which its own length does not know.
+/// The packet as tests read it. The log may hold its first bytes only, which its own length does not know.
 fn describe(ip: &[u8], time: Duration, in_port: String) -> Option<Seen> {
-    let v6 = ip.first()? >> 4 == 6;
-    let mut frame = vec![0; 12];
-    frame.extend_from_slice(if v6 { &[0x86, 0xdd] } else { &[8, 0] });
-    frame.extend_from_slice(ip);
-    let whole = if v6 {
-        40 + usize::from(u16::from_be_bytes([*ip.get(4)?, *ip.get(5)?]))
-    } else {
-        usize::from(u16::from_be_bytes([*ip.get(2)?, *ip.get(3)?]))
-    };
-    frame.resize((14 + whole).max(frame.len()), 0);
-    let pkt = Packet::parse(&mut frame, Offload::NONE).ok()?;
-    let (src, dst) = (pkt.src().to_ip(pkt.family()), pkt.dst().to_ip(pkt.family()));
-    let ports = pkt.ports();
-    let kind = match (pkt.proto(), pkt.l4()) {
-        (6, l4) => Segment::parse(l4).map_or("tcp".to_owned(), |segment| format!("tcp {}", segment.flags)),
-        (17, _) => "udp".to_owned(),
-        (1, [kind, code, ..]) => format!("icmp {kind}/{code}"),
-        (58, [kind, code, ..]) => format!("icmpv6 {kind}/{code}"),
-        (other, _) => format!("proto {other}"),
-    };
-    let end = |addr: IpAddr, port: Option<u16>| match (addr, port) {
-        (addr, None) => addr.to_string(),
-        (addr, Some(port)) => std::net::SocketAddr::new(addr, port).to_string(),
-    };
-    Some(Seen {
+    summary::with_ip(ip, |pkt| Seen {
         time,
         in_port,
         out_port: None,
-        src,
-        dst,
+        src: pkt.src().to_ip(pkt.family()),
+        dst: pkt.dst().to_ip(pkt.family()),
         protocol: pkt.proto(),
-        ports,
-        summary: format!("{kind} {} → {}", end(src, ports.map(|p| p.0)), end(dst, ports.map(|p| p.1))),
+        ports: pkt.ports(),
+        summary: summary::of_packet(pkt),
         state: None,
         direction: None,
-        // Until it is seen leaving.
+        // Until it is seen to arrive.
         fate: "dropped".to_owned(),
         rule: None,
         reason: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_names_a_place_in_a_chain() {
+        assert_eq!(traced("TRACE: filter:FORWARD:rule:2"), Some(("filter", "FORWARD", 2)));
+        assert_eq!(traced("TRACE: filter:web:return:3"), Some(("filter", "web", 3)));
+        assert_eq!(traced("somebody's own"), None);
+    }
 }

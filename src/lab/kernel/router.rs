@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::loaded::Loaded;
 use super::nflog::{self, Listener};
 use crate::config::{Mode, RouteTarget, RouterConfig};
 use crate::conntrack::Sysctls;
@@ -27,11 +28,8 @@ pub struct KernelRouter {
     interrupt: Interrupt,
     helpers: Vec<String>,
     listener: Listener,
-    before: Counters,
+    mode: Mode,
 }
-
-/// Packets by rule: `filter/FORWARD/1`, `filter/FORWARD/policy`; and what the rule does.
-type Counters = BTreeMap<String, (u64, String)>;
 
 impl KernelRouter {
     /// Sets up addresses and settings, loads the rules and begins to listen.
@@ -45,24 +43,19 @@ impl KernelRouter {
         settings(lab, state, &netns)?;
         state.ip_batch(Some(&netns), &lines)?;
         let rules = RulesText { v4: lab.router.rules.clone(), v6: lab.router.rules6.clone() };
-        load(&netns, &rules, &lab.router.helpers, &interrupt)?;
+        let mode = lab.router.mode;
+        load(&netns, &rules, mode, &lab.router.helpers, &interrupt)?;
         run(&netns, &["nft", "-f", "-"], Some(&nflog::rules()), &interrupt)?;
         let mut ports = ports(&netns, &interrupt)?;
         ports.retain(|_, name| lab.router.ifaces.iter().any(|iface| iface.name == *name));
         let listener = Listener::start(&netns, ports, &interrupt)?;
         let helpers = lab.router.helpers.clone();
-        Ok(Self { netns, interrupt, helpers, listener, before: Counters::new() })
+        Ok(Self { netns, interrupt, helpers, listener, mode })
     }
 
-    fn rule_counters(&self) -> anyhow::Result<Counters> {
-        let mut counters = Counters::new();
-        for program in ["iptables-legacy-save", "ip6tables-legacy-save"] {
-            let text = run(&self.netns, &[program, "-c"], None, &self.interrupt)?;
-            for (name, (packets, target)) in parse_save(&text) {
-                counters.entry(name).and_modify(|(sum, _)| *sum += packets).or_insert((packets, target));
-            }
-        }
-        Ok(counters)
+    fn loaded(&self) -> anyhow::Result<Loaded> {
+        let save = |program| run(&self.netns, &[program, "-c"], None, &self.interrupt);
+        Ok(Loaded::parse(&save("iptables-legacy-save")?, &save("ip6tables-legacy-save")?, self.helpers.len()))
     }
 }
 
@@ -147,6 +140,8 @@ fn settings(lab: &Lab, state: &State, netns: &str) -> anyhow::Result<()> {
     let mut script = String::from(
         "set -e; cd /proc/sys/net; echo 1 > ipv4/ip_forward; echo 1 > ipv6/conf/all/forwarding\n",
     );
+    // Traces go where packets are logged, not to the machine's own log.
+    script.push_str("echo nfnetlink_log > netfilter/nf_log/2; echo nfnetlink_log > netfilter/nf_log/10\n");
     script.push_str("echo 0 > ipv4/icmp_ratemask; echo 0 > ipv6/icmp/ratelimit\n");
     let mut set = |path: &str, value: &str| _ = writeln!(script, "[ ! -e {path} ] || echo {value} > {path}");
     for iface in lab.router.ifaces.iter().map(|iface| iface.name.as_str()).chain(["all", "default"]) {
@@ -180,7 +175,13 @@ fn settings(lab: &Lab, state: &State, netns: &str) -> anyhow::Result<()> {
 }
 
 /// Loads the rules of both families, and what stands for `router.helpers`.
-fn load(netns: &str, rules: &RulesText, helpers: &[String], interrupt: &Interrupt) -> anyhow::Result<()> {
+fn load(
+    netns: &str,
+    rules: &RulesText,
+    mode: Mode,
+    helpers: &[String],
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
     const OPEN: &str = "*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n";
     const SHUT: &str = "*filter\n:FORWARD DROP [0:0]\nCOMMIT\n";
     for (program, tables, text) in [
@@ -193,7 +194,8 @@ fn load(netns: &str, rules: &RulesText, helpers: &[String], interrupt: &Interrup
             run(netns, &[program, "-t", table, "-F"], None, interrupt)
                 .with_context(|| format!("no {tables} table `{table}`"))?;
         }
-        run(netns, &[&format!("{program}-restore"), "-c"], Some(text), interrupt)?;
+        let text = if mode == Mode::Bridge { without_physdev(text) } else { text.to_owned() };
+        run(netns, &[&format!("{program}-restore"), "-c"], Some(&text), interrupt)?;
         for helper in helpers {
             let (protocol, port) = if helper == "tftp" { ("udp", "69") } else { ("tcp", "21") };
             let rule = [
@@ -217,38 +219,44 @@ fn load(netns: &str, rules: &RulesText, helpers: &[String], interrupt: &Interrup
     Ok(())
 }
 
+/// Where host routes stand in for a bridge, `-i` and `-o` are what `-m physdev` would see.
+fn without_physdev(rules: &str) -> String {
+    let mut text = rules.to_owned();
+    for (bridged, routed) in [
+        (" --physdev-in ", " -i "),
+        (" --physdev-out ", " -o "),
+        (" --physdev-is-bridged", ""),
+        (" --physdev-is-in", ""),
+        (" --physdev-is-out", ""),
+        (" -m physdev", ""),
+    ] {
+        text = text.replace(bridged, routed);
+    }
+    text
+}
+
 impl Middle for KernelRouter {
     fn kind(&self) -> RunnerKind {
         RunnerKind::Kernel
     }
 
     fn watch(&mut self) -> anyhow::Result<()> {
-        self.before = self.rule_counters()?;
         self.listener.forget()
     }
 
     fn seen(&mut self) -> anyhow::Result<Vec<Seen>> {
-        let mut packets = self.listener.seen()?;
-        let after = self.rule_counters()?;
-        // Counters tell which rules decided, but not of which packet: only where one alone did, it is certain.
-        let grown = |targets: &[&str]| {
-            let before = |name: &str| self.before.get(name).map_or(0, |(packets, _)| *packets);
-            let mut names = after.iter().filter(|(name, (packets, target))| {
-                name.starts_with("filter/FORWARD/")
-                    && *packets > before(name)
-                    && targets.contains(&target.as_str())
-            });
-            names.next().map(|(name, _)| name.clone()).filter(|_| names.next().is_none())
-        };
-        let (stopped, passed) = (grown(&["DROP", "REJECT"]), grown(&["ACCEPT"]));
-        for packet in packets.iter_mut().filter(|packet| packet.state.is_some()) {
-            packet.rule = if packet.was_stopped() { stopped.clone() } else { passed.clone() };
+        let loaded = self.loaded()?;
+        let mut packets = self.listener.seen(&loaded)?;
+        for packet in packets.iter_mut().filter(|packet| packet.was_stopped()) {
+            if packet.rule.as_ref().is_some_and(|rule| loaded.rejects(rule)) {
+                "rejected".clone_into(&mut packet.fate);
+            }
         }
         Ok(packets)
     }
 
     fn replace_rules(&mut self, rules: &RulesText) -> anyhow::Result<()> {
-        load(&self.netns, rules, &self.helpers, &self.interrupt)
+        load(&self.netns, rules, self.mode, &self.helpers, &self.interrupt)
     }
 
     fn table(&mut self) -> anyhow::Result<Vec<String>> {
@@ -269,38 +277,8 @@ impl Middle for KernelRouter {
     }
 
     fn counters(&mut self) -> anyhow::Result<BTreeMap<String, u64>> {
-        Ok(self.rule_counters()?.into_iter().map(|(name, (packets, _))| (name, packets)).collect())
+        Ok(self.loaded()?.counters())
     }
-}
-
-/// Counters and targets out of `iptables-save -c`.
-fn parse_save(text: &str) -> Counters {
-    let mut counters = Counters::new();
-    let mut places: BTreeMap<String, u32> = BTreeMap::new();
-    let mut table = "";
-    let count = |field: &str| {
-        field.trim_start_matches('[').split(':').next().and_then(|n| n.parse().ok()).unwrap_or(0)
-    };
-    for line in text.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            [name] if name.starts_with('*') => table = &name[1..],
-            [chain, policy, field] if chain.starts_with(':') => {
-                let name = format!("{table}/{}/policy", &chain[1..]);
-                counters.insert(name, (count(field), (*policy).to_owned()));
-            }
-            [field, "-A", chain, rest @ ..] => {
-                let place = places.entry(format!("{table}/{chain}")).or_default();
-                *place += 1;
-                let target =
-                    rest.iter().position(|word| matches!(*word, "-j" | "-g")).and_then(|at| rest.get(at + 1));
-                let target = target.copied().unwrap_or_default().to_owned();
-                counters.insert(format!("{table}/{chain}/{place}"), (count(field), target));
-            }
-            _ => {}
-        }
-    }
-    counters
 }
 
 #[cfg(test)]
@@ -308,11 +286,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_are_read_by_rule_and_policy() {
-        let text = "*filter\n:FORWARD DROP [3:180]\n[10:600] -A FORWARD -m state --state NEW -j ACCEPT\n\
-                    [2:80] -A FORWARD -p tcp -j DROP\nCOMMIT\n";
-        let counters = parse_save(text);
-        assert_eq!(counters["filter/FORWARD/policy"], (3, "DROP".to_owned()));
-        assert_eq!(counters["filter/FORWARD/2"], (2, "DROP".to_owned()));
+    fn a_bridge_port_is_an_interface_where_routes_stand_in() {
+        let rule = "-A FORWARD -m physdev ! --physdev-in in --physdev-out out --physdev-is-bridged -j DROP";
+        assert_eq!(without_physdev(rule), "-A FORWARD ! -i in -o out -j DROP");
     }
 }

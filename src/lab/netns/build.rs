@@ -58,7 +58,7 @@ pub fn links(lab: &Lab, state: &State, wire: Wire) -> anyhow::Result<()> {
             }
             Wire::Veth => writeln!(
                 outside,
-                "link add {} netns {router} address {} mtu {} type veth peer name {name} netns {netns}",
+                "link add name {} netns {router} address {} mtu {} type veth peer name {name} netns {netns}",
                 iface.name, iface.mac, iface.mtu_bytes
             ),
         };
@@ -87,13 +87,20 @@ fn segment(lab: &Lab, id: IfaceId, outside: &mut String) -> String {
     let netns = segment_netns(&lab.name, id);
     let mut lines = String::from(
         "link add bridge type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
-         link set dev bridge addrgenmode none up\n\
-         link set dev uplink addrgenmode none master bridge up\n",
+         link set dev bridge addrgenmode none\n\
+         link set dev bridge up\n\
+         link set dev uplink addrgenmode none master bridge\n\
+         link set dev uplink up\n",
     );
     for (number, host) in lab.hosts_on(id).enumerate() {
         let host = netns_name(&lab.name, &host.name);
-        _ = writeln!(outside, "link add host{number} netns {netns} type veth peer name eth0 netns {host}");
-        _ = writeln!(lines, "link set dev host{number} addrgenmode none master bridge up");
+        _ = writeln!(
+            outside,
+            "link add name host{number} netns {netns} type veth peer name eth0 netns {host}"
+        );
+        // Once it is up, an interface has begun to speak IPv6 of its own accord.
+        _ = writeln!(lines, "link set dev host{number} addrgenmode none master bridge");
+        _ = writeln!(lines, "link set dev host{number} up");
     }
     lines
 }
@@ -153,6 +160,20 @@ pub fn impair(lab: &Lab, state: &State, links: &[(IfaceId, Impairment)]) -> anyh
         }
     }
     Ok(())
+}
+
+/// Tries whether this kernel can impair a link; says why not.
+pub fn try_netem(lab: &Lab, state: &State) -> Result<(), String> {
+    let Some(host) = lab.hosts.first() else { return Ok(()) };
+    let netns = state.netns(&host.name);
+    let tried = |what: &[&str]| {
+        let words = ["-n", &netns, "qdisc", "replace", "dev", "lo", "root"];
+        let args: Vec<&OsStr> = words.iter().chain(what).map(OsStr::new).collect();
+        state.brief("tc", &args)
+    };
+    tried(&["netem", "delay", "1ms"]).and_then(|_| tried(&["pfifo_fast"])).map(drop).map_err(|_| {
+        "not applicable here: this kernel has no netem to impair links with (`modprobe sch_netem`)".to_owned()
+    })
 }
 
 fn netem(link: &Impairment) -> Vec<String> {

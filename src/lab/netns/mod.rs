@@ -16,7 +16,7 @@ pub mod services;
 pub mod state;
 pub mod steps;
 
-use super::model::{Action, Impairment, Lab, RulesText, RunnerKind};
+use super::model::{Action, Impairment, Lab, RulesText, RunnerKind, Step};
 use super::runner::{Observation, RunError, Runner, Seen};
 use crate::iface::IfaceId;
 use std::collections::BTreeMap;
@@ -48,11 +48,19 @@ pub struct Namespaces {
     /// Connections that outlive their step, by name.
     pub(super) sessions: BTreeMap<String, steps::Kept>,
     start: Instant,
+    /// Whether links can be impaired, or why not; once that has been tried.
+    netem: Option<Result<(), String>>,
 }
 
 impl Namespaces {
     pub fn new(lab: Lab, state: state::State, middle: Box<dyn Middle>) -> Self {
-        Self { lab, state, middle, sessions: BTreeMap::new(), start: command::now() }
+        Self { lab, state, middle, sessions: BTreeMap::new(), start: command::now(), netem: None }
+    }
+
+    /// Why links cannot be impaired here, if they cannot.
+    fn lacks_netem(&mut self) -> Option<String> {
+        let tried = self.netem.get_or_insert_with(|| build::try_netem(&self.lab, &self.state));
+        tried.clone().err()
     }
 
     /// Closes every connection that is still kept.
@@ -64,6 +72,10 @@ impl Namespaces {
 impl Runner for Namespaces {
     fn kind(&self) -> RunnerKind {
         self.middle.kind()
+    }
+
+    fn lacks(&mut self, step: &Step) -> Option<String> {
+        steps::lacks(self, step)
     }
 
     fn act(&mut self, action: &Action) -> Result<Observation, RunError> {

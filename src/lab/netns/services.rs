@@ -94,6 +94,9 @@ pub fn start(host: &Host, state: &State) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut words = own_program(&["lab", "serve", "--name", &host.name])?;
+    for own in &host.addresses {
+        words.extend(["--address".into(), own.addr.to_ip(own.family).to_string().into()]);
+    }
     words.extend(simple.into_iter().map(OsString::from));
     lasting(host, state, "serve", &words)
 }

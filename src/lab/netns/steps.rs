@@ -6,10 +6,10 @@ use super::Namespaces;
 use super::command::{self, Output};
 use super::services::own_program;
 use crate::lab::model::{
-    Action, Exec, Flow, Ftp, FtpMode, HostId, Http, Ping, Session, Ssh, Tcp, Tftp, Transfer, Udp, Word,
+    Action, Exec, Flow, Ftp, FtpMode, HostId, Http, Ping, Session, Ssh, Step, Tcp, Tftp, Transfer, Udp, Word,
 };
 use crate::lab::probe::Finding;
-use crate::lab::runner::Observation;
+use crate::lab::runner::{Observation, judge_by_hand};
 use anyhow::{Context as _, bail};
 use crossbeam_channel::Receiver;
 use std::ffi::OsString;
@@ -30,6 +30,23 @@ const LOGIN: Duration = Duration::from_secs(4);
 const GRACE: Duration = Duration::from_secs(3);
 /// Talking takes longer than being let in: a login, a transfer.
 const WORK: Duration = Duration::from_secs(20);
+
+/// From a host through the router, on a busy machine.
+const UNDER_WAY: Duration = Duration::from_millis(50);
+/// Nobody waits longer in real time.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+/// Why a step cannot be taken with real programs.
+pub fn lacks(runner: &mut Namespaces, step: &Step) -> Option<String> {
+    match &step.action {
+        Action::Wait(duration) if *duration > LONGEST_WAIT => {
+            let duration = humantime::format_duration(*duration);
+            Some(format!("not applicable in real time: it waits {duration}; `--on sim` does so in no time"))
+        }
+        _ if !step.impair.is_empty() => runner.lacks_netem(),
+        _ => None,
+    }
+}
 
 /// A connection that is kept open.
 pub enum Kept {
@@ -80,6 +97,10 @@ pub fn act(runner: &mut Namespaces, action: &Action) -> anyhow::Result<Observati
     }
     runner.middle.watch()?;
     let finding = traffic(runner, action);
+    if let Action::Send(_) = action {
+        // They have left their host; the router needs a moment for them.
+        command::pause(UNDER_WAY);
+    }
     let packets = runner.middle.seen()?;
     let finding = finding?;
     let result = finding.word();
@@ -90,13 +111,7 @@ pub fn act(runner: &mut Namespaces, action: &Action) -> anyhow::Result<Observati
         ..Observation::new(result, finding.note)
     };
     if let Action::Send(send) = action {
-        // Whether a packet made by hand arrived, only the router can tell.
-        let mut own =
-            seen.packets.iter().filter(|packet| packet.src == send.flow.source && packet.dst == send.flow.to);
-        let last = own.next_back();
-        seen.result =
-            if last.is_some_and(|packet| packet.fate == "forwarded") { Word::Ok } else { Word::Blocked };
-        seen.note = last.map_or("the router did not see it".into(), |packet| packet.summary.clone());
+        (seen.result, seen.note) = judge_by_hand(send, &seen.packets);
     }
     Ok(seen)
 }
@@ -175,7 +190,7 @@ fn tcp(runner: &mut Namespaces, step: &Tcp) -> anyhow::Result<Finding> {
     match &step.session {
         Session::Once => {
             if let Some(text) = &step.send {
-                args.extend(["--say".to_owned(), text.clone()]);
+                args.extend(["--say".to_owned(), hex(text.as_bytes())]);
             }
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
             probe(runner, &step.flow, &args, None)
@@ -233,7 +248,7 @@ fn hold(runner: &Namespaces, host: HostId, args: &[String]) -> anyhow::Result<Ke
 
 fn udp(runner: &Namespaces, step: &Udp) -> anyhow::Result<Finding> {
     let mut args = probe_args("udp", &step.flow, step.port, step.source_port);
-    args.extend(["--say".to_owned(), step.send.clone()]);
+    args.extend(["--say".to_owned(), hex(step.send.as_bytes())]);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     probe(runner, &step.flow, &args, None)
 }

@@ -28,7 +28,7 @@ const QUIET: Duration = Duration::from_millis(300);
 const RETRANSMIT: Duration = Duration::from_secs(1);
 
 /// Opens a TCP connection; with `say`, speaks and gathers what comes back.
-pub fn tcp(target: &Target, say: Option<&str>) -> io::Result<Finding> {
+pub fn tcp(target: &Target, say: Option<&[u8]>) -> io::Result<Finding> {
     match open(target) {
         Ok(Err(finding)) => Ok(finding),
         Ok(Ok(stream)) => converse(stream, say, target.timeout),
@@ -57,7 +57,8 @@ fn half_open(target: &Target) -> io::Result<Finding> {
         while wait(&answers, PollFlags::IN, again)? {
             let mut buffer = [0; 2048];
             let Ok((len, _)) = recv(&answers, &mut buffer[..], RecvFlags::empty()) else { break };
-            match answer(&buffer[..len], target, source_port) {
+            let segment = answer_to(&buffer[..len], target, source_port);
+            match segment.map(|segment| TcpFlags::from_bits_retain(*segment.get(13).unwrap_or(&0))) {
                 Some(flags) if flags.contains(TcpFlags::RST) => {
                     return Ok(Finding::new(Word::Refused, "reset"));
                 }
@@ -72,8 +73,8 @@ fn half_open(target: &Target) -> io::Result<Finding> {
     Ok(blocked(&ear, target.timeout))
 }
 
-/// The flags of a segment from the target to us; IPv4 raw sockets give the IP header as well.
-fn answer(bytes: &[u8], target: &Target, source_port: u16) -> Option<TcpFlags> {
+/// The segment or datagram, if it comes from the target to us; IPv4 raw sockets give the IP header as well.
+fn answer_to<'a>(bytes: &'a [u8], target: &Target, source_port: u16) -> Option<&'a [u8]> {
     let l4 = if target.addr.is_ipv4() {
         let from: [u8; 4] = bytes.get(12..16)?.try_into().ok()?;
         (IpAddr::from(from) == target.addr).then(|| bytes.get(usize::from(bytes[0] & 15) * 4..))??
@@ -82,7 +83,7 @@ fn answer(bytes: &[u8], target: &Target, source_port: u16) -> Option<TcpFlags> {
     };
     let ports =
         (u16::from_be_bytes([*l4.first()?, *l4.get(1)?]), u16::from_be_bytes([*l4.get(2)?, *l4.get(3)?]));
-    (ports == (target.port, source_port)).then(|| TcpFlags::from_bits_retain(*l4.get(13).unwrap_or(&0)))
+    (ports == (target.port, source_port)).then_some(l4)
 }
 
 /// Opens a TCP connection and says so; then each line of standard input is a JSON text to say, answered by a finding.
@@ -94,7 +95,7 @@ pub fn hold(target: &Target, mut tell: impl FnMut(&Finding) -> io::Result<()>) -
     tell(&Finding::new(Word::Ok, "connected"))?;
     for line in io::stdin().lock().lines() {
         let text: String = serde_json::from_str(&line?).map_err(io::Error::other)?;
-        tell(&converse(stream.try_clone()?, Some(&text), target.timeout)?)?;
+        tell(&converse(stream.try_clone()?, Some(text.as_bytes()), target.timeout)?)?;
     }
     Ok(())
 }
@@ -183,11 +184,11 @@ fn unreachable(error: IcmpError) -> Finding {
 }
 
 /// Says `say`, if anything, and gathers the answer: as many bytes, or until it is quiet, or the end.
-fn converse(mut stream: TcpStream, say: Option<&str>, timeout: Duration) -> io::Result<Finding> {
+fn converse(mut stream: TcpStream, say: Option<&[u8]>, timeout: Duration) -> io::Result<Finding> {
     let Some(text) = say else { return Ok(Finding::new(Word::Ok, "connected")) };
     let deadline = now() + timeout;
     stream.set_write_timeout(Some(timeout))?;
-    stream.write_all(text.as_bytes())?;
+    stream.write_all(text)?;
     let mut heard = Vec::new();
     let mut buffer = vec![0; 65536];
     while heard.len() < text.len() {
@@ -218,14 +219,15 @@ fn converse(mut stream: TcpStream, say: Option<&str>, timeout: Duration) -> io::
 }
 
 /// Sends a datagram and waits for an answer.
-pub fn udp(target: &Target, say: &str) -> io::Result<Finding> {
+pub fn udp(target: &Target, say: &[u8]) -> io::Result<Finding> {
     let ear = IcmpEar::open(target.addr, UDP, target.port)?;
-    let fd = socket(target, SocketType::DGRAM)?;
+    let fd = match socket(target, SocketType::DGRAM) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => return udp_by_hand(target, say, &ear),
+        fd => fd?,
+    };
     let peer = SocketAddr::new(target.addr, target.port);
     let deadline = now() + target.timeout;
-    if let Err(error) =
-        connect(&fd, &peer).and_then(|()| rustix::net::send(&fd, say.as_bytes(), SendFlags::empty()))
-    {
+    if let Err(error) = connect(&fd, &peer).and_then(|()| rustix::net::send(&fd, say, SendFlags::empty())) {
         return Ok(failed(error, &ear, target.timeout));
     }
     if !wait(&fd, PollFlags::IN, deadline)? {
@@ -245,8 +247,43 @@ pub fn udp(target: &Target, say: &str) -> io::Result<Finding> {
     }
 }
 
-/// Sends whole IP packets as they are.
+/// Sends a datagram from a port that a server of this host holds, and listens beside it.
+fn udp_by_hand(target: &Target, say: &[u8], ear: &IcmpEar) -> io::Result<Finding> {
+    /// Of a UDP header.
+    const HEADER: usize = 8;
+    let (Some(source), Some(source_port)) = (target.source, target.source_port) else {
+        return Err(io::ErrorKind::AddrInUse.into());
+    };
+    let ports = (source_port, target.port);
+    let datagram = packets::datagram(say, source, target.addr, ports).map_err(io::Error::other)?;
+    let family = if target.addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let answers = socket_with(family, SocketType::RAW, flags, Some(ipproto::UDP))?;
+    let deadline = now() + target.timeout;
+    send(std::slice::from_ref(&datagram))?;
+    loop {
+        let heard = wait(&answers, PollFlags::IN, deadline.min(now() + QUIET))?;
+        let mut buffer = vec![0; 65536];
+        while heard && let Ok((len, _)) = recv(&answers, &mut buffer[..], RecvFlags::empty()) {
+            if let Some(l4) = answer_to(&buffer[..len], target, source_port) {
+                let said = l4.get(HEADER..).unwrap_or_default();
+                let stdout = String::from_utf8_lossy(said).into_owned();
+                let note = format!("{} bytes came back", said.len());
+                return Ok(Finding { stdout, ..Finding::new(Word::Ok, note) });
+            }
+        }
+        if let Some(error) = ear.heard() {
+            return Ok(unreachable(error));
+        }
+        if now() >= deadline {
+            return Ok(blocked(ear, target.timeout));
+        }
+    }
+}
+
+/// Sends whole IP packets as they are, and waits until they have left.
 pub fn send(packets: &[Vec<u8>]) -> io::Result<Finding> {
+    let before = packets_sent();
     for packet in packets {
         let (family, to): (_, IpAddr) = match packet.first().map(|first| first >> 4) {
             Some(4) if packet.len() >= 20 => {
@@ -262,7 +299,21 @@ pub fn send(packets: &[Vec<u8>]) -> io::Result<Finding> {
         let fd = socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::RAW))?;
         sendto(&fd, packet, SendFlags::empty(), &SocketAddr::new(to, 0))?;
     }
+    // The first one may wait for the answer to a question for its neighbour.
+    let deadline = now() + RETRANSMIT;
+    while packets_sent() < before + packets.len() as u64 && now() < deadline {
+        pause(Duration::from_millis(5));
+    }
     Ok(Finding::new(Word::Ok, format!("{} packets sent", packets.len())))
+}
+
+/// What has left this host, by the kernel's own count (`/proc/net/dev`).
+fn packets_sent() -> u64 {
+    /// Columns after the name: eight of receiving, then bytes, then packets.
+    const SENT: usize = 9;
+    let devices = fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    let counts = devices.lines().find_map(|line| line.trim().strip_prefix("eth0:"));
+    counts.and_then(|counts| counts.split_whitespace().nth(SENT)?.parse().ok()).unwrap_or(0)
 }
 
 /// Waits until somebody listens on every port (`tcp:22`, `udp:69`) of this namespace.

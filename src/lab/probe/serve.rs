@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -12,8 +12,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// A request line is never longer.
 const MAX_LINE: u64 = 8192;
 
-/// Serves until it is ended: `echo:7`, `http:80`, `dns:53`.
-pub fn serve(services: &[String], name: &str) -> io::Result<()> {
+/// Serves until it is ended: `echo:7`, `http:80`, `dns:53`. Datagrams are answered from the address that was asked,
+/// which takes a socket for each.
+pub fn serve(services: &[String], name: &str, addresses: &[IpAddr]) -> io::Result<()> {
     let mut threads = Vec::new();
     for service in services {
         let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("`{service}` is no service"));
@@ -22,16 +23,14 @@ pub fn serve(services: &[String], name: &str) -> io::Result<()> {
         match kind {
             "echo" => {
                 threads.push(accept(listener(port)?, echo));
-                let socket = datagrams(port)?;
-                threads.push(thread::spawn(move || answer(&socket, |request| Some(request.to_vec()))));
+                threads.extend(datagrams(port, addresses, |request| Some(request.to_vec()))?);
             }
             "http" => {
                 let page = format!("hello from {name}\n");
                 threads.push(accept(listener(port)?, move |stream| http(stream, &page)));
             }
             "dns" => {
-                let socket = datagrams(port)?;
-                threads.push(thread::spawn(move || answer(&socket, dns)));
+                threads.extend(datagrams(port, addresses, dns)?);
             }
             _ => return Err(wrong()),
         }
@@ -48,9 +47,16 @@ fn listener(port: u16) -> io::Result<TcpListener> {
         .or_else(|_| TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))))
 }
 
-fn datagrams(port: u16) -> io::Result<UdpSocket> {
-    UdpSocket::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
-        .or_else(|_| UdpSocket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))))
+fn datagrams(
+    port: u16,
+    addresses: &[IpAddr],
+    reply: fn(&[u8]) -> Option<Vec<u8>>,
+) -> io::Result<Vec<thread::JoinHandle<()>>> {
+    let serve = |addr: &IpAddr| {
+        let socket = UdpSocket::bind(SocketAddr::new(*addr, port))?;
+        Ok(thread::spawn(move || answer(&socket, reply)))
+    };
+    addresses.iter().map(serve).collect()
 }
 
 fn accept(

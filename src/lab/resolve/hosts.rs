@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Check, family_of, network};
-use crate::config::{Mode, RouterConfig};
+use crate::config::{Mode, RouteTarget, RouterConfig};
 use crate::lab::error::hint;
 use crate::lab::locate::{item, key};
 use crate::lab::model::{Host, HostRoute, Service, ServiceKind};
@@ -91,8 +91,17 @@ impl Check<'_> {
         let iface = iface?;
         let port = &router.ifaces[iface.index()];
         if router.mode == Mode::Route && !port.addresses.is_empty() {
+            // An address behind another one of the same host is reached by a route.
+            let routed = |own: &Prefix| {
+                router.routes.iter().any(|route| {
+                    let RouteTarget::Via { gateway, .. } = route.target else { return false };
+                    let here = |other: &Prefix| other.family == own.family && other.addr == gateway;
+                    route.to.family == own.family && route.to.contains(own.addr) && addresses.iter().any(here)
+                })
+            };
             for own in &addresses {
-                if !port.addresses.iter().any(|net| net.family == own.family && net.contains(own.addr)) {
+                let in_reach = |net: &Prefix| net.family == own.family && net.contains(own.addr);
+                if !port.addresses.iter().any(in_reach) && !routed(own) {
                     let nets: Vec<String> =
                         port.addresses.iter().map(|net| network(*net).to_string()).collect();
                     let hint = format!("port `{}` has {}", port.name, nets.join(", "));
@@ -181,7 +190,7 @@ impl Check<'_> {
     fn services(&mut self, path: &str, spec: &HostSpec) -> Vec<Service> {
         let list = key(path, "services");
         let mut services: Vec<Service> = Vec::new();
-        for (index, service) in spec.services.iter().enumerate() {
+        for (index, service) in spec.services.0.iter().enumerate() {
             let path = item(&list, self.number(&list, index));
             let service = match service {
                 ServiceSpec::Named(name) => Some(named(*name, None)),

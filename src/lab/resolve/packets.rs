@@ -37,6 +37,14 @@ pub(crate) fn packet(line: &str, src: IpAddr, dst: IpAddr, ports: (u16, u16)) ->
     }
 }
 
+/// A UDP datagram that says `text`.
+#[cfg(target_os = "linux")]
+pub(crate) fn datagram(text: &[u8], src: IpAddr, dst: IpAddr, ports: (u16, u16)) -> Result<Vec<u8>, String> {
+    let escaped = text.iter().fold(String::new(), |line, byte| format!("{line}\\x{byte:02x}"));
+    let line = format!("\"{escaped}\"");
+    flow::packet(&flow((src, ports.0), (dst, ports.1), PROTO_UDP), Direction::Original, &line)
+}
+
 fn flow(opener: (IpAddr, u16), responder: (IpAddr, u16), proto: u8) -> Flow {
     let side = |(addr, port): (IpAddr, u16)| Side { iface: String::new(), addr: addr.into(), port };
     Flow {

@@ -50,6 +50,7 @@ impl Check<'_> {
             neighbours: self.neighbours(spec, &ifaces, at),
             helpers: spec
                 .helpers
+                .0
                 .iter()
                 .map(|helper| match helper {
                     HelperSpec::Ftp => "ftp".to_owned(),

@@ -13,8 +13,8 @@ use crate::lab::model::{
     RunnerKind, Send, Session, Ssh, Step, TableQuery, Tcp, Test, Tftp, Transfer, Udp, Word,
 };
 use crate::lab::spec::{
-    ExpectSpec, FamilySpec, FtpCommandSpec, FtpModeSpec, ImpairSpec, LabSpec, OneOrMany, ResultSpec,
-    RulesSpec, RunnerSpec, StateSpec, StepSpec, TestSpec, TftpCommandSpec,
+    ExpectSpec, FamilySpec, FtpCommandSpec, FtpModeSpec, ImpairSpec, LabSpec, OneOrMany, PercentSpec,
+    ResultSpec, RulesSpec, RunnerSpec, StateSpec, StepSpec, TestSpec, TftpCommandSpec, TimeSpec,
 };
 use crate::packet::Family;
 use std::net::IpAddr;
@@ -50,7 +50,7 @@ impl Check<'_> {
             if tests.iter().any(|other| other.name == name) {
                 self.problem(&key(&path, "name"), format!("there is a test named `{name}` already"), None);
             }
-            let on = test.on.iter().map(|runner| match runner {
+            let on = test.on.0.iter().map(|runner| match runner {
                 RunnerSpec::Sim => RunnerKind::Sim,
                 RunnerSpec::Live => RunnerKind::Live,
                 RunnerSpec::Kernel => RunnerKind::Kernel,
@@ -111,8 +111,8 @@ impl Check<'_> {
             }
             return Vec::new();
         }
-        let timeout = self.duration(&key(path, "timeout"), spec.timeout.as_deref());
-        let within = self.duration(&key(path, "within"), spec.within.as_deref());
+        let timeout = self.duration(&key(path, "timeout"), spec.timeout.as_ref());
+        let within = self.duration(&key(path, "within"), spec.within.as_ref());
         let place = StepPlace { scope, timeout };
         let actions = self.actions(&key(path, names[0]), spec, &place);
         let impair: Vec<(IfaceId, Impairment)> = spec
@@ -302,7 +302,7 @@ impl Check<'_> {
         &mut self,
         path: &str,
         from: Option<&OneOrMany>,
-        to: Option<&String>,
+        to: Option<&OneOrMany>,
         family: Option<FamilySpec>,
         place: &StepPlace<'_>,
     ) -> Vec<Flow> {
@@ -317,16 +317,33 @@ impl Check<'_> {
         }
     }
 
+    /// One flow for each sender to each receiver.
     fn flows(
         &mut self,
         path: &str,
         from: &OneOrMany,
+        to: &OneOrMany,
+        family: Option<FamilySpec>,
+        place: &StepPlace<'_>,
+    ) -> Vec<Flow> {
+        let senders = self.hosts_named(&key(path, "from"), from, place.scope);
+        let OneOrMany(receivers) = to;
+        if senders.len().saturating_mul(receivers.len()) > MAX_REPEATS {
+            self.problem(path, format!("repeats more than {MAX_REPEATS} times"), None);
+            return Vec::new();
+        }
+        receivers.iter().flat_map(|to| self.flows_to(path, &senders, to, family, place)).collect()
+    }
+
+    fn flows_to(
+        &mut self,
+        path: &str,
+        senders: &[HostId],
         to: &str,
         family: Option<FamilySpec>,
         place: &StepPlace<'_>,
     ) -> Vec<Flow> {
         let scope = place.scope;
-        let senders = self.hosts_named(&key(path, "from"), from, scope);
         let to_path = key(path, "to");
         let target: Option<(Option<HostId>, Option<IpAddr>)> = match to.parse::<IpAddr>() {
             Ok(addr) => {
@@ -342,7 +359,7 @@ impl Check<'_> {
             FamilySpec::Ipv6 => Family::Ipv6,
         });
         let mut flows = Vec::new();
-        for from in senders {
+        for &from in senders {
             let sender = &scope.hosts[from.0 as usize];
             let addr_in = |family| to_addr.or_else(|| scope.hosts[to_host?.0 as usize].address(family));
             let families = match (asked, to_addr) {
@@ -395,8 +412,8 @@ impl Check<'_> {
     ) -> Option<(IfaceId, Impairment)> {
         let path = key(path, port);
         let iface = self.port(&path, port, &scope.router.ifaces)?;
-        let delay = self.duration(&key(&path, "delay"), spec.delay.as_deref()).unwrap_or_default();
-        let jitter = self.duration(&key(&path, "jitter"), spec.jitter.as_deref()).unwrap_or_default();
+        let delay = self.duration(&key(&path, "delay"), spec.delay.as_ref()).unwrap_or_default();
+        let jitter = self.duration(&key(&path, "jitter"), spec.jitter.as_ref()).unwrap_or_default();
         if spec.reorder.is_some() && delay.is_zero() {
             let hint = "packets that wait are overtaken by those that do not".to_owned();
             self.problem(&key(&path, "reorder"), "needs a `delay`", Some(hint));
@@ -404,16 +421,26 @@ impl Check<'_> {
         let link = Impairment {
             delay,
             jitter,
-            loss_percent: spec.loss.unwrap_or_default(),
-            reorder_percent: spec.reorder.unwrap_or_default(),
-            duplicate_percent: spec.duplicate.unwrap_or_default(),
+            loss_percent: self.percent(&key(&path, "loss"), spec.loss.as_ref()),
+            reorder_percent: self.percent(&key(&path, "reorder"), spec.reorder.as_ref()),
+            duplicate_percent: self.percent(&key(&path, "duplicate"), spec.duplicate.as_ref()),
             rate_kbit: spec.rate_kbit,
         };
         Some((iface, link))
     }
 
-    fn duration(&mut self, path: &str, text: Option<&str>) -> Option<Duration> {
-        let text = text?;
+    fn percent(&mut self, path: &str, share: Option<&PercentSpec>) -> f64 {
+        let Some(PercentSpec(text)) = share else { return 0.0 };
+        let number = text.trim().trim_end_matches('%').trim_end().parse::<f64>();
+        let number = number.ok().filter(|number| (0.0..=100.0).contains(number));
+        if number.is_none() {
+            self.problem(path, format!("`{text}` is no share between 0% and 100%"), None);
+        }
+        number.unwrap_or_default()
+    }
+
+    fn duration(&mut self, path: &str, text: Option<&TimeSpec>) -> Option<Duration> {
+        let TimeSpec(text) = text?;
         if let Ok(duration) = humantime::parse_duration(text) {
             Some(duration)
         } else {
@@ -455,8 +482,8 @@ impl Check<'_> {
             result,
             icmp: spec.icmp.clone(),
             state: spec.state.map(state),
-            seen: spec.seen.iter().copied().map(state).collect(),
-            unseen: spec.unseen.iter().copied().map(state).collect(),
+            seen: spec.seen.0.iter().copied().map(state).collect(),
+            unseen: spec.unseen.0.iter().copied().map(state).collect(),
             stdout: spec.stdout.clone(),
             contains: spec.contains.clone().unwrap_or_default().0,
             rule: spec.rule.clone(),

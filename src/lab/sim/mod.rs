@@ -17,7 +17,7 @@ mod link;
 mod services;
 mod steps;
 
-use super::model::{Action, HostId, Impairment, Lab, RunnerKind, Word};
+use super::model::{Action, HostId, Impairment, Lab, RunnerKind, Step, Word};
 use super::runner::{Observation, RunError, Runner, Seen};
 use crate::conntrack::{Filter, listing};
 use crate::decision::Decision;
@@ -318,6 +318,10 @@ impl Sim {
 impl Runner for Sim {
     fn kind(&self) -> RunnerKind {
         RunnerKind::Sim
+    }
+
+    fn lacks(&mut self, step: &Step) -> Option<String> {
+        steps::lacks(&self.lab, &step.action)
     }
 
     fn act(&mut self, action: &Action) -> Result<Observation, RunError> {

@@ -9,8 +9,10 @@ mod stream;
 
 use super::Sim;
 use super::host::{IcmpError, has_way};
-use crate::lab::model::{Action, Flow, HostId, Send, Word};
-use crate::lab::runner::{Observation, RunError};
+use crate::lab::model::{
+    Action, Flow, Ftp, HostId, Http, Lab, Send, Service, ServiceKind, Ssh, Tcp, Udp, Word,
+};
+use crate::lab::runner::{Observation, RunError, Seen, judge_by_hand};
 use crate::packet::{ETHERNET_LEN, Mac};
 use crate::time::Instant;
 use std::time::Duration;
@@ -20,12 +22,24 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// For what is under way when a step has its result: the last acknowledgement, a FIN.
 const AFTERMATH: Duration = Duration::from_millis(50);
 
+/// What cannot be simulated.
+pub(super) fn lacks(lab: &Lab, action: &Action) -> Option<String> {
+    if let Action::Exec(_) = action {
+        let why = "not applicable in simulation: `exec` runs a program, and simulated hosts have none";
+        return Some(why.to_owned());
+    }
+    let flow = action.flow()?;
+    lab.host(flow.from).has_address(flow.to).then(|| {
+        "not applicable in simulation: what a host says to itself is heard by nobody else".to_owned()
+    })
+}
+
 impl Sim {
     /// Takes a step that sends something.
     pub(super) fn traffic(&mut self, action: &Action) -> Result<Observation, RunError> {
         if let Some(flow) = action.flow() {
             if let Some(found) = self.hopeless(flow) {
-                return found;
+                return Ok(found);
             }
             for host in &mut self.hosts {
                 host.heard.clear();
@@ -41,27 +55,45 @@ impl Sim {
             Action::Ping(step) => self.ping(step),
             Action::Traceroute(flow) => self.traceroute(flow),
             Action::Send(step) => self.send_by_hand(step),
-            Action::Exec(_) => {
-                let why =
-                    "not applicable in simulation: `exec` runs a program, and simulated hosts have none";
-                return Err(RunError::Unsupported(why.to_owned()));
-            }
-            Action::Wait(_) | Action::Rules(_) | Action::Conntrack(_) | Action::Counters(_) => {
-                Observation::new(Word::Ok, "")
-            }
+            Action::Exec(_)
+            | Action::Wait(_)
+            | Action::Rules(_)
+            | Action::Conntrack(_)
+            | Action::Counters(_) => Observation::new(Word::Ok, ""),
         };
+        if let Some(why) = self.met_a_command(action, &found) {
+            return Err(RunError::Unsupported(why));
+        }
         self.run_to(self.now + AFTERMATH);
         Ok(found)
     }
 
     /// What a host finds out without sending anything.
-    fn hopeless(&self, flow: &Flow) -> Option<Result<Observation, RunError>> {
+    fn hopeless(&self, flow: &Flow) -> Option<Observation> {
         let host = self.lab.host(flow.from);
-        if host.has_address(flow.to) {
-            let why = "not applicable in simulation: what a host says to itself is heard by nobody else";
-            return Some(Err(RunError::Unsupported(why.to_owned())));
-        }
-        (!has_way(host, flow.to)).then(|| Ok(Observation::new(Word::Unreachable, "no route")))
+        (!has_way(host, flow.to)).then(|| Observation::new(Word::Unreachable, "no route"))
+    }
+
+    /// Whether a step was turned away only because the program that serves there is not simulated.
+    fn met_a_command(&self, action: &Action, found: &Observation) -> Option<String> {
+        let flow = action.flow()?;
+        let port = match action {
+            Action::Tcp(Tcp { port, .. })
+            | Action::Udp(Udp { port, .. })
+            | Action::Http(Http { port, .. })
+            | Action::Ssh(Ssh { port, .. })
+            | Action::Ftp(Ftp { port, .. }) => *port,
+            _ => return None,
+        };
+        let server = self.lab.host(flow.to_host?);
+        let by_command = |service: &Service| {
+            matches!(service.kind, ServiceKind::Command { .. }) && service.port.is_none_or(|own| own == port)
+        };
+        let turned_away = matches!(found.result, Word::Refused | Word::Unreachable)
+            && !self.seen.iter().any(Seen::was_stopped);
+        (turned_away && server.services.iter().any(by_command)).then(|| {
+            format!("not applicable in simulation: a command serves port {port} of `{}`", server.name)
+        })
     }
 
     fn deadline(&self, flow: &Flow) -> Instant {
@@ -78,7 +110,7 @@ impl Sim {
         self.host(flow.from).heard.iter().find(about).cloned()
     }
 
-    /// Packets made by hand leave as they are; whether the last one got through, only the router can tell.
+    /// Packets made by hand leave as they are.
     fn send_by_hand(&mut self, step: &Send) -> Observation {
         let Send { flow, packets } = step;
         let from = self.lab.host(flow.from);
@@ -95,10 +127,8 @@ impl Sim {
             self.run_to(self.now + Duration::from_millis(1));
         }
         self.run_to(self.now + AFTERMATH);
-        let last = self.seen.iter().rfind(|packet| packet.src == flow.source && packet.dst == flow.to);
-        let passed = last.is_some_and(|packet| packet.fate == "forwarded");
-        let note = last.map_or("the router did not see it".to_owned(), |packet| packet.summary.clone());
-        Observation::new(if passed { Word::Ok } else { Word::Blocked }, note)
+        let (word, note) = judge_by_hand(step, &self.seen);
+        Observation::new(word, note)
     }
 
     /// Whose link address a packet made by hand gets: a neighbour's, or that of the router's port.
