@@ -56,27 +56,47 @@ pub struct Bridge {
 #[derive(Debug)]
 pub struct Memory {
     version: u64,
-    known: [Option<(Mac, Station)>; Self::PLACES],
+    known: [Known; Self::PLACES],
+}
+
+/// One station; the place is free where the link address is zero, which no station has.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    mac: u64,
+    station: Station,
 }
 
 impl Memory {
     const PLACES: usize = 64;
 
     pub const fn new() -> Self {
-        Self { version: 0, known: [None; Self::PLACES] }
+        let nobody = Known { mac: 0, station: Station { iface: IfaceId(0), seen: Instant::ZERO } };
+        Self { version: 0, known: [nobody; Self::PLACES] }
     }
 
+    #[inline]
     fn get(&self, mac: Mac) -> Option<Station> {
-        self.known[Self::place(mac)].filter(|(known, _)| *known == mac).map(|(_, station)| station)
+        let mac = number(mac);
+        let known = &self.known[Self::place(mac)];
+        (known.mac == mac && mac != 0).then_some(known.station)
     }
 
+    #[cold]
     fn put(&mut self, mac: Mac, station: Station) {
-        self.known[Self::place(mac)] = Some((mac, station));
+        let mac = number(mac);
+        self.known[Self::place(mac)] = Known { mac, station };
     }
 
-    fn place(Mac([_, _, _, c, b, a]): Mac) -> usize {
-        usize::from(a ^ b.rotate_left(3) ^ c.rotate_left(5)) % Self::PLACES
+    #[inline]
+    const fn place(mac: u64) -> usize {
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        (mac.wrapping_mul(ODD) >> (64 - Self::PLACES.trailing_zeros())) as usize
     }
+}
+
+#[inline]
+const fn number(Mac([a, b, c, d, rest @ ..]): Mac) -> u64 {
+    u32::from_ne_bytes([a, b, c, d]) as u64 | (u16::from_ne_bytes(rest) as u64) << 32
 }
 
 impl Default for Memory {
@@ -100,7 +120,7 @@ impl Bridge {
     }
 
     /// As [`Bridge::lookup`], for a worker with a memory.
-    #[inline]
+    #[inline(always)]
     pub fn lookup_with(&self, memory: &mut Memory, dst: Mac, from: IfaceId, now: Instant) -> Segment {
         self.catch_up(memory);
         if let Some(station) = memory.get(dst)
@@ -108,6 +128,11 @@ impl Bridge {
         {
             return station.segment(from);
         }
+        self.look_up_and_note(memory, dst, from, now)
+    }
+
+    #[cold]
+    fn look_up_and_note(&self, memory: &mut Memory, dst: Mac, from: IfaceId, now: Instant) -> Segment {
         let segment = self.lookup(dst, from, now);
         // Known stations are alone in having one port; group addresses are never among them.
         if let Some(station) = self.stations.read().get(&dst) {

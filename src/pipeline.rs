@@ -18,22 +18,24 @@
 use crate::conntrack::{Tracked, listing};
 use crate::context::Context;
 use crate::fate::{DropReason, Fate, Stage};
-use crate::filter::{Hook, Table, Verdict};
+use crate::filter::{Hook, Ruleset, Table, Verdict};
 use crate::packet::{Family, Packet};
 use crate::record::{Note, Recorder};
 use crate::router::{Egress, Router, Rules, Way};
 use core::ops::ControlFlow::{Break, Continue};
 
 /// Takes one packet from its arrival to its fate.
+#[inline(always)]
 pub(crate) fn walk<R: Recorder>(
     r: &Router,
     rules: &Rules,
     pkt: &mut Packet,
     ctx: &mut Context<R>,
 ) -> Stage<Fate> {
+    let rules = rules_for(rules, pkt)?;
     // PREROUTING
     run(r, rules, Table::Raw, Hook::Prerouting, pkt, ctx)?;
-    ctx.ct = r.track(pkt, ctx)?;
+    r.track(pkt, ctx)?;
     ctx.rec.note(|| Note::Tracked(Box::new(ctx.ct.clone())));
     run(r, rules, Table::Mangle, Hook::Prerouting, pkt, ctx)?;
 
@@ -46,9 +48,10 @@ pub(crate) fn walk<R: Recorder>(
 }
 
 /// FORWARD and POSTROUTING, for one way out.
+#[inline(always)]
 fn forward<R: Recorder>(
     r: &Router,
-    rules: &Rules,
+    rules: Option<&Ruleset>,
     pkt: &mut Packet,
     egress: Egress,
     ctx: &mut Context<R>,
@@ -70,7 +73,13 @@ fn forward<R: Recorder>(
 }
 
 /// INPUT: the packet is for the router itself.
-fn input<R: Recorder>(r: &Router, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<Fate> {
+#[inline(never)]
+fn input<R: Recorder>(
+    r: &Router,
+    rules: Option<&Ruleset>,
+    pkt: &mut Packet,
+    ctx: &mut Context<R>,
+) -> Stage<Fate> {
     ctx.rec.note(|| Note::Local);
     run(r, rules, Table::Mangle, Hook::Input, pkt, ctx)?;
     run(r, rules, Table::Filter, Hook::Input, pkt, ctx)?;
@@ -89,12 +98,13 @@ pub(crate) fn output<R: Recorder>(
     related: Option<Tracked>,
     ctx: &mut Context<R>,
 ) -> Stage<Fate> {
+    let rules = rules_for(rules, pkt)?;
     // OUTPUT
     run(r, rules, Table::Raw, Hook::Output, pkt, ctx)?;
-    ctx.ct = match related {
-        Some(tracked) => tracked,
+    match related {
+        Some(tracked) => ctx.ct = tracked,
         None => r.track(pkt, ctx)?,
-    };
+    }
     run(r, rules, Table::Mangle, Hook::Output, pkt, ctx)?;
     run(r, rules, Table::Filter, Hook::Output, pkt, ctx)?;
 
@@ -106,6 +116,7 @@ pub(crate) fn output<R: Recorder>(
 }
 
 /// Behind all rules: the helper reads the packet, and a NEW connection enters the table.
+#[inline(always)]
 fn confirm<R: Recorder>(r: &Router, pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
     if let Some(expectation) = r.conntrack.help(pkt, &mut ctx.ct, ctx.now)? {
         ctx.rec.note(|| Note::Expected(listing::expectation(&expectation, ctx.now)));
@@ -119,7 +130,13 @@ fn confirm<R: Recorder>(r: &Router, pkt: &Packet, ctx: &mut Context<R>) -> Stage
 }
 
 /// Bridge mode, station unknown or a group: the packet walks FORWARD once for each port, as the kernel's clones do.
-fn flood<R: Recorder>(r: &Router, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<Fate> {
+#[inline(never)]
+fn flood<R: Recorder>(
+    r: &Router,
+    rules: Option<&Ruleset>,
+    pkt: &mut Packet,
+    ctx: &mut Context<R>,
+) -> Stage<Fate> {
     let mut fate = Fate::Dropped(DropReason::SamePort);
     for iface in r.other_ifaces(ctx.in_iface) {
         let (Continue(one) | Break(one)) = forward(r, rules, pkt, Egress::port(iface), ctx);
@@ -130,22 +147,35 @@ fn flood<R: Recorder>(r: &Router, rules: &Rules, pkt: &mut Packet, ctx: &mut Con
     Continue(fate)
 }
 
-/// Walks one base chain and acts on its verdict.
+/// The rules of the packet's family: without any, IPv4 passes and IPv6 does not.
+#[inline]
+fn rules_for<'a>(rules: &'a Rules, pkt: &Packet) -> Stage<Option<&'a Ruleset>> {
+    match rules.for_family(pkt.family()) {
+        None if pkt.family() == Family::Ipv6 => Break(Fate::Dropped(DropReason::NoIpv6Rules)),
+        rules => Continue(rules),
+    }
+}
+
+/// Walks one base chain, where there is one, and acts on its verdict.
+#[inline(always)]
 fn run<R: Recorder>(
     r: &Router,
-    rules: &Rules,
+    rules: Option<&Ruleset>,
     table: Table,
     hook: Hook,
     pkt: &mut Packet,
     ctx: &mut Context<R>,
 ) -> Stage<()> {
-    let Some(ruleset) = rules.for_family(pkt.family()) else {
-        return match pkt.family() {
-            Family::Ipv4 => Continue(()),
-            Family::Ipv6 => Break(Fate::Dropped(DropReason::NoIpv6Rules)),
-        };
-    };
-    match ruleset.run(table, hook, pkt, ctx) {
+    let Some(rules) = rules else { return Continue(()) };
+    match rules.run(table, hook, pkt, ctx) {
+        Verdict::Accept => Continue(()),
+        verdict => refuse(r, verdict, pkt, ctx),
+    }
+}
+
+#[inline(never)]
+fn refuse<R: Recorder>(r: &Router, verdict: Verdict, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<()> {
+    match verdict {
         Verdict::Accept => Continue(()),
         Verdict::Drop(by) => Break(Fate::Dropped(DropReason::Rule(by))),
         Verdict::DropByPolicy(by) => Break(Fate::Dropped(DropReason::Policy(by))),

@@ -14,7 +14,7 @@
 
 use crate::bridge::{self, Bridge, Segment};
 use crate::config::{Mode, RouterConfig};
-use crate::conntrack::{Conntrack, Helper, Sysctls, Tracked, next_version};
+use crate::conntrack::{Conntrack, Helper, Sysctls, next_version};
 use crate::context::{Context, Emission, EmissionKind};
 use crate::fate::{DropReason, Fate, QueueReason, Stage};
 use crate::filter::log::Logs;
@@ -268,7 +268,9 @@ impl Router {
             Err(reason) => (Fate::Dropped(reason), len, offload),
             Ok(Parsed::Arp(frame)) => (self.arp(frame, &mut ctx), len, offload),
             Ok(Parsed::Other(frame, _)) => (self.non_ip(frame, &mut ctx), len, offload),
-            Ok(Parsed::Ip(mut pkt)) => (self.ip(rules, &mut pkt, &mut ctx), pkt.frame_len(), pkt.offload()),
+            Ok(Parsed::Ip(mut pkt)) => {
+                (self.ip(rules, &mut pkt, iface, &mut ctx), pkt.frame_len(), pkt.offload())
+            }
         };
         if let Fate::Dropped(reason) = fate {
             self.count_drops(reason, 1);
@@ -297,8 +299,8 @@ impl Router {
         ctx
     }
 
-    fn ip<R: Recorder>(&self, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
-        let Some(iface) = ctx.in_iface else { return self.walk(rules, pkt, ctx) };
+    #[inline(always)]
+    fn ip<R: Recorder>(&self, rules: &Rules, pkt: &mut Packet, iface: IfaceId, ctx: &mut Context<R>) -> Fate {
         match self.mode {
             Mode::Bridge => self.learn(pkt.src_mac(), iface, ctx),
             Mode::Route => {
@@ -308,10 +310,15 @@ impl Router {
                 self.see(pkt, iface);
             }
         }
-        if pkt.fragment().is_some() { self.join(rules, pkt, ctx) } else { self.walk(rules, pkt, ctx) }
+        if pkt.fragment().is_some() {
+            return self.join(rules, pkt, ctx);
+        }
+        let (Continue(fate) | Break(fate)) = pipeline::walk(self, rules, pkt, ctx);
+        fate
     }
 
     /// Holds a fragment until its datagram is whole: only that walks on.
+    #[inline(never)]
     fn join<R: Recorder>(&self, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
         let mut whole = match self.fragments.add(pkt, ctx.now) {
             Reassembly::Pending => return Fate::Queued(QueueReason::Fragment),
@@ -326,6 +333,7 @@ impl Router {
         }
     }
 
+    #[inline(never)]
     fn walk<R: Recorder>(&self, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
         let (Continue(fate) | Break(fate)) = pipeline::walk(self, rules, pkt, ctx);
         fate
@@ -346,15 +354,17 @@ impl Router {
     }
 
     /// Says which state a packet has, and takes it into account.
-    #[inline]
-    pub(crate) fn track<R: Recorder>(&self, pkt: &Packet, ctx: &Context<R>) -> Stage<Tracked> {
-        match ctx.sysctls {
-            Some(sysctls) => self.conntrack.track_with(pkt, ctx.template, ctx.now, sysctls),
-            None => self.conntrack.track(pkt, ctx.template, ctx.now),
+    #[inline(always)]
+    pub(crate) fn track<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
+        if let Some(sysctls) = ctx.sysctls {
+            return self.conntrack.track_with(pkt, ctx.template, ctx.now, sysctls, &mut ctx.ct);
         }
+        ctx.ct = self.conntrack.track(pkt, ctx.template, ctx.now)?;
+        Continue(())
     }
 
     /// Remembers where a station is.
+    #[inline(always)]
     fn learn<R: Recorder>(&self, src: packet::Mac, iface: IfaceId, ctx: &mut Context<R>) {
         match &mut ctx.stations {
             Some(memory) => self.bridge.learn_with(memory, src, iface, ctx.now),
@@ -363,6 +373,7 @@ impl Router {
     }
 
     /// Where a frame for a station goes.
+    #[inline(always)]
     fn find_station<R: Recorder>(&self, dst: packet::Mac, from: IfaceId, ctx: &mut Context<R>) -> Segment {
         match &mut ctx.stations {
             Some(memory) => self.bridge.lookup_with(memory, dst, from, ctx.now),
@@ -412,6 +423,7 @@ impl Router {
     }
 
     /// Where the packet goes: bridge mode asks the stations, route mode the routes.
+    #[inline(always)]
     pub(crate) fn decide<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<Way> {
         if self.mode == Mode::Route {
             return self.route(pkt, ctx);
@@ -426,6 +438,7 @@ impl Router {
     }
 
     /// What Linux does between the routing decision and FORWARD: TTL and MTU.
+    #[inline(always)]
     pub(crate) fn prepare_forward<R: Recorder>(
         &self,
         pkt: &mut Packet,
@@ -439,6 +452,7 @@ impl Router {
     }
 
     /// Puts the packet on its way out.
+    #[inline(always)]
     pub(crate) fn send<R: Recorder>(
         &self,
         pkt: &mut Packet,
@@ -453,13 +467,14 @@ impl Router {
     }
 
     /// Sends the packet in the buffer that it came in, as a copy if that is taken, or in the pieces in which it came.
+    #[inline(always)]
     pub(crate) fn leave<R: Recorder>(&self, pkt: &Packet, iface: IfaceId, ctx: &mut Context<R>) {
         ctx.rec.note(|| Note::Sent(iface));
-        let mtu_bytes = self.ifaces[iface.index()].mtu_bytes;
-        if let Some(frames) = ctx.pieces.as_ref().map(|pieces| pieces.cut(pkt, mtu_bytes)) {
-            for frame in frames {
+        if let Some(pieces) = ctx.pieces.take() {
+            for frame in pieces.cut(pkt, self.ifaces[iface.index()].mtu_bytes) {
                 ctx.emit(iface, EmissionKind::Fragment, frame, Offload::NONE);
             }
+            ctx.pieces = Some(pieces);
         } else if ctx.in_place.is_none() {
             ctx.in_place = Some(iface);
         } else {

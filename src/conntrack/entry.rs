@@ -7,6 +7,7 @@ use super::expect::Expectation;
 use super::helper::{Helper, ftp};
 use super::sctp::Sctp;
 use super::tcp::Tcp;
+use super::wheel::{Tick, tick_after};
 use super::{Direction, EntryId, Sysctls};
 use crate::packet::Tuple;
 use crate::time::{Duration, Instant};
@@ -138,8 +139,15 @@ impl Entry {
         self.expires_at.saturating_since(now)
     }
 
+    #[inline]
     pub fn is_alive(&self, now: Instant) -> bool {
         self.expires_at > now
+    }
+
+    /// Whether it ends before the wheel would look at it.
+    #[inline]
+    pub(super) fn ends_before(&self, due: Tick) -> bool {
+        tick_after(self.expires_at) < due
     }
 
     pub const fn counter(&self, direction: Direction) -> Counter {

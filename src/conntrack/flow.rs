@@ -17,6 +17,7 @@ const GRE_PROTOCOL_PPP: [u8; 2] = [0x88, 0x0b];
 ///
 /// # Errors
 /// Why the packet belongs to no flow at all.
+#[inline(always)]
 pub(super) fn tuple(pkt: &Packet, zone: u16) -> Result<Tuple, InvalidReason> {
     let (family, proto) = (pkt.family(), pkt.proto());
     if family == Family::Ipv6 && proto == NO_NEXT_HEADER {
@@ -71,6 +72,7 @@ struct Endpoints {
 }
 
 impl Endpoints {
+    #[inline(always)]
     fn tuple(&self, l4: &[u8]) -> Result<Tuple, InvalidReason> {
         let Self { family, src, dst, proto, zone } = *self;
         let (left, right) = match (family, proto) {

@@ -27,6 +27,7 @@ pub(super) enum Kind {
     Error(Tuple),
 }
 
+#[inline]
 pub(super) const fn is_icmp(pkt: &Packet) -> bool {
     matches!((pkt.family(), pkt.proto()), (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6))
 }

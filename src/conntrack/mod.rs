@@ -10,8 +10,10 @@ pub mod entry;
 pub mod event;
 pub mod expect;
 mod flow;
+mod hash;
 pub mod helper;
 mod icmp;
+mod index;
 pub mod invalid;
 pub mod listing;
 mod query;
@@ -44,8 +46,9 @@ use core::ops::ControlFlow::{Break, Continue};
 use core::sync::atomic::{AtomicU64, Ordering};
 use event::Events;
 use expect::{Expectations, Refused};
+use parking_lot::MutexGuard;
 use query::Counters;
-use table::Table;
+use table::{Shard, Table};
 use tcp::TcpOutcome as Outcome;
 
 /// The five states, as a rule sees them.
@@ -172,26 +175,12 @@ impl Tracked {
         answer
     }
 
-    fn invalid(reason: InvalidReason) -> Self {
-        Self { invalid: Some(reason), ..Self::none() }
-    }
-
-    fn untracked() -> Self {
-        Self { state: CtState::Untracked, ..Self::none() }
-    }
-
-    /// A packet of `entry`, as it stands after the packet.
-    fn of(state: CtState, direction: Direction, tuple: Tuple, entry: &Entry) -> Self {
-        Self {
-            state,
-            direction,
-            status: entry.status,
-            helper: entry.helper,
-            mark: entry.mark,
-            tuple: Some(tuple),
-            verdict: entry.verdict[direction as usize],
-            ..Self::none()
-        }
+    /// Says what there is to say of a packet of `entry`, as that stands after the packet.
+    #[inline]
+    fn stand_for(&mut self, state: CtState, direction: Direction, tuple: Tuple, entry: &Entry) {
+        (self.state, self.direction, self.tuple) = (state, direction, Some(tuple));
+        (self.status, self.helper, self.mark) = (entry.status, entry.helper, entry.mark);
+        self.verdict = entry.verdict[direction as usize];
     }
 
     /// Whether a connection stands behind the packet, confirmed or not.
@@ -243,13 +232,6 @@ enum Layer4<'a> {
     Other,
 }
 
-/// What came of looking a packet up among the known connections.
-enum Known {
-    Tracked(Tracked),
-    /// There is none, or no more.
-    No,
-}
-
 impl Default for Conntrack {
     fn default() -> Self {
         Self::new(0, Sysctls::default(), Vec::new())
@@ -275,53 +257,77 @@ impl Conntrack {
     ///
     /// State, timer and status of a confirmed connection change here and now, whatever rules say later.
     pub fn track(&self, pkt: &Packet, template: Template, now: Instant) -> Stage<Tracked> {
-        self.track_with(pkt, template, now, &self.sysctls.load())
+        let mut tracked = Tracked::none();
+        self.track_with(pkt, template, now, &self.sysctls.load(), &mut tracked)?;
+        Continue(tracked)
     }
 
-    /// As [`Conntrack::track`], by settings that somebody has at hand.
+    /// As [`Conntrack::track`], by settings that somebody has at hand, and into `tracked`, which said nothing before.
     pub fn track_with(
         &self,
         pkt: &Packet,
         template: Template,
         now: Instant,
         sysctls: &Sysctls,
-    ) -> Stage<Tracked> {
+        tracked: &mut Tracked,
+    ) -> Stage<()> {
         if template.notrack {
-            return Continue(Tracked::untracked());
+            tracked.state = CtState::Untracked;
+            return Continue(());
         }
-        let tracked = self.place(pkt, template, now, sysctls);
-        if let Continue(Tracked { invalid: Some(_), .. }) = &tracked {
-            self.counters.invalid.add(1);
+        #[expect(clippy::match_same_arms, reason = "one way, written out for the two that most packets are")]
+        match pkt.proto() {
+            PROTO_TCP => self.place(pkt, template, now, sysctls, tracked),
+            PROTO_UDP => self.place(pkt, template, now, sysctls, tracked),
+            _ => self.place(pkt, template, now, sysctls, tracked),
         }
-        tracked
     }
 
     /// The stages before and around the lookup, in the kernel's order.
-    fn place(&self, pkt: &Packet, template: Template, now: Instant, sysctls: &Sysctls) -> Stage<Tracked> {
+    #[inline(always)]
+    fn place(
+        &self,
+        pkt: &Packet,
+        template: Template,
+        now: Instant,
+        sysctls: &Sysctls,
+        tracked: &mut Tracked,
+    ) -> Stage<()> {
         let zone = template.zone;
         // I. ICMP: what is an error belongs to another flow.
         if icmp::is_icmp(pkt) {
             match icmp::kind(pkt, zone, sysctls) {
                 Ok(icmp::Kind::Query) => {}
-                Ok(icmp::Kind::Untracked) => return Continue(Tracked::untracked()),
-                Ok(icmp::Kind::Error(flow)) => return Continue(self.related(pkt, flow, now)),
-                Err(reason) => return Continue(Tracked::invalid(reason)),
+                Ok(icmp::Kind::Untracked) => {
+                    tracked.state = CtState::Untracked;
+                    return Continue(());
+                }
+                Ok(icmp::Kind::Error(flow)) => return self.related(pkt, flow, now, tracked),
+                Err(reason) => return self.invalid(reason, tracked),
             }
         }
         // II. Which flow?
         let tuple = match flow::tuple(pkt, zone) {
             Ok(tuple) => tuple,
-            Err(reason) => return Continue(Tracked::invalid(reason)),
+            Err(reason) => return self.invalid(reason, tracked),
         };
         let checked = check(pkt, sysctls);
         // III. A known one, or a new one. A reopened connection is deleted and looked for again.
-        match self.known(&tuple, &checked, pkt, now, sysctls) {
-            Known::Tracked(tracked) => Continue(tracked),
-            Known::No => self.open(tuple, checked, pkt, template, now, sysctls),
+        if self.known(&tuple, &checked, pkt, now, sysctls, tracked) {
+            return Continue(());
         }
+        self.open(tuple, checked, pkt, template, now, sysctls, tracked)
     }
 
-    /// A packet of a connection in the table, if there is one.
+    #[cold]
+    fn invalid(&self, reason: InvalidReason, tracked: &mut Tracked) -> Stage<()> {
+        tracked.invalid = Some(reason);
+        self.counters.invalid.add(1);
+        Continue(())
+    }
+
+    /// A packet of a connection in the table; `false` if there is none, or no more.
+    #[inline(always)]
     fn known(
         &self,
         tuple: &Tuple,
@@ -329,27 +335,29 @@ impl Conntrack {
         pkt: &Packet,
         now: Instant,
         sysctls: &Sysctls,
-    ) -> Known {
+        tracked: &mut Tracked,
+    ) -> bool {
         let place = self.table.place(tuple);
         let mut shard = self.table.lock(place);
-        let Some(table::Found { slot, direction }) = shard.find(place, tuple) else { return Known::No };
-        let Some(entry) = shard.entry(slot) else { return Known::No };
+        let Some(table::Found { slot, direction }) = shard.find(place, tuple) else { return false };
+        let Some(table::Tenant { entry, due, generation }) = shard.tenant(slot) else { return false };
+        let id = place.id(slot, generation);
         if !entry.is_alive(now) {
-            let dead = self.table.remove(place, &mut shard, slot);
-            drop(shard);
-            self.bury(dead, now);
-            return Known::No;
+            self.end(id, shard, now);
+            return false;
         }
         let layer4 = match checked {
             Ok(layer4) => layer4,
-            Err(reason) => return Known::Tracked(Tracked::invalid(*reason)),
+            Err(reason) => {
+                let _ = self.invalid(*reason, tracked);
+                return true;
+            }
         };
 
         let state = entry.ctstate(direction);
         let is_heard = self.events.is_heard();
         let before = is_heard.then(|| (entry.status, entry.state_word()));
-        let outcome = entry.take(layer4, direction, now, sysctls);
-        let delete = match outcome {
+        let delete = match entry.take(layer4, direction, now, sysctls) {
             Outcome::Accept { timeout, assured, delete } => {
                 if let Some(timeout) = timeout {
                     entry.renew(now + timeout);
@@ -366,37 +374,57 @@ impl Conntrack {
                 if let Some(cap) = cap {
                     entry.expires_at = entry.expires_at.min(now + cap);
                 }
-                let expires_at = entry.expires_at;
-                self.table.expect_due(shard.rescheduled(slot, expires_at));
-                return Known::Tracked(Tracked::invalid(reason));
+                self.table.expect_due(shard.rescheduled(slot));
+                let _ = self.invalid(reason, tracked);
+                return true;
             }
             Outcome::Reopen => {
-                let dead = self.table.remove(place, &mut shard, slot);
-                drop(shard);
-                self.bury(dead, now);
-                return Known::No;
+                self.end(id, shard, now);
+                return false;
             }
         };
-        let mut tracked = Tracked::of(state, direction, *tuple, entry);
-        let is_changed = before.is_some_and(|before| before != (entry.status, entry.state_word()));
-        let after = (entry.status, entry.state_word());
-        let update =
-            before.filter(|_| is_changed).map(|before| (Happened::between(before, after), entry.clone()));
-        let expires_at = entry.expires_at;
-        self.table.expect_due(shard.rescheduled(slot, expires_at));
-        tracked.id = Some(self.table.id(place, &shard, slot));
-        let dead = if delete { self.table.remove(place, &mut shard, slot) } else { None };
+        tracked.stand_for(state, direction, *tuple, entry);
+        tracked.id = Some(id);
+        let update = before.and_then(|before| update(before, entry));
+        if entry.ends_before(due) {
+            self.table.expect_due(shard.rescheduled(slot));
+        }
+        if update.is_none() && !delete {
+            return true;
+        }
+        self.tell_and_end(id, shard, update, delete, now);
+        true
+    }
+
+    /// Listeners hear of an update first, and then of the end, if the packet brought both.
+    #[cold]
+    fn tell_and_end(
+        &self,
+        id: EntryId,
+        mut shard: MutexGuard<'_, Shard>,
+        update: Option<(Happened, Box<Entry>)>,
+        delete: bool,
+        now: Instant,
+    ) {
+        let dead = if delete { self.table.remove(id, &mut shard) } else { None };
         drop(shard);
         if let Some((happened, entry)) = update {
             self.events.entry(EventKind::Update, happened, now, &entry);
         }
-        if dead.is_some() {
-            self.bury(dead, now);
-        }
-        Known::Tracked(tracked)
+        self.bury(dead, now);
+    }
+
+    /// Takes a connection out of the table whose time is over.
+    #[cold]
+    fn end(&self, id: EntryId, mut shard: MutexGuard<'_, Shard>, now: Instant) {
+        let dead = self.table.remove(id, &mut shard);
+        drop(shard);
+        self.bury(dead, now);
     }
 
     /// The first packet of a connection: it travels with the packet until it is confirmed.
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "all that there is to a packet")]
     fn open(
         &self,
         tuple: Tuple,
@@ -405,9 +433,10 @@ impl Conntrack {
         template: Template,
         now: Instant,
         sysctls: &Sysctls,
-    ) -> Stage<Tracked> {
+        tracked: &mut Tracked,
+    ) -> Stage<()> {
         if !flow::is_answerable(&tuple) {
-            return Continue(Tracked::invalid(InvalidReason::IcmpType));
+            return self.invalid(InvalidReason::IcmpType, tracked);
         }
         // Room is made, and an expectation used up, before the protocol has its say.
         self.make_room(&tuple, now, sysctls)?;
@@ -418,9 +447,9 @@ impl Conntrack {
         let opened = checked.and_then(|layer4| Ok((open(&layer4, &tuple, sysctls)?, layer4)));
         let (proto, layer4) = match opened {
             Ok(opened) => opened,
-            Err(reason) => return Continue(Tracked::invalid(reason)),
+            Err(reason) => return self.invalid(reason, tracked),
         };
-        let mut entry = Entry::new(tuple, proto, now, sysctls);
+        let mut entry = Box::new(Entry::new(tuple, proto, now, sysctls));
         match expected {
             Some((master, _)) => {
                 entry.status.insert(Status::EXPECTED);
@@ -439,31 +468,32 @@ impl Conntrack {
                 entry.status.set(Status::ASSURED, assured);
                 entry.count(Direction::Original, pkt);
             }
-            Outcome::Invalid { reason, .. } => return Continue(Tracked::invalid(reason)),
-            Outcome::Reopen => return Continue(Tracked::invalid(InvalidReason::TcpState)),
+            Outcome::Invalid { reason, .. } => return self.invalid(reason, tracked),
+            Outcome::Reopen => return self.invalid(InvalidReason::TcpState, tracked),
         }
-        let mut tracked = Tracked::of(state, Direction::Original, tuple, &entry);
-        tracked.new = Some(Box::new(entry));
-        Continue(tracked)
+        tracked.stand_for(state, Direction::Original, tuple, &entry);
+        tracked.new = Some(entry);
+        Continue(())
     }
 
     /// An ICMP error about a packet to whose answer `flow` would belong.
-    fn related(&self, pkt: &Packet, flow: Tuple, now: Instant) -> Tracked {
+    fn related(&self, pkt: &Packet, flow: Tuple, now: Instant, tracked: &mut Tracked) -> Stage<()> {
         let place = self.table.place(&flow);
         let mut shard = self.table.lock(place);
-        let found = shard.find(place, &flow);
-        let alive = found.and_then(|found| shard.entry(found.slot).map(|entry| entry.is_alive(now)));
-        let Some((found, true)) = found.zip(alive) else {
-            return Tracked::invalid(InvalidReason::IcmpOrphan);
+        let Some(table::Found { slot, direction }) = shard.find(place, &flow) else {
+            return self.invalid(InvalidReason::IcmpOrphan, tracked);
+        };
+        let tenant = shard.tenant(slot).filter(|tenant| tenant.entry.is_alive(now));
+        let Some(table::Tenant { entry, generation, .. }) = tenant else {
+            return self.invalid(InvalidReason::IcmpOrphan, tracked);
         };
         // It must go to the sender of the quoted packet; who it comes from is any router's business.
         if pkt.dst() != flow.dst {
-            return Tracked::invalid(InvalidReason::IcmpAddressee);
+            return self.invalid(InvalidReason::IcmpAddressee, tracked);
         }
-        let Some(entry) = shard.entry(found.slot) else { return Tracked::invalid(InvalidReason::IcmpOrphan) };
-        let mut tracked = Tracked::of(CtState::Related, found.direction, flow, entry);
-        tracked.id = Some(self.table.id(place, &shard, found.slot));
-        tracked
+        tracked.stand_for(CtState::Related, direction, flow, entry);
+        tracked.id = Some(place.id(slot, generation));
+        Continue(())
     }
 
     /// Before a connection is made: the table must not be full, or something in it must be worth less.
@@ -569,10 +599,11 @@ impl Conntrack {
         let mut shard = self.table.lock(place);
         let mut dead = None;
         if let Some(table::Found { slot, direction }) = shard.find(place, &entry.original) {
+            let there = place.id(slot, shard.generation(slot));
             if shard.entry(slot).is_some_and(|there| there.is_alive(now)) {
-                return self.resolve_clash(ct, &self.table.id(place, &shard, slot), direction);
+                return self.resolve_clash(ct, &there, direction);
             }
-            dead = self.table.remove(place, &mut shard, slot);
+            dead = self.table.remove(there, &mut shard);
         }
         let id = self.table.insert(place, &mut shard, *entry);
         drop(shard);
@@ -699,6 +730,7 @@ impl Conntrack {
 }
 
 /// What a protocol's tracker says of a packet, whatever is known of its flow.
+#[inline(always)]
 fn check<'a>(pkt: &'a Packet, sysctls: &Sysctls) -> Result<Layer4<'a>, InvalidReason> {
     Ok(match (pkt.family(), pkt.proto()) {
         (_, PROTO_TCP) => Layer4::Tcp(tcp::check(pkt, sysctls)?),
@@ -723,8 +755,16 @@ fn open(layer4: &Layer4, tuple: &Tuple, sysctls: &Sysctls) -> Result<Proto, Inva
     })
 }
 
+/// What listeners are told if the packet has changed the connection.
+#[cold]
+fn update(before: (Status, Option<&str>), entry: &Entry) -> Option<(Happened, Box<Entry>)> {
+    let after = (entry.status, entry.state_word());
+    (before != after).then(|| (Happened::between(before, after), Box::new(entry.clone())))
+}
+
 impl Entry {
     /// The state of a packet in `direction`, before it is taken into account.
+    #[inline]
     fn ctstate(&self, direction: Direction) -> CtState {
         if direction == Direction::Reply || self.status.contains(Status::SEEN_REPLY) {
             CtState::Established
@@ -736,6 +776,7 @@ impl Entry {
     }
 
     /// Lets the protocol's tracker say what becomes of a packet and of the connection.
+    #[inline(always)]
     fn take(&mut self, layer4: &Layer4, direction: Direction, now: Instant, sysctls: &Sysctls) -> Outcome {
         let status = self.status;
         let seen_reply = status.contains(Status::SEEN_REPLY);
@@ -761,12 +802,14 @@ impl Entry {
         }
     }
 
+    #[inline]
     fn renew(&mut self, expires_at: Instant) {
         if !self.status.contains(Status::FIXED_TIMEOUT) {
             self.expires_at = expires_at;
         }
     }
 
+    #[inline(always)]
     fn count(&mut self, direction: Direction, pkt: &Packet) {
         if self.is_counted {
             let counter = &mut self.counters[direction as usize];

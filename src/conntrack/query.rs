@@ -164,7 +164,7 @@ impl Conntrack {
         let Some(slot) = shard.find(place, tuple).map(|found| found.slot) else { return false };
         let Some(entry) = shard.entry(slot).filter(|entry| entry.is_alive(now)) else { return false };
         entry.expires_at = now + left;
-        let sooner = shard.rescheduled(slot, now + left);
+        let sooner = shard.rescheduled(slot);
         drop(shard);
         self.table.expect_due(sooner);
         true

@@ -1,7 +1,7 @@
 //! The table: one key to one connection; sharded, bounded by its owner, and cheap to expire.
 //!
-//! A connection is found from either side by one hash: its key is the same for a tuple and for its reply. The key
-//! picks a shard, each behind a lock that is held for one packet. In a shard, an index of eight bytes a connection
+//! A connection is found from either side by one hash, which is the same for a tuple and for its reply. It picks a
+//! shard, each behind a lock that is held for one packet. In a shard, an index of eight bytes a connection
 //! leads to the entry's slot, so that growing moves the index and never the entries.
 //!
 //! Lookup treats an entry past its timeout as absent. [`Table::reap`] takes such entries out a few at a time.
@@ -9,20 +9,19 @@
 #![forbid(unsafe_code)]
 
 use super::entry::Entry;
+use super::hash::Seed;
+use super::index::Index;
 use super::wheel::{self, Link, Links, Tick, Wheel};
 use super::{Direction, EntryId};
 use crate::packet::Tuple;
 use crate::time::Instant;
-use core::hash::BuildHasher;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use foldhash::fast::FixedState;
-use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
 
 /// Enough that workers seldom meet, and that one shard's index grows in a moment.
 const SHARDS: usize = 64;
 /// Slots that are made at a time.
-const CHUNK: usize = 256;
+const CHUNK: usize = 64;
 /// Entries that early drop looks at before it gives up.
 const EARLY_DROP_LOOKS: usize = 16;
 /// Entries that [`Table::reap`] looks at in each shard before it lets others go on.
@@ -31,7 +30,7 @@ const REAP_LOOKS: usize = 256;
 #[derive(Debug)]
 pub(super) struct Table {
     shards: Box<[Line<Mutex<Shard>>]>,
-    hasher: FixedState,
+    seed: Seed,
     count: AtomicUsize,
     /// No shard has anything to reap before this; in nanoseconds.
     next_due: AtomicU64,
@@ -45,16 +44,9 @@ struct Line<T>(T);
 /// Connections whose keys fall together.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    index: HashTable<Indexed>,
+    index: Index,
     slots: Slots,
     wheel: Wheel,
-}
-
-/// The index need not visit a slot to know its hash.
-#[derive(Clone, Copy, Debug)]
-struct Indexed {
-    slot: u32,
-    hash: u32,
 }
 
 /// Where a connection lives for as long as it is in the table. In the order of use: a packet of an established
@@ -75,7 +67,9 @@ const _: () = assert!(size_of::<Slot>() == 256, "four cache lines");
 /// Slots in chunks, so that growing copies nothing.
 #[derive(Debug, Default)]
 struct Slots {
-    chunks: Vec<Vec<Slot>>,
+    chunks: Vec<Box<[Slot; CHUNK]>>,
+    /// How many were ever in use; those behind them are not yet.
+    made: u32,
     free: Vec<u32>,
 }
 
@@ -93,18 +87,35 @@ pub(super) struct Found {
     pub(super) direction: Direction,
 }
 
-impl Indexed {
-    /// The index reads the highest bits and the lowest.
-    const fn full(hash: u32) -> u64 {
-        (hash as u64) << 32 | hash as u64
+/// The connection in a slot, with what the slot knows of it.
+pub(super) struct Tenant<'a> {
+    pub(super) entry: &'a mut Entry,
+    /// Where the wheel will look at it.
+    pub(super) due: Tick,
+    pub(super) generation: u32,
+}
+
+impl Place {
+    /// The handle of a connection that was found here.
+    #[inline]
+    pub(super) const fn id(self, slot: u32, generation: u32) -> EntryId {
+        EntryId { shard: self.shard as u16, slot, generation }
+    }
+}
+
+impl Slot {
+    const fn empty() -> Self {
+        Self { generation: 0, due: 0, entry: None, hash: 0, link: Link::EMPTY }
     }
 }
 
 impl Slots {
+    #[inline]
     fn get(&self, slot: u32) -> &Slot {
         &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
     }
 
+    #[inline]
     fn get_mut(&mut self, slot: u32) -> &mut Slot {
         &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
     }
@@ -114,17 +125,11 @@ impl Slots {
         if let Some(slot) = self.free.pop() {
             return slot;
         }
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
+        if self.made as usize == self.chunks.len() * CHUNK {
+            self.chunks.push(Box::new([const { Slot::empty() }; CHUNK]));
         }
-        let at = self.chunks.len() - 1;
-        let chunk = &mut self.chunks[at];
-        chunk.push(Slot { generation: 0, due: 0, entry: None, hash: 0, link: Link::default() });
-        (at * CHUNK + chunk.len() - 1) as u32
-    }
-
-    fn len(&self) -> u32 {
-        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len()) as u32
+        self.made += 1;
+        self.made - 1
     }
 }
 
@@ -140,25 +145,30 @@ impl Links for Slots {
 
 impl Shard {
     /// Finds the connection of `tuple`, alive or not.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, place: Place, tuple: &Tuple) -> Option<Found> {
         let mut direction = Direction::Original;
-        let indexed = self.index.find(Indexed::full(place.hash), |indexed| {
-            if indexed.hash != place.hash {
-                return false;
-            }
-            let Some(entry) = &self.slots.get(indexed.slot).entry else { return false };
+        let slot = self.index.find(place.hash, |slot| {
+            let Some(entry) = &self.slots.get(slot).entry else { return false };
             // A tuple that is its own reply counts as original, as the kernel finds it first.
             direction = if entry.original == *tuple { Direction::Original } else { Direction::Reply };
             direction == Direction::Original || entry.original == tuple.reply()
         })?;
-        Some(Found { slot: indexed.slot, direction })
+        Some(Found { slot, direction })
     }
 
+    #[inline]
+    pub(super) fn tenant(&mut self, slot: u32) -> Option<Tenant<'_>> {
+        let Slot { generation, due, entry, .. } = self.slots.get_mut(slot);
+        Some(Tenant { entry: entry.as_mut()?, due: *due, generation: *generation })
+    }
+
+    #[inline]
     pub(super) fn entry(&mut self, slot: u32) -> Option<&mut Entry> {
         self.slots.get_mut(slot).entry.as_mut()
     }
 
+    #[inline]
     pub(super) fn generation(&self, slot: u32) -> u32 {
         self.slots.get(slot).generation
     }
@@ -171,9 +181,7 @@ impl Shard {
         assert!(taken.entry.is_none(), "a free slot is empty");
         taken.entry = Some(entry);
         taken.hash = place.hash;
-        self.index.insert_unique(Indexed::full(place.hash), Indexed { slot, hash: place.hash }, |i| {
-            Indexed::full(i.hash)
-        });
+        self.index.insert(place.hash, slot);
         self.wheel.insert(&mut self.slots, slot, due);
         slot
     }
@@ -190,10 +198,7 @@ impl Shard {
         let vacated = self.slots.get_mut(slot);
         let entry = vacated.entry.take()?;
         vacated.generation = vacated.generation.wrapping_add(1);
-        let full = Indexed::full(vacated.hash);
-        if let Ok(indexed) = self.index.find_entry(full, |indexed| indexed.slot == slot) {
-            indexed.remove();
-        }
+        self.index.remove(vacated.hash, slot);
         self.slots.free.push(slot);
         Some(entry)
     }
@@ -202,14 +207,17 @@ impl Shard {
     ///
     /// Returns when the shard is to be reaped because of that.
     #[inline]
-    pub(super) fn rescheduled(&mut self, slot: u32, expires_at: Instant) -> Option<Instant> {
-        let due = wheel::tick_after(expires_at);
-        if due >= self.slots.get(slot).due {
-            return None;
-        }
+    pub(super) fn rescheduled(&mut self, slot: u32) -> Option<Instant> {
+        let Slot { due, entry, .. } = self.slots.get(slot);
+        let ends = wheel::tick_after(entry.as_ref()?.expires_at);
+        if ends >= *due { None } else { Some(self.hasten(slot, ends)) }
+    }
+
+    #[cold]
+    fn hasten(&mut self, slot: u32, due: Tick) -> Instant {
         self.wheel.remove(&mut self.slots, slot);
         self.wheel.insert(&mut self.slots, slot, due);
-        Some(wheel::instant_of(due))
+        wheel::instant_of(due)
     }
 
     /// Takes out what has ended, looking at a bounded number of entries; `true` if there is more to look at.
@@ -229,7 +237,7 @@ impl Shard {
     }
 
     fn entries(&self) -> impl Iterator<Item = (u32, &Slot, &Entry)> {
-        (0..self.slots.len()).filter_map(|at| {
+        (0..self.slots.made).filter_map(|at| {
             let slot = self.slots.get(at);
             slot.entry.as_ref().map(|entry| (at, slot, entry))
         })
@@ -240,7 +248,7 @@ impl Table {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Line::default()).collect(),
-            hasher: FixedState::with_seed(seed),
+            seed: Seed::new(seed),
             count: AtomicUsize::new(0),
             next_due: AtomicU64::new(u64::MAX),
         }
@@ -251,32 +259,26 @@ impl Table {
         self.count.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(super) fn place(&self, tuple: &Tuple) -> Place {
-        let hash = self.hasher.hash_one(tuple.key());
+        let hash = self.seed.hash(tuple);
         Place { shard: (hash >> 32) as usize % SHARDS, hash: hash as u32 }
     }
 
     /// Waits for the shard where `place` is; to be held for one packet, and never two at once.
+    #[inline]
     pub(super) fn lock(&self, place: Place) -> MutexGuard<'_, Shard> {
         self.shards[place.shard].0.lock()
-    }
-
-    pub(super) fn id(&self, place: Place, shard: &Shard, slot: u32) -> EntryId {
-        EntryId { shard: place.shard as u16, slot, generation: shard.generation(slot) }
     }
 
     /// Reads or changes a connection that may have gone.
     pub(super) fn with<T>(&self, id: EntryId, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let mut shard = self.shards.get(usize::from(id.shard))?.0.lock();
-        if id.slot >= shard.slots.len() || shard.generation(id.slot) != id.generation {
+        if id.slot >= shard.slots.made || shard.generation(id.slot) != id.generation {
             return None;
         }
-        let (result, expires_at) = {
-            let entry = shard.entry(id.slot)?;
-            let result = change(entry);
-            (result, entry.expires_at)
-        };
-        let sooner = shard.rescheduled(id.slot, expires_at);
+        let result = change(shard.entry(id.slot)?);
+        let sooner = shard.rescheduled(id.slot);
         drop(shard);
         self.expect_due(sooner);
         Some(result)
@@ -288,20 +290,19 @@ impl Table {
         let slot = shard.insert(place, entry);
         self.count.fetch_add(1, Ordering::Relaxed);
         self.expect_due(Some(due));
-        self.id(place, shard, slot)
+        place.id(slot, shard.generation(slot))
     }
 
     /// Takes an entry out, under the lock of its shard.
-    pub(super) fn remove(&self, place: Place, shard: &mut Shard, slot: u32) -> Option<(EntryId, Entry)> {
-        let id = self.id(place, shard, slot);
-        let entry = shard.remove(slot)?;
+    pub(super) fn remove(&self, id: EntryId, shard: &mut Shard) -> Option<(EntryId, Entry)> {
+        let entry = shard.remove(id.slot)?;
         self.count.fetch_sub(1, Ordering::Relaxed);
         Some((id, entry))
     }
 
     pub(super) fn remove_id(&self, id: EntryId) -> Option<Entry> {
         let mut shard = self.shards.get(usize::from(id.shard))?.0.lock();
-        if id.slot >= shard.slots.len() || shard.generation(id.slot) != id.generation {
+        if id.slot >= shard.slots.made || shard.generation(id.slot) != id.generation {
             return None;
         }
         let entry = shard.remove(id.slot)?;
@@ -350,7 +351,7 @@ impl Table {
         for step in 0..SHARDS {
             let number = (place.shard + step) % SHARDS;
             let mut shard = self.shards[number].0.lock();
-            let len = shard.slots.len();
+            let len = shard.slots.made;
             let start = if len == 0 { 0 } else { place.hash % len };
             for at in 0..len {
                 let slot = (start + at) % len;
@@ -411,10 +412,10 @@ mod tests {
 
     /// Bytes that a shard has asked for.
     fn allocated(shard: &Shard) -> usize {
-        shard.slots.chunks.iter().map(|chunk| chunk.capacity() * size_of::<Slot>()).sum::<usize>()
-            + shard.slots.chunks.capacity() * size_of::<Vec<Slot>>()
+        shard.slots.chunks.len() * CHUNK * size_of::<Slot>()
+            + shard.slots.chunks.capacity() * size_of::<Box<[Slot; CHUNK]>>()
             + shard.slots.free.capacity() * size_of::<u32>()
-            + shard.index.allocation_size()
+            + shard.index.allocated()
             + Wheel::ALLOCATED
             + size_of::<Line<Mutex<Shard>>>()
     }
@@ -441,7 +442,7 @@ mod tests {
         }
         let place = table.place(&tuple(7));
         let slot = table.lock(place).find(place, &tuple(7)).unwrap().slot;
-        let id = table.id(place, &table.lock(place), slot);
+        let id = place.id(slot, table.lock(place).generation(slot));
         assert!(table.remove_id(id).is_some());
         assert!(table.remove_id(id).is_none());
         let again = Entry::new(tuple(7), Proto::Plain, Instant::ZERO, &Sysctls::default());

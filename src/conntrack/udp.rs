@@ -16,6 +16,7 @@ const QUESTION: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Why it is INVALID whatever is known.
+#[inline(always)]
 pub(super) fn check(pkt: &Packet, sysctls: &Sysctls) -> Result<(), InvalidReason> {
     let l4 = pkt.l4();
     let Some(&[_, _, _, _, len_high, len_low, sum_high, sum_low]) = l4.first_chunk::<HEADER_LEN>() else {
@@ -43,6 +44,7 @@ pub(super) fn check(pkt: &Packet, sysctls: &Sysctls) -> Result<(), InvalidReason
 
 /// The kernel's tracker sums the pseudo-header of UDP-Lite with the protocol number of UDP, and in IPv4 with the last
 /// byte alone of the length. Hosts do neither (RFC 3828 §3.2), so what they send in earnest is INVALID to both of us.
+#[cold]
 fn udplite_checksum_ok(pkt: &Packet, coverage: usize) -> bool {
     let l4 = pkt.l4();
     let covered = if coverage == 0 { l4 } else { l4.get(..coverage).unwrap_or(l4) };
@@ -52,6 +54,7 @@ fn udplite_checksum_ok(pkt: &Packet, coverage: usize) -> bool {
 }
 
 /// Takes a datagram of a flow that began at `began_at`. UDP-Lite is a stream once it was answered.
+#[inline(always)]
 pub(super) fn track(
     proto: u8,
     status: Status,

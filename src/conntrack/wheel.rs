@@ -19,6 +19,7 @@ pub(super) type Tick = u32;
 pub(super) const NONE: u32 = u32::MAX;
 
 /// The first tick at which something that ends at `at` is over.
+#[inline]
 pub(super) fn tick_after(at: Instant) -> Tick {
     u32::try_from(at.as_nanos() / 1_000_000_000 + 1).unwrap_or(Tick::MAX)
 }
@@ -40,9 +41,13 @@ pub(super) struct Link {
     bucket: u16,
 }
 
+impl Link {
+    pub(super) const EMPTY: Self = Self { prev: NONE, next: NONE, bucket: 0 };
+}
+
 impl Default for Link {
     fn default() -> Self {
-        Self { prev: NONE, next: NONE, bucket: 0 }
+        Self::EMPTY
     }
 }
 

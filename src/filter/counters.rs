@@ -28,7 +28,7 @@ impl Counters {
     }
 
     /// The row of one worker.
-    #[inline]
+    #[inline(always)]
     pub(super) fn row(&self, worker: usize) -> Row<'_> {
         let row = self.rows[worker.min(MAX_WORKERS - 1)]
             .get_or_init(|| (0..self.slots).map(|_| Cell::default()).collect());
@@ -62,7 +62,7 @@ pub(super) struct Row<'a> {
 }
 
 impl Row<'_> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn count(&self, slot: usize, bytes: u64) {
         let Cell { packets, bytes: total } = &self.cells[slot];
         if self.shared {

@@ -23,7 +23,7 @@ const USUAL_DEPTH: usize = 16;
 
 impl Ruleset {
     /// Walks the base chain of `table` at `hook`; a chain that does not exist accepts.
-    #[inline]
+    #[inline(always)]
     pub fn run<R: Recorder>(
         &self,
         table: Table,
@@ -32,27 +32,36 @@ impl Ruleset {
         ctx: &mut Context<R>,
     ) -> Verdict {
         let Some(base) = self.heads[table as usize][hook as usize] else { return Verdict::Accept };
-        let walk = Walk {
-            rules: self,
-            table,
-            hook,
-            base,
-            bytes: pkt.l3().len() as u64,
-            row: self.counters.row(ctx.worker),
-        };
-        if R::LISTENS || (table, hook) != (Table::Filter, Hook::Forward) {
-            return walk.run(pkt, ctx).0;
-        }
-        if let Some(verdict) = walk.remembered(ctx) {
+        let may_remember = !R::LISTENS && (table, hook) == (Table::Filter, Hook::Forward);
+        if may_remember && let Some(verdict) = self.remembered(base, pkt, ctx) {
             return verdict;
         }
+        self.decide(base, table, hook, pkt, ctx)
+    }
+
+    /// Walks the chain. What FORWARD says of a known connection is kept with that.
+    #[inline(never)]
+    fn decide<R: Recorder>(
+        &self,
+        base: ChainId,
+        table: Table,
+        hook: Hook,
+        pkt: &mut Packet,
+        ctx: &mut Context<R>,
+    ) -> Verdict {
+        let (bytes, row) = (pkt.l3().len() as u64, self.counters.row(ctx.worker));
+        let walk = Walk { rules: self, table, hook, base, bytes, row };
         let (verdict, sole) = walk.run(pkt, ctx);
-        if let Some(index) = sole {
-            walk.remember(index, ctx);
+        if let Some(index) = sole
+            && !R::LISTENS
+            && (table, hook) == (Table::Filter, Hook::Forward)
+        {
+            self.remember(base, index, ctx);
         }
         verdict
     }
 
+    #[inline]
     fn chain(&self, table: Table, id: ChainId) -> &Chain {
         &self.tables[table as usize].chains[id.index()]
     }
@@ -70,6 +79,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    #[inline]
     fn id(&self, chain: ChainId, index: u32) -> RuleId {
         RuleId { family: self.rules.family, table: self.table, chain: chain.0, index }
     }
@@ -188,63 +198,70 @@ fn find<R: Recorder>(
 
 /// What a connection keeps of its verdict in one direction, while its state is ESTABLISHED.
 ///
-/// From the highest bit down: the ruleset's generation, the interfaces in and out, the rule that decided.
+/// From the highest bit down: the ruleset's generation, the interfaces in and out; whether it was let pass, and the
+/// rule that decided.
 mod memo {
     use crate::iface::IfaceId;
 
-    pub(super) const INDEX_BITS: u32 = 20;
+    pub(super) const INDEX_BITS: u32 = 19;
+    pub(super) const ACCEPTS: u64 = 1 << INDEX_BITS;
+    /// What is kept; above it is for whom.
+    pub(super) const KEPT: u64 = ACCEPTS << 1;
     const IFACE_BITS: u32 = 10;
 
+    #[inline]
     pub(super) fn key(generation: u32, ingress: IfaceId, egress: IfaceId) -> u64 {
         const { assert!(crate::iface::MAX_IFACES <= 1 << IFACE_BITS) };
         (u64::from(generation) << (2 * IFACE_BITS) | u64::from(ingress.0) << IFACE_BITS | u64::from(egress.0))
-            << INDEX_BITS
+            * KEPT
     }
 }
 
-impl Walk<'_> {
-    /// Where in a connection's memory this walk looks, if it may.
+impl Ruleset {
+    /// Where in a connection's memory FORWARD looks, if it may.
+    #[inline(always)]
     fn memo_key<R>(&self, ctx: &Context<R>) -> Option<u64> {
         if ctx.ct.state != CtState::Established || ctx.traced || ctx.template.notrack {
             return None;
         }
-        Some(memo::key(self.rules.generation, ctx.in_iface?, ctx.out_iface?))
+        Some(memo::key(self.generation, ctx.in_iface?, ctx.out_iface?))
     }
 
     /// What was said of this connection before, if nothing has changed since; counted as if it were walked again.
-    #[inline]
-    fn remembered<R: Recorder>(&self, ctx: &Context<R>) -> Option<Verdict> {
-        if ctx.ct.verdict == 0 || ctx.ct.verdict & !((1 << memo::INDEX_BITS) - 1) != self.memo_key(ctx)? {
+    #[inline(always)]
+    fn remembered<R: Recorder>(&self, base: ChainId, pkt: &Packet, ctx: &Context<R>) -> Option<Verdict> {
+        let memo = ctx.ct.verdict;
+        if memo == 0 || memo & !(memo::KEPT - 1) != self.memo_key(ctx)? {
             return None;
         }
-        let index = (ctx.ct.verdict & ((1 << memo::INDEX_BITS) - 1)) as u32;
-        let chain = self.rules.chain(self.table, self.base);
-        let id = self.id(self.base, index);
-        let verdict = match chain.rules.get(index as usize).map(|rule| &rule.target) {
-            None if chain.policy == Some(Policy::Drop) => Verdict::DropByPolicy(id),
-            None | Some(Target::Accept) => Verdict::Accept,
-            Some(Target::Drop) => Verdict::Drop(id),
-            Some(_) => return None,
-        };
-        self.row.count(chain.first_slot + index as usize, self.bytes);
-        Some(verdict)
+        let index = memo & (memo::ACCEPTS - 1);
+        let chain = self.chain(Table::Filter, base);
+        self.counters.row(ctx.worker).count(chain.first_slot + index as usize, pkt.l3().len() as u64);
+        if memo & memo::ACCEPTS != 0 {
+            return Some(Verdict::Accept);
+        }
+        let is_policy = index as usize == chain.rules.len();
+        let id = RuleId { family: self.family, table: Table::Filter, chain: base.0, index: index as u32 };
+        Some(if is_policy { Verdict::DropByPolicy(id) } else { Verdict::Drop(id) })
     }
 
     /// Notes the verdict with the connection, if every rule up to the one that gave it will say the same again.
-    fn remember<R: Recorder>(&self, index: u32, ctx: &mut Context<R>) {
-        let chain = self.rules.chain(self.table, self.base);
-        let is_plain = match chain.rules.get(index as usize) {
-            None => index <= chain.steady,
-            Some(rule) => index < chain.steady && matches!(rule.target, Target::Accept | Target::Drop),
+    fn remember<R: Recorder>(&self, base: ChainId, index: u32, ctx: &mut Context<R>) {
+        let chain = self.chain(Table::Filter, base);
+        let accepts = match chain.rules.get(index as usize).map(|rule| &rule.target) {
+            None if index <= chain.steady => chain.policy != Some(Policy::Drop),
+            Some(Target::Accept) if index < chain.steady => true,
+            Some(Target::Drop) if index < chain.steady => false,
+            _ => return,
         };
-        if !is_plain || index >= 1 << memo::INDEX_BITS {
+        if index >= 1 << memo::INDEX_BITS {
             return;
         }
         if let Some(key) = self.memo_key(ctx) {
             let direction = ctx.ct.direction as usize;
+            let memo = key | u64::from(index) | if accepts { memo::ACCEPTS } else { 0 };
             let conntrack = ctx.conntrack;
-            let _ =
-                conntrack.with_entry(&mut ctx.ct, |entry| entry.verdict[direction] = key | u64::from(index));
+            let _ = conntrack.with_entry(&mut ctx.ct, |entry| entry.verdict[direction] = memo);
         }
     }
 }

@@ -311,8 +311,14 @@ impl Router {
     }
 
     /// What is left to do once FORWARD accepted: options get the address of the way out.
+    #[inline(always)]
     pub(crate) fn finish_forward<R: Recorder>(&self, pkt: &mut Packet, egress: &Egress, ctx: &Context<R>) {
-        let Some(options) = ctx.options else { return };
+        if let Some(options) = ctx.options {
+            self.write_options(options, pkt, egress);
+        }
+    }
+
+    fn write_options(&self, options: Ipv4Options, pkt: &mut Packet, egress: &Egress) {
         let next_hop = egress.next_hop.unwrap_or_else(|| pkt.dst());
         let out = self.host.routes.source_on(egress.iface, next_hop, pkt.dst(), Family::Ipv4);
         options.forward(pkt, out.unwrap_or_default());

@@ -40,14 +40,17 @@ pub struct Addr([u8; 16]);
 impl Addr {
     pub const UNSPECIFIED: Self = Self([0; 16]);
 
+    #[inline]
     pub const fn from_v4(b: [u8; 4]) -> Self {
         Self([b[0], b[1], b[2], b[3], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
     }
 
+    #[inline]
     pub const fn from_v6(b: [u8; 16]) -> Self {
         Self(b)
     }
 
+    #[inline]
     pub const fn v4(self) -> [u8; 4] {
         [self.0[0], self.0[1], self.0[2], self.0[3]]
     }
@@ -65,6 +68,7 @@ impl Addr {
     }
 
     /// The address as a number whose top bits are its first ones: what prefixes mask.
+    #[inline]
     pub const fn bits(self) -> u128 {
         u128::from_be_bytes(self.0)
     }
@@ -157,6 +161,7 @@ impl Mac {
     pub const BROADCAST: Self = Self([0xff; 6]);
 
     /// Group addresses: broadcast and multicast.
+    #[inline]
     pub const fn is_group(self) -> bool {
         self.0[0] & 1 == 1
     }

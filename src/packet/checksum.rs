@@ -9,9 +9,9 @@ use super::{Addr, ETHERNET_LEN, Family, Offload, Packet};
 /// A ones' complement sum that is being built. Order does not matter to it, only that words begin at even places.
 ///
 /// Words are added as the machine reads them, which such a sum does not mind (RFC 1071 §2 (B)), and carries are left
-/// for the end: a sum of 64 KiB stays far below 2⁶⁴.
+/// for the end: there is room for more of them than a packet has bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sum(u64);
+pub struct Sum(u128);
 
 impl Sum {
     pub const ZERO: Self = Self(0);
@@ -20,34 +20,50 @@ impl Sum {
     #[must_use]
     #[inline]
     pub fn bytes(self, bytes: &[u8]) -> Self {
-        let (words, rest) = bytes.as_chunks::<4>();
-        let sum: u64 = words.iter().map(|w| u64::from(u32::from_ne_bytes(*w))).sum();
-        let last = match *rest {
-            [a] => [a, 0, 0, 0],
-            [a, b] => [a, b, 0, 0],
-            [a, b, c] => [a, b, c, 0],
-            _ => [0; 4],
-        };
-        Self(self.0 + sum + u64::from(u32::from_ne_bytes(last)))
+        let (pairs, rest) = bytes.as_chunks::<16>();
+        let (eights, rest) = rest.as_chunks::<8>();
+        let (fours, rest) = rest.as_chunks::<4>();
+        let (twos, rest) = rest.as_chunks::<2>();
+        let mut sum = self.0;
+        for pair in pairs {
+            let pair = u128::from_ne_bytes(*pair);
+            sum += u128::from(pair as u64) + (pair >> 64);
+        }
+        // Of each of these there is one, or none.
+        for eight in eights {
+            sum += u128::from(u64::from_ne_bytes(*eight));
+        }
+        for four in fours {
+            sum += u128::from(u32::from_ne_bytes(*four));
+        }
+        for two in twos {
+            sum += u128::from(u16::from_ne_bytes(*two));
+        }
+        for &odd in rest {
+            sum += u128::from(u16::from_ne_bytes([odd, 0]));
+        }
+        Self(sum)
     }
 
     #[must_use]
+    #[inline]
     pub const fn word(self, word: u16) -> Self {
-        Self(self.0 + word.to_be() as u64)
+        Self(self.0 + word.to_be() as u128)
     }
 
     /// What stands in front of the upper layer's header in thought only (RFC 9293 §3.1, RFC 8200 §8.1).
     #[must_use]
     pub fn pseudo_header(src: Addr, dst: Addr, family: Family, proto: u8, len: usize) -> Self {
-        Self::ZERO
-            .bytes(src.bytes(family))
-            .bytes(dst.bytes(family))
-            .word((len >> 16) as u16)
-            .word(len as u16)
-            .word(proto.into())
+        Self::ZERO.bytes(src.bytes(family)).bytes(dst.bytes(family)).beside_addresses(proto, len)
+    }
+
+    #[inline]
+    const fn beside_addresses(self, proto: u8, len: usize) -> Self {
+        self.word((len >> 16) as u16).word(len as u16).word(proto as u16)
     }
 
     /// The sum in 16 bits, not complemented: all ones where a checksum is in it and right.
+    #[inline]
     pub const fn folded(self) -> u16 {
         u16::from_be(fold(self.0))
     }
@@ -58,8 +74,11 @@ impl Sum {
     }
 }
 
-/// Adds the carries: once from 64 bits to 33, then to 18, 17 and 16.
-const fn fold(sum: u64) -> u16 {
+/// Adds the carries: once from 128 bits to 65 and 64, then to 33, 18, 17 and 16.
+#[inline]
+const fn fold(sum: u128) -> u16 {
+    let (sum, carry) = (sum as u64).overflowing_add((sum >> 64) as u64);
+    let sum = sum + carry as u64;
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
@@ -69,7 +88,7 @@ const fn fold(sum: u64) -> u16 {
 /// The checksum after one 16-bit word under it changed (RFC 1624 §3, equation 3).
 #[must_use]
 pub const fn adjust(checksum: u16, old: u16, new: u16) -> u16 {
-    !fold(!checksum as u64 + !old as u64 + new as u64)
+    !fold(!checksum as u128 + !old as u128 + new as u128)
 }
 
 /// The same for a run of bytes that begins at an even place.
@@ -85,6 +104,7 @@ pub fn adjust_bytes(checksum: u16, old: &[u8], new: &[u8]) -> u16 {
 }
 
 /// Where the checksum of an upper-layer protocol stands in its header, if it has one that we know.
+#[inline]
 pub(super) const fn checksum_offset(family: Family, proto: u8) -> Option<usize> {
     match (family, proto) {
         (_, PROTO_TCP) => Some(16),
@@ -95,6 +115,7 @@ pub(super) const fn checksum_offset(family: Family, proto: u8) -> Option<usize> 
 }
 
 /// ICMP alone is summed without the addresses.
+#[inline]
 pub(super) const fn has_pseudo_header(family: Family, proto: u8) -> bool {
     !matches!((family, proto), (Family::Ipv4, PROTO_ICMP))
 }
@@ -105,6 +126,7 @@ impl Packet<'_> {
     /// True for protocols without a checksum that we know, for UDP that carries none (in IPv6 too, although RFC 8200
     /// §8.1 asks for one), and for later fragments, which do not carry it. Partial checksums are not
     /// looked into: ask [`Offload::skips_checksum`] first.
+    #[inline(always)]
     pub fn l4_checksum_ok(&self) -> bool {
         let l4 = self.l4();
         let (family, proto) = (self.family(), self.proto());
@@ -121,6 +143,7 @@ impl Packet<'_> {
     }
 
     /// The sum over the upper layer, its checksum field included.
+    #[inline(always)]
     fn l4_sum(&self) -> Sum {
         let l4 = self.l4();
         let covered = if self.proto() == PROTO_UDPLITE { udplite_covered(l4) } else { l4 };
@@ -128,12 +151,17 @@ impl Packet<'_> {
     }
 
     /// The sum over the pseudo-header, which a partial checksum stands for.
+    #[inline(always)]
     fn pseudo_sum(&self) -> Sum {
-        if has_pseudo_header(self.family(), self.proto()) {
-            Sum::pseudo_header(self.src(), self.dst(), self.family(), self.proto(), self.l4().len())
-        } else {
-            Sum::ZERO
+        if !has_pseudo_header(self.family(), self.proto()) {
+            return Sum::ZERO;
         }
+        // Source and destination stand one behind the other.
+        let addresses = match self.family() {
+            Family::Ipv4 => Sum(u64::from_ne_bytes(self.bytes_at(ETHERNET_LEN + 12)).into()),
+            Family::Ipv6 => Sum::ZERO.bytes(&self.bytes_at::<32>(ETHERNET_LEN + 8)),
+        };
+        addresses.beside_addresses(self.proto(), self.l4().len())
     }
 
     /// Writes the upper-layer checksum anew; nothing happens to a protocol without one, or a header too short.

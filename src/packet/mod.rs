@@ -24,7 +24,7 @@ pub use seq::Seq;
 pub use tuple::Tuple;
 
 use crate::fate::DropReason;
-use smoltcp::wire::{EthernetAddress, EthernetFrame, Ipv4Packet, Ipv6Packet};
+use smoltcp::wire::{EthernetAddress, EthernetFrame, Ipv6Packet};
 
 /// Bytes of an Ethernet II header; frames with VLAN tags are not IP to us.
 pub const ETHERNET_LEN: usize = 14;
@@ -64,7 +64,8 @@ pub struct Packet<'a> {
     /// The upper-layer protocol, behind IPv6 extension headers.
     proto: u8,
     family: Family,
-    fragment: Option<Fragment>,
+    /// It is one: its fields are read when somebody asks.
+    is_fragment: bool,
     offload: Offload,
 }
 
@@ -80,6 +81,20 @@ pub struct Fragment {
 }
 
 impl Fragment {
+    /// `None` for a whole packet.
+    #[inline]
+    fn of_ipv4(header: &[u8; 20]) -> Option<Self> {
+        const MORE: u16 = 0x2000;
+        const OFFSET: u16 = 0x1fff;
+        let field = u16::from_be_bytes([header[6], header[7]]);
+        (field & (MORE | OFFSET) != 0).then(|| Self {
+            id: u32::from(u16::from_be_bytes([header[4], header[5]])),
+            offset: usize::from(field & OFFSET) * 8,
+            more: field & MORE != 0,
+            header: ETHERNET_LEN,
+        })
+    }
+
     /// A later fragment carries no L4 header.
     pub const fn is_first(&self) -> bool {
         self.offset == 0
@@ -90,10 +105,12 @@ impl Fragment {
 ///
 /// # Errors
 /// The reason for which Linux drops such a frame before any hook sees it.
+#[inline(always)]
 pub fn parse(frame: &mut [u8], offload: Offload) -> Result<Parsed<'_>, DropReason> {
-    let ethertype =
-        EthernetFrame::new_checked(&*frame).map_err(|_| DropReason::FrameShort)?.ethertype().into();
-    match ethertype {
+    let Some(&[.., high, low]) = frame.first_chunk::<ETHERNET_LEN>() else {
+        return Err(DropReason::FrameShort);
+    };
+    match u16::from_be_bytes([high, low]) {
         ETHERTYPE_IPV4 => Packet::parse_ipv4(frame, offload).map(Parsed::Ip),
         ETHERTYPE_IPV6 => Packet::parse_ipv6(frame, offload).map(Parsed::Ip),
         ETHERTYPE_ARP => Ok(Parsed::Arp(frame)),
@@ -113,37 +130,33 @@ impl<'a> Packet<'a> {
         }
     }
 
+    #[inline(always)]
     fn parse_ipv4(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
         let l3 = &frame[ETHERNET_LEN..];
-        if l3.len() < 20 {
-            return Err(DropReason::IpTruncated);
-        }
-        let ip = Ipv4Packet::new_unchecked(l3);
-        let header_len = usize::from(ip.header_len());
-        if ip.version() != 4 || header_len < 20 {
+        let Some(fixed) = l3.first_chunk::<20>() else { return Err(DropReason::IpTruncated) };
+        let header_len = usize::from(fixed[0] & 0x0f) * 4;
+        if fixed[0] >> 4 != 4 || header_len < 20 {
             return Err(DropReason::IpHeader);
         }
-        let total_len = usize::from(ip.total_len());
+        let total_len = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
         if header_len > l3.len() || total_len > l3.len() {
             return Err(DropReason::IpTruncated);
         }
         if total_len < header_len {
             return Err(DropReason::IpHeader);
         }
-        if checksum::Sum::ZERO.bytes(&l3[..header_len]).folded() != 0xffff {
+        let sum = checksum::Sum::ZERO.bytes(fixed);
+        let sum = if header_len > 20 { sum.bytes(&l3[20..header_len]) } else { sum };
+        if sum.folded() != 0xffff {
             return Err(DropReason::IpChecksum);
         }
-        let fragment = (ip.frag_offset() != 0 || ip.more_frags()).then(|| Fragment {
-            id: u32::from(ip.ident()),
-            offset: usize::from(ip.frag_offset()),
-            more: ip.more_frags(),
-            header: ETHERNET_LEN,
-        });
-        let proto = ip.next_header().into();
+        let is_fragment = Fragment::of_ipv4(fixed).is_some();
+        let proto = fixed[9];
         let (l4, end) = (ETHERNET_LEN + header_len, ETHERNET_LEN + total_len);
-        Ok(Self { frame, l4, end, proto, family: Family::Ipv4, fragment, offload })
+        Ok(Self { frame, l4, end, proto, family: Family::Ipv4, is_fragment, offload })
     }
 
+    #[inline(never)]
     fn parse_ipv6(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
         let l3 = &frame[ETHERNET_LEN..];
         if l3.len() < 40 {
@@ -160,22 +173,38 @@ impl<'a> Packet<'a> {
         let first = ip.next_header().into();
         let chain = ExtensionChain::walk(&frame[..end], ETHERNET_LEN + 40, first);
         let ExtensionChain { l4, proto, fragment } = chain;
-        Ok(Self { frame, l4, end, proto, family: Family::Ipv6, fragment, offload })
+        let is_fragment = fragment.is_some();
+        Ok(Self { frame, l4, end, proto, family: Family::Ipv6, is_fragment, offload })
     }
 
+    #[inline]
     pub const fn family(&self) -> Family {
         self.family
     }
 
     /// The upper-layer protocol; behind IPv6 extension headers; [`NO_NEXT_HEADER`] where there is none.
+    #[inline]
     pub const fn proto(&self) -> u8 {
         self.proto
     }
 
-    pub const fn fragment(&self) -> Option<Fragment> {
-        self.fragment
+    #[inline]
+    pub fn fragment(&self) -> Option<Fragment> {
+        if self.is_fragment { self.read_fragment() } else { None }
     }
 
+    #[cold]
+    fn read_fragment(&self) -> Option<Fragment> {
+        match self.family {
+            Family::Ipv4 => Fragment::of_ipv4(self.l3().first_chunk()?),
+            Family::Ipv6 => {
+                let first = Ipv6Packet::new_unchecked(self.l3()).next_header().into();
+                ExtensionChain::walk(self.frame(), ETHERNET_LEN + 40, first).fragment
+            }
+        }
+    }
+
+    #[inline]
     pub const fn offload(&self) -> Offload {
         self.offload
     }
@@ -184,6 +213,7 @@ impl<'a> Packet<'a> {
         self.offload = offload;
     }
 
+    #[inline]
     pub fn src(&self) -> Addr {
         match self.family {
             Family::Ipv4 => Addr::from_v4(self.bytes_at(ETHERNET_LEN + 12)),
@@ -191,6 +221,7 @@ impl<'a> Packet<'a> {
         }
     }
 
+    #[inline]
     pub fn dst(&self) -> Addr {
         match self.family {
             Family::Ipv4 => Addr::from_v4(self.bytes_at(ETHERNET_LEN + 16)),
@@ -232,6 +263,7 @@ impl<'a> Packet<'a> {
     }
 
     /// The IP packet, from its header to its end, without padding.
+    #[inline]
     pub fn l3(&self) -> &[u8] {
         &self.frame[ETHERNET_LEN..self.end]
     }
@@ -241,6 +273,7 @@ impl<'a> Packet<'a> {
     }
 
     /// From the upper-layer header to the end of the packet.
+    #[inline]
     pub fn l4(&self) -> &[u8] {
         &self.frame[self.l4..self.end]
     }
@@ -255,11 +288,13 @@ impl<'a> Packet<'a> {
     }
 
     /// The frame without Ethernet padding, as it goes out.
+    #[inline]
     pub fn frame(&self) -> &[u8] {
         &self.frame[..self.end]
     }
 
     /// Bytes of the frame without Ethernet padding.
+    #[inline]
     pub const fn frame_len(&self) -> usize {
         self.end
     }
@@ -268,10 +303,12 @@ impl<'a> Packet<'a> {
         &mut self.frame[..self.end]
     }
 
+    #[inline]
     pub fn src_mac(&self) -> Mac {
         Mac(self.bytes_at(6))
     }
 
+    #[inline]
     pub fn dst_mac(&self) -> Mac {
         Mac(self.bytes_at(0))
     }
@@ -283,19 +320,21 @@ impl<'a> Packet<'a> {
     }
 
     /// Source and destination port of a protocol that has them; `None` for later fragments and short headers.
+    #[inline]
     pub fn ports(&self) -> Option<(u16, u16)> {
         use tuple::{PROTO_DCCP, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE};
         if !matches!(self.proto, PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_SCTP | PROTO_DCCP) {
             return None;
         }
-        if self.fragment.is_some_and(|f| !f.is_first()) {
+        if self.fragment().is_some_and(|f| !f.is_first()) {
             return None;
         }
         let &[a, b, c, d] = self.l4().first_chunk()?;
         Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
     }
 
-    fn bytes_at<const N: usize>(&self, at: usize) -> [u8; N] {
+    #[inline(always)]
+    pub(super) fn bytes_at<const N: usize>(&self, at: usize) -> [u8; N] {
         let mut bytes = [0; N];
         bytes.copy_from_slice(&self.frame[at..at + N]);
         bytes

@@ -55,6 +55,7 @@ impl Segment {
     /// Reads the header at the start of `l4`, which reaches to the end of the packet.
     ///
     /// `None` if the header is shorter than 20 bytes or its data offset points outside the packet.
+    #[inline(always)]
     pub fn parse(l4: &[u8]) -> Option<Self> {
         let header: &[u8; MIN_HEADER_LEN] = l4.first_chunk()?;
         let header_len = usize::from(header[12] >> 4) * 4;
@@ -70,7 +71,10 @@ impl Segment {
             flags: TcpFlags::from_bits_retain(header[13]),
             win: u16::from_be_bytes([header[14], header[15]]),
             len: (l4.len() - header_len) as u32,
-            options: Options::parse(&l4[MIN_HEADER_LEN..header_len], ack),
+            options: match &l4[MIN_HEADER_LEN..header_len] {
+                [] => Options::default(),
+                bytes => Options::parse(bytes, ack),
+            },
         })
     }
 

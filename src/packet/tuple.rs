@@ -4,7 +4,6 @@
 
 use super::{Addr, Family};
 use core::fmt;
-use core::hash::{Hash, Hasher};
 
 pub const PROTO_ICMP: u8 = 1;
 pub const PROTO_TCP: u8 = 6;
@@ -37,6 +36,7 @@ impl Tuple {
     ///
     /// The reply of a reply is the tuple again. ICMP types that no answer is known for keep their type.
     #[must_use]
+    #[inline]
     pub fn reply(&self) -> Self {
         let (left, right) = match self.proto {
             PROTO_ICMP if self.family == Family::Ipv4 => (self.left, answer_type(self.right, icmp_answer)),
@@ -48,15 +48,6 @@ impl Tuple {
         Self { src: self.dst, dst: self.src, left, right, ..*self }
     }
 
-    /// One key for both directions: the lesser of the tuple and its reply.
-    ///
-    /// Lets the table find a connection from either side with a single hash and a single slot.
-    #[must_use]
-    pub fn key(&self) -> Self {
-        let reply = self.reply();
-        if (self.src, self.left, self.right) <= (reply.src, reply.left, reply.right) { *self } else { reply }
-    }
-
     pub const fn icmp_type(&self) -> u8 {
         (self.right >> 8) as u8
     }
@@ -65,30 +56,9 @@ impl Tuple {
         self.right as u8
     }
 
+    #[inline]
     pub const fn is_icmp(&self) -> bool {
         matches!((self.family, self.proto), (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6))
-    }
-}
-
-/// Fewer words for IPv4, whose addresses fit one.
-impl Hash for Tuple {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let rest = u64::from(self.left) << 48
-            | u64::from(self.right) << 32
-            | u64::from(self.zone) << 16
-            | u64::from(self.proto) << 8
-            | self.family as u64;
-        match self.family {
-            Family::Ipv4 => {
-                let (src, dst) = (u32::from_ne_bytes(self.src.v4()), u32::from_ne_bytes(self.dst.v4()));
-                state.write_u64(u64::from(src) << 32 | u64::from(dst));
-            }
-            Family::Ipv6 => {
-                state.write_u128(self.src.bits());
-                state.write_u128(self.dst.bits());
-            }
-        }
-        state.write_u64(rest);
     }
 }
 
@@ -151,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_echo_request_and_a_ping_the_other_way_have_different_keys() {
+    fn an_echo_request_and_a_ping_the_other_way_are_different_flows() {
         let a = Addr::from_v4([192, 0, 2, 1]);
         let b = Addr::from_v4([192, 0, 2, 2]);
         let there = Tuple {
@@ -165,7 +135,7 @@ mod tests {
         };
         let back = Tuple { src: b, dst: a, ..there };
         assert_eq!(there.reply().icmp_type(), 0);
-        assert_eq!(there.key(), there.reply().key());
-        assert_ne!(there.key(), back.key());
+        assert_eq!(there.reply().reply(), there);
+        assert_ne!(there.reply(), back);
     }
 }

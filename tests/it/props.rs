@@ -22,18 +22,6 @@ proptest! {
     }
 
     #[test]
-    fn both_directions_have_one_key(tuple in tuples()) {
-        prop_assert_eq!(tuple.key(), tuple.reply().key());
-        prop_assert!(tuple.key() == tuple || tuple.key() == tuple.reply());
-    }
-
-    #[test]
-    fn a_key_belongs_to_one_pair_of_tuples(a in tuples(), b in tuples()) {
-        let same_pair = a == b || a == b.reply();
-        prop_assert_eq!(a.key() == b.key(), same_pair);
-    }
-
-    #[test]
     fn an_adjusted_checksum_equals_a_recomputed_one(packet in packets(), edits in edits(), partial: bool) {
         let mut frame = packet;
         let offload = if partial { partial_checksum(&mut frame) } else { Offload::NONE };

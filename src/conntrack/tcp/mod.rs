@@ -104,6 +104,7 @@ impl TcpOutcome {
 ///
 /// # Errors
 /// Why it is INVALID whatever is known.
+#[inline(always)]
 pub fn check(pkt: &Packet, sysctls: &Sysctls) -> Result<Segment, InvalidReason> {
     let seg = Segment::parse(pkt.l4()).ok_or(InvalidReason::TcpTruncated)?;
     if sysctls.checksum && !pkt.offload().skips_checksum() && !pkt.l4_checksum_ok() {

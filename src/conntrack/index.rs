@@ -1,0 +1,144 @@
+//! From a hash to the slots that have it: open addressing, so that a lookup reads one cache line and seldom two.
+//!
+//! A place is a number of 64 bits: the hash above, the slot below. An entry stands at the first free place from where
+//! its hash points; one that leaves lets those behind it move up, so that there are no gaps and no tombstones.
+
+#![forbid(unsafe_code)]
+
+/// Empty; no slot has this number.
+const FREE: u64 = u64::MAX;
+const MIN_PLACES: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct Index {
+    /// A power of two of them, never more than five eighths in use: a row in use is then short.
+    places: Box<[u64]>,
+    used: usize,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self { places: Box::new([FREE; MIN_PLACES]), used: 0 }
+    }
+}
+
+const fn place(hash: u32, slot: u32) -> u64 {
+    (hash as u64) << 32 | slot as u64
+}
+
+impl Index {
+    /// The first of the slots with this hash of which `is_it` holds.
+    #[inline(always)]
+    pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let mask = self.places.len() - 1;
+        let mut at = hash as usize;
+        loop {
+            let found = self.places[at & mask];
+            if (found >> 32) as u32 == hash && found != FREE && is_it(found as u32) {
+                return Some(found as u32);
+            }
+            if found == FREE {
+                return None;
+            }
+            at += 1;
+        }
+    }
+
+    /// Puts a slot in that is not there.
+    pub(super) fn insert(&mut self, hash: u32, slot: u32) {
+        if (self.used + 1) * 8 > self.places.len() * 5 {
+            self.grow();
+        }
+        self.used += 1;
+        self.put(place(hash, slot));
+    }
+
+    fn put(&mut self, new: u64) {
+        let mask = self.places.len() - 1;
+        let mut at = (new >> 32) as usize & mask;
+        while self.places[at] != FREE {
+            at = (at + 1) & mask;
+        }
+        self.places[at] = new;
+    }
+
+    fn grow(&mut self) {
+        let places = vec![FREE; self.places.len() * 2].into_boxed_slice();
+        let before = core::mem::replace(&mut self.places, places);
+        for place in before.into_iter().filter(|&place| place != FREE) {
+            self.put(place);
+        }
+    }
+
+    /// Takes a slot out; harmless if it is not there.
+    pub(super) fn remove(&mut self, hash: u32, slot: u32) {
+        let mask = self.places.len() - 1;
+        let mut gap = hash as usize & mask;
+        while self.places[gap] != place(hash, slot) {
+            if self.places[gap] == FREE {
+                return;
+            }
+            gap = (gap + 1) & mask;
+        }
+        self.used -= 1;
+        // Whoever may stand in the gap moves there, and leaves a gap of his own.
+        let mut at = gap;
+        loop {
+            at = (at + 1) & mask;
+            let next = self.places[at];
+            if next == FREE {
+                break;
+            }
+            let from_home = at.wrapping_sub((next >> 32) as usize) & mask;
+            let from_gap = at.wrapping_sub(gap) & mask;
+            if from_home >= from_gap {
+                self.places[gap] = next;
+                gap = at;
+            }
+        }
+        self.places[gap] = FREE;
+    }
+
+    #[cfg(test)]
+    pub(super) fn allocated(&self) -> usize {
+        size_of_val(&*self.places)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_order_of_inserts_and_removals_agrees_with_a_plain_list() {
+        // A small generator of its own: the same numbers in every run.
+        let mut random = 7_u64;
+        let mut next = move |below: u32| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((random >> 33) as u32) % below
+        };
+        for hashes in [1, 5, 300, u32::MAX] {
+            let (mut index, mut plain) = (Index::default(), Vec::<(u32, u32)>::new());
+            for slot in 0..6000 {
+                // Grows to some hundreds, and shrinks again.
+                if next(100) < if slot < 3000 { 60 } else { 40 } {
+                    // Those at the end of the row go on at its beginning, and so they shall.
+                    let hash = u32::MAX - next(hashes);
+                    index.insert(hash, slot);
+                    plain.push((hash, slot));
+                } else if !plain.is_empty() {
+                    let (hash, slot) = plain.swap_remove(next(plain.len() as u32) as usize);
+                    index.remove(hash, slot);
+                    index.remove(hash, slot);
+                    assert_eq!(index.find(hash, |found| found == slot), None);
+                }
+                assert_eq!(index.used, plain.len());
+                assert!(index.used * 8 <= index.places.len() * 5);
+            }
+            for &(hash, slot) in &plain {
+                assert_eq!(index.find(hash, |found| found == slot), Some(slot), "{hash:x} {slot}");
+            }
+            assert_eq!(index.places.iter().filter(|&&place| place != FREE).count(), plain.len());
+        }
+    }
+}
