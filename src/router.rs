@@ -335,7 +335,35 @@ impl Router {
 
     #[inline(never)]
     fn walk<R: Recorder>(&self, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
+        let room = rules.for_family(pkt.family()).map_or(0, |rules| rules.room_for(pkt));
+        if room > 0 {
+            return self.walk_with_room(rules, pkt, room, ctx);
+        }
         let (Continue(fate) | Break(fate)) = pipeline::walk(self, rules, pkt, ctx);
+        fate
+    }
+
+    /// The same in a buffer of its own, for a packet that rules may make longer.
+    fn walk_with_room<R: Recorder>(
+        &self,
+        rules: &Rules,
+        pkt: &mut Packet,
+        room: usize,
+        ctx: &mut Context<R>,
+    ) -> Fate {
+        let mut frame = pkt.frame().to_vec();
+        frame.resize(frame.len() + room, 0);
+        let mut roomy = match Packet::parse(&mut frame, pkt.offload()) {
+            Ok(roomy) => roomy,
+            Err(reason) => return Fate::Dropped(reason),
+        };
+        let (Continue(fate) | Break(fate)) = pipeline::walk(self, rules, &mut roomy, ctx);
+        if roomy.frame_len() == pkt.frame_len() {
+            pkt.frame_mut().copy_from_slice(roomy.frame());
+            pkt.set_offload(roomy.offload());
+        } else if let Some(iface) = ctx.in_place.take() {
+            ctx.emit_copy(iface, &roomy);
+        }
         fate
     }
 

@@ -112,7 +112,8 @@ impl Walk<'_> {
             }
             held += 1;
             next = index + 1;
-            self.row.count(chain.first_slot + index as usize, self.bytes);
+            // A rule before may have made it longer.
+            self.row.count(chain.first_slot + index as usize, pkt.l3().len() as u64);
             if ctx.traced {
                 targets::say(|| Speaker::Trace, usize::MAX, pkt, ctx, self.place(id));
             }
@@ -151,7 +152,7 @@ impl Walk<'_> {
         if ctx.traced {
             targets::say(|| Speaker::Trace, usize::MAX, pkt, ctx, self.place(id));
         }
-        self.row.count(chain.first_slot + chain.rules.len(), self.bytes);
+        self.row.count(chain.first_slot + chain.rules.len(), pkt.l3().len() as u64);
         match chain.policy {
             Some(Policy::Drop) => Verdict::DropByPolicy(id),
             Some(Policy::Accept) | None => Verdict::Accept,

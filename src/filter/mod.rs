@@ -34,7 +34,7 @@ pub use options::Opt;
 pub use rule::{Count, Matches, Rule};
 pub use targets::Target;
 
-use crate::packet::Family;
+use crate::packet::{Family, Packet};
 use classify::Classifier;
 use core::fmt;
 use counters::Counters;
@@ -191,6 +191,8 @@ pub struct Ruleset {
     counters: Counters,
     /// No other ruleset of this process has it; fits 24 bits.
     generation: u32,
+    /// A rule may make a packet longer.
+    grows: bool,
     /// What a ruleset in place of this one takes over.
     named: Named,
 }
@@ -288,6 +290,12 @@ impl Ruleset {
     pub fn counts_connections(&self) -> bool {
         let rules = self.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
         rules.flat_map(|r| &r.matches.listed).any(|m| matches!(m, matches::Match::Connbytes(_)))
+    }
+
+    /// How many bytes the rules may add to this packet: the frame must have them behind it.
+    #[inline]
+    pub fn room_for(&self, pkt: &Packet<'_>) -> usize {
+        if self.grows && targets::Tcpmss::may_grow(pkt) { targets::Tcpmss::GROWTH } else { 0 }
     }
 
     pub fn rule(&self, id: RuleId) -> Option<&Rule> {

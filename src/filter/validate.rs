@@ -34,7 +34,10 @@ pub(super) fn build(
     }
     // iptables-save lists the table that was used last first.
     order.reverse();
+    let rules = || built.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
+    let grows = rules().any(|rule| matches!(rule.target, Target::Tcpmss(_)));
     errors.is_empty().then(|| Ruleset {
+        grows,
         family,
         tables: built,
         heads,

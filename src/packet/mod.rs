@@ -299,6 +299,17 @@ impl<'a> Packet<'a> {
         self.end
     }
 
+    /// Bytes behind the packet into which it may grow.
+    fn room(&self) -> usize {
+        self.frame.len() - self.end
+    }
+
+    /// Takes so many of the bytes behind the packet into it.
+    fn lengthen(&mut self, bytes: usize) {
+        self.end += bytes;
+        debug_assert!(self.end <= self.frame.len(), "there is room");
+    }
+
     pub fn frame_mut(&mut self) -> &mut [u8] {
         &mut self.frame[..self.end]
     }

@@ -10,6 +10,7 @@ use super::tuple::PROTO_UDP;
 use super::{Addr, ETHERNET_LEN, Family, Packet};
 use core::ops::Range;
 
+const IPV6_HEADER_LEN: usize = 40;
 const IPV4_CHECKSUM: usize = ETHERNET_LEN + 10;
 
 impl Packet<'_> {
@@ -92,6 +93,38 @@ impl Packet<'_> {
             self.follow(|checksum| adjust_bytes(checksum, &old, &edited), &range);
         }
         self.l4_mut()[range].copy_from_slice(new);
+    }
+
+    /// Puts bytes into the upper layer, if the frame has room behind the packet for them; lengths and checksums follow.
+    ///
+    /// # Panics
+    /// If the place or the number of bytes is odd, or the place lies beyond the packet.
+    #[must_use]
+    pub fn insert_l4(&mut self, at: usize, new: &[u8]) -> bool {
+        assert!(at.is_multiple_of(2) && new.len().is_multiple_of(2), "checksums go by words");
+        let old_len = self.l4().len();
+        if self.room() < new.len() {
+            return false;
+        }
+        self.lengthen(new.len());
+        let l4 = self.l4_mut();
+        l4.copy_within(at..old_len, at + new.len());
+        l4[at..at + new.len()].copy_from_slice(new);
+
+        let lens = (old_len as u16, (old_len + new.len()) as u16);
+        if self.offload().needs_checksum() {
+            self.follow(|sum| !adjust(!sum, lens.0, lens.1), &(0..0));
+        } else {
+            let none = vec![0; new.len()];
+            self.follow(|checksum| adjust(adjust_bytes(checksum, &none, new), lens.0, lens.1), &(0..0));
+        }
+        let l3_len = self.l3().len();
+        match self.family() {
+            Family::Ipv4 => self.edit_ipv4(ETHERNET_LEN + 2, (l3_len as u16).to_be_bytes()),
+            Family::Ipv6 => self.frame_mut()[ETHERNET_LEN + 4..ETHERNET_LEN + 6]
+                .copy_from_slice(&((l3_len - IPV6_HEADER_LEN) as u16).to_be_bytes()),
+        }
+        true
     }
 
     fn set_addr(&mut self, addr: Addr, at_v4: usize, at_v6: usize) {

@@ -1,4 +1,4 @@
-//! `-j TCPMSS`: lowers the segment size that a SYN announces.
+//! `-j TCPMSS`: lowers the segment size that a SYN announces, or announces one where it does not.
 
 #![forbid(unsafe_code)]
 
@@ -15,8 +15,12 @@ use core::fmt;
 
 const TCP_HEADER_LEN: usize = 20;
 const MAX_MSS: u64 = 65_515;
+/// The data offset counts to 60 bytes.
+const MAX_HEADER_LEN: usize = 60;
 /// Kind and length of the option.
 const MSS_OPTION: [u8; 2] = [2, 4];
+/// What a host takes that announces nothing (RFC 9293, 3.7.1): more is never announced in its name.
+const ABSENT_MSS: [u16; 2] = [536, 1220];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tcpmss {
@@ -29,6 +33,20 @@ impl Tcpmss {
     /// Only there is the way out known, and with it its MTU.
     pub(in crate::filter) const CLAMP_HOOKS: &'static [Hook] =
         &[Hook::Forward, Hook::Output, Hook::Postrouting];
+
+    /// Whether the target may add its option to the packet: a SYN without one, and without data.
+    pub(in crate::filter) fn may_grow(pkt: &Packet<'_>) -> bool {
+        let l4 = pkt.l4();
+        pkt.proto() == PROTO_TCP
+            && pkt.fragment().is_none()
+            && (TCP_HEADER_LEN..MAX_HEADER_LEN).contains(&l4.len())
+            && usize::from(l4[12] >> 4) * 4 == l4.len()
+            && TcpFlags::from_bits_retain(l4[13]).contains(TcpFlags::SYN)
+            && find_mss(&l4[TCP_HEADER_LEN..]).is_none()
+    }
+
+    /// How many bytes it adds.
+    pub(in crate::filter) const GROWTH: usize = 4;
 
     /// The kernel asks for a match on SYN, so that nobody looks for the option in every segment.
     pub(in crate::filter) fn needs_syn(listed: &[Match]) -> bool {
@@ -88,7 +106,9 @@ impl Targeted for Tcpmss {
                 }
             }
         };
-        let Some(at) = find_mss(&pkt.l4()[TCP_HEADER_LEN..header_len]) else { return Next::Rule };
+        let Some(at) = find_mss(&pkt.l4()[TCP_HEADER_LEN..header_len]) else {
+            return if Self::may_grow(pkt) && !add_mss(pkt, most) { broken } else { Next::Rule };
+        };
         let at = TCP_HEADER_LEN + at + 2;
         let announced = u16::from_be_bytes([pkt.l4()[at], pkt.l4()[at + 1]]);
         // Never raised: the host knows what it can take.
@@ -97,6 +117,18 @@ impl Targeted for Tcpmss {
         }
         Next::Rule
     }
+}
+
+/// Puts the option in front of the others; `false` if the frame has no room.
+fn add_mss(pkt: &mut Packet, most: u16) -> bool {
+    let [high, low] = most.min(ABSENT_MSS[usize::from(pkt.family() == Family::Ipv6)]).to_be_bytes();
+    let [kind, len] = MSS_OPTION;
+    if !pkt.insert_l4(TCP_HEADER_LEN, &[kind, len, high, low]) {
+        return false;
+    }
+    let offset = pkt.l4()[12] + 0x10;
+    pkt.edit_l4(12, &[offset]);
+    true
 }
 
 /// Where the option begins in a list of options.
