@@ -235,6 +235,11 @@ impl Router {
         &self.logs
     }
 
+    /// A moment in nanoseconds since 1970.
+    pub const fn unix_nanos(&self, at: Instant) -> u64 {
+        self.unix_epoch_nanos.saturating_add(at.as_nanos())
+    }
+
     pub fn ifaces(&self) -> &[Iface] {
         &self.ifaces
     }

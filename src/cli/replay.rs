@@ -4,6 +4,7 @@ use super::render::Format;
 use super::router_args::{self, RouterArgs};
 use super::{Failure, Result};
 use crate::device::pcap::Capture;
+use crate::device::pcap::nflog::Nflog;
 use crate::packet::summary;
 use crate::replay::{Due, Emitted, FrameVerdict, Replay, bridge_of, epoch_of};
 use anyhow::{Context as _, anyhow};
@@ -34,6 +35,9 @@ pub(super) struct Args {
     /// Write the capture back with verdicts as packet comments
     #[arg(long, value_name = "OUT.pcapng")]
     annotate: Option<PathBuf>,
+    /// Write the packets that NFLOG speaks of to a capture, group and prefix as comments
+    #[arg(long, value_name = "OUT.pcapng")]
+    nflog: Option<PathBuf>,
     /// Stop after this frame
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     until: Option<u64>,
@@ -56,14 +60,26 @@ pub(super) fn run(args: Args) -> Result {
     warn_of(&args.trace, &capture);
     let annotated = args.annotate.as_deref().map(|path| create(path, &args.trace)).transpose()?;
 
+    let nflog = args.nflog.as_deref().map(|path| create(path, &args.trace)).transpose()?;
+    let mut nflog = match nflog {
+        Some((path, file)) => Some((path, router.logs().listen(), write(path, Nflog::new(file, &router))?)),
+        None => None,
+    };
+
     let until = args.until.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
     let until = until.min(capture.frames().len());
     let mut comments = Vec::new();
+    let mut nflog_written = Ok(());
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let result = (|| -> io::Result<()> {
         for frame in &capture.frames()[..until] {
             let due = replay.pass_time();
             let Some(verdict) = replay.step() else { break };
+            if let Some((_, messages, capture)) = &mut nflog
+                && nflog_written.is_ok()
+            {
+                nflog_written = messages.try_iter().try_for_each(|message| capture.write(&message, &router));
+            }
             match args.format {
                 Format::Json => print_json(&mut out, &due, &verdict, args.bytes)?,
                 Format::Text => print_text(&mut out, &due, &verdict, capture.data(frame))?,
@@ -79,14 +95,20 @@ pub(super) fn run(args: Args) -> Result {
         out.flush()
     })();
     super::render::finish(result);
+    if let Some((path, _, mut capture)) = nflog {
+        write(path, nflog_written.and_then(|()| capture.get_mut().flush()))?;
+    }
     match annotated {
-        Some((path, mut file)) => capture
-            .annotate(&mut file, comments.len(), |at| comments[at].clone())
-            .and_then(|()| file.flush())
-            .with_context(|| format!("cannot write `{}`", path.display()))
-            .map_err(Failure::Input),
+        Some((path, mut file)) => {
+            let comment = |at: usize| comments[at].clone();
+            write(path, capture.annotate(&mut file, comments.len(), comment).and_then(|()| file.flush()))
+        }
         None => Ok(()),
     }
+}
+
+fn write<T>(path: &Path, result: io::Result<T>) -> Result<T> {
+    result.with_context(|| format!("cannot write `{}`", path.display())).map_err(Failure::Input)
 }
 
 /// Reads a capture, from standard input if it is `-`.
@@ -203,7 +225,7 @@ fn comment(verdict: &FrameVerdict) -> String {
     }
 }
 
-/// Opens what `--annotate` writes, before anything is printed.
+/// Opens what `--annotate` or `--nflog` writes, before anything is printed.
 fn create<'a>(path: &'a Path, trace: &Path) -> Result<(&'a Path, BufWriter<File>)> {
     let open = || -> anyhow::Result<File> {
         if path.exists() && path.canonicalize().ok() == trace.canonicalize().ok() {

@@ -11,10 +11,11 @@ use crate::filter::RuleError;
 use crate::iface::Iface;
 use crate::lab;
 use crate::router::Router;
-use crate::runtime::log::LogPrinter;
+use crate::runtime::listener::Listener;
 use crate::runtime::orders::{Order, SignalOrders};
 use crate::runtime::{self, Options, Runtime};
 use anyhow::Context as _;
+use std::fs::File;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
@@ -30,6 +31,9 @@ pub(super) struct Args {
     /// The control socket; by default one under `$XDG_RUNTIME_DIR/stateway/` or `/run/stateway/`
     #[arg(long, value_name = "SOCKET")]
     control: Option<PathBuf>,
+    /// Write the packets that NFLOG speaks of to a capture, group and prefix as comments; `-` writes standard output
+    #[arg(long, value_name = "FILE.pcapng")]
+    nflog: Option<PathBuf>,
 }
 
 pub(super) fn run(args: Args) -> Result {
@@ -45,8 +49,10 @@ pub(super) fn run(args: Args) -> Result {
     let router = Router::new(config).map_err(|errors| Failure::Input(rule_errors(&args.file, &errors)))?;
     let router = Arc::new(router);
     // Before anything is forwarded, so that nothing goes unheard.
-    let log =
-        LogPrinter::start(Arc::clone(&router)).context("no thread for the log").map_err(Failure::Machine)?;
+    let log = runtime::log::start(Arc::clone(&router))
+        .context("no thread for the log")
+        .map_err(Failure::Machine)?;
+    let nflog = args.nflog.as_deref().map(|path| write_nflog(path, &router)).transpose()?;
     let ports = open_ports(&router, run_options.device).map_err(Failure::Machine)?;
     // The plain port is the plain way all through: one read, one frame.
     let io_uring = ports.iter().any(|port| port.kind() == Kind::Offload);
@@ -76,8 +82,18 @@ pub(super) fn run(args: Args) -> Result {
     notify_systemd("STOPPING=1");
     drop(server);
     runtime.stop();
-    drop(log);
+    drop((log, nflog));
     result
+}
+
+fn write_nflog(path: &Path, router: &Arc<Router>) -> Result<Listener> {
+    let router = Arc::clone(router);
+    let started = if path == Path::new("-") {
+        runtime::nflog::start(router, io::stdout())
+    } else {
+        File::create(path).and_then(|file| runtime::nflog::start(router, file))
+    };
+    started.with_context(|| format!("cannot write `{}`", path.display())).map_err(Failure::Input)
 }
 
 /// Listens at `socket`, or at the place of this process.

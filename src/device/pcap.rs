@@ -538,6 +538,21 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// It cannot be written, or there is no such interface.
     pub fn frame(&mut self, port: usize, at: Duration, frame: &[u8], comment: &str) -> io::Result<()> {
+        self.cut_frame(port, at, frame, frame.len(), comment)
+    }
+
+    /// As [`Writer::frame`], of a frame that was longer.
+    ///
+    /// # Errors
+    /// It cannot be written, or there is no such interface.
+    pub fn cut_frame(
+        &mut self,
+        port: usize,
+        at: Duration,
+        frame: &[u8],
+        original_len: usize,
+        comment: &str,
+    ) -> io::Result<()> {
         let options = if comment.is_empty() {
             Vec::new()
         } else {
@@ -547,11 +562,16 @@ impl<W: Write> Writer<W> {
         let block = EnhancedPacketBlock {
             interface_id: port as u32,
             timestamp: at,
-            original_len: frame.len() as u32,
+            original_len: original_len as u32,
             data: Cow::Borrowed(frame),
             options,
         };
         self.inner.write_pcapng_block(block).map(drop).map_err(io_error)
+    }
+
+    /// What is written to.
+    pub fn get_mut(&mut self) -> &mut W {
+        self.inner.get_mut()
     }
 
     /// What was written to.
@@ -566,6 +586,8 @@ fn io_error(error: PcapError) -> io::Error {
         other => io::Error::new(io::ErrorKind::InvalidInput, other),
     }
 }
+
+pub mod nflog;
 
 #[cfg(test)]
 mod tests;

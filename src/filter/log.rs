@@ -32,6 +32,8 @@ pub struct Logged {
     pub mark: u32,
     /// The IP packet, or as much of it as the rule asked for.
     pub packet: Vec<u8>,
+    /// How long it is as a whole.
+    pub packet_len: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

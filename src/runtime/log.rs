@@ -1,45 +1,23 @@
 //! What the rules say aloud, printed: a thread of its own writes LOG and TRACE to standard error, as the kernel writes
 //! them to its log, so that no packet ever waits for whoever reads there.
 
+use super::listener::Listener;
 use super::log_line;
 use crate::filter::log::Logged;
 use crate::router::Router;
-use crossbeam_channel::{Receiver, Sender, bounded, select};
 use std::io::{self, Write as _};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
-/// Prints until it is dropped, and then what is left.
-#[derive(Debug)]
-pub struct LogPrinter {
-    end: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl LogPrinter {
-    /// # Errors
-    /// No thread is to be had.
-    pub fn start(router: Arc<Router>) -> io::Result<Self> {
-        let (end, ended) = bounded(0);
-        let messages = router.logs().listen();
-        // The service manager reads levels in front of lines (`sd-daemon(3)`), people do not.
-        let with_level = std::env::var_os("JOURNAL_STREAM").is_some();
-        let print = move || {
-            let mut printer = Printer { router, with_level, lost: 0 };
-            printer.until(&messages, &ended);
-        };
-        let thread = std::thread::Builder::new().name("log".into()).spawn(print)?;
-        Ok(Self { end: Some(end), thread: Some(thread) })
-    }
-}
-
-impl Drop for LogPrinter {
-    fn drop(&mut self) {
-        drop(self.end.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
+/// Prints until the listener is dropped.
+///
+/// # Errors
+/// No thread is to be had.
+pub fn start(router: Arc<Router>) -> io::Result<Listener> {
+    let messages = router.logs().listen();
+    // The service manager reads levels in front of lines (`sd-daemon(3)`), people do not.
+    let with_level = std::env::var_os("JOURNAL_STREAM").is_some();
+    let mut printer = Printer { router, with_level, lost: 0 };
+    Listener::start("log", messages, move |message, _| printer.print(&message))
 }
 
 struct Printer {
@@ -50,19 +28,6 @@ struct Printer {
 }
 
 impl Printer {
-    fn until(&mut self, messages: &Receiver<Logged>, ended: &Receiver<()>) {
-        loop {
-            select! {
-                recv(messages) -> message => match message {
-                    Ok(message) => self.print(&message),
-                    Err(_) => return,
-                },
-                recv(ended) -> _ => break,
-            }
-        }
-        messages.try_iter().for_each(|message| self.print(&message));
-    }
-
     fn print(&mut self, message: &Logged) {
         let lost = self.router.logs().lost();
         if lost > self.lost {

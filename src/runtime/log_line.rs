@@ -309,6 +309,7 @@ mod tests {
             src_mac: Mac([2, 0, 0, 0, 0, 1]),
             dst_mac: Mac([2, 0, 0, 0, 0, 2]),
             mark: 0,
+            packet_len: packet.len(),
             packet,
         }
     }

@@ -30,8 +30,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use watch::Watchers;
 
 mod counters;
+pub mod listener;
 pub mod log;
 mod log_line;
+pub mod nflog;
 pub mod orders;
 pub mod watch;
 mod worker;

@@ -251,6 +251,38 @@ fn verdicts_come_back_as_comments() {
 }
 
 #[test]
+fn what_nflog_speaks_of_is_a_capture_of_its_own() {
+    const RULES: &str = "*filter
+:FORWARD ACCEPT [0:0]
+-A FORWARD -i right -p udp -j NFLOG --nflog-group 5 --nflog-prefix \"a stranger\" --nflog-size 28
+-A FORWARD -p tcp --syn -j NFLOG
+COMMIT
+";
+    let files = Files::new(RULES, &story());
+    let (code, _, err) = files.replay(&["--rules", "rules", "--nflog", "said.pcapng"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let bytes = std::fs::read(files.path("said.pcapng")).unwrap();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let capture = Capture::parse(bytes).unwrap();
+    let frames: Vec<_> = capture
+        .frames()
+        .iter()
+        .map(|f| {
+            (
+                &*capture.ports()[usize::from(f.port)],
+                f.nanos / 1_000_000,
+                capture.data(f).len(),
+                f.original_len,
+            )
+        })
+        .collect();
+    // Of the datagram 28 bytes behind the Ethernet header, and how long it was.
+    assert_eq!(frames, [("left", 1_000, 54, 54), ("right", 1_050, 42, 47), ("right", 1_070, 54, 54)]);
+    assert!(text.contains("NFLOG group 5 \"a stranger\" by filter/FORWARD/1 in right out left"), "{text}");
+    assert!(text.contains("NFLOG group 0 by filter/FORWARD/2 in left out right"), "{text}");
+}
+
+#[test]
 fn what_cannot_be_replayed_is_refused_with_place_and_remedy() {
     let files = Files::new(RULES, &story());
     std::fs::write(files.path("bad"), "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -j ACEPT\nCOMMIT\n").unwrap();

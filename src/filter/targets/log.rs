@@ -79,6 +79,7 @@ pub(in crate::filter) fn say<R: Recorder>(
         dst_mac: pkt.dst_mac(),
         mark: ctx.mark,
         packet: packet[..packet.len().min(most)].to_vec(),
+        packet_len: packet.len(),
     });
 }
 

@@ -1,6 +1,7 @@
 //! What rules keep between packets, and what of it outlives their ruleset. The figures are those of Linux 6.18 for the
 //! same rules and packets.
 
+#![forbid(unsafe_code)]
 use super::*;
 use crate::time::Duration;
 
