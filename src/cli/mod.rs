@@ -70,6 +70,8 @@ pub enum Failure {
     Input(anyhow::Error),
     /// This machine cannot do it, and why.
     Machine(anyhow::Error),
+    /// Another process did it, said what is to be said, and ended with this code.
+    Told(u8),
 }
 
 impl Failure {
@@ -78,6 +80,7 @@ impl Failure {
             Self::Differs => 1,
             Self::Input(_) => 2,
             Self::Machine(_) => 3,
+            Self::Told(code) => *code,
         }
     }
 }

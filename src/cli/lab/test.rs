@@ -55,7 +55,23 @@ fn parse_report(text: &str) -> std::result::Result<(ReportKind, PathBuf), String
 
 pub(super) fn test(args: TestArgs) -> Result {
     let labs: Vec<Lab> = args.labs.iter().map(|path| load(path)).collect::<Result<_>>()?;
-    let kinds = runners(&args.on, &labs, args.format)?;
+    let (kinds, first_line) = runners(&args.on, &labs)?;
+    #[cfg(target_os = "linux")]
+    if kinds.contains(&RunnerKind::Live) {
+        use crate::lab::netns::rootless;
+        if !rustix::process::geteuid().is_root() {
+            return match rootless::again().map_err(Failure::Machine)? {
+                0 => Ok(()),
+                code => Err(Failure::Told(code)),
+            };
+        }
+        rootless::settle().map_err(Failure::Machine)?;
+    }
+    if args.format == Format::Text {
+        say(&first_line)
+    } else {
+        tell(&first_line)
+    }
     let mut reports: Vec<(String, TestReport)> = Vec::new();
     let mut failure = None;
     for lab in &labs {
@@ -95,19 +111,17 @@ pub(super) fn test(args: TestArgs) -> Result {
     if well { Ok(()) } else { Err(Failure::Differs) }
 }
 
-/// Which runners are meant; the first line of output says which and why.
-fn runners(on: &[On], labs: &[Lab], format: Format) -> Result<Vec<RunnerKind>> {
+/// Which runners are meant, and the first line of output, which says so and why.
+fn runners(on: &[On], labs: &[Lab]) -> Result<(Vec<RunnerKind>, String)> {
     const ALL: [RunnerKind; 3] = [RunnerKind::Sim, RunnerKind::Live, RunnerKind::Kernel];
-    let first_line = |text: &str| if format == Format::Text { say(text) } else { tell(text) };
     if on.is_empty() {
         return Ok(match lacking(labs, RunnerKind::Live) {
             None => {
-                first_line("running live: real programs in network namespaces, the router on TAPs");
-                vec![RunnerKind::Live]
+                let line = "running live: real programs in network namespaces, the router on TAPs";
+                (vec![RunnerKind::Live], line.to_owned())
             }
             Some(why) => {
-                first_line(&format!("running in simulation: {}", why.replace('\n', ";")));
-                vec![RunnerKind::Sim]
+                (vec![RunnerKind::Sim], format!("running in simulation: {}", why.replace('\n', ";")))
             }
         });
     }
@@ -134,8 +148,8 @@ fn runners(on: &[On], labs: &[Lab], format: Format) -> Result<Vec<RunnerKind>> {
         }
     }
     let names: Vec<&str> = chosen.iter().map(|kind| kind.word()).collect();
-    first_line(&format!("running on {}, as asked", names.join(", ")));
-    Ok(chosen)
+    let line = format!("running on {}, as asked", names.join(", "));
+    Ok((chosen, line))
 }
 
 /// What keeps this machine from running these labs, with the remedy.

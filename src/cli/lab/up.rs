@@ -35,6 +35,11 @@ pub(super) struct LsArgs {
 
 pub(super) fn up(args: UpArgs) -> Result {
     let lab = load(&args.lab)?;
+    if !rustix::process::geteuid().is_root() {
+        return Err(Failure::Machine(anyhow::anyhow!(
+            "a lab that stays up takes root\n  hint: run it with `sudo`; `stateway lab test` does without root"
+        )));
+    }
     let interrupt = Interrupt::listen().map_err(Failure::Machine)?;
     if let Some(record) = state::read(&lab.name) {
         if record.complete {

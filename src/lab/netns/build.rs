@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::rootless;
 use super::state::{State, netns_name};
 use crate::iface::IfaceId;
 use crate::lab::model::{Host, Impairment, Lab};
@@ -134,9 +135,13 @@ pub fn host(host: &Host, state: &State) -> anyhow::Result<()> {
         "cd /proc/sys/net/ipv6/conf && echo 1 > all/disable_ipv6 && echo 1 > default/disable_ipv6"
     };
     let net = format!("--net=/run/netns/{netns}");
-    let script = format!(
-        "[ ! -d /proc/sys/net/ipv6 ] || {{ {script}; }}; echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range"
-    );
+    // Where there is one user only, there is one group only, and low ports are for everybody.
+    let ipv4 = if rootless::is_alone() {
+        "cd /proc/sys/net/ipv4 && echo 0 0 > ping_group_range && echo 0 > ip_unprivileged_port_start"
+    } else {
+        "echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range"
+    };
+    let script = format!("[ ! -d /proc/sys/net/ipv6 ] || {{ {script}; }}; {ipv4}");
     let args: [&OsStr; 5] = [net.as_ref(), "--".as_ref(), "sh".as_ref(), "-c".as_ref(), script.as_ref()];
     state.brief("nsenter", &args)?;
     state.ip_batch(Some(&netns), &lines)

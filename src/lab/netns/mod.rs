@@ -12,6 +12,7 @@
 pub mod build;
 pub mod command;
 pub mod programs;
+pub mod rootless;
 pub mod services;
 pub mod state;
 pub mod steps;

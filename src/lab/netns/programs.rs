@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::rootless;
 use crate::lab::model::{Action, Lab, RunnerKind, ServiceKind};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -58,11 +59,15 @@ pub fn missing(lab: &Lab, runner: RunnerKind) -> Vec<String> {
     missing
 }
 
-/// Root, and for the live runner the TUN device.
+/// Root, or for the live runner a user namespace; and the TUN device.
 pub fn privileges(runner: RunnerKind) -> Vec<String> {
     let mut missing = Vec::new();
-    if !rustix::process::geteuid().is_root() {
-        missing.push("network namespaces take root\n  hint: run it with `sudo`, or in `unshare --user --map-root-user`".into());
+    match (runner, rustix::process::geteuid().is_root()) {
+        (RunnerKind::Kernel, root) if !root || rootless::is_alone() => {
+            missing.push("the kernel's own rules take root\n  hint: run it with `sudo`".into());
+        }
+        (RunnerKind::Live, false) => missing.extend(rootless::forbidden()),
+        _ => {}
     }
     if runner == RunnerKind::Live {
         let tun = Path::new("/dev/net/tun");

@@ -4,6 +4,7 @@
 
 use super::command;
 use super::programs;
+use super::rootless;
 use super::state::State;
 use crate::lab::model::{Host, Lab, Service, ServiceKind};
 use anyhow::{Context as _, bail};
@@ -11,6 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long services have until they listen.
@@ -39,10 +41,12 @@ pub fn prepare_ssh(lab: &Lab, state: &State) -> anyhow::Result<()> {
     let host_key = fs::read_to_string(dir.join("host_key.pub"))?;
     fs::write(dir.join("known_hosts"), format!("lab {host_key}"))?;
     let at = dir.display();
+    // The root directory belongs to nobody whom a user namespace knows.
+    let (strict, user) = if rootless::is_alone() { ("no", rootless::USER.0) } else { ("yes", "root") };
     fs::write(
         dir.join("sshd_config"),
         format!(
-            "HostKey {at}/host_key\nAuthorizedKeysFile {at}/authorized_keys\nPidFile none\nUsePAM no\nStrictModes yes\n\
+            "HostKey {at}/host_key\nAuthorizedKeysFile {at}/authorized_keys\nPidFile none\nUsePAM no\nStrictModes {strict}\n\
              PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
              UseDNS no\nPrintMotd no\nPrintLastLog no\nMaxStartups 1000\nMaxSessions 100\nLoginGraceTime 20\n"
         ),
@@ -62,7 +66,7 @@ pub fn prepare_ssh(lab: &Lab, state: &State) -> anyhow::Result<()> {
     }
     _ = write!(
         config,
-        "Host *\n  User root\n  IdentityFile {at}/id\n  IdentitiesOnly yes\n  UserKnownHostsFile {at}/known_hosts\n  \
+        "Host *\n  User {user}\n  IdentityFile {at}/id\n  IdentitiesOnly yes\n  UserKnownHostsFile {at}/known_hosts\n  \
          GlobalKnownHostsFile none\n  HostKeyAlias lab\n  StrictHostKeyChecking yes\n  BatchMode yes\n  LogLevel ERROR\n  \
          ConnectTimeout 5\n  ServerAliveInterval 30\n"
     );
@@ -81,6 +85,11 @@ pub fn start(host: &Host, state: &State) -> anyhow::Result<()> {
         match &service.kind {
             ServiceKind::Ssh => sshd(host, service, state)?,
             ServiceKind::Ftp => vsftpd(host, service, state)?,
+            ServiceKind::Tftp if rootless::is_alone() => {
+                // tftpd-hpa lays down privileges, too, and cannot be told not to.
+                let root = tftp_root(host, state)?;
+                simple.push(format!("tftp:{}:{}", service.port.unwrap_or(69), root.display()));
+            }
             ServiceKind::Tftp => tftpd(host, service, state)?,
             ServiceKind::Http | ServiceKind::Echo | ServiceKind::Dns => {
                 simple.push(format!("{}:{}", service.kind.word(), service.port.unwrap_or_default()));
@@ -178,7 +187,14 @@ fn sshd(host: &Host, service: &Service, state: &State) -> anyhow::Result<()> {
     let config = state.path("ssh/sshd_config").into_os_string();
     let port = service.port.unwrap_or(22).to_string();
     // OpenSSH starts itself again for each connection and wants its whole path for that.
-    let words = [program("sshd")?, "-D".into(), "-e".into(), "-f".into(), config, "-p".into(), port.into()];
+    let mut words: Vec<OsString> = Vec::new();
+    if rootless::is_alone() {
+        // As root it would lay down privileges, which takes groups.
+        let (_, id) = rootless::USER;
+        let (uid, gid) = (format!("--map-user={id}"), format!("--map-group={id}"));
+        words.extend(["unshare", "--user", &uid, &gid, "--"].map(OsString::from));
+    }
+    words.extend([program("sshd")?, "-D".into(), "-e".into(), "-f".into(), config, "-p".into(), port.into()]);
     lasting(host, state, "sshd", &words)
 }
 
@@ -198,19 +214,25 @@ fn vsftpd(host: &Host, service: &Service, state: &State) -> anyhow::Result<()> {
             "listen={listen}\nlisten_ipv6={listen_v6}\nlisten_port={}\nbackground=NO\nanonymous_enable=YES\nlocal_enable=NO\n\
              write_enable=YES\nanon_upload_enable=YES\nanon_other_write_enable=YES\nanon_umask=022\nanon_root={}\n\
              no_anon_password=YES\nconnect_from_port_20=YES\npasv_enable=YES\nport_enable=YES\nseccomp_sandbox=NO\n\
-             xferlog_enable=NO\nsecure_chroot_dir={}\n",
+             xferlog_enable=NO\nsecure_chroot_dir={}\nrun_as_launching_user={}\n",
             service.port.unwrap_or(21),
             root.display(),
-            empty.display()
+            empty.display(),
+            if rootless::is_alone() { "YES" } else { "NO" }
         ),
     )?;
     lasting(host, state, "vsftpd", &[program("vsftpd")?, config.into_os_string()])
 }
 
-fn tftpd(host: &Host, service: &Service, state: &State) -> anyhow::Result<()> {
+fn tftp_root(host: &Host, state: &State) -> anyhow::Result<PathBuf> {
     let root = state.path("tftp").join(&host.name);
     fs::create_dir_all(&root)?;
     fs::set_permissions(&root, Permissions::from_mode(0o777))?;
+    Ok(root)
+}
+
+fn tftpd(host: &Host, service: &Service, state: &State) -> anyhow::Result<()> {
+    let root = tftp_root(host, state)?;
     let address = format!(":{}", service.port.unwrap_or(69));
     let words = [
         program("in.tftpd")?,

@@ -8,6 +8,7 @@
 mod client;
 mod icmp;
 mod serve;
+mod tftp;
 
 pub use client::{hold, pipe, ready, send, tcp, udp};
 pub use serve::serve;

@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+use super::tftp;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -12,13 +14,14 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// A request line is never longer.
 const MAX_LINE: u64 = 8192;
 
-/// Serves until it is ended: `echo:7`, `http:80`, `dns:53`. Datagrams are answered from the address that was asked,
+/// Serves until it is ended: `echo:7`, `http:80`, `dns:53`, `tftp:69:FOLDER`. Datagrams are answered from the address that was asked,
 /// which takes a socket for each.
 pub fn serve(services: &[String], name: &str, addresses: &[IpAddr]) -> io::Result<()> {
     let mut threads = Vec::new();
     for service in services {
         let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("`{service}` is no service"));
         let (kind, port) = service.split_once(':').ok_or_else(wrong)?;
+        let (port, folder) = port.split_once(':').unwrap_or((port, ""));
         let port: u16 = port.parse().map_err(|_| wrong())?;
         match kind {
             "echo" => {
@@ -31,6 +34,12 @@ pub fn serve(services: &[String], name: &str, addresses: &[IpAddr]) -> io::Resul
             }
             "dns" => {
                 threads.extend(datagrams(port, addresses, dns)?);
+            }
+            "tftp" => {
+                for addr in addresses {
+                    let (socket, folder) = (UdpSocket::bind((*addr, port))?, PathBuf::from(folder));
+                    threads.push(thread::spawn(move || tftp::serve(&socket, &folder)));
+                }
             }
             _ => return Err(wrong()),
         }
