@@ -5,6 +5,7 @@
 use super::render::{self, Format};
 use super::{Failure, Result};
 use crate::control::place;
+use crate::lab::netns::rootless;
 use anyhow::anyhow;
 use rustix::fs::{Access, access};
 use serde::Serialize;
@@ -136,16 +137,21 @@ fn privileges(is_root: bool) -> Finding {
         )
         .needed_for("namespaces and TAPs")
         .fix("docker run --privileged …, or --cap-add NET_ADMIN --cap-add SYS_ADMIN --device /dev/net/tun"),
-        (false, false) => {
-            Finding::new("privileges", State::Warning, "an ordinary user: a user namespace has to do")
-                .needed_for("namespaces and TAPs")
-                .fix("sudo stateway …, or unshare --user --map-root-user --net --mount stateway …")
-        }
+        (false, false) => Finding::new(
+            "privileges",
+            State::Warning,
+            "an ordinary user: `lab test` runs in a user namespace",
+        )
+        .needed_for("stateway run, lab up, and --on kernel")
+        .fix("sudo stateway …"),
     }
 }
 
 /// What may forbid an ordinary user a namespace of their own.
 fn user_namespaces() -> Vec<Finding> {
+    if rootless::forbidden().is_none() {
+        return vec![Finding::ok("user namespaces", "an ordinary user may have them")];
+    }
     let number = |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
     let forbids = |name: &str, path: &str, is_forbidden: fn(u64) -> bool, fix: &str| {
         let value = number(path)?;

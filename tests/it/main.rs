@@ -11,6 +11,8 @@ mod kernel;
 #[cfg(target_os = "linux")]
 mod kernel_route;
 mod lab_errors;
+/// Labs broken on purpose, labs that use the lab file in odd ways, and a lab without root.
+mod labs;
 /// Properties that hold for whatever comes: tuples, checksums, and frames made of noise.
 mod props;
 /// Captures through the `replay` command, and the exact lines that come of them.

@@ -1,0 +1,154 @@
+//! Labs broken on purpose, labs that use the lab file in odd ways, and a lab without root.
+
+use stateway::lab::model::{Action, Lab};
+use stateway::lab::sim::Sim;
+use stateway::lab::trial::{self, Ending};
+use stateway::lab::{self, report};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The labs of a folder of this repository, by name.
+fn labs(folder: &str) -> Vec<Lab> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(|path| lab::load(path).unwrap_or_else(|errors| panic!("{errors}"))).collect()
+}
+
+#[test]
+fn odd_labs_pass_in_simulation() {
+    for lab in labs("tests/labs") {
+        for test in trial::run(&lab, &mut Sim::new(lab.clone(), 1).unwrap(), |_| ()) {
+            let told = format!("{}\n{}", report::line(&test, 0), report::details(&test));
+            assert!(matches!(test.ending, Ending::Passed | Ending::Skipped(_)), "{}: {told}", lab.name);
+        }
+    }
+}
+
+/// One way to break a lab: what was done, and the rules that came of it.
+struct Break {
+    what: String,
+    rules: String,
+}
+
+fn is_forward(line: &str) -> bool {
+    line.starts_with("-A FORWARD ")
+}
+
+/// The state rule deleted, two neighbours swapped, source port 22 accepted.
+fn breaks(rules: &str) -> Vec<Break> {
+    let lines: Vec<&str> = rules.lines().collect();
+    let text = |lines: Vec<&str>| lines.join("\n") + "\n";
+    let mut all = Vec::new();
+    let forward: Vec<usize> = (0..lines.len()).filter(|at| is_forward(lines[*at])).collect();
+    for (number, at) in forward.iter().enumerate() {
+        if lines[*at].contains("ESTABLISHED") {
+            let mut broken = lines.clone();
+            broken.remove(*at);
+            all.push(Break { what: format!("without rule {}", number + 1), rules: text(broken) });
+        }
+        if forward.get(number + 1) == Some(&(at + 1)) {
+            let mut broken = lines.clone();
+            broken.swap(*at, at + 1);
+            let what = format!("rules {} and {} swapped", number + 1, number + 2);
+            all.push(Break { what, rules: text(broken) });
+        }
+    }
+    let mut broken = lines.clone();
+    broken.insert(forward[0], "-A FORWARD -p tcp -m tcp --sport 22 -j ACCEPT");
+    all.push(Break { what: "source port 22 accepted".into(), rules: text(broken) });
+    all
+}
+
+/// The lab with other rules, where its tests bring its own back as well.
+fn broken(lab: &Lab, rules: &str) -> Lab {
+    let mut broken = lab.clone();
+    for step in broken.tests.iter_mut().flat_map(|test| &mut test.steps) {
+        if let Action::Rules(text) = &mut step.action
+            && text.v4 == lab.router.rules
+        {
+            text.v4 = Some(rules.to_owned());
+        }
+    }
+    broken.router.rules = Some(rules.to_owned());
+    broken
+}
+
+#[test]
+fn a_lab_that_is_broken_fails_and_says_which_packet_met_which_rule() {
+    for lab in labs("topologies") {
+        for Break { what, rules } in breaks(lab.router.rules.as_deref().unwrap_or_default()) {
+            // Of 300 rules that are alike none has a test of its own; the lab of 30 has.
+            if lab.name == "trusted-hosts-300" && what.ends_with("swapped") && what != "rules 1 and 2 swapped"
+            {
+                continue;
+            }
+            let broken = broken(&lab, &rules);
+            let reports = trial::run(&broken, &mut Sim::new(broken.clone(), 1).unwrap(), |_| ());
+            let failed = reports.iter().find(|test| matches!(test.ending, Ending::Failed(_)));
+            let failed = failed.unwrap_or_else(|| panic!("{}: {what}: no test noticed", lab.name));
+            let told = report::details(failed);
+            let names_a_rule = told.contains(" by filter/FORWARD/") || told.contains(" by policy");
+            assert!(names_a_rule, "{}: {what}: {told}", lab.name);
+        }
+    }
+}
+
+/// What an ordinary user does, with real programs.
+const ROOTLESS: &str = "
+name: t-rootless
+description: Every server that takes another way without root.
+router:
+  ports: { inside: {}, outside: {} }
+  helpers: [ftp, tftp]
+  rules: |
+    *filter
+    :FORWARD DROP [0:0]
+    -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+    -A FORWARD -i inside -m conntrack --ctstate NEW -j ACCEPT
+    COMMIT
+hosts:
+  a: { port: inside, address: 192.0.2.1/24 }
+  b: { port: outside, address: 192.0.2.2/24, services: [ssh, ftp, tftp, http, echo] }
+tests:
+  - ssh: { from: a, to: b, run: hostname }
+    expect: { stdout: b, rule: filter/FORWARD/2 }
+  - ftp: { from: a, to: b, mode: active, command: put }
+  - ftp: { from: a, to: b, mode: epsv, command: get }
+  - tftp: { from: a, to: b, command: get }
+  - tftp: { from: a, to: b, command: put }
+  - http: { from: a, to: b }
+  - ping: { from: a, to: b }
+  - ping: { from: b, to: a }
+    expect: { result: blocked }
+";
+
+/// Becomes nobody, where everybody may open the TUN device.
+const AS_NOBODY: &str = "mount -t tmpfs none /mnt && mknod -m 666 /mnt/tun c 10 200 && mount --bind /mnt/tun /dev/net/tun \
+     && exec setpriv --reuid=65534 --regid=65534 --clear-groups -- \"$@\"";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_lab_runs_live_without_root() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if std::env::var_os("STATEWAY_SIM_ONLY").is_some() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Where nobody may read it.
+    std::fs::copy(env!("CARGO_BIN_EXE_stateway"), at("stateway")).unwrap();
+    std::fs::write(at("lab.yaml"), ROOTLESS).unwrap();
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", AS_NOBODY, "sh"])
+        .arg(at("stateway"))
+        .args(["lab", "test", "--on", "live"])
+        .arg(at("lab.yaml"))
+        .output()
+        .unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "it takes root and namespaces: {said}{errors}");
+    assert!(said.contains("8 passed"), "{said}");
+}
