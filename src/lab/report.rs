@@ -62,11 +62,13 @@ pub fn details(report: &TestReport) -> String {
     _ = writeln!(text, "       in: {}", step.title);
     for packet in step.packets.iter().take(SHOWN) {
         let state = packet.state.map_or("-", |state| state.word());
+        // The one that the expectations are about.
+        let mark = if step.deciding.as_ref() == Some(packet) { '>' } else { ' ' };
         let by = packet.rule.as_deref().map(|rule| format!(" by {rule}")).unwrap_or_default();
         let why = packet.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         _ = writeln!(
             text,
-            "         {:>8.3}s {:<10} {:<56} {state:<11} {}{by}{why}",
+            "       {mark} {:>8.3}s {:<10} {:<56} {state:<11} {}{by}{why}",
             packet.time.as_secs_f64(),
             packet.in_port,
             packet.summary,

@@ -68,9 +68,9 @@ pub(super) fn test(args: TestArgs) -> Result {
         rootless::settle().map_err(Failure::Machine)?;
     }
     if args.format == Format::Text {
-        say(&first_line)
+        say(&first_line);
     } else {
-        tell(&first_line)
+        tell(&first_line);
     }
     let mut reports: Vec<(String, TestReport)> = Vec::new();
     let mut failure = None;
@@ -206,9 +206,7 @@ fn real(lab: &Lab, kind: RunnerKind, after: &mut dyn FnMut(&TestReport)) -> Resu
     use crate::lab::netns::command::Interrupt;
     use crate::lab::netns::state;
     let interrupt = Interrupt::listen().map_err(Failure::Machine)?;
-    if kind == RunnerKind::Live
-        && let Some(mut runner) = up::attach(lab.clone(), &interrupt).map_err(Failure::Machine)?
-    {
+    if let Some(mut runner) = up::attach(lab.clone(), kind, &interrupt)? {
         tell(&format!("the lab `{}` is up already: it is tested as it stands, and left up", lab.name));
         return Ok(trial::run(lab, &mut runner, after));
     }

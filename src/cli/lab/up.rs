@@ -15,6 +15,16 @@ use std::path::PathBuf;
 pub(super) struct UpArgs {
     /// A folder with a lab.yaml, or the file
     lab: PathBuf,
+    /// What stands between the hosts: stateway on TAPs, or the kernel with the same rules
+    #[arg(long, value_enum, default_value_t)]
+    on: Between,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Between {
+    #[default]
+    Live,
+    Kernel,
 }
 
 #[derive(Debug, clap::Args)]
@@ -41,8 +51,13 @@ pub(super) fn up(args: UpArgs) -> Result {
         )));
     }
     let interrupt = Interrupt::listen().map_err(Failure::Machine)?;
+    let kind = match args.on {
+        Between::Live => RunnerKind::Live,
+        Between::Kernel => RunnerKind::Kernel,
+    };
     if let Some(record) = state::read(&lab.name) {
         if record.complete {
+            check_kind(&record, kind)?;
             say(&format!("the lab `{}` is up already, from {}", lab.name, record.file.display()));
             return Ok(());
         }
@@ -50,9 +65,10 @@ pub(super) fn up(args: UpArgs) -> Result {
         state::remove(&lab.name, &interrupt).map_err(Failure::Machine)?;
     }
     let (name, hosts) = (lab.name.clone(), lab.hosts.len());
-    let namespaces = bring_up(lab, RunnerKind::Live, &interrupt)?;
+    let namespaces = bring_up(lab, kind, &interrupt)?;
     drop(namespaces);
-    say(&format!("the lab `{name}` is up: {hosts} hosts"));
+    let between = if kind == RunnerKind::Kernel { ", the kernel between them" } else { "" };
+    say(&format!("the lab `{name}` is up: {hosts} hosts{between}"));
     Ok(())
 }
 
@@ -131,13 +147,28 @@ pub(super) fn health(record: &state::Record) -> &'static str {
     }
 }
 
+/// A lab that is up as something else is somebody's work: it is left alone.
+fn check_kind(record: &state::Record, kind: RunnerKind) -> Result {
+    if record.runner == kind.word() {
+        return Ok(());
+    }
+    Err(Failure::Machine(anyhow::anyhow!(
+        "the lab `{}` is up already, on {}\n  hint: `stateway lab down {}` first",
+        record.lab,
+        record.runner,
+        record.lab
+    )))
+}
+
 /// Takes hold of a lab that is up and whole.
-pub(super) fn attach(lab: Lab, interrupt: &Interrupt) -> anyhow::Result<Option<Namespaces>> {
-    if state::read(&lab.name).is_none_or(|record| !record.complete) {
-        return Ok(None);
-    }
-    match State::attach(&lab.name, interrupt.clone())? {
-        Some(state) => live::attach(lab, state).map(Some),
-        None => Ok(None),
-    }
+pub(super) fn attach(lab: Lab, kind: RunnerKind, interrupt: &Interrupt) -> Result<Option<Namespaces>> {
+    let Some(record) = state::read(&lab.name).filter(|record| record.complete) else { return Ok(None) };
+    check_kind(&record, kind)?;
+    let state = State::attach(&lab.name, interrupt.clone()).map_err(Failure::Machine)?;
+    let Some(state) = state else { return Ok(None) };
+    let attached = match kind {
+        RunnerKind::Kernel => kernel::attach(lab, state),
+        RunnerKind::Live | RunnerKind::Sim => live::attach(lab, state),
+    };
+    attached.map(Some).map_err(Failure::Machine)
 }

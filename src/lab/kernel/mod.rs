@@ -42,3 +42,9 @@ fn make(lab: &Lab, state: &mut State, progress: Progress<'_>) -> anyhow::Result<
     state.finish()?;
     Ok(router)
 }
+
+/// Takes hold of a lab that is up.
+pub fn attach(lab: Lab, state: State) -> anyhow::Result<Namespaces> {
+    let router = KernelRouter::of(&lab, &state)?;
+    Ok(Namespaces::new(lab, state, Box::new(router)))
+}

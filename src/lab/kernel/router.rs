@@ -46,10 +46,17 @@ impl KernelRouter {
         let mode = lab.router.mode;
         load(&netns, &rules, mode, &lab.router.helpers, &interrupt)?;
         run(&netns, &["nft", "-f", "-"], Some(&nflog::rules()), &interrupt)?;
+        Self::of(lab, state)
+    }
+
+    /// Begins to listen where it all stands already.
+    pub fn of(lab: &Lab, state: &State) -> anyhow::Result<Self> {
+        let netns = state.netns("router");
+        let interrupt = state.interrupt.clone();
         let mut ports = ports(&netns, &interrupt)?;
         ports.retain(|_, name| lab.router.ifaces.iter().any(|iface| iface.name == *name));
         let listener = Listener::start(&netns, ports, &interrupt)?;
-        let helpers = lab.router.helpers.clone();
+        let (mode, helpers) = (lab.router.mode, lab.router.helpers.clone());
         Ok(Self { netns, interrupt, helpers, listener, mode })
     }
 
@@ -250,6 +257,12 @@ impl Middle for KernelRouter {
         for packet in packets.iter_mut().filter(|packet| packet.was_stopped()) {
             if packet.rule.as_ref().is_some_and(|rule| loaded.rejects(rule)) {
                 "rejected".clone_into(&mut packet.fate);
+            }
+        }
+        // As stateway says it: the chain is plain.
+        for rule in packets.iter_mut().filter_map(|packet| packet.rule.as_mut()) {
+            if rule.ends_with("/policy") {
+                "policy".clone_into(rule);
             }
         }
         Ok(packets)
