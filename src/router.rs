@@ -22,7 +22,7 @@ use crate::filter::{RejectWith, RuleError, RuleId, Ruleset};
 use crate::host::Host;
 use crate::icmp_reply::{self, Author};
 use crate::iface::{Iface, IfaceId};
-use crate::packet::fragment::{Bounds, Fragments, Reassembly};
+use crate::packet::fragment::{Bounds, Bounds6, Fragments, Reassembly};
 use crate::packet::{self, Addr, Family, Offload, Packet, Parsed};
 use crate::pipeline;
 use crate::record::{NoRecord, Note, Recorder};
@@ -145,12 +145,7 @@ impl Router {
             config.sysctl.push(("nf_conntrack_acct".to_owned(), "1".to_owned()));
         }
         let conntrack = Self::make_conntrack(&config)?;
-        let sysctls = conntrack.sysctls();
-        let fragments = Fragments::new(Bounds {
-            ipv6: sysctls.frag6_timeout,
-            ipv6_bytes: sysctls.frag6_high_thresh as usize,
-            ..Bounds::default()
-        });
+        let fragments = Fragments::new(Bounds::new(&config.sysctl));
         let host = if config.mode == Mode::Route { Host::new(&config) } else { Host::default() };
         Ok(Self {
             ifaces: config.ifaces,
@@ -325,7 +320,9 @@ impl Router {
     /// Holds a fragment until its datagram is whole: only that walks on.
     #[inline(never)]
     fn join<R: Recorder>(&self, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
-        let mut whole = match self.fragments.add(pkt, ctx.now) {
+        let ipv6 = ctx.sysctls.map_or_else(Bounds6::default, Sysctls::fragments);
+        let from = ctx.in_iface.map_or(0, |iface| iface.0);
+        let mut whole = match self.fragments.add(pkt, from, ipv6, ctx.now) {
             Reassembly::Pending => return Fate::Queued(QueueReason::Fragment),
             Reassembly::Refused(reason) => return Fate::Dropped(reason),
             Reassembly::Passes => return self.walk(rules, pkt, ctx),
@@ -570,9 +567,13 @@ impl Router {
     /// Does what is due: expires connections, ages neighbours, gives up on fragments.
     pub fn handle_timeout(&self, worker: &mut Worker, now: Instant) {
         self.conntrack.handle_timeout(now);
-        self.fragments.handle_timeout(now);
+        let expired = self.fragments.handle_timeout(now);
         let (rec, emissions) = (&mut NoRecord, &mut worker.emissions);
-        self.handle_neighbours(now, &mut self.context(now, None, worker.index, emissions, rec));
+        let mut ctx = self.context(now, None, worker.index, emissions, rec);
+        if self.mode == Mode::Route {
+            expired.into_iter().for_each(|expired| self.tell_of_missing_pieces(expired, &mut ctx));
+        }
+        self.handle_neighbours(now, &mut ctx);
     }
 
     /// When [`Router::handle_timeout`] wants to be called next.

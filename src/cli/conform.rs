@@ -132,6 +132,7 @@ fn as_json(report: &Report, seed: Option<u64>, saved: &[[PathBuf; 2]]) -> serde_
         "missing": {
             "tcp_cells": report.coverage.missing_tcp_cells(),
             "invalid": report.coverage.missing_invalid(),
+            "icmp": report.coverage.missing_icmp(),
         },
         "differences": report.findings.iter().zip(saved).map(finding).collect::<Vec<_>>(),
         "unrepeated": report.unrepeated.iter().zip(&saved[report.findings.len()..]).map(finding).collect::<Vec<_>>(),
@@ -149,7 +150,9 @@ fn as_text(report: &Report, seed: Option<u64>, saved: &[[PathBuf; 2]]) -> String
     lines.push(format!("fates: {}", counts(&coverage.fates)));
     lines.push(format!("ctstates: {}", counts(&coverage.states)));
     lines.push(format!("INVALID: {}", counts(&coverage.invalid)));
-    lines.push(format!("ICMP cases reached: {}", coverage.icmp.len()));
+    let missing_icmp = coverage.missing_icmp();
+    lines.push(format!("cases of ICMP reached: {}", coverage.icmp.len()));
+    lines.push(format!("cases of ICMP not reached: {}", list(&missing_icmp)));
     lines.push(format!("cells of the TCP table reached: {}", coverage.tcp_cells.len()));
     lines.push(format!("cells not reached: {}", list(&coverage.missing_tcp_cells())));
     lines.push(format!("reasons for INVALID not reached: {}", list(&coverage.missing_invalid())));

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::compare::tcp_state_word;
+use super::icmp_cases;
 use super::kernel::Answer;
 use super::subject::Ours;
 use super::trace::Frame;
@@ -24,7 +25,7 @@ pub struct Coverage {
     /// `SYN_SENT original syn`
     pub tcp_cells: BTreeMap<String, u64>,
     pub invalid: BTreeMap<&'static str, u64>,
-    /// `ipv4 3 RELATED`
+    /// `ipv4 type 3 RELATED reply`
     pub icmp: BTreeMap<String, u64>,
     /// The kernel's own words, numbers left out.
     pub kernel_reasons: BTreeMap<String, u64>,
@@ -46,11 +47,11 @@ impl Coverage {
         }
         let mut copy = frame.bytes.clone();
         if let Ok(pkt) = Packet::parse(&mut copy, Offload::NONE) {
-            self.saw_packet(&pkt, theirs, before);
+            self.saw_packet(&pkt, theirs, ours, before);
         }
     }
 
-    fn saw_packet(&mut self, pkt: &Packet, theirs: &Answer, before: Option<(Tuple, u8)>) {
+    fn saw_packet(&mut self, pkt: &Packet, theirs: &Answer, ours: &Ours, before: Option<(Tuple, u8)>) {
         match (pkt.family(), pkt.proto()) {
             (_, PROTO_TCP) if pkt.fragment().is_none() => {
                 let Some(seg) = Segment::parse(pkt.l4()) else { return };
@@ -65,10 +66,13 @@ impl Coverage {
                 *self.tcp_cells.entry(format!("{state} {} {class}", dir.word())).or_default() += 1;
             }
             (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6) => {
-                let Some(kind) = pkt.l4().first() else { return };
-                let family = if pkt.family() == Family::Ipv4 { "ipv4" } else { "ipv6" };
-                let state = theirs.state.map_or("none", CtState::word);
-                *self.icmp.entry(format!("{family} type {kind} {state}")).or_default() += 1;
+                let Some(state) = theirs.state else { return };
+                let case = icmp_cases::name(pkt, state, theirs.direction, ours.invalid);
+                let about = theirs.key.filter(|_| state == CtState::Related);
+                let about = about.map(|key| icmp_cases::about(pkt.family(), key.proto));
+                for case in case.into_iter().chain(about) {
+                    *self.icmp.entry(case).or_default() += 1;
+                }
             }
             _ => {}
         }
@@ -89,6 +93,11 @@ impl Coverage {
             }
         }
         missing
+    }
+
+    /// Cases of ICMP that no message has met.
+    pub fn missing_icmp(&self) -> Vec<String> {
+        icmp_cases::all().into_iter().filter(|case| !self.icmp.contains_key(case)).collect()
     }
 
     pub fn missing_invalid(&self) -> Vec<&'static str> {

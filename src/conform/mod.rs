@@ -12,6 +12,7 @@ pub mod coverage;
 pub mod ctnetlink;
 pub mod flow_key;
 pub mod generate;
+mod icmp_cases;
 pub mod kernel;
 mod netlink;
 mod netns;

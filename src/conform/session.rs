@@ -66,15 +66,15 @@ pub struct Plan {
 pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report> {
     let mut generator = Generator::new(plan.seed, plan.profile);
     let mut session = Session::default();
-    let mut drawn = 0;
+    let (mut drawn, mut wanted) = (0, plan.frames);
     let mut next = WorldToBe::new(generator.world());
-    while drawn < plan.frames && !session.is_over(plan) {
+    while drawn < wanted && !session.is_over(plan) {
         let mut shift = Shift::new(next.wait()?, 0);
         // The world after this one is made while this one is at work.
         next = WorldToBe::new(generator.world());
-        let until = plan.frames.min(drawn + FRAMES_PER_WORLD);
+        let until = wanted.min(drawn + FRAMES_PER_WORLD);
         while drawn < until && !session.is_over(plan) {
-            let trace = generator.trace();
+            let trace = generator.trace(&shift.world.setup);
             drawn += trace.frames().count() as u64;
             let run = shift.world.begin(trace)?;
             session.advance(&mut shift, Attempt { run, earlier: None })?;
@@ -83,6 +83,11 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report> {
         session.shifts.push_back(shift);
         session.work()?;
         progress(session.report.coverage.frames);
+        if drawn >= wanted {
+            // Of a trace that differed the rest was not fed: it is made up for.
+            session.end_all()?;
+            wanted = drawn + plan.frames.saturating_sub(session.report.coverage.frames);
+        }
     }
     session.finish()?;
     Ok(session.report)
@@ -237,15 +242,20 @@ impl Session {
         }
     }
 
-    /// Goes on until nothing waits any more, and makes what differed as small as possible.
-    fn finish(&mut self) -> Result<()> {
+    /// Goes on until nothing waits any more.
+    fn end_all(&mut self) -> Result<()> {
         loop {
             self.turn()?;
             if self.shifts.is_empty() && self.again.is_empty() {
-                break;
+                return Ok(());
             }
             self.sleep();
         }
+    }
+
+    /// Comes to the end, and makes what differed as small as possible.
+    fn finish(&mut self) -> Result<()> {
+        self.end_all()?;
         for finding in core::mem::take(&mut self.report.findings) {
             let mut world = World::new(finding.setup.clone())?;
             self.report.findings.push(smaller(&mut world, finding)?);

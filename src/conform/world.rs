@@ -247,7 +247,7 @@ impl World {
         let strays = core::mem::take(&mut self.strays);
         let (theirs, others): (Vec<_>, Vec<_>) = strays.into_iter().partition(|s| is_mine(&s.1));
         self.strays = others.into();
-        let mismatches = compare_unasked(&theirs, &ours);
+        let mismatches = compare_unasked(theirs, ours);
         (!mismatches.is_empty()).then(|| run.difference(mismatches, Vec::new()))
     }
 

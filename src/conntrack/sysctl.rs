@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::packet::fragment::Bounds6;
 use core::time::Duration;
 use thiserror::Error;
 
@@ -196,6 +197,11 @@ impl Sysctls {
         })?;
         self.set_number(at, number);
         Ok(())
+    }
+
+    /// How IPv6 fragments wait for each other.
+    pub const fn fragments(&self) -> Bounds6 {
+        Bounds6 { wait: self.frag6_timeout, bytes: self.frag6_high_thresh as usize }
     }
 
     /// The value as `/proc/sys` shows it.

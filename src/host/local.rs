@@ -9,6 +9,7 @@ use crate::icmp_reply::{self, IcmpError};
 use crate::iface::IfaceId;
 use crate::neighbour::message::{self, ADVERTISEMENT, Arp, Claim, Discovery, SOLICITATION};
 use crate::neighbour::{Hearing, Key};
+use crate::packet::checksum::Sum;
 use crate::packet::tuple::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE};
 use crate::packet::{Addr, Family, Mac, NO_NEXT_HEADER, Offload, Packet, Segment};
 use crate::record::Recorder;
@@ -19,6 +20,8 @@ use core::ops::ControlFlow::{Break, Continue};
 const PORT_UNREACHABLE: IcmpError = IcmpError::new(3, 3);
 const PROTOCOL_UNREACHABLE: IcmpError = IcmpError::new(3, 2);
 const PORT_UNREACHABLE_V6: IcmpError = IcmpError::new(1, 4);
+/// Parameter problem: the field at byte 4 of the header.
+const PAYLOAD_LENGTH: IcmpError = IcmpError::with_info(4, 0, 4);
 /// Multicast routing and group membership: a Linux router listens to them, and so do we, without a word.
 const PROTO_IGMP: u8 = 2;
 const PROTO_PIM: u8 = 103;
@@ -27,6 +30,11 @@ const ECN: u8 = 0x03;
 impl Router {
     /// Gives the packet to the router as a host. What nobody here takes, and deserves no answer, is dropped.
     pub(crate) fn take_in<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<Fate> {
+        if pkt.family() == Family::Ipv6 && pkt.fragment().is_some_and(|fragment| fragment.more) {
+            // Tracking let it go on, for its length is none for a piece: its receiver says so (RFC 8200 §4.5).
+            self.send_error(pkt, PAYLOAD_LENGTH, ctx);
+            return Break(Fate::Dropped(DropReason::FragmentBad));
+        }
         let taken = match (pkt.family(), pkt.proto()) {
             (Family::Ipv4, PROTO_ICMP) => self.take_icmp(pkt, ctx),
             (Family::Ipv6, PROTO_ICMPV6) => self.take_icmpv6(pkt, ctx),
@@ -222,7 +230,10 @@ impl Router {
         let fits =
             if is_udp { (8..=l4.len()).contains(&len) } else { len == 0 || (8..=l4.len()).contains(&len) };
         // Only UDP over IPv4 may go without a checksum (RFC 8200 §8.1, RFC 3828 §3.1).
-        if !fits || !is_sound(pkt) || (unchecked && !(is_udp && pkt.family() == Family::Ipv4)) {
+        // What stands behind a datagram's own length is no part of it.
+        let is_trimmed = is_udp && fits && len < l4.len();
+        let is_sound = if is_trimmed { unchecked || is_sound_udp(pkt, &l4[..len]) } else { is_sound(pkt) };
+        if !fits || !is_sound || (unchecked && !(is_udp && pkt.family() == Family::Ipv4)) {
             return false;
         }
         let error = match pkt.family() {
@@ -246,6 +257,11 @@ impl Router {
 
 fn is_sound(pkt: &Packet) -> bool {
     pkt.offload().skips_checksum() || pkt.l4_checksum_ok()
+}
+
+fn is_sound_udp(pkt: &Packet, datagram: &[u8]) -> bool {
+    let sum = Sum::pseudo_header(pkt.src(), pkt.dst(), pkt.family(), PROTO_UDP, datagram.len());
+    pkt.offload().skips_checksum() || sum.bytes(datagram).folded() == 0xffff
 }
 
 /// Where the next-header byte stands that named the upper layer, from the start of the IPv6 header.

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::forward::{ADDRESS_UNREACHABLE_V6, HOST_UNREACHABLE, wire_len};
-use crate::conntrack::Tracked;
+use crate::conntrack::{CtState, Tracked};
 use crate::context::{Context, EmissionKind};
 use crate::fate::{DropReason, Fate, QueueReason, Stage};
 use crate::filter::{RejectWith, RuleId};
@@ -11,7 +11,7 @@ use crate::icmp_reply::{self, Author, IcmpError};
 use crate::iface::IfaceId;
 use crate::neighbour::message::{self, Arp};
 use crate::neighbour::{Ask, Key, Resolution, Waiting};
-use crate::packet::fragment::cut_to_mtu;
+use crate::packet::fragment::{Expired, cut_to_mtu};
 use crate::packet::{Addr, Family, Mac, Offload, Packet};
 use crate::pipeline;
 use crate::record::{NoRecord, Note, Recorder};
@@ -20,6 +20,8 @@ use crate::router::{Egress, Router};
 use crate::time::Instant;
 use core::ops::ControlFlow::{Break, Continue};
 
+const REASSEMBLY_TIME_EXCEEDED: IcmpError = IcmpError::new(11, 1);
+const REASSEMBLY_TIME_EXCEEDED_V6: IcmpError = IcmpError::new(3, 1);
 /// The next hop of what goes to a whole network.
 const EVERYBODY: Addr = Addr::from_v4([255; 4]);
 
@@ -235,9 +237,26 @@ impl Router {
         if self.host.limits.allow(&self.host.settings, error, (to, family), hop.prefix_len, ctx.now) {
             let options = self.echoed_options(pkt, src, ctx);
             let frame = icmp_reply::write_error(pkt, error, self.author(src), &options);
-            self.send_own(frame, Some(ctx.ct.for_answer()), ctx.in_iface, ctx);
+            // About a packet without a connection it is tracked like any error.
+            let related = ctx.ct.for_answer();
+            let related = (related.state != CtState::Invalid).then_some(related);
+            self.send_own(frame, related, ctx.in_iface, ctx);
         }
         true
+    }
+
+    /// A datagram's first piece waited in vain for the rest: its sender is told, in IPv4 only of what was for the
+    /// router itself (RFC 1812 §5.2.7.3 leaves the rest to the receiver), in IPv6 always, as Linux does.
+    pub(crate) fn tell_of_missing_pieces(&self, mut expired: Expired, ctx: &mut Context<NoRecord>) {
+        let from = IfaceId(expired.from);
+        let Ok(pkt) = expired.packet() else { return };
+        let error = match pkt.family() {
+            Family::Ipv4 if !self.is_local(pkt.dst(), Family::Ipv4, Some(from)) => return,
+            Family::Ipv4 => REASSEMBLY_TIME_EXCEEDED,
+            Family::Ipv6 => REASSEMBLY_TIME_EXCEEDED_V6,
+        };
+        (ctx.in_iface, ctx.ct) = (Some(from), Tracked::none());
+        self.send_error(&pkt, error, ctx);
     }
 
     /// Whoever was asked answers. For others the address does that is nearest to the sender; in IPv6 that of the

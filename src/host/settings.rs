@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::iface::Iface;
+use crate::packet::fragment;
 use crate::time::Duration;
 
 /// What this router was told, or Linux's default.
@@ -53,6 +54,9 @@ impl<'a> Name<'a> {
 ///
 /// `None`: the name is not known here.
 pub fn check_sysctl(name: &str, value: &str) -> Option<Result<(), String>> {
+    if let Some(checked) = fragment::check_sysctl(name, value) {
+        return Some(checked);
+    }
     let Name { is_v6, leaf, .. } = Name::parse(name)?;
     let greatest: u32 = match (is_v6, leaf) {
         (false, "rp_filter") => 2,

@@ -10,6 +10,9 @@ use fastrand::Rng;
 const V4_TYPES: [u8; 8] = [3, 3, 3, 11, 12, 4, 5, 11];
 const V6_TYPES: [u8; 8] = [1, 2, 3, 4, 1, 100, 127, 0];
 
+/// The neighbour's address on the link, on either side.
+pub(super) const LINK_LOCAL: Addr = Addr::from_v6([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+
 /// An error that the receiver of `quoted`, or a router near it, sends about it; or nearly one.
 pub(super) fn about(rng: &mut Rng, ends: &Ends, quoted: &[u8]) -> Step {
     let packet = &quoted[ETHERNET_LEN.min(quoted.len())..];
@@ -34,6 +37,9 @@ pub(super) fn about(rng: &mut Rng, ends: &Ends, quoted: &[u8]) -> Step {
     let kind = if chance(rng, 5) { rng.u8(..) } else { *pick(rng, kinds) };
     let code = if chance(rng, 20) { rng.u8(..) } else { rng.u8(..16) };
     let mut l4 = vec![kind, code, 0, 0, 0, 0, rng.u8(..), rng.u8(..)];
+    if ends.family == Family::Ipv6 && chance(rng, 6) {
+        l4 = redirect(rng, &mut ip);
+    }
     l4.extend_from_slice(&quote);
     ip.fill_checksum(&mut l4, 2);
     if chance(rng, 4) {
@@ -43,6 +49,20 @@ pub(super) fn about(rng: &mut Rng, ends: &Ends, quoted: &[u8]) -> Step {
         l4.truncate(rng.usize(..9));
     }
     frame(rng, ends, sender, &ip.build(&l4), "icmp error")
+}
+
+/// The head of a redirect, up to the packet that it quotes (RFC 4861 §4.5), from the link itself.
+fn redirect(rng: &mut Rng, ip: &mut Ip) -> Vec<u8> {
+    const REDIRECT: u8 = 137;
+    const REDIRECTED_HEADER: u8 = 4;
+    ip.src = LINK_LOCAL;
+    ip.ttl = if chance(rng, 90) { 255 } else { 64 };
+    let option = if chance(rng, 90) { REDIRECTED_HEADER } else { rng.u8(..) };
+    let mut l4 = vec![REDIRECT, 0, 0, 0, 0, 0, 0, 0];
+    l4.extend_from_slice(&LINK_LOCAL.v6());
+    l4.extend_from_slice(&ip.dst.v6());
+    l4.extend([option, rng.u8(..8), 0, 0, 0, 0, 0, 0]);
+    l4
 }
 
 /// Cuts the quote as routers do, or breaks it.

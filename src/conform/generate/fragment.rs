@@ -3,32 +3,58 @@
 #![forbid(unsafe_code)]
 
 use super::{Ends, Ip, chance, frame, pick, season, udp};
-use crate::conform::trace::{Trace, Waiting};
-use crate::packet::Family;
+use crate::conform::kernel::ADDRESSES;
+use crate::conform::trace::{Step, Trace, Waiting};
 use crate::packet::tuple::PROTO_UDP;
+use crate::packet::{Addr, Family};
 use fastrand::Rng;
+use std::net::IpAddr;
 
 const MORE: u16 = 0x2000;
 const FRAGMENT_HEADER: u8 = 44;
 
-pub(super) fn trace(rng: &mut Rng, ends: &Ends) -> Trace {
+/// `forgets_soon`: pieces are given up after two seconds, so that it is worth waiting for it.
+pub(super) fn trace(rng: &mut Rng, ends: &Ends, forgets_soon: bool) -> Trace {
+    let mut ends = ends.clone();
+    let to_router = chance(rng, 15);
+    if to_router {
+        ends.hosts[1] = router_address(rng, ends.family);
+    }
     let mut steps = Vec::new();
+    let mut waits = if forgets_soon { vec![3, 1, 3] } else { Vec::new() };
     for _ in 0..rng.usize(1..4) {
-        let sender = usize::from(chance(rng, 30));
-        let (ip, l4) = whole(rng, ends, sender);
+        let sender = usize::from(chance(rng, 30) && !to_router);
+        let (ip, l4) = whole(rng, &ends, sender);
         let mut pieces = cut(rng, &l4);
-        disturb(rng, &mut pieces);
+        disturb(rng, &mut pieces, forgets_soon);
         let id = rng.u32(..);
         for piece in pieces {
             let packet = emit(&ip, id, &piece);
-            steps.push(frame(rng, ends, sender, &packet, "fragment"));
+            steps.push(frame(rng, &ends, sender, &packet, "fragment"));
+            if chance(rng, 5) {
+                steps.extend(waits.pop().map(Step::Elapse));
+            }
+            if chance(rng, 8) {
+                // A piece of another datagram in between.
+                let other = emit(&ip, rng.u32(..), &piece);
+                steps.push(frame(rng, &ends, sender, &other, "fragment"));
+            }
+        }
+        if chance(rng, 30) && !to_router {
+            let packet = udp::datagram(rng, &ends, 1 - sender, PROTO_UDP, 0);
+            steps.push(frame(rng, &ends, 1 - sender, &packet, "datagram"));
         }
         if chance(rng, 30) {
-            let packet = udp::datagram(rng, ends, 1 - sender, PROTO_UDP, 0);
-            steps.push(frame(rng, ends, 1 - sender, &packet, "datagram"));
+            steps.extend(waits.pop().map(Step::Elapse));
         }
     }
     Trace { steps, waiting: Waiting::Really }
+}
+
+fn router_address(rng: &mut Rng, family: Family) -> Addr {
+    let address = ADDRESSES[rng.usize(..2)][usize::from(family == Family::Ipv6)];
+    let ip = address.split_once('/').and_then(|(ip, _)| ip.parse::<IpAddr>().ok());
+    ip.map_or(Addr::UNSPECIFIED, Into::into)
 }
 
 /// A packet that is worth cutting: its header and what stands behind it.
@@ -36,7 +62,7 @@ fn whole(rng: &mut Rng, ends: &Ends, sender: usize) -> (Ip, Vec<u8>) {
     let proto = PROTO_UDP;
     let mut ip = ends.ip(sender, proto);
     season(rng, &mut ip);
-    ip.fragment = 0;
+    (ip.fragment, ip.extra) = (0, if ip.family == Family::Ipv4 { ip.extra } else { Vec::new() });
     let len = *pick(rng, &[9_usize, 40, 100, 1000, 1400, 1480, 2000, 3000, 4000]);
     let (from, to) = (ends.numbers[sender], ends.numbers[1 - sender]);
     let mut l4 = [from.to_be_bytes(), to.to_be_bytes(), (len as u16 + 8).to_be_bytes(), [0; 2]].concat();
@@ -65,13 +91,14 @@ fn cut(rng: &mut Rng, l4: &[u8]) -> Vec<Piece> {
         .collect()
 }
 
-fn disturb(rng: &mut Rng, pieces: &mut Vec<Piece>) {
+fn disturb(rng: &mut Rng, pieces: &mut Vec<Piece>, leaves_more: bool) {
     if chance(rng, 40) {
         rng.shuffle(pieces);
     }
     let at = rng.usize(..pieces.len());
-    match rng.u8(..12) {
-        0 => drop(pieces.remove(at)),
+    let what = if leaves_more && chance(rng, 40) { 0 } else { rng.u8(..12) };
+    match what {
+        0 if pieces.len() > 1 => drop(pieces.remove(at)),
         1 => pieces.insert(at, pieces[at].clone()),
         2 => {
             let mut overlap = pieces[at].clone();

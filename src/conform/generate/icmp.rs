@@ -4,15 +4,12 @@
 
 use super::{Ends, Ip, chance, error, frame, pick, season};
 use crate::conform::trace::{Step, Trace, Waiting};
-use crate::packet::{Addr, Family};
+use crate::packet::Family;
 use fastrand::Rng;
 
 /// Queries with their answers.
 const V4_QUERIES: [(u8, u8); 4] = [(8, 0), (13, 14), (15, 16), (17, 18)];
 const V6_QUERIES: [(u8, u8); 2] = [(128, 129), (139, 140)];
-
-/// The neighbour's address on the link, on either side.
-const LINK_LOCAL: Addr = Addr::from_v6([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
 
 pub(super) fn trace(rng: &mut Rng, ends: &Ends) -> Trace {
     let queries = if ends.family == Family::Ipv4 { &V4_QUERIES[..] } else { &V6_QUERIES };
@@ -53,7 +50,7 @@ fn message(rng: &mut Rng, ends: &Ends, sender: usize, kind: u8, what: &'static s
             ip.ttl = 255;
         }
         if chance(rng, 50) {
-            ip.src = LINK_LOCAL;
+            ip.src = error::LINK_LOCAL;
         }
     }
     let code = if chance(rng, 90) { 0 } else { rng.u8(..4) };

@@ -67,8 +67,8 @@ impl Generator {
         setup(&mut self.rng, self.profile)
     }
 
-    /// The next story.
-    pub fn trace(&mut self) -> Trace {
+    /// The next story, for a world that was made with `setup`.
+    pub fn trace(&mut self, setup: &super::Setup) -> Trace {
         self.flows += 1;
         let rng = &mut self.rng.fork();
         let ends = Ends::choose(rng, self.flows);
@@ -80,7 +80,7 @@ impl Generator {
             Profile::Tcp | Profile::Mixed => tcp::trace(rng, &ends),
             Profile::Udp => udp::trace(rng, &ends),
             Profile::Icmp => icmp::trace(rng, &ends),
-            Profile::Fragment => fragment::trace(rng, &ends),
+            Profile::Fragment => fragment::trace(rng, &ends, world::forgets_soon(setup)),
             Profile::Ftp => ftp::trace(rng, &ends),
             Profile::Tftp => ftp::tftp(rng, &ends),
             Profile::Sctp => sctp::trace(rng, &ends),
@@ -153,6 +153,57 @@ fn season(rng: &mut Rng, ip: &mut Ip) {
     }
     if ip.family == Family::Ipv4 && chance(rng, 30) {
         ip.fragment = 0;
+    }
+    if chance(rng, 4) {
+        match ip.family {
+            Family::Ipv4 => ip.extra = pick(rng, &OPTIONS).to_vec(),
+            Family::Ipv6 => extend(rng, ip),
+        }
+    }
+}
+
+/// IPv4 options: padding, record route, router alert, security, source routes; too short, too long, unknown. None with
+/// a time: the two clocks have not the same.
+const OPTIONS: [&[u8]; 14] = [
+    &[1, 1, 1, 1],
+    &[0, 0, 0, 0],
+    &[0, 7, 7, 4],
+    &[7, 7, 4, 0, 0, 0, 0, 0],
+    &[7, 11, 8, 198, 18, 1, 2, 0, 0, 0, 0, 1],
+    &[7, 7, 8, 198, 18, 1, 2, 1],
+    &[7, 7, 3, 0, 0, 0, 0, 0],
+    &[7, 2, 4, 0],
+    &[148, 4, 0, 0],
+    &[130, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    &[131, 7, 4, 198, 18, 1, 2, 0],
+    &[137, 7, 8, 198, 18, 1, 2, 0],
+    &[131, 3, 4, 0],
+    &[30, 40, 0, 0],
+];
+
+/// Headers between IPv6 and what it carries; or the word that nothing follows.
+fn extend(rng: &mut Rng, ip: &mut Ip) {
+    const NO_NEXT_HEADER: u8 = 59;
+    const HEADERS: [u8; 5] = [0, 60, 43, 44, 60];
+    if chance(rng, 15) {
+        ip.proto = NO_NEXT_HEADER;
+    }
+    let mut kinds: Vec<u8> = (0..rng.usize(1..3)).map(|_| *pick(rng, &HEADERS)).collect();
+    // Options for every hop stand in front, or nowhere.
+    kinds.dedup();
+    kinds.sort_by_key(|kind| *kind != 0);
+    ip.first = kinds[0];
+    for at in 0..kinds.len() {
+        let next = kinds.get(at + 1).copied().unwrap_or(ip.proto);
+        let body: [u8; 7] = match kinds[at] {
+            // An atomic fragment: a piece that is the whole (RFC 6946).
+            44 => [0, 0, 0, 1, 2, 3, 4],
+            // Type 253, which nobody has to visit.
+            43 => [0, 253, 0, 0, 0, 0, 0],
+            _ => [0, 1, 4, 0, 0, 0, 0],
+        };
+        ip.extra.push(next);
+        ip.extra.extend(body);
     }
 }
 

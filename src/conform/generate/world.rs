@@ -28,7 +28,26 @@ pub(super) fn setup(rng: &mut Rng, profile: Profile) -> Setup {
     if !plain {
         setup.sysctl = sysctls(rng);
     }
+    if matches!(profile, Profile::Fragment | Profile::Mixed) && chance(rng, 50) {
+        setup.sysctl.extend(fragment_sysctls(rng));
+    }
     setup
+}
+
+const FRAGMENT_TIME: &str = "net.ipv4.ipfrag_time";
+
+/// Pieces that are given up so soon that one can wait for it.
+fn fragment_sysctls(rng: &mut Rng) -> Vec<(String, String)> {
+    let mut settings = vec![(FRAGMENT_TIME, "2"), ("nf_conntrack_frag6_timeout", "2")];
+    if chance(rng, 50) {
+        settings.push(("net.ipv4.ipfrag_max_dist", *pick(rng, &["0", "1", "2", "5"])));
+    }
+    settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// Whether pieces are given up after two seconds.
+pub(super) fn forgets_soon(setup: &Setup) -> bool {
+    setup.sysctl.iter().any(|(name, _)| name == FRAGMENT_TIME)
 }
 
 fn raw_rules(rng: &mut Rng) -> String {

@@ -10,19 +10,21 @@
 
 #![forbid(unsafe_code)]
 
+mod bounds;
 mod cut;
 #[cfg(test)]
 mod tests;
 
+pub use bounds::{Bounds, Bounds6, check_sysctl};
 pub use cut::cut_to_mtu;
 
 use super::checksum::Sum;
 use super::{Addr, ETHERNET_LEN, Family, Fragment, IPV6_AUTH, Offload, Packet};
 use crate::fate::DropReason;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use core::ops::Range;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 const IPV6_HEADER_LEN: usize = 40;
 const FRAGMENT_HEADER_LEN: usize = 8;
@@ -30,38 +32,25 @@ const FRAGMENT_HEADER_LEN: usize = 8;
 const MAX_LEN: usize = 65_535;
 const DONT_FRAGMENT: u16 = 0x4000;
 
-/// How much may wait, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// `ipfrag_time`
-    pub ipv4: Duration,
-    /// `nf_conntrack_frag6_timeout` (RFC 8200 §4.5: 60 seconds)
-    pub ipv6: Duration,
-    /// `ipfrag_high_thresh`: bytes of all pieces together, with what it takes to hold them.
-    pub bytes: usize,
-    /// `nf_conntrack_frag6_high_thresh`: above this, no more IPv6 pieces are taken.
-    pub ipv6_bytes: usize,
-    /// Datagrams that are waited for at once.
-    pub datagrams: usize,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            ipv4: Duration::from_secs(30),
-            ipv6: Duration::from_secs(60),
-            bytes: 4 << 20,
-            ipv6_bytes: 4 << 20,
-            datagrams: 4096,
-        }
-    }
-}
-
 /// Datagrams of which some pieces are still missing.
 #[derive(Debug, Default)]
 pub struct Fragments {
     waiting: Mutex<Waiting>,
     bounds: Bounds,
+}
+
+/// The first piece of a datagram that waited in vain for the rest.
+#[derive(Debug)]
+pub struct Expired {
+    frame: Vec<u8>,
+    /// Where its latest piece came in, as [`Fragments::add`] was told.
+    pub from: u16,
+}
+
+impl Expired {
+    pub fn packet(&mut self) -> Result<Packet<'_>, DropReason> {
+        Packet::parse(&mut self.frame, Offload::NONE)
+    }
 }
 
 /// What became of one piece.
@@ -108,6 +97,17 @@ struct Waiting {
     deadlines: BTreeMap<(Instant, u64), Key>,
     bytes: usize,
     next_serial: u64,
+    /// Pieces taken so far, by sender, for as long as something of theirs waits: `ipfrag_max_dist`.
+    senders: BTreeMap<Addr, Sender>,
+    /// First pieces whose senders are to be told.
+    expired: VecDeque<Expired>,
+}
+
+/// Somebody whose IPv4 datagrams wait for pieces.
+#[derive(Debug, Default)]
+struct Sender {
+    queues: u32,
+    pieces: u32,
 }
 
 /// What the pieces of one datagram have in common (RFC 791 §3.2, RFC 8200 §4.5).
@@ -141,11 +141,20 @@ struct Queue {
     max_len: usize,
     max_dont_fragment_len: usize,
     cost: usize,
+    /// Where the latest piece came in.
+    from: u16,
+    /// The first piece as it came, up to its payload.
+    first: Vec<u8>,
+    /// How many pieces its sender had sent when the latest of this datagram came.
+    at_piece: u32,
 }
 
 /// One piece, read from its packet.
 struct Piece<'a> {
     header: Vec<u8>,
+    /// The frame up to the payload, fragment header included.
+    head: &'a [u8],
+    from: u16,
     range: Range<usize>,
     more: bool,
     data: &'a [u8],
@@ -157,24 +166,29 @@ struct Piece<'a> {
 
 /// What a piece of memory costs besides its bytes.
 const PIECE_OVERHEAD: usize = 256;
+/// First pieces that wait until their senders are told; of more nobody hears.
+const MAX_EXPIRED: usize = 1024;
 
 impl Fragments {
     pub fn new(bounds: Bounds) -> Self {
         Self { waiting: Mutex::default(), bounds }
     }
 
-    /// Takes one piece of a datagram.
+    /// Takes one piece of a datagram, which came in by interface `from`. What is said of IPv6 may change at any time.
     ///
     /// # Panics
     /// If `pkt` is whole.
-    pub fn add(&self, pkt: &Packet, now: Instant) -> Reassembly {
+    pub fn add(&self, pkt: &Packet, from: u16, ipv6: Bounds6, now: Instant) -> Reassembly {
         let Some(fragment) = pkt.fragment() else { panic!("not a fragment") };
         let family = pkt.family();
         let proto = if family == Family::Ipv4 { pkt.proto() } else { 0 };
         let key = Key { family, src: pkt.src(), dst: pkt.dst(), id: fragment.id, proto };
         let waiting = &mut *self.waiting.lock();
         waiting.expire(now);
-        let bytes = if family == Family::Ipv4 { self.bounds.bytes } else { self.bounds.ipv6_bytes };
+        let (bytes, wait) = match family {
+            Family::Ipv4 => (self.bounds.bytes, self.bounds.wait),
+            Family::Ipv6 => (ipv6.bytes, ipv6.wait),
+        };
         if waiting.bytes > bytes || bytes == 0 {
             return Reassembly::Refused(DropReason::FragmentLimit);
         }
@@ -182,20 +196,28 @@ impl Fragments {
             if waiting.queues.len() >= self.bounds.datagrams {
                 return Reassembly::Refused(DropReason::FragmentLimit);
             }
-            let wait = if family == Family::Ipv4 { self.bounds.ipv4 } else { self.bounds.ipv6 };
             waiting.open(key, now + wait);
         }
-        waiting.add(key, &Piece::read(pkt, fragment))
+        let piece = Piece::read(pkt, fragment, from);
+        if family == Family::Ipv4 && self.bounds.max_dist > 0 {
+            waiting.keep_near(key, self.bounds.max_dist, now + wait);
+        }
+        waiting.add(key, &piece)
     }
 
-    /// Gives up on what has waited too long.
-    pub fn handle_timeout(&self, now: Instant) {
-        self.waiting.lock().expire(now);
+    /// Gives up on what has waited too long; returns the first pieces of such datagrams, where they came.
+    pub fn handle_timeout(&self, now: Instant) -> VecDeque<Expired> {
+        let mut waiting = self.waiting.lock();
+        waiting.expire(now);
+        core::mem::take(&mut waiting.expired)
     }
 
     /// When [`Fragments::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.waiting.lock().deadlines.keys().next().map(|(at, _)| *at)
+        let waiting = self.waiting.lock();
+        // Somebody is to be told at once.
+        let told = (!waiting.expired.is_empty()).then_some(Instant::ZERO);
+        told.or_else(|| waiting.deadlines.keys().next().map(|(at, _)| *at))
     }
 }
 
@@ -205,20 +227,52 @@ impl Waiting {
         self.next_serial += 1;
         self.deadlines.insert(deadline, key);
         self.queues.insert(key, Queue::new(deadline));
+        if key.family == Family::Ipv4 {
+            self.senders.entry(key.src).or_default().queues += 1;
+        }
     }
 
     fn close(&mut self, key: Key) -> Option<Queue> {
         let queue = self.queues.remove(&key)?;
         self.deadlines.remove(&queue.deadline);
         self.bytes -= queue.cost;
+        if let Some(sender) = self.senders.get_mut(&key.src).filter(|_| key.family == Family::Ipv4) {
+            sender.queues -= 1;
+            if sender.queues == 0 {
+                self.senders.remove(&key.src);
+            }
+        }
         Some(queue)
+    }
+
+    /// `ipfrag_max_dist`: a sender that has sent so many other pieces meanwhile has begun to use the identification
+    /// anew, and what waits belongs to another datagram.
+    fn keep_near(&mut self, key: Key, max_dist: u32, at: Instant) {
+        let Some(sender) = self.senders.get_mut(&key.src) else { return };
+        sender.pieces = sender.pieces.wrapping_add(1);
+        let pieces = sender.pieces;
+        let Some(queue) = self.queues.get_mut(&key) else { return };
+        let is_far = !queue.pieces.is_empty() && pieces.wrapping_sub(queue.at_piece) > max_dist;
+        queue.at_piece = pieces;
+        if !is_far {
+            return;
+        }
+        self.close(key);
+        self.open(key, at);
+        if let Some(queue) = self.queues.get_mut(&key) {
+            queue.at_piece = pieces;
+        }
+        self.senders.entry(key.src).or_default().pieces = pieces;
     }
 
     fn expire(&mut self, now: Instant) {
         while let Some((&(at, _), &key)) = self.deadlines.first_key_value()
             && at <= now
         {
-            self.close(key);
+            let expired = self.close(key).and_then(Queue::into_first);
+            if self.expired.len() < MAX_EXPIRED {
+                self.expired.extend(expired);
+            }
         }
     }
 
@@ -265,8 +319,13 @@ enum Refusal {
 }
 
 impl<'a> Piece<'a> {
-    fn read(pkt: &'a Packet, fragment: Fragment) -> Self {
+    fn read(pkt: &'a Packet, fragment: Fragment, from: u16) -> Self {
         let frame = pkt.frame();
+        let payload = match pkt.family() {
+            Family::Ipv4 => ETHERNET_LEN + pkt.l3_header_len(),
+            Family::Ipv6 => fragment.header + FRAGMENT_HEADER_LEN,
+        };
+        let head = &frame[..payload];
         let (header, data) = match pkt.family() {
             Family::Ipv4 => (pkt.frame()[..ETHERNET_LEN + pkt.l3_header_len()].to_vec(), pkt.l4()),
             Family::Ipv6 => {
@@ -285,6 +344,8 @@ impl<'a> Piece<'a> {
         }
         Self {
             header,
+            head,
+            from,
             range: fragment.offset..fragment.offset + data.len(),
             more: fragment.more,
             data,
@@ -309,6 +370,9 @@ impl Queue {
             max_len: 0,
             max_dont_fragment_len: 0,
             cost: 0,
+            from: 0,
+            first: Vec::new(),
+            at_piece: 0,
         }
     }
 
@@ -320,7 +384,9 @@ impl Queue {
         self.pieces.insert(piece.range.start, piece.data.to_vec());
         if piece.range.start == 0 {
             self.header.clone_from(&piece.header);
+            self.first = piece.head.to_vec();
         }
+        self.from = piece.from;
         self.ecn |= piece.ecn;
         self.max_len = self.max_len.max(piece.len);
         if piece.dont_fragment {
@@ -389,6 +455,12 @@ impl Queue {
 
     fn is_complete(&self) -> bool {
         self.last_came && !self.header.is_empty() && self.came == self.len
+    }
+
+    /// The first piece as it came, if it did.
+    fn into_first(mut self) -> Option<Expired> {
+        let data = self.pieces.remove(&0)?;
+        Some(Expired { frame: [self.first, data].concat(), from: self.from })
     }
 
     /// Puts the datagram together; `None` if the result cannot be.

@@ -36,7 +36,7 @@ fn fragment(family: Family, offset: usize, data: &[u8], more: bool) -> Vec<u8> {
 fn add(fragments: &Fragments, frame: &[u8], at_secs: u64) -> Reassembly {
     let mut frame = frame.to_vec();
     let pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
-    fragments.add(&pkt, Instant::from_secs(at_secs))
+    fragments.add(&pkt, 0, Bounds6::default(), Instant::from_secs(at_secs))
 }
 
 /// What becomes of pieces that come one after the other: `_` pending, `=` whole, else the reason.
