@@ -34,15 +34,22 @@ pub struct IcmpError {
     pub kind: u8,
     pub code: u8,
     pub info: u32,
+    /// So much of the packet is quoted at most: the rest was taken off it before.
+    quoted_bytes: usize,
 }
 
 impl IcmpError {
     pub const fn new(kind: u8, code: u8) -> Self {
-        Self { kind, code, info: 0 }
+        Self::with_info(kind, code, 0)
     }
 
     pub const fn with_info(kind: u8, code: u8, info: u32) -> Self {
-        Self { kind, code, info }
+        Self { kind, code, info, quoted_bytes: usize::MAX }
+    }
+
+    #[must_use]
+    pub const fn quoting(self, bytes: usize) -> Self {
+        Self { quoted_bytes: bytes, ..self }
     }
 }
 
@@ -107,7 +114,7 @@ pub fn write_error(pkt: &Packet, error: IcmpError, author: Author, options: &[u8
         Family::Ipv4 => MAX_ERROR_V4_BYTES - IPV4_HEADER_LEN - options.len() - ICMP_HEADER_LEN,
         Family::Ipv6 => MAX_ERROR_V6_BYTES - IPV6_HEADER_LEN - ICMP_HEADER_LEN,
     };
-    let quote = &pkt.l3()[..pkt.l3().len().min(whole)];
+    let quote = &pkt.l3()[..pkt.l3().len().min(whole).min(error.quoted_bytes)];
     let mut message = Vec::with_capacity(ICMP_HEADER_LEN + quote.len());
     message.extend([error.kind, error.code, 0, 0]);
     message.extend(error.info.to_be_bytes());

@@ -10,6 +10,7 @@ use crate::iface::IfaceId;
 use crate::neighbour::message::{self, ADVERTISEMENT, Arp, Claim, Discovery, SOLICITATION};
 use crate::neighbour::{Hearing, Key};
 use crate::packet::checksum::Sum;
+use crate::packet::fragment::lacks_headers;
 use crate::packet::tuple::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE};
 use crate::packet::{Addr, Family, Mac, NO_NEXT_HEADER, Offload, Packet, Segment};
 use crate::record::Recorder;
@@ -20,6 +21,8 @@ use core::ops::ControlFlow::{Break, Continue};
 const PORT_UNREACHABLE: IcmpError = IcmpError::new(3, 3);
 const PROTOCOL_UNREACHABLE: IcmpError = IcmpError::new(3, 2);
 const PORT_UNREACHABLE_V6: IcmpError = IcmpError::new(1, 4);
+/// Parameter problem: a first fragment without all headers (RFC 7112 §5).
+const INCOMPLETE_HEADERS: IcmpError = IcmpError::new(4, 3);
 /// Parameter problem: the field at byte 4 of the header.
 const PAYLOAD_LENGTH: IcmpError = IcmpError::with_info(4, 0, 4);
 /// Multicast routing and group membership: a Linux router listens to them, and so do we, without a word.
@@ -31,8 +34,9 @@ impl Router {
     /// Gives the packet to the router as a host. What nobody here takes, and deserves no answer, is dropped.
     pub(crate) fn take_in<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<Fate> {
         if pkt.family() == Family::Ipv6 && pkt.fragment().is_some_and(|fragment| fragment.more) {
-            // Tracking let it go on, for its length is none for a piece: its receiver says so (RFC 8200 §4.5).
-            self.send_error(pkt, PAYLOAD_LENGTH, ctx);
+            // Tracking let it go on, for it can be no piece: its receiver says so (RFC 8200 §4.5).
+            let error = if lacks_headers(pkt) { INCOMPLETE_HEADERS } else { PAYLOAD_LENGTH };
+            self.send_error(pkt, error, ctx);
             return Break(Fate::Dropped(DropReason::FragmentBad));
         }
         let taken = match (pkt.family(), pkt.proto()) {
@@ -240,6 +244,7 @@ impl Router {
             Family::Ipv4 => PORT_UNREACHABLE,
             Family::Ipv6 => PORT_UNREACHABLE_V6,
         };
+        let error = if is_trimmed { error.quoting(pkt.l3_header_len() + len) } else { error };
         self.is_local(pkt.dst(), pkt.family(), ctx.in_iface) && self.send_error(pkt, error, ctx)
     }
 

@@ -12,6 +12,7 @@ use crate::iface::IfaceId;
 use crate::neighbour::message::{self, Arp};
 use crate::neighbour::{Ask, Key, Resolution, Waiting};
 use crate::packet::fragment::{Expired, cut_to_mtu};
+use crate::packet::tuple::{PROTO_AH, PROTO_ESP, PROTO_GRE, PROTO_SCTP, PROTO_UDPLITE};
 use crate::packet::{Addr, Family, Mac, Offload, Packet};
 use crate::pipeline;
 use crate::record::{NoRecord, Note, Recorder};
@@ -248,7 +249,7 @@ impl Router {
     /// A datagram's first piece waited in vain for the rest: its sender is told, in IPv4 only of what was for the
     /// router itself (RFC 1812 §5.2.7.3 leaves the rest to the receiver), in IPv6 always, as Linux does.
     pub(crate) fn tell_of_missing_pieces(&self, mut expired: Expired, ctx: &mut Context<NoRecord>) {
-        let from = IfaceId(expired.from);
+        let (from, kept_bytes) = (IfaceId(expired.from), expired.kept_bytes);
         let Ok(pkt) = expired.packet() else { return };
         let error = match pkt.family() {
             Family::Ipv4 if !self.is_local(pkt.dst(), Family::Ipv4, Some(from)) => return,
@@ -256,7 +257,7 @@ impl Router {
             Family::Ipv6 => REASSEMBLY_TIME_EXCEEDED_V6,
         };
         (ctx.in_iface, ctx.ct) = (Some(from), Tracked::none());
-        self.send_error(&pkt, error, ctx);
+        self.send_error(&pkt, error.quoting(kept_bytes), ctx);
     }
 
     /// Whoever was asked answers. For others the address does that is nearest to the sender; in IPv6 that of the
@@ -280,7 +281,13 @@ impl Router {
         pkt: &Packet,
         ctx: &mut Context<R>,
     ) -> Fate {
+        // REJECT verifies a checksum over the whole packet, whose header does not fit what this router wrote into its
+        // options; Linux finds that wrong, too.
+        let is_verified =
+            !matches!(pkt.proto(), PROTO_UDPLITE | PROTO_SCTP | PROTO_GRE | PROTO_ESP | PROTO_AH);
+        let looks_wrong = is_verified && ctx.options.is_some_and(|options| options.is_changed());
         let answered = ctx.in_iface.is_some()
+            && !looks_wrong
             && match with {
                 RejectWith::TcpReset => {
                     let deserved = icmp_reply::deserves_reset(pkt);

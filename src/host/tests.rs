@@ -289,3 +289,48 @@ fn a_hundred_thousand_absent_neighbours_cost_the_others_nothing() {
     assert_eq!(others_lost, 0, "of 1000 packets to a neighbour that is there");
     assert!(most_waiting <= 64 << 10, "{most_waiting} bytes waited");
 }
+
+/// The first of two pieces of a datagram.
+fn first_piece(src: &str, dst: &str) -> Vec<u8> {
+    let mut l3 = datagram(addr(src), addr(dst), src.contains(':'), 64);
+    if src.contains(':') {
+        // A fragment header in front of the nine bytes, of which eight count.
+        l3.truncate(48);
+        l3.splice(40..40, [17, 0, 0, 1, 0, 0, 0, 7]);
+        (l3[5], l3[6]) = (16, 44);
+    } else {
+        l3[6] = 0x20;
+        l3[10..12].fill(0);
+        let checksum = Sum::ZERO.bytes(&l3[..20]).checksum().to_be_bytes();
+        l3[10..12].copy_from_slice(&checksum);
+    }
+    l3
+}
+
+#[test]
+fn a_sender_is_told_that_the_rest_of_its_datagram_never_came() {
+    const FOUR: &[u8] = &[8, 0];
+    const SIX: &[u8] = &[0x86, 0xdd];
+    let settings = [("net.ipv4.ipfrag_time", "5"), ("nf_conntrack_frag6_timeout", "5")];
+    for (kind, src, dst, told) in [
+        (FOUR, "192.0.2.10", "198.18.0.7", None),
+        (FOUR, "192.0.2.10", "192.0.2.1", Some((11, 1))),
+        (SIX, "2001:db8:1::10", "2001:db8:2::7", Some((3, 1))),
+        (SIX, "2001:db8:1::10", "2001:db8:1::1", Some((3, 1))),
+    ] {
+        let mut story = Story::new(ACCEPT, &settings);
+        let piece = first_piece(src, dst);
+        let frame = [&story.mac(LEFT).0[..], &HOST_MAC.0, kind, &piece].concat();
+        let (fate, sent) = story.frame(LEFT, frame);
+        assert_eq!((fate, sent.len()), (Fate::Queued(QueueReason::Fragment), 0), "{src} > {dst}");
+        assert!(story.wait(4_990).is_empty(), "{src} > {dst}: too early");
+        let sent = story.wait(10);
+        assert_eq!(sent.first().map(icmp), told, "{src} > {dst}");
+        let Some(sent) = sent.first() else { continue };
+        assert_eq!((sent.iface, &sent.frame[..6]), (LEFT, &HOST_MAC.0[..]));
+        // Quoted as it came; in IPv4 without the byte that makes no unit of eight.
+        let quoted = if kind == FOUR { &piece[..28] } else { &piece[..] };
+        assert!(sent.frame.ends_with(quoted), "{src} > {dst}");
+        assert!(story.wait(60_000).is_empty(), "{src} > {dst}: once");
+    }
+}

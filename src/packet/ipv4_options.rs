@@ -198,6 +198,11 @@ impl Ipv4Options {
         Ok(())
     }
 
+    /// The header checksum does not fit any more what was written into the options.
+    pub const fn is_changed(&self) -> bool {
+        self.changed
+    }
+
     /// Finishes the options of a packet that is forwarded: its route is recorded with the address of the way out.
     pub fn forward(&self, pkt: &mut Packet, out: Addr) {
         let header_len = usize::from(pkt.l3()[0] & 0x0f) * 4;

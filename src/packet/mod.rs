@@ -383,8 +383,11 @@ impl ExtensionChain {
                 _ => (usize::from(len) + 1) * 8,
             };
             if packet.len() - chain.l4 < header_len {
-                chain.proto = NO_NEXT_HEADER;
-                return chain;
+                // Linux reads no more of a header than its length, so that a quote may end in the middle of one; a
+                // fragment header is needed whole.
+                chain.proto = if chain.proto == IPV6_FRAGMENT { NO_NEXT_HEADER } else { next };
+                chain.l4 = packet.len();
+                continue;
             }
             if chain.proto == IPV6_FRAGMENT {
                 chain.read_fragment(packet);

@@ -19,6 +19,7 @@ pub use bounds::{Bounds, Bounds6, check_sysctl};
 pub use cut::cut_to_mtu;
 
 use super::checksum::Sum;
+use super::tuple::{PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};
 use super::{Addr, ETHERNET_LEN, Family, Fragment, IPV6_AUTH, Offload, Packet};
 use crate::fate::DropReason;
 use crate::time::Instant;
@@ -43,6 +44,8 @@ pub struct Fragments {
 #[derive(Debug)]
 pub struct Expired {
     frame: Vec<u8>,
+    /// What of its payload counts, in bytes of the IP packet.
+    pub kept_bytes: usize,
     /// Where its latest piece came in, as [`Fragments::add`] was told.
     pub from: u16,
 }
@@ -59,7 +62,8 @@ pub enum Reassembly {
     /// It waits for the others.
     Pending,
     Refused(DropReason),
-    /// IPv6: its length is none for a piece that more follow (RFC 8200 §4.5). It goes on as it is.
+    /// IPv6: its length is none for a piece that more follow, or it is the first and shows no upper layer (RFC 8200
+    /// §4.5). It goes on as it is.
     Passes,
     /// It was the last one.
     Whole(Whole),
@@ -143,8 +147,9 @@ struct Queue {
     cost: usize,
     /// Where the latest piece came in.
     from: u16,
-    /// The first piece as it came, up to its payload.
+    /// The first piece as it came: up to its payload, and what was cut off behind it.
     first: Vec<u8>,
+    tail: Vec<u8>,
     /// How many pieces its sender had sent when the latest of this datagram came.
     at_piece: u32,
 }
@@ -154,6 +159,8 @@ struct Piece<'a> {
     header: Vec<u8>,
     /// The frame up to the payload, fragment header included.
     head: &'a [u8],
+    /// What is cut off behind.
+    tail: &'a [u8],
     from: u16,
     range: Range<usize>,
     more: bool,
@@ -180,6 +187,9 @@ impl Fragments {
     /// If `pkt` is whole.
     pub fn add(&self, pkt: &Packet, from: u16, ipv6: Bounds6, now: Instant) -> Reassembly {
         let Some(fragment) = pkt.fragment() else { panic!("not a fragment") };
+        if lacks_headers(pkt) {
+            return Reassembly::Passes;
+        }
         let family = pkt.family();
         let proto = if family == Family::Ipv4 { pkt.proto() } else { 0 };
         let key = Key { family, src: pkt.src(), dst: pkt.dst(), id: fragment.id, proto };
@@ -318,14 +328,21 @@ enum Refusal {
     Passes,
 }
 
+/// IPv6: whether a packet is a first piece that ends before its upper-layer header does (RFC 7112 §5).
+pub fn lacks_headers(pkt: &Packet) -> bool {
+    let least = match pkt.proto() {
+        PROTO_TCP => 20,
+        PROTO_UDP | PROTO_ICMPV6 => 8,
+        _ => 1,
+    };
+    pkt.family() == Family::Ipv6
+        && pkt.fragment().is_some_and(|fragment| fragment.is_first())
+        && pkt.l4().len() < least
+}
+
 impl<'a> Piece<'a> {
     fn read(pkt: &'a Packet, fragment: Fragment, from: u16) -> Self {
         let frame = pkt.frame();
-        let payload = match pkt.family() {
-            Family::Ipv4 => ETHERNET_LEN + pkt.l3_header_len(),
-            Family::Ipv6 => fragment.header + FRAGMENT_HEADER_LEN,
-        };
-        let head = &frame[..payload];
         let (header, data) = match pkt.family() {
             Family::Ipv4 => (pkt.frame()[..ETHERNET_LEN + pkt.l3_header_len()].to_vec(), pkt.l4()),
             Family::Ipv6 => {
@@ -337,14 +354,15 @@ impl<'a> Piece<'a> {
                 (header, &frame[fragment.header + FRAGMENT_HEADER_LEN..])
             }
         };
-        let mut data = data;
+        let (mut data, whole) = (data, data);
         // IPv4: a piece that is not the last counts in whole units of eight bytes.
         if fragment.more && pkt.family() == Family::Ipv4 {
             data = &data[..data.len() & !7];
         }
         Self {
             header,
-            head,
+            head: &frame[..frame.len() - whole.len()],
+            tail: &whole[data.len()..],
             from,
             range: fragment.offset..fragment.offset + data.len(),
             more: fragment.more,
@@ -372,6 +390,7 @@ impl Queue {
             cost: 0,
             from: 0,
             first: Vec::new(),
+            tail: Vec::new(),
             at_piece: 0,
         }
     }
@@ -385,6 +404,7 @@ impl Queue {
         if piece.range.start == 0 {
             self.header.clone_from(&piece.header);
             self.first = piece.head.to_vec();
+            self.tail = piece.tail.to_vec();
         }
         self.from = piece.from;
         self.ecn |= piece.ecn;
@@ -460,7 +480,8 @@ impl Queue {
     /// The first piece as it came, if it did.
     fn into_first(mut self) -> Option<Expired> {
         let data = self.pieces.remove(&0)?;
-        Some(Expired { frame: [self.first, data].concat(), from: self.from })
+        let kept_bytes = self.first.len() + data.len() - ETHERNET_LEN;
+        Some(Expired { frame: [self.first, data, self.tail].concat(), kept_bytes, from: self.from })
     }
 
     /// Puts the datagram together; `None` if the result cannot be.

@@ -178,3 +178,24 @@ fn an_atomic_fragment_is_whole_at_once_and_loses_its_header() {
     assert_eq!(pieces.cut(&pkt, 1500), [pkt.frame()]);
     assert_eq!(fragments.poll_timeout(), None);
 }
+
+#[test]
+fn a_sender_that_sends_much_else_meanwhile_has_begun_anew() {
+    for (max_dist, others, joins) in [(64, 60, true), (2, 2, true), (2, 3, false), (0, 100, true)] {
+        let fragments = Fragments::new(Bounds { max_dist, ..Bounds::default() });
+        let piece = |offset, more, id: u8| {
+            let mut frame = fragment(V4, offset, &[7; 8], more);
+            frame[ETHERNET_LEN + 5] = id;
+            let flags = (offset / 8) as u16 | if more { MORE_FRAGMENTS } else { 0 };
+            finish_ipv4(&mut frame, 28, flags, 0);
+            frame
+        };
+        add(&fragments, &piece(0, true, 7), 0);
+        // The counter moves by one with the last piece itself.
+        for n in 1..others {
+            add(&fragments, &piece(0, true, 100 + n as u8), 0);
+        }
+        let joined = matches!(add(&fragments, &piece(8, false, 7), 0), Reassembly::Whole(_));
+        assert_eq!(joined, joins, "{max_dist} at most, {others} others");
+    }
+}
