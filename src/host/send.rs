@@ -12,7 +12,9 @@ use crate::iface::IfaceId;
 use crate::neighbour::message::{self, Arp};
 use crate::neighbour::{Ask, Key, Resolution, Waiting};
 use crate::packet::fragment::{Expired, cut_to_mtu};
-use crate::packet::tuple::{PROTO_AH, PROTO_ESP, PROTO_GRE, PROTO_SCTP, PROTO_UDPLITE};
+use crate::packet::tuple::{
+    PROTO_AH, PROTO_ESP, PROTO_GRE, PROTO_ICMP, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
+};
 use crate::packet::{Addr, Family, Mac, Offload, Packet};
 use crate::pipeline;
 use crate::record::{NoRecord, Note, Recorder};
@@ -281,11 +283,7 @@ impl Router {
         pkt: &Packet,
         ctx: &mut Context<R>,
     ) -> Fate {
-        // REJECT verifies a checksum over the whole packet, whose header does not fit what this router wrote into its
-        // options; Linux finds that wrong, too.
-        let is_verified =
-            !matches!(pkt.proto(), PROTO_UDPLITE | PROTO_SCTP | PROTO_GRE | PROTO_ESP | PROTO_AH);
-        let looks_wrong = is_verified && ctx.options.is_some_and(|options| options.is_changed());
+        let looks_wrong = ctx.options.is_some_and(|o| o.is_changed()) && !self.is_known_sound(with, pkt, ctx);
         let answered = ctx.in_iface.is_some()
             && !looks_wrong
             && match with {
@@ -304,6 +302,19 @@ impl Router {
                 }
             };
         if answered { Fate::Rejected(with, by) } else { Fate::Dropped(DropReason::Rule(by)) }
+    }
+
+    /// REJECT verifies a checksum over the whole packet, and the header does not fit what this router wrote into its
+    /// options: Linux finds that wrong, too, unless tracking has verified the packet before, or nobody would.
+    fn is_known_sound<R: Recorder>(&self, with: RejectWith, pkt: &Packet, ctx: &Context<R>) -> bool {
+        let tracks = ctx.ct.state != CtState::Untracked && self.conntrack.sysctls().checksum;
+        match (with, pkt.proto()) {
+            (RejectWith::TcpReset, _) => false,
+            (_, PROTO_UDPLITE | PROTO_SCTP | PROTO_GRE | PROTO_ESP | PROTO_AH) => true,
+            (_, PROTO_UDP) if pkt.l4().get(6..8) == Some(&[0, 0]) => true,
+            (_, PROTO_TCP | PROTO_UDP | PROTO_ICMP) => tracks,
+            _ => false,
+        }
     }
 
     pub(super) fn echoed_options<R: Recorder>(&self, pkt: &Packet, out: Addr, ctx: &Context<R>) -> Vec<u8> {
