@@ -134,6 +134,8 @@ pub struct Tracked {
     pub tuple: Option<Tuple>,
     /// [`Entry::verdict`] of this direction.
     pub verdict: u64,
+    /// It ended a connection to begin another, and was looked at twice.
+    pub reopens: bool,
     id: Option<EntryId>,
     /// A connection that is not in the table yet.
     new: Option<Box<Entry>>,
@@ -151,6 +153,7 @@ impl Tracked {
             mark: 0,
             tuple: None,
             verdict: 0,
+            reopens: false,
             id: None,
             new: None,
         }
@@ -379,6 +382,7 @@ impl Conntrack {
                 return true;
             }
             Outcome::Reopen => {
+                tracked.reopens = true;
                 self.end(id, shard, now);
                 return false;
             }

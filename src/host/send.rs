@@ -309,7 +309,8 @@ impl Router {
     fn is_known_sound<R: Recorder>(&self, with: RejectWith, pkt: &Packet, ctx: &Context<R>) -> bool {
         let tracks = ctx.ct.state != CtState::Untracked && self.conntrack.sysctls().checksum;
         match (with, pkt.proto()) {
-            (RejectWith::TcpReset, _) => false,
+            // Linux forgets that it verified a packet, unless it did so twice.
+            (RejectWith::TcpReset, _) => tracks && ctx.ct.reopens,
             (_, PROTO_UDPLITE | PROTO_SCTP | PROTO_GRE | PROTO_ESP | PROTO_AH) => true,
             (_, PROTO_UDP) if pkt.l4().get(6..8) == Some(&[0, 0]) => true,
             (_, PROTO_TCP | PROTO_UDP | PROTO_ICMP) => tracks,

@@ -16,8 +16,12 @@ const COPIED: u8 = 0x80;
 
 impl Pieces {
     /// Whether they may leave on a link of this MTU: "don't fragment" holds for each of them.
-    pub const fn fit(&self, pkt: &Packet, mtu_bytes: usize) -> bool {
-        self.max_len <= mtu_bytes || (matches!(pkt.family(), Family::Ipv4) && !self.dont_fragment)
+    pub fn fit(&self, pkt: &Packet, mtu_bytes: usize) -> bool {
+        // A piece that is the whole leaves without its fragment header (RFC 6946).
+        let is_atomic = self.ends.len() == 1 && pkt.l3().len() <= mtu_bytes;
+        is_atomic
+            || self.max_len <= mtu_bytes
+            || (matches!(pkt.family(), Family::Ipv4) && !self.dont_fragment)
     }
 
     /// The frames in which a joined packet leaves.
