@@ -87,7 +87,7 @@ pub enum DeviceChoice {
 pub enum BusyPoll {
     #[default]
     Never,
-    /// For a moment after the last frame.
+    /// For a moment after the last frame, while there is so little traffic that somebody may be waiting for an answer.
     Adaptive,
     /// It takes a whole CPU, and forwards a lone frame in a third of the time.
     Always,

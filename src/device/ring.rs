@@ -306,6 +306,12 @@ impl Burst for RingBurst {
                 self.turn_ring()?;
             }
             Mode::Ring => self.turn_ring()?,
+            // A worker that stays awake asks again although nothing was found readable: the ring looks at all ports.
+            Mode::Direct(_) if !self.reads.iter().any(|reads| reads.ready) => {
+                self.mode = Mode::Ring;
+                self.reads.iter_mut().for_each(|reads| reads.want = 1);
+                self.turn_ring()?;
+            }
             Mode::Direct(rounds) => {
                 self.flush()?;
                 self.turn_direct(rounds);
@@ -420,6 +426,19 @@ mod tests {
             for n in 0..count {
                 assert_eq!(right.recv(SOON).unwrap(), Some(frame(n)), "round {round}");
             }
+        }
+    }
+
+    #[test]
+    fn who_stays_awake_sees_frames_on_all_ports() {
+        let Some((mut burst, [left, right])) = ring() else { return };
+        left.send(&[0]).unwrap();
+        carry(&mut burst, 1);
+        let never = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
+        burst.wait(std::os::fd::AsFd::as_fd(&never), Some(Duration::ZERO)).unwrap();
+        for far in [&left, &right, &left] {
+            far.send(&[1]).unwrap();
+            assert_eq!(burst.turn().unwrap(), 1, "without a wait");
         }
     }
 

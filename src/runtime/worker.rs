@@ -19,8 +19,14 @@ use std::sync::atomic::Ordering;
 const TIMEOUT_CHECK: Duration = Duration::from_millis(1);
 /// With several workers: how long the one that keeps the time sleeps at most.
 const OTHERS_CHECK: Duration = Duration::from_millis(50);
-/// `busy_poll: adaptive`: how long a worker stays awake after the last frame.
+/// `busy_poll: adaptive`: how long a worker stays awake after the last frame of light traffic.
 const STAYS_AWAKE: Duration = Duration::from_micros(50);
+/// Over so long it is judged whether traffic is light.
+const WEIGHED: Duration = Duration::from_millis(1);
+/// Light traffic has fewer frames than this in that time, and fewer bytes. Whoever asks and waits for the answer is far
+/// below; with a flood or a bulk transfer, frames gather while the worker sleeps, and are cheaper in bursts.
+const LIGHT_FRAMES: u64 = 250;
+const LIGHT_BYTES: u64 = 128 * 1024;
 
 pub(super) struct Worker {
     shared: Arc<Shared>,
@@ -35,6 +41,36 @@ pub(super) struct Worker {
     counts: Vec<PortCount>,
     next_check: Instant,
     last_frame: Instant,
+    traffic: Traffic,
+}
+
+/// How much came in lately.
+#[derive(Debug, Default)]
+struct Traffic {
+    since: Instant,
+    frames: u64,
+    bytes: u64,
+    is_heavy: bool,
+}
+
+impl Traffic {
+    fn add(&mut self, now: Instant, frames: u64, bytes: u64) {
+        if now.saturating_since(self.since) >= WEIGHED {
+            // What came in a longer time than that was light anyhow.
+            self.is_heavy = now.saturating_since(self.since) < 2 * WEIGHED && self.is_much();
+            *self = Self { since: now, is_heavy: self.is_heavy, ..Self::default() };
+        }
+        self.frames += frames;
+        self.bytes += bytes;
+    }
+
+    const fn is_much(&self) -> bool {
+        self.frames >= LIGHT_FRAMES || self.bytes >= LIGHT_BYTES
+    }
+
+    const fn is_light(&self) -> bool {
+        !self.is_heavy && !self.is_much()
+    }
 }
 
 impl Worker {
@@ -48,6 +84,7 @@ impl Worker {
             shared_duty: workers > 1,
             next_check: Instant::ZERO,
             last_frame: Instant::ZERO,
+            traffic: Traffic::default(),
         }
     }
 
@@ -61,8 +98,13 @@ impl Worker {
                 self.carry_all(&mut burst, frames, now);
             }
             self.do_what_is_due(&mut burst, now);
-            self.count(&mut burst);
-            if frames > 0 || burst.has_queued() || self.stays_awake(now) {
+            self.count(&mut burst, now);
+            if frames > 0 || burst.has_queued() {
+                continue;
+            }
+            if self.stays_awake(now) {
+                // Whoever else has something to do on this CPU goes first: it may be the sender of the next frame.
+                rustix::thread::sched_yield();
                 continue;
             }
             if let Some(timeout) = self.until_next_timeout(now) {
@@ -188,18 +230,26 @@ impl Worker {
     fn stays_awake(&self, now: Instant) -> bool {
         match self.shared.busy_poll {
             BusyPoll::Never => false,
-            BusyPoll::Adaptive => now.saturating_since(self.last_frame) < STAYS_AWAKE,
+            BusyPoll::Adaptive => {
+                now.saturating_since(self.last_frame) < STAYS_AWAKE && self.traffic.is_light()
+            }
             BusyPoll::Always => true,
         }
     }
 
     /// Adds up what this burst carried.
-    fn count<B: Burst>(&mut self, burst: &mut B) {
+    fn count<B: Burst>(&mut self, burst: &mut B, now: Instant) {
         burst.lost(&mut |iface, n| self.counts[iface.index()].tx_lost += n);
+        let (mut frames, mut bytes) = (0, 0);
         for (count, total) in self.counts.iter_mut().zip(&self.shared.counters) {
             if *count != PortCount::default() {
+                frames += count.rx_frames;
+                bytes += count.rx_bytes;
                 total.add(core::mem::take(count));
             }
+        }
+        if frames > 0 {
+            self.traffic.add(now, frames, bytes);
         }
     }
 }
@@ -214,5 +264,47 @@ fn emit_one<B: Burst>(burst: &mut B, shared: &Shared, emission: Emission) {
         burst.emit(iface, &frame, Offload::NONE);
     } else {
         segment::split(&mut frame, offload, &mut |piece| burst.emit(iface, piece, Offload::NONE));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether traffic is light after so many milliseconds with so many turns of one frame each.
+    fn is_light(millis: u64, frames_a_milli: u64, frame_bytes: u64) -> bool {
+        let mut traffic = Traffic::default();
+        let step = Duration::from_millis(1) / frames_a_milli as u32;
+        for n in 0..millis * frames_a_milli {
+            traffic.add(Instant::ZERO + step * n as u32, 1, frame_bytes);
+        }
+        traffic.is_light()
+    }
+
+    #[test]
+    fn floods_and_bulk_are_heavy_and_the_rest_is_light() {
+        for (frames_a_milli, frame_bytes, light) in [
+            (1, 100, true),
+            (100, 100, true),
+            (240, 100, true),
+            (400, 100, false),
+            // A gigabit of full frames stays light, ten in super-frames do not.
+            (80, 1500, true),
+            (20, 65_000, false),
+        ] {
+            assert_eq!(is_light(10, frames_a_milli, frame_bytes), light, "{frames_a_milli} of {frame_bytes}");
+        }
+    }
+
+    #[test]
+    fn what_was_heavy_long_ago_is_light_now() {
+        let mut traffic = Traffic::default();
+        let at = |micros| Instant::ZERO + Duration::from_micros(micros);
+        for n in 0..1000 {
+            traffic.add(at(n * 4), 1, 100);
+        }
+        assert!(!traffic.is_light());
+        traffic.add(at(9000), 1, 100);
+        assert!(traffic.is_light());
     }
 }
