@@ -117,7 +117,14 @@ impl Reading {
             e.line = e.line.saturating_sub(before);
             e
         };
-        Ok(match load(&text, self.family(), &self.ifaces) {
+        let loaded = load(&text, self.family(), &self.ifaces);
+        let other = if self.ipv6 { Family::Ipv4 } else { Family::Ipv6 };
+        if loaded.is_err() && load(&text, other, &self.ifaces).is_ok() {
+            let message = format!("these rules are for {}", other.name());
+            let hint = if self.ipv6 { "leave `--ipv6` out" } else { "`--ipv6` reads them" };
+            return Ok(Err(vec![RuleError { line: 1, column: 1, message, hint: Some(hint.to_owned()) }]));
+        }
+        Ok(match loaded {
             Ok(Loaded { ruleset, warnings }) => {
                 Ok(Loaded { ruleset, warnings: warnings.into_iter().map(own_line).collect() })
             }

@@ -49,8 +49,7 @@ impl Ruleset {
         pkt: &mut Packet,
         ctx: &mut Context<R>,
     ) -> Verdict {
-        let (bytes, row) = (pkt.l3().len() as u64, self.counters.row(ctx.worker));
-        let walk = Walk { rules: self, table, hook, base, bytes, row };
+        let walk = Walk { rules: self, table, hook, base, row: self.counters.row(ctx.worker) };
         let (verdict, sole) = walk.run(pkt, ctx);
         if let Some(index) = sole
             && !R::LISTENS
@@ -73,8 +72,6 @@ struct Walk<'a> {
     table: Table,
     hook: Hook,
     base: ChainId,
-    /// As Linux counts: the IP packet, also one that stands for many.
-    bytes: u64,
     row: Row<'a>,
 }
 

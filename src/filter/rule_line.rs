@@ -79,6 +79,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) family: Family,
     pub(super) ifaces: &'a [String],
     pub(super) line: usize,
+    /// The line begins with `iptables`: it names its table itself.
+    pub(super) is_typed: bool,
     /// Whether a user chain of that name exists at this line.
     pub(super) has_chain: &'a dyn Fn(&str) -> bool,
     /// Names that a jump may have meant.
@@ -433,6 +435,7 @@ impl<'a> Reader<'a, '_> {
                     self.problem(Problem::new(at, "only one of `-j` and `-g` is allowed"));
                 }
             }
+            "table" | "wait" if self.around.is_typed => {}
             "table" => self.problem(
                 Problem::new(given.at, "`-t` cannot stand in a table's section")
                     .hint("the table is named by `*NAME`"),

@@ -14,10 +14,11 @@ use super::shared::{Named, Shared};
 use super::{Hook, Loaded, Policy, RuleError, Ruleset, Table, Target, validate};
 use crate::packet::Family;
 use core::fmt::Write as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// The kernel's bound on the name of a chain, without the final zero.
 const MAX_CHAIN_NAME: usize = 28;
+const TABLES: &str = "the tables are raw, mangle, nat, filter";
 
 /// Tables as they are written down, before jumps are chains.
 #[derive(Debug, Default)]
@@ -38,7 +39,8 @@ pub(super) struct DraftTable {
 pub(super) struct DraftChain {
     pub(super) policy: Option<Policy>,
     pub(super) count: Count,
-    pub(super) rules: Vec<DraftRule>,
+    /// `-I` puts rules in front as often as `-A` puts them behind.
+    pub(super) rules: VecDeque<DraftRule>,
     /// Where it is declared.
     pub(super) line: usize,
 }
@@ -81,6 +83,9 @@ pub(super) fn load(
         errors: Vec::new(),
         warnings: Vec::new(),
     };
+    if let Some(error) = no_rules_at_all(text) {
+        return Err(vec![error]);
+    }
     for (number, line) in text.lines().enumerate() {
         reader.line = number + 1;
         reader.read(line);
@@ -94,6 +99,42 @@ pub(super) fn load(
             Err(errors)
         }
     }
+}
+
+const SECTIONS: &str = "a section begins with `*filter` and ends with `COMMIT`";
+
+/// Text that is something else is complained about once, not line by line.
+fn no_rules_at_all(text: &str) -> Option<RuleError> {
+    let begins = |line: &str| line.starts_with('*') || by_hand(line).is_some();
+    if text.lines().any(|line| begins(line.trim())) {
+        return None;
+    }
+    let is_stray = |line: &str| !line.is_empty() && !line.starts_with('#') && !is_of_set(line);
+    let (number, line) = text.lines().enumerate().find(|(_, line)| is_stray(line.trim()))?;
+    let column = column(line, line.len() - line.trim_start().len());
+    let message = "this is no ruleset: no line begins a table's section".to_owned();
+    Some(RuleError { line: number + 1, column, message, hint: Some(SECTIONS.to_owned()) })
+}
+
+fn is_of_set(line: &str) -> bool {
+    line.starts_with("create ") || line.starts_with("add ")
+}
+
+/// A command as people type it, `sudo iptables -t mangle -A …`: its family, and where its options begin.
+fn by_hand(line: &str) -> Option<(Family, usize)> {
+    let mut words = tokens(line, 0).into_iter();
+    let mut word = words.next()?;
+    if word.text == "sudo" {
+        word = words.next()?;
+    }
+    let name = word.text.rsplit('/').next()?;
+    let name = name.strip_suffix("-legacy").or_else(|| name.strip_suffix("-nft")).unwrap_or(name);
+    let family = match name {
+        "iptables" => Family::Ipv4,
+        "ip6tables" => Family::Ipv6,
+        _ => return None,
+    };
+    Some((family, word.at + word.text.len()))
 }
 
 struct Reader<'a> {
@@ -121,6 +162,9 @@ impl Reader<'_> {
         if text.is_empty() || text.starts_with('#') {
             return;
         }
+        if let Some((family, options)) = by_hand(line) {
+            return self.typed(line, start, family, options);
+        }
         match (text.as_bytes()[0], self.open) {
             (b'*', _) => self.begin(line, start),
             _ if text == "COMMIT" => self.commit(line, start),
@@ -128,13 +172,49 @@ impl Reader<'_> {
             (_, None) if text.starts_with("add ") => self.add_to_set(line, start),
             (_, None) => {
                 let problem = Problem::new(start, "this line stands outside of a table's section");
-                self.error(line, problem.hint("a section begins with `*filter` and ends with `COMMIT`"));
+                self.error(line, problem.hint(SECTIONS));
                 // The rest of the section would be complained about line by line.
                 self.open_anyway();
             }
             (b':', Some((table, _))) => self.declare(line, start, table),
-            (_, Some((table, _))) => self.command(line, start, table),
+            (_, Some((table, _))) => self.command(line, start, table, false),
         }
+    }
+
+    /// A command as people type it: it takes effect at once, on the table that it names.
+    fn typed(&mut self, line: &str, start: usize, family: Family, options: usize) {
+        if family != self.family {
+            let message = format!("the line is for {} and is passed over here", family.name());
+            self.warnings.push(RuleError {
+                line: self.line,
+                column: column(line, start),
+                message,
+                hint: None,
+            });
+            return;
+        }
+        let words = tokens(line, options);
+        let behind = |at: usize| words.get(at + 1).map(|w| (&*w.text, w.at));
+        let named = words.iter().enumerate().find_map(|(at, word)| match &*word.text {
+            "-t" | "--table" => behind(at),
+            text => text.strip_prefix("--table=").map(|name| (name, word.at)),
+        });
+        let (name, at) = named.unwrap_or((Table::Filter.word(), start));
+        let Some(table) = Table::ALL.into_iter().find(|t| t.word() == name) else {
+            let problem = Problem::new(at, format!("no table named `{name}`"));
+            return self.error(line, problem.hint(TABLES));
+        };
+        if let Some((open, began)) = self.open {
+            let problem = Problem::new(start, format!("table `{}` is still open", open.word()));
+            let hint =
+                format!("its section began in line {began}; inside of it a rule begins with `-A CHAIN`");
+            return self.error(line, problem.hint(hint));
+        }
+        if self.draft.tables[table as usize].is_none() {
+            self.open_table(table);
+            self.open = None;
+        }
+        self.command(line, options, table, true);
     }
 
     fn open_anyway(&mut self) {
@@ -302,10 +382,10 @@ impl Reader<'_> {
         self.draft.tables[table as usize].as_mut()?.chain_mut(table, name)
     }
 
-    fn command(&mut self, line: &str, start: usize, table: Table) {
+    fn command(&mut self, line: &str, start: usize, table: Table, is_typed: bool) {
         let mut from = start;
         let mut count = None;
-        if line.as_bytes()[start] == b'[' {
+        if line.as_bytes().get(start) == Some(&b'[') {
             let end = line[start..].find(']').map_or(line.len(), |n| start + n + 1);
             count = parse_count(&line[start..end]);
             if count.is_none() {
@@ -323,6 +403,7 @@ impl Reader<'_> {
                 family: self.family,
                 ifaces: self.ifaces,
                 line: self.line,
+                is_typed,
                 has_chain: &has_chain,
                 chain_names: &chain_names,
                 count: count.filter(|_| self.counters),
@@ -385,7 +466,9 @@ impl Reader<'_> {
             Command::Replace { rules, .. } if rules.len() != 1 => {
                 problem = Some(Problem::new(chain_at, "one rule cannot be replaced by several"));
             }
-            Command::Replace { place, rules } => chain.rules.splice(place..=place, rules).for_each(drop),
+            Command::Replace { place, rules } => {
+                chain.rules.iter_mut().skip(place).zip(rules).for_each(|(old, new)| *old = new);
+            }
             Command::Delete { place } => drop(chain.rules.remove(place)),
             Command::DeleteSame { rules } => {
                 for rule in rules {

@@ -258,6 +258,41 @@ COMMIT
 }
 
 #[test]
+fn commands_as_people_type_them_are_taken() {
+    check_show(
+        "#!/bin/sh\nsudo iptables -P FORWARD DROP\niptables -N lan\n/usr/sbin/iptables-legacy -w -A FORWARD -i lan -j lan\n\
+         ip6tables -A FORWARD -j DROP\niptables -A lan -p tcp --dport ssh -j ACCEPT\niptables -I FORWARD -j LOG\n\
+         iptables --table=mangle -A FORWARD -j MARK --set-mark 1\n",
+        expect![[r"
+            *mangle
+            :PREROUTING ACCEPT [0:0]
+            :INPUT ACCEPT [0:0]
+            :FORWARD ACCEPT [0:0]
+            :OUTPUT ACCEPT [0:0]
+            :POSTROUTING ACCEPT [0:0]
+            -A FORWARD -j MARK --set-xmark 0x1/0xffffffff
+            COMMIT
+            *filter
+            :INPUT ACCEPT [0:0]
+            :FORWARD DROP [0:0]
+            :OUTPUT ACCEPT [0:0]
+            :lan - [0:0]
+            -A FORWARD -j LOG
+            -A FORWARD -i lan -j lan
+            -A lan -p tcp -m tcp --dport 22 -j ACCEPT
+            COMMIT
+        "]],
+    );
+}
+
+#[test]
+fn many_rules_may_be_put_in_front() {
+    let text: String = (0..50_000).map(|n| format!("-I FORWARD -p tcp --dport {n} -j DROP\n")).collect();
+    let rules = filter(text.trim_end());
+    assert!(rules.chains(Table::Filter)[1].rules[0].matches.to_string().ends_with("--dport 49999"));
+}
+
+#[test]
 fn a_router_refuses_wrong_rules_and_names_them_all() {
     let config = RouterConfig {
         rules: Some("*filter\n-A FOWARD -j DROP\n-A FORWARD -p tpc -j ACEPT\nCOMMIT\n".into()),

@@ -14,6 +14,14 @@ pub enum Family {
 }
 
 impl Family {
+    /// For people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+        }
+    }
+
     /// Bits in an address of this family.
     pub const fn bits(self) -> u8 {
         match self {

@@ -1,7 +1,7 @@
 //! Rates in bytes: `512kb/s`, and how the kernel keeps them.
 //!
-//! A rate is kept as the part of a second, in units of 2⁻³² s, that 16 bytes stand for; what iptables-save prints is
-//! made from that, and may differ from what was written.
+//! A rate is kept as the part of a second, in units of 2⁻³² s, that 16 bytes stand for, and one chunk of 16 more is
+//! allowed than was asked for; what iptables-save prints is made from that, and may differ from what was written.
 
 #![forbid(unsafe_code)]
 
@@ -29,12 +29,12 @@ impl ByteRate {
     const fn cost_of(per_second: u64) -> Option<u64> {
         match per_second / CHUNK {
             0 => None,
-            chunks => Some(SECOND / chunks),
+            chunks => Some(SECOND / (chunks + 1)),
         }
     }
 
     pub(super) const fn per_second(self) -> u64 {
-        SECOND / self.cost * CHUNK
+        (SECOND / self.cost - 1) * CHUNK
     }
 
     /// With `--hashlimit-rate-match`.
@@ -136,5 +136,31 @@ impl fmt::Display for ByteRate {
         let burst = rate * u64::from(self.burst);
         let (name, size) = UNITS.into_iter().find(|(_, size)| burst >= *size).unwrap_or(UNITS[2]);
         write!(f, " --hashlimit-burst {}{name}b", burst / size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_print_as_the_tools_print_them() {
+        for (written, printed) in [
+            ("16b", "16b"),
+            ("33b", "32b"),
+            ("512b", "512b"),
+            ("1000b", "992b"),
+            ("7kb", "7kb"),
+            ("512kb", "512kb"),
+            ("1234567b", "1234560b"),
+            ("10mb", "10mb"),
+            ("256mb", "257mb"),
+            ("1000mb", "1008mb"),
+        ] {
+            let cost = parse_bytes(written).ok().and_then(ByteRate::cost_of).unwrap();
+            assert_eq!(ByteRate { cost, burst: 0 }.to_string(), format!("{printed}/s"), "{written}");
+        }
+        let ten_megabytes = ByteRate { cost: ByteRate::cost_of(10 << 20).unwrap(), burst: 0 };
+        assert_eq!(ten_megabytes.per_second(), 10_486_704, "the least burst that the tools take");
     }
 }
