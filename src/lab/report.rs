@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::runner::Seen;
 use super::trial::{Ending, StepReport, TestReport, result_text};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde_json::{Value, json};
@@ -80,6 +81,18 @@ pub fn details(report: &TestReport) -> String {
     }
     if step.packets.is_empty() {
         _ = writeln!(text, "         the router saw no packet");
+    }
+    // A bridge filters it like any other IPv6, and then nobody finds anybody.
+    let is_discovery = |packet: &Seen| {
+        packet.was_stopped()
+            && ["icmpv6 135/", "icmpv6 136/"].iter().any(|kind| packet.summary.starts_with(kind))
+    };
+    if step.packets.iter().any(is_discovery) {
+        _ = writeln!(
+            text,
+            "       hint: the rules stop neighbour discovery; accept `-p ipv6-icmp --icmpv6-type` \
+             neighbour-solicitation and neighbour-advertisement"
+        );
     }
     text
 }

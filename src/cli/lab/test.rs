@@ -250,24 +250,30 @@ fn disagreements(reports: &[(String, TestReport)]) -> Vec<String> {
     lines
 }
 
-/// Runners must agree on results, and on the state of the packet that decided.
+/// Runners must agree on results, and on the state and the rule of the packet that decided.
 ///
-/// A state that one of them could not see is no difference: the kernel shows none of a packet that never came to
-/// FORWARD.
+/// What one of them could not see is no difference: the kernel shows nothing of a packet that never came to a rule.
 fn agree(one: &TestReport, other: &TestReport) -> bool {
-    let state = |step: &trial::StepReport| step.deciding.as_ref().and_then(|packet| packet.state);
+    fn same<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
+        one.zip(other).is_none_or(|(one, other)| one == other)
+    }
     one.steps.len() == other.steps.len()
         && one.steps.iter().zip(&other.steps).all(|(one, other)| {
-            let states = state(one).zip(state(other));
-            one.result.text() == other.result.text() && states.is_none_or(|(one, other)| one == other)
+            let (a, b) = (one.deciding.as_ref(), other.deciding.as_ref());
+            one.result == other.result
+                && same(a.and_then(|packet| packet.state), b.and_then(|packet| packet.state))
+                && same(a.and_then(|packet| packet.rule.as_ref()), b.and_then(|packet| packet.rule.as_ref()))
         })
 }
 
 fn outcomes(report: &TestReport) -> Vec<String> {
-    let state = |step: &trial::StepReport| {
-        step.deciding.as_ref().and_then(|packet| packet.state).map_or("-", |state| state.word())
+    let told = |step: &trial::StepReport| {
+        let packet = step.deciding.as_ref();
+        let state = packet.and_then(|packet| packet.state).map_or("-", |state| state.word());
+        let rule = packet.and_then(|packet| packet.rule.as_deref()).unwrap_or("-");
+        format!("{} {state} {rule}", step.result.text())
     };
-    report.steps.iter().map(|step| format!("{} {}", step.result.text(), state(step))).collect()
+    report.steps.iter().map(told).collect()
 }
 
 fn write(kind: ReportKind, file: &Path, reports: &[(String, TestReport)]) -> anyhow::Result<()> {

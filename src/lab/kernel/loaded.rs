@@ -18,8 +18,8 @@ type Chains = BTreeMap<String, Chain>;
 
 #[derive(Debug, Default)]
 struct Chain {
-    /// Packets that met it; own chains have none.
-    policy: Option<u64>,
+    /// Packets that met it, and what it does; own chains have none.
+    policy: Option<(u64, String)>,
     /// Packets and target of each rule.
     rules: Vec<(u64, String)>,
 }
@@ -36,7 +36,7 @@ impl Loaded {
         let chains = if ip.first()? >> 4 == 6 { &self.v6 } else { &self.v4 };
         let found = chains.get(&format!("{table}/{chain}"))?;
         if number > found.rules.len() {
-            return found.policy.map(|_| format!("{table}/{chain}/policy"));
+            return found.policy.as_ref().map(|_| format!("{table}/{chain}/policy"));
         }
         let helpers = if (table, chain) == ("raw", "PREROUTING") { self.helpers } else { 0 };
         number.checked_sub(helpers).filter(|own| *own > 0).map(|own| format!("{table}/{chain}/{own}"))
@@ -54,8 +54,14 @@ impl Loaded {
 
     fn does(&self, name: &str, targets: &[&str]) -> bool {
         let Some((chain, number)) = name.rsplit_once('/') else { return false };
-        let Ok(number) = number.parse::<usize>() else { return false };
-        let target = |chains: &Chains| Some(chains.get(chain)?.rules.get(number.checked_sub(1)?)?.1.clone());
+        let target = |chains: &Chains| {
+            let chain = chains.get(chain)?;
+            let (_, target) = match number.parse::<usize>() {
+                Ok(number) => chain.rules.get(number.checked_sub(1)?)?,
+                Err(_) => chain.policy.as_ref()?,
+            };
+            Some(target.clone())
+        };
         [&self.v4, &self.v6].into_iter().filter_map(target).any(|target| targets.contains(&target.as_str()))
     }
 
@@ -68,7 +74,7 @@ impl Loaded {
             for ((packets, _), number) in rules {
                 *counters.entry(format!("{name}/{number}")).or_default() += packets;
             }
-            if let Some(packets) = chain.policy {
+            if let Some((packets, _)) = &chain.policy {
                 *counters.entry(format!("{name}/policy")).or_default() += packets;
             }
         }
@@ -88,7 +94,7 @@ fn chains(text: &str) -> Chains {
             [name] if name.starts_with('*') => table = &name[1..],
             [chain, policy, field] if chain.starts_with(':') => {
                 let chain = chains.entry(format!("{table}/{}", &chain[1..])).or_default();
-                chain.policy = (*policy != "-").then(|| count(field));
+                chain.policy = (*policy != "-").then(|| (count(field), (*policy).to_owned()));
             }
             [field, "-A", chain, rest @ ..] => {
                 let at = rest.iter().position(|word| matches!(*word, "-j" | "-g"));
@@ -139,5 +145,6 @@ mod tests {
             assert_eq!(loaded.name(&[0x45], place).as_deref(), name, "{place:?}");
         }
         assert!(loaded.rejects("filter/own/1") && !loaded.stops("filter/FORWARD/1"));
+        assert!(loaded.stops("filter/FORWARD/policy") && !loaded.stops("raw/PREROUTING/policy"));
     }
 }

@@ -172,9 +172,8 @@ impl Listener {
                 ("LOCAL", Some((_, seen))) => "delivered".clone_into(&mut seen.fate),
                 (prefix, Some((_, seen))) if logged.group == TRACE_GROUP => {
                     let rule = traced(prefix).and_then(|place| rules.name(&logged.ip, place));
-                    // Behind the filter table only what stops a packet decides anything.
-                    let after = seen.rule.as_ref().is_some_and(|rule| rule.starts_with("filter/"));
-                    let rule = rule.filter(|rule| !after || rule.starts_with("filter/") || rules.stops(rule));
+                    // Beside the filter table only what stops a packet decides anything.
+                    let rule = rule.filter(|rule| rule.starts_with("filter/") || rules.stops(rule));
                     seen.rule = rule.or(seen.rule.take());
                 }
                 (prefix, Some((_, seen))) => seen.state = state(prefix),

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::tftp;
+use crate::lab::dns;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ pub fn serve(services: &[String], name: &str, addresses: &[IpAddr]) -> io::Resul
                 threads.push(accept(listener(port)?, move |stream| http(stream, &page)));
             }
             "dns" => {
-                threads.extend(datagrams(port, addresses, dns)?);
+                threads.extend(datagrams(port, addresses, dns::answer)?);
             }
             "tftp" => {
                 for addr in addresses {
@@ -117,19 +118,4 @@ fn answer(socket: &UdpSocket, reply: impl Fn(&[u8]) -> Option<Vec<u8>>) {
             let _ = socket.send_to(&reply, peer);
         }
     }
-}
-
-/// Answers every question for an address with 192.0.2.53 (RFC 1035 §4.1).
-fn dns(request: &[u8]) -> Option<Vec<u8>> {
-    const HEADER: usize = 12;
-    let header = request.get(..HEADER)?;
-    let name_len = request.get(HEADER..)?.iter().position(|byte| *byte == 0)? + 1;
-    let question = request.get(HEADER..HEADER + name_len + 4)?;
-    let mut reply = header.to_vec();
-    // An answer, recursion available; one question, one answer.
-    reply[2..].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
-    reply.extend_from_slice(question);
-    // The name is a pointer to the question; type A, class IN, 60 seconds, 4 bytes.
-    reply.extend_from_slice(&[0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 53]);
-    Some(reply)
 }

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::path_mtu::PathMtu;
 use super::services::Services;
 use crate::lab::model;
 use crate::lab::runner::icmp_name;
@@ -27,6 +28,7 @@ pub(super) struct Host {
     iface: Interface,
     wire: Wire,
     next_port: u16,
+    path_mtu: PathMtu,
 }
 
 /// An ICMP error about something that this host sent.
@@ -79,6 +81,7 @@ impl Host {
             iface,
             wire,
             next_port: FIRST_PORT,
+            path_mtu: PathMtu::default(),
         }
     }
 
@@ -97,7 +100,12 @@ impl Host {
     /// Takes in a frame; [`Host::poll`] sees what comes of it.
     pub(super) fn hear(&mut self, mut frame: Vec<u8>) {
         if let Ok(pkt) = Packet::parse(&mut frame, Offload::NONE) {
-            self.heard.extend(IcmpError::read(&pkt));
+            if let Some(error) = IcmpError::read(&pkt) {
+                if let Some(mtu) = error.mtu {
+                    self.path_mtu.learn(error.dst, mtu);
+                }
+                self.heard.push(error);
+            }
         }
         self.wire.rx.push_back(frame);
     }
@@ -115,7 +123,8 @@ impl Host {
         const SOON: core::time::Duration = core::time::Duration::from_micros(10);
         let again = self.iface.poll_at(time(now), &self.sockets);
         let again = again.map(|at| Instant::from_micros(at.total_micros().max(0) as u64).max(now + SOON));
-        (core::mem::take(&mut self.wire.tx), again)
+        let sent = core::mem::take(&mut self.wire.tx);
+        (sent.into_iter().flat_map(|frame| self.path_mtu.fit(frame)).collect(), again)
     }
 }
 

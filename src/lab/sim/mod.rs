@@ -14,6 +14,7 @@
 
 mod host;
 mod link;
+mod path_mtu;
 mod services;
 mod steps;
 

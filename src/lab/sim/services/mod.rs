@@ -5,10 +5,11 @@
 mod ftp;
 mod tftp;
 
+use crate::lab::dns;
 use crate::lab::model::{self, ServiceKind};
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::{tcp, udp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Of each direction of a connection.
 pub(in crate::lab::sim) const BUFFER: usize = 65_535;
@@ -153,7 +154,7 @@ impl Services {
             busy = true;
             let reply = match kind {
                 Datagrams::Echo => Some(request),
-                Datagrams::Dns => dns(&request),
+                Datagrams::Dns => dns::answer(&request),
                 Datagrams::Tftp => {
                     self.transfers.extend(tftp::Transfer::serve(&request, from, sockets, &mut self.files));
                     None
@@ -245,7 +246,9 @@ fn http(request: &mut Vec<u8>, socket: &mut tcp::Socket, name: &str) -> bool {
 }
 
 /// Commands that the simulated ssh knows.
-pub(in crate::lab::sim) const SSH_COMMANDS: &str = "hostname, echo, cat, true, false";
+pub(in crate::lab::sim) const SSH_COMMANDS: &str = "hostname, echo, cat, seq, true, false";
+/// What `seq` counts to at most.
+const MAX_COUNT: u64 = 1_000_000;
 
 /// The simulated ssh: a banner, then `COMMAND LENGTH\n` and as many bytes of input, answered by `EXIT LENGTH\n` and
 /// as many bytes of output, again and again.
@@ -254,6 +257,8 @@ struct Ssh {
     greeted: bool,
     identified: bool,
     heard: Vec<u8>,
+    /// Answers that wait for room.
+    answers: VecDeque<u8>,
 }
 
 impl Ssh {
@@ -262,9 +267,10 @@ impl Ssh {
             self.greeted = socket.send_slice(format!("{SSH_BANNER}\r\n").as_bytes()).is_ok();
             return true;
         }
+        let busy = self.answer(socket);
         let heard = receive(socket, BUFFER);
         if heard.is_empty() {
-            return hang_up(socket);
+            return busy || (self.answers.is_empty() && hang_up(socket));
         }
         self.heard.extend_from_slice(&heard);
         while let Some(at) = self.heard.iter().position(|byte| *byte == b'\n') {
@@ -285,14 +291,25 @@ impl Ssh {
             }
             let input: Vec<u8> = self.heard.drain(..at + 1 + len).skip(at + 1).collect();
             let (code, output) = shell(command, &input, name);
-            let mut answer = format!("{code} {}\n", output.len()).into_bytes();
-            answer.extend(output);
-            let _ = socket.send_slice(&answer);
+            self.answers.extend(format!("{code} {}\n", output.len()).into_bytes());
+            self.answers.extend(output);
         }
         if self.heard.len() > BUFFER {
             socket.abort();
         }
+        self.answer(socket);
         true
+    }
+
+    /// Says as much as there is room for.
+    fn answer(&mut self, socket: &mut tcp::Socket) -> bool {
+        let mut busy = false;
+        while socket.can_send() && !self.answers.is_empty() {
+            let said = socket.send_slice(self.answers.as_slices().0).unwrap_or_default();
+            self.answers.drain(..said);
+            busy |= said > 0;
+        }
+        busy
     }
 }
 
@@ -302,23 +319,30 @@ fn shell(command: &str, input: &[u8], name: &str) -> (u8, Vec<u8>) {
         ("hostname", "") => (0, format!("{name}\n").into_bytes()),
         ("echo", words) => (0, format!("{}\n", words.trim_matches(['\'', '"'])).into_bytes()),
         ("cat", "") => (0, input.to_vec()),
+        ("seq", range) => match count(range) {
+            Some(numbers) => (0, numbers.into_bytes()),
+            None => (127, Vec::new()),
+        },
         ("true", _) => (0, Vec::new()),
         ("false", _) => (1, Vec::new()),
         _ => (127, Vec::new()),
     }
 }
 
-/// Answers every question for an address with 192.0.2.53 (RFC 1035 §4.1).
-fn dns(request: &[u8]) -> Option<Vec<u8>> {
-    const HEADER: usize = 12;
-    let header = request.get(..HEADER)?;
-    let name_len = request.get(HEADER..)?.iter().position(|byte| *byte == 0)? + 1;
-    let question = request.get(HEADER..HEADER + name_len + 4)?;
-    let mut reply = header.to_vec();
-    // An answer, recursion available; one question, one answer.
-    reply[2..].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
-    reply.extend_from_slice(question);
-    // The name is a pointer to the question; type A, class IN, 60 seconds, 4 bytes.
-    reply.extend_from_slice(&[0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 53]);
-    Some(reply)
+/// `LAST`, or `FIRST LAST`: the numbers from the one to the other, a line for each.
+fn count(range: &str) -> Option<String> {
+    use std::fmt::Write as _;
+    let numbers: Vec<u64> = range.split_whitespace().map(|n| n.parse().ok()).collect::<Option<_>>()?;
+    let (first, last) = match numbers[..] {
+        [last] => (1, last),
+        [first, last] => (first, last),
+        _ => return None,
+    };
+    (last <= MAX_COUNT).then(|| {
+        (first..=last).fold(String::new(), |mut text, number| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{number}");
+            text
+        })
+    })
 }
