@@ -99,13 +99,13 @@ impl Host {
 
     /// Takes in a frame; [`Host::poll`] sees what comes of it.
     pub(super) fn hear(&mut self, mut frame: Vec<u8>) {
-        if let Ok(pkt) = Packet::parse(&mut frame, Offload::NONE) {
-            if let Some(error) = IcmpError::read(&pkt) {
-                if let Some(mtu) = error.mtu {
-                    self.path_mtu.learn(error.dst, mtu);
-                }
-                self.heard.push(error);
+        if let Ok(pkt) = Packet::parse(&mut frame, Offload::NONE)
+            && let Some(error) = IcmpError::read(&pkt)
+        {
+            if let Some(mtu) = error.mtu {
+                self.path_mtu.learn(error.dst, mtu);
             }
+            self.heard.push(error);
         }
         self.wire.rx.push_back(frame);
     }

@@ -82,7 +82,7 @@ mod tests {
             let ip = packet("P. 100:1300(1200) ack 7", src, dst, (7, 40_000)).unwrap();
             let frame = [&[0; 12][..], &ethertype, &ip].concat();
             let mut known = PathMtu::default();
-            assert_eq!(known.fit(frame.clone()), [frame.clone()], "nothing is known yet");
+            assert_eq!(known.fit(frame.clone()), std::slice::from_ref(&frame), "nothing is known yet");
             known.learn(dst, 600);
             let mut next = 100;
             let pieces = known.fit(frame);
