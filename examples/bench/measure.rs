@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -124,20 +124,27 @@ struct Meter<'a> {
     rig: &'a Rig,
     cpu: u64,
     busy: u64,
+    start: Instant,
+    /// CPUs busy while the load lasted.
+    busy_cpus: f64,
 }
 
 impl<'a> Meter<'a> {
     fn start(rig: &'a Rig) -> Self {
-        Self { rig, cpu: forwarder_ns(rig), busy: busy_ticks() }
+        Self { rig, cpu: forwarder_ns(rig), busy: busy_ticks(), start: Instant::now(), busy_cpus: 0.0 }
+    }
+
+    /// The load has ended; what it sent may still be on its way.
+    fn end_of_load(&mut self) {
+        // The kernel counts in hundredths of a second.
+        self.busy_cpus = (busy_ticks() - self.busy) as f64 / 100.0 / self.start.elapsed().as_secs_f64();
     }
 
     /// `amount` of [`Test::cost_unit`] arrived.
-    fn values(&self, value: f64, amount: f64, seconds: u32) -> Values {
+    fn values(&self, value: f64, amount: f64) -> Values {
         let cpu = (forwarder_ns(self.rig) - self.cpu) as f64;
         let cost = (!self.rig.forwarders.is_empty() && amount > 0.0).then_some(cpu / amount);
-        // The kernel counts in hundredths of a second.
-        let busy = (busy_ticks() - self.busy) as f64 / 100.0 / f64::from(seconds);
-        Values { value, cost, loss: None, busy }
+        Values { value, cost, loss: None, busy: self.busy_cpus }
     }
 }
 
@@ -162,18 +169,19 @@ fn busy_ticks() -> u64 {
 fn tcp(rig: &Rig, streams: u8, seconds: u32) -> anyhow::Result<Values> {
     let server = spawn(&rig.b, "iperf3", &["-s", "-1"])?;
     listening(rig, "-t", 5201)?;
-    let meter = Meter::start(rig);
+    let mut meter = Meter::start(rig);
     let (streams, time) = (streams.to_string(), seconds.to_string());
     let output = Command::new("ip")
         .args(["netns", "exec", &rig.a, "timeout", &(seconds + 10).to_string()])
         .args(["iperf3", "-c", rig.target, "-P", &streams, "-t", &time, "-J"])
         .output()?;
+    meter.end_of_load();
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).context("iperf3")?;
     let received = &json["end"]["sum_received"];
     let (Some(bits), Some(bytes)) = (received["bits_per_second"].as_f64(), received["bytes"].as_f64()) else {
         bail!("iperf3: {}", json["error"])
     };
-    let values = meter.values(bits / 1e9, bytes / 1024.0, seconds);
+    let values = meter.values(bits / 1e9, bytes / 1024.0);
     end(server)?;
     Ok(values)
 }
@@ -181,11 +189,12 @@ fn tcp(rig: &Rig, streams: u8, seconds: u32) -> anyhow::Result<Values> {
 fn dropped_datagrams(rig: &Rig, seconds: u32) -> anyhow::Result<Values> {
     drop_on_arrival(rig)?;
     let before = dropped(rig)?;
-    let meter = Meter::start(rig);
+    let mut meter = Meter::start(rig);
     let sent = load(&rig.a, &["flood", rig.target, &seconds.to_string()])?;
+    meter.end_of_load();
     std::thread::sleep(Duration::from_millis(200));
     let arrived = (dropped(rig)? - before) as f64;
-    let values = meter.values(arrived / f64::from(seconds), arrived, seconds);
+    let values = meter.values(arrived / f64::from(seconds), arrived);
     stop_dropping(rig)?;
     Ok(Values { loss: Some(1.0 - arrived / sent.max(1.0)), ..values })
 }
@@ -202,16 +211,17 @@ fn among(rig: &Rig, flows: u32, seconds: u32) -> anyhow::Result<Values> {
     let mut line = String::new();
     said.read_line(&mut line)?;
     let before = dropped(rig)?;
-    let meter = Meter::start(rig);
+    let mut meter = Meter::start(rig);
     // Its input ends: it may go on.
     drop(sender.stdin.take());
     line.clear();
     said.read_line(&mut line)?;
+    meter.end_of_load();
     let sent: f64 = line.trim().parse().context("the sender gave up")?;
     sender.wait()?;
     std::thread::sleep(Duration::from_millis(200));
     let arrived = (dropped(rig)? - before) as f64;
-    let values = meter.values(arrived / f64::from(seconds), arrived, seconds);
+    let values = meter.values(arrived / f64::from(seconds), arrived);
     stop_dropping(rig)?;
     Ok(Values { loss: Some(1.0 - arrived / sent.max(1.0)), ..values })
 }
@@ -249,19 +259,21 @@ fn dropped(rig: &Rig) -> anyhow::Result<u64> {
 fn read_datagrams(rig: &Rig, seconds: u32) -> anyhow::Result<Values> {
     let sink = spawn_load(&rig.b, &["sink", &(seconds + 1).to_string()])?;
     listening(rig, "-u", 5301)?;
-    let meter = Meter::start(rig);
+    let mut meter = Meter::start(rig);
     let sent = load(&rig.a, &["flood", rig.target, &seconds.to_string()])?;
+    meter.end_of_load();
     let arrived = end(sink)?;
-    let values = meter.values(arrived / f64::from(seconds), arrived, seconds);
+    let values = meter.values(arrived / f64::from(seconds), arrived);
     Ok(Values { loss: Some(1.0 - arrived / sent.max(1.0)), ..values })
 }
 
 fn connections(rig: &Rig, seconds: u32) -> anyhow::Result<Values> {
     let server = spawn_load(&rig.b, &["accept", &(seconds + 1).to_string()])?;
     listening(rig, "-t", 5301)?;
-    let meter = Meter::start(rig);
+    let mut meter = Meter::start(rig);
     let done = load(&rig.a, &["connect", rig.target, &seconds.to_string()])?;
-    let values = meter.values(done / f64::from(seconds), done, seconds);
+    meter.end_of_load();
+    let values = meter.values(done / f64::from(seconds), done);
     end(server)?;
     Ok(values)
 }

@@ -178,7 +178,7 @@ impl Report {
     pub fn write(&self, path: &Path, plots: &[PathBuf]) -> anyhow::Result<()> {
         let old = fs::read_to_string(path).unwrap_or_default();
         let by_hand = old.split_once(BY_HAND).map_or("\n", |(_, rest)| rest);
-        let document = format!("{}\n{BY_HAND}{by_hand}", self.document(plots));
+        let document = format!("{}\n\n{BY_HAND}{by_hand}", self.document(plots));
         fs::write(path, document).with_context(|| path.display().to_string())
     }
 
