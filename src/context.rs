@@ -27,6 +27,8 @@ pub struct Context<'a, R> {
     pub mark: u32,
     /// Which worker carries the packet: its own row of counters.
     pub worker: usize,
+    /// An error or a rule's reset: it came with the connection that it is about, and the raw table cannot change that.
+    pub is_answer: bool,
     /// `-j TRACE` asked for a trace of this packet.
     pub traced: bool,
     /// The packet was joined from these, and leaves in such.
@@ -71,6 +73,7 @@ impl<'a, R: Recorder> Context<'a, R> {
             template: Template::default(),
             mark: 0,
             worker,
+            is_answer: false,
             traced: false,
             pieces: None,
             options: None,

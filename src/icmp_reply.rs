@@ -287,9 +287,7 @@ fn is_sound(pkt: &Packet) -> bool {
         return true;
     }
     match (pkt.family(), pkt.proto()) {
-        (_, PROTO_TCP | PROTO_UDP) | (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6) => {
-            pkt.l4_checksum_ok()
-        }
+        (_, PROTO_TCP | PROTO_UDP) | (Family::Ipv6, PROTO_ICMPV6) => pkt.l4_checksum_ok(),
         // Checked by other means, or over a part only.
         (_, PROTO_UDPLITE | PROTO_SCTP | PROTO_GRE | PROTO_ESP | PROTO_AH) => true,
         // The header is summed with it, so that zeros alone count as right.

@@ -100,10 +100,14 @@ pub(crate) fn output<R: Recorder>(
 ) -> Stage<Fate> {
     let rules = rules_for(rules, pkt)?;
     // OUTPUT
+    // What is about a packet without a connection is looked at for itself.
+    ctx.is_answer = related.is_some();
+    let known = related.filter(Tracked::has_entry);
+    let is_tracked = known.is_some();
+    ctx.ct = known.unwrap_or_else(Tracked::none);
     run(r, rules, Table::Raw, Hook::Output, pkt, ctx)?;
-    match related {
-        Some(tracked) => ctx.ct = tracked,
-        None => r.track(pkt, ctx)?,
+    if !is_tracked {
+        r.track(pkt, ctx)?;
     }
     run(r, rules, Table::Mangle, Hook::Output, pkt, ctx)?;
     run(r, rules, Table::Filter, Hook::Output, pkt, ctx)?;

@@ -8,9 +8,13 @@ use crate::conform::story::{self, Story};
 use crate::conform::trace::Step;
 use crate::conform::{Kernel, Setup};
 use anyhow::{Context as _, anyhow};
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+mod rules;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -23,8 +27,8 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 100_000)]
     frames: u64,
     /// What kind of traffic to generate
-    #[arg(long, value_enum, default_value_t = Profile::Mixed)]
-    profile: Profile,
+    #[arg(long, value_enum, default_value_t = Wanted::Traffic(Profile::Mixed))]
+    profile: Wanted,
     /// Rules for captures (iptables-save)
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
@@ -44,9 +48,49 @@ pub(super) struct Args {
     format: Format,
 }
 
+/// What is generated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// Traffic that disturbs connection tracking, under plain rules.
+    Traffic(Profile),
+    /// Random rules, and traffic aimed at their edges.
+    Rules,
+}
+
+impl ValueEnum for Wanted {
+    fn value_variants<'a>() -> &'a [Self] {
+        const {
+            &[
+                Self::Traffic(Profile::Tcp),
+                Self::Traffic(Profile::Udp),
+                Self::Traffic(Profile::Icmp),
+                Self::Traffic(Profile::Fragment),
+                Self::Traffic(Profile::Sctp),
+                Self::Traffic(Profile::Mixed),
+                Self::Traffic(Profile::Ftp),
+                Self::Traffic(Profile::Tftp),
+                Self::Rules,
+            ]
+        }
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::Traffic(profile) => profile.to_possible_value(),
+            Self::Rules => Some(
+                PossibleValue::new("rules")
+                    .help("Random rulesets, one for each 1000 frames; every counter is compared as well"),
+            ),
+        }
+    }
+}
+
 pub(super) fn run(args: Args) -> Result {
     // Whether this machine can do it at all is found out first.
     Kernel::new(&Setup::default()).map_err(Failure::Machine)?;
+    if args.files.is_empty() && args.profile == Wanted::Rules {
+        return rules::run(&args);
+    }
     let (seed, report) = if args.files.is_empty() { generated(&args)? } else { (None, from_files(&args)?) };
     let mut saved = Vec::new();
     for (n, finding) in report.findings.iter().chain(&report.unrepeated).enumerate() {
@@ -63,7 +107,11 @@ pub(super) fn run(args: Args) -> Result {
 fn generated(args: &Args) -> Result<(Option<u64>, Report)> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     note(&format!("seed {seed}"));
-    let plan = Plan { seed, frames: args.frames, profile: args.profile, stop_early: args.stop };
+    let profile = match args.profile {
+        Wanted::Traffic(profile) => profile,
+        Wanted::Rules => Profile::Mixed,
+    };
+    let plan = Plan { seed, frames: args.frames, profile, stop_early: args.stop };
     let report = run_plan(&plan, |frames| {
         if frames % 100_000 < 10_000 {
             note(&format!("{frames} frames"));

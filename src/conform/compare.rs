@@ -50,6 +50,13 @@ pub fn compare(
     found.0
 }
 
+/// Compares the frames that left.
+pub fn compare_frames(kernel: &Answer, ours: &Ours) -> Option<Mismatch> {
+    let mut found = Mismatches::default();
+    compare_sent("sent", &kernel.sent, &ours.sent, &mut found);
+    found.0.pop()
+}
+
 /// Compares what both sent of their own accord while time passed. Timers that end together end in any order.
 pub fn compare_unasked(mut kernel: Vec<(usize, Vec<u8>)>, mut ours: Vec<Sent>) -> Vec<Mismatch> {
     let mut found = Mismatches::default();
@@ -135,7 +142,7 @@ fn masked(frame: &[u8], kind: Option<EmissionKind>) -> Vec<u8> {
             frame[ETHERNET_LEN + 4..ETHERNET_LEN + 6].fill(0);
             frame[ETHERNET_LEN + 10..ETHERNET_LEN + 12].fill(0);
         }
-        (Some(6), Some(EmissionKind::Fragment)) => {
+        (Some(6), Some(EmissionKind::Fragment | EmissionKind::Own)) => {
             if let Some(at) = fragment_header(&frame) {
                 frame[at + 4..at + 8].fill(0);
             }

@@ -13,7 +13,7 @@
 use super::ctnetlink::{Ctnetlink, KernelEntry};
 use super::flow_key;
 use super::netns::Namespace;
-use super::nflog::{self, Nflog};
+use super::nflog::{self, Heard, Nflog};
 use crate::conntrack::{CtState, Direction};
 use crate::device::tap::TapPort;
 use crate::device::{HEADROOM, Port as _, SLOT_LEN};
@@ -72,6 +72,8 @@ pub struct Answer {
     pub entry: Option<KernelEntry>,
     /// What the kernel logged of it.
     pub reasons: Vec<String>,
+    /// What rules logged of it.
+    pub heard: Vec<Heard>,
 }
 
 impl Answer {
@@ -120,12 +122,17 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// Loads iptables-save text; tables that it does not name stay as they are.
+    /// Loads iptables-save text with the sets in front of it; tables that it does not name stay as they are.
     pub fn load_rules(&self, rules4: Option<&str>, rules6: Option<&str>) -> Result<()> {
         for (program, rules) in [("iptables-legacy-restore", rules4), ("ip6tables-legacy-restore", rules6)] {
-            if let Some(rules) = rules {
-                self.namespace.run(program, &["-w"], rules)?;
+            let Some(rules) = rules else { continue };
+            let (sets, rules): (Vec<&str>, Vec<&str>) = rules
+                .split_inclusive('\n')
+                .partition(|line| line.starts_with("create ") || line.starts_with("add "));
+            if !sets.is_empty() {
+                self.namespace.run("ipset", &["-exist", "restore"], &sets.concat())?;
             }
+            self.namespace.run(program, &["-w"], &rules.concat())?;
         }
         Ok(())
     }
@@ -161,7 +168,15 @@ impl Kernel {
         let said = self.nflog.drain()?;
         let key = said.tuple.or_else(|| flow_key::of_frame(frame));
         let entry = key.map(|tuple| self.table.get(&tuple)).transpose()?.flatten();
-        Ok(Answer { state: said.state, direction: said.direction, sent, key, entry, reasons: said.reasons })
+        Ok(Answer {
+            state: said.state,
+            direction: said.direction,
+            sent,
+            key,
+            entry,
+            reasons: said.reasons,
+            heard: said.heard,
+        })
     }
 
     /// Every frame that waits on the TAPs, without what the kernel says on its own account.
@@ -217,10 +232,12 @@ fn before_interfaces() -> Vec<(String, String)> {
 }
 
 /// What both sides are set to: each error is sent, however many there are, and nobody is told of a better way.
-pub(super) const SHARED_SETTINGS: [(&str, &str); 4] = [
+pub(super) const SHARED_SETTINGS: [(&str, &str); 6] = [
     ("net.ipv4.conf.all.send_redirects", "0"),
     ("net.ipv4.icmp_ratelimit", "0"),
     ("net.ipv4.icmp_ratemask", "0"),
+    ("net.ipv4.icmp_msgs_per_sec", "1000000"),
+    ("net.ipv4.icmp_msgs_burst", "1000000"),
     ("net.ipv6.icmp.ratelimit", "0"),
 ];
 

@@ -17,6 +17,7 @@ pub mod kernel;
 mod netlink;
 mod netns;
 mod nflog;
+pub mod rules;
 pub mod session;
 mod shrink;
 pub mod story;

@@ -81,6 +81,8 @@ impl Message {
 pub(super) struct Received<'a> {
     pub(super) kind: u16,
     pub(super) family: u8,
+    /// NFLOG: the group.
+    pub(super) resource: u16,
     attributes: &'a [u8],
 }
 
@@ -183,7 +185,8 @@ fn walk(mut bytes: &[u8], take: &mut impl FnMut(Received<'_>)) -> io::Result<boo
                 }
             }
             _ if message.len() >= NFGEN_HEADER => {
-                take(Received { kind, family: message[0], attributes: &message[NFGEN_HEADER..] });
+                let resource = u16::from_be_bytes([message[2], message[3]]);
+                take(Received { kind, family: message[0], resource, attributes: &message[NFGEN_HEADER..] });
             }
             _ => {}
         }

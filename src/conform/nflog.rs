@@ -12,6 +12,8 @@ use anyhow::Result;
 pub(super) const GROUP_KERNEL: u16 = 0;
 /// Where the rules of [`super::kernel`] log to.
 pub(super) const GROUP_STATE: u16 = 1;
+/// Where rules that are compared may log to.
+pub(super) const GROUPS_OF_RULES: [u16; 2] = [2, 3];
 
 const SUBSYSTEM: u16 = 4 << 8;
 const CONFIG: u16 = SUBSYSTEM | 1;
@@ -24,8 +26,19 @@ const CMD_BIND: u8 = 1;
 /// Copy the packet, all of it: after fragments were joined nobody else has it.
 const COPY_PACKET: [u8; 6] = [0, 0, 0xff, 0xff, 2, 0];
 
+const MARK: u16 = 2;
 const PAYLOAD: u16 = 9;
 const PREFIX: u16 = 10;
+
+/// A packet that a rule spoke of, by NFLOG or TRACE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// `nflog 2 PREFIX`, `TRACE: raw:PREROUTING:rule:1`
+    pub by: String,
+    pub mark: u32,
+    /// The IP packet at that point, or its beginning.
+    pub packet: Vec<u8>,
+}
 
 /// What was said of one frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +50,8 @@ pub(super) struct Said {
     zone: u16,
     /// The kernel's own words.
     pub(super) reasons: Vec<String>,
+    /// What rules logged.
+    pub(super) heard: Vec<Heard>,
 }
 
 #[derive(Debug)]
@@ -48,7 +63,7 @@ impl Nflog {
     /// Listens in the namespace that the calling thread is in.
     pub(super) fn open() -> Result<Self> {
         let mut connection = Connection::open()?;
-        for group in [GROUP_KERNEL, GROUP_STATE] {
+        for group in [GROUP_KERNEL, GROUP_STATE].into_iter().chain(GROUPS_OF_RULES) {
             let config = || Message::new(CONFIG, NLM_F_REQUEST | NLM_F_ACK, 0, group);
             connection.command(config().attr(CFG_CMD, &[CMD_BIND]))?;
             // Each packet is told of at once, before the `write` that brought it returns.
@@ -63,7 +78,7 @@ impl Nflog {
         let mut said = Said::default();
         self.connection.receive(|m| {
             if m.kind == PACKET {
-                said.hear(m.attributes());
+                said.hear(m.resource, m.attributes());
             }
         })?;
         Ok(said)
@@ -71,16 +86,27 @@ impl Nflog {
 }
 
 impl Said {
-    fn hear<'a>(&mut self, list: impl Iterator<Item = (u16, &'a [u8])>) {
-        let (mut prefix, mut payload) = ("", None);
+    fn hear<'a>(&mut self, group: u16, list: impl Iterator<Item = (u16, &'a [u8])>) {
+        let (mut prefix, mut payload, mut mark) = ("", None, 0);
         for (kind, value) in list {
             match kind {
                 PREFIX => {
                     prefix = core::str::from_utf8(value).unwrap_or_default().trim_end_matches(['\0', ' ']);
                 }
                 PAYLOAD => payload = Some(value),
+                MARK => mark = value.first_chunk().map_or(0, |b| u32::from_be_bytes(*b)),
                 _ => {}
             }
+        }
+        let is_trace = group == GROUP_KERNEL && prefix.starts_with(TRACE);
+        if is_trace || GROUPS_OF_RULES.contains(&group) {
+            let by = if is_trace {
+                prefix.to_owned()
+            } else {
+                format!("nflog {group} {prefix}").trim_end().to_owned()
+            };
+            self.heard.push(Heard { by, mark, packet: payload.unwrap_or_default().to_vec() });
+            return;
         }
         if let Some(zone) = prefix.strip_prefix(ZONE) {
             self.zone = zone.parse().unwrap_or(0);
@@ -112,6 +138,7 @@ const PREFIXES: &[(&str, CtState, Option<Direction>)] = &[
     ("untracked", CtState::Untracked, None),
 ];
 const ZONE: &str = "zone ";
+const TRACE: &str = "TRACE: ";
 
 /// The nftables rules that tell of every packet right after connection tracking has seen it.
 pub(super) fn rules(zones: &[u16]) -> String {
@@ -125,5 +152,8 @@ pub(super) fn rules(zones: &[u16]) -> String {
         lines
             .push(format!("ct state {state} {direction} log prefix \"{prefix}\" group {GROUP_STATE} accept"));
     }
-    format!("table inet conform {{\n chain seen {{\n{}\n }}\n}}\n", lines.join("\n"))
+    // Multicast of the kernel's own must not move the counters of rules.
+    let silence = "type filter hook output priority -400\nip6 daddr ff00::/8 drop";
+    let seen = lines.join("\n");
+    format!("table inet conform {{\n chain silence {{\n{silence}\n }}\n chain seen {{\n{seen}\n }}\n}}\n")
 }

@@ -12,7 +12,7 @@ use crate::context::EmissionKind;
 use crate::fate::Fate;
 use crate::iface::{Iface, IfaceId};
 use crate::packet::{Addr, Family, Offload, Prefix, Tuple};
-use crate::record::{Note, Recorder};
+use crate::record::{NoRecord, Note, Recorder};
 use crate::router::{Router, Worker};
 use crate::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow};
@@ -51,7 +51,20 @@ impl Subject {
     /// # Errors
     /// The router refuses the rules.
     pub fn new(setup: &Setup) -> Result<Self> {
-        let router = Router::new(config(setup)?).map_err(|errors| {
+        Self::with_config(config(setup)?)
+    }
+
+    /// As [`Subject::new`], where it is `unix` now.
+    ///
+    /// # Errors
+    /// The router refuses the rules.
+    pub fn at_time_of_day(setup: &Setup, unix: Duration) -> Result<Self> {
+        let unix_epoch_nanos = (unix.as_nanos() as u64).saturating_sub(BEGINNING.as_nanos());
+        Self::with_config(RouterConfig { unix_epoch_nanos, ..config(setup)? })
+    }
+
+    fn with_config(config: RouterConfig) -> Result<Self> {
+        let router = Router::new(config).map_err(|errors| {
             anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         })?;
         let began = clock::ticks();
@@ -75,11 +88,20 @@ impl Subject {
     }
 
     pub fn feed(&mut self, port: usize, frame: &[u8]) -> Ours {
-        let mut buffer = frame.to_vec();
         let mut seen = Seen::default();
+        let ours = self.feed_to(port, frame, &mut seen);
+        Ours { state: seen.state, direction: seen.direction, invalid: seen.invalid, ..ours }
+    }
+
+    /// As [`Subject::feed`], but nobody listens: the way that packets take in earnest. State and direction are not told.
+    pub fn feed_unheard(&mut self, port: usize, frame: &[u8]) -> Ours {
+        self.feed_to(port, frame, &mut NoRecord)
+    }
+
+    fn feed_to<R: Recorder>(&mut self, port: usize, frame: &[u8], rec: &mut R) -> Ours {
+        let mut buffer = frame.to_vec();
         let iface = IfaceId(port as u16);
-        let outcome =
-            self.router.process(&mut self.worker, self.now, iface, &mut buffer, Offload::NONE, &mut seen);
+        let outcome = self.router.process(&mut self.worker, self.now, iface, &mut buffer, Offload::NONE, rec);
         let mut sent = Vec::new();
         if let Some(iface) = outcome.out {
             buffer.truncate(outcome.len);
@@ -87,7 +109,7 @@ impl Subject {
         }
         sent.extend(self.emissions());
         sent.sort_by_key(|(port, ..)| *port);
-        Ours { state: seen.state, direction: seen.direction, invalid: seen.invalid, fate: outcome.fate, sent }
+        Ours { state: None, direction: None, invalid: None, fate: outcome.fate, sent }
     }
 
     /// Skips time, and returns what the router sends of its own accord meanwhile.

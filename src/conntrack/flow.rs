@@ -30,6 +30,11 @@ pub(super) fn tuple(pkt: &Packet, zone: u16) -> Result<Tuple, InvalidReason> {
     Endpoints { family, src: pkt.src(), dst: pkt.dst(), proto, zone }.tuple(pkt.l4())
 }
 
+/// The tuple that a packet has in the usual zone, tracked or not; `None` if its headers are cut short.
+pub(crate) fn flow_of(pkt: &Packet) -> Option<Tuple> {
+    tuple(pkt, 0).ok()
+}
+
 /// The tuple of a packet that an ICMP error quotes, cut short wherever it may be.
 ///
 /// Lengths and checksums of the quoted header are not looked at, as the kernel does not.

@@ -30,6 +30,7 @@ mod tests;
 pub use entry::{Counter, Entry, Proto, Status};
 pub use event::{Event, EventKind, Happened, Told};
 pub use expect::Expectation;
+pub(crate) use flow::flow_of;
 pub use helper::Helper;
 pub use invalid::InvalidReason;
 pub use query::{Filter, FlowFilter, Stats};
@@ -161,15 +162,14 @@ impl Tracked {
 
     /// What an error about this packet carries, or a reset by a rule: RELATED, and the other way.
     ///
-    /// A connection that is not in the table yet stays with its packet.
+    /// A connection that is not in the table yet is shown to rules, but the answer does not bring it there.
     #[must_use]
     pub fn for_answer(&self) -> Self {
-        let mut answer = Self { tuple: self.tuple.map(|tuple| tuple.reply()), ..Self::none() };
+        let tuple = self.tuple.map(|tuple| tuple.reply());
+        let mut answer = Self { tuple, new: self.new.clone(), ..Self::none() };
         (answer.status, answer.mark, answer.id) = (self.status, self.mark, self.id);
         if self.has_entry() {
             answer.state = CtState::Related;
-        } else if self.state == CtState::Untracked {
-            answer.state = CtState::Untracked;
         }
         answer.direction = match self.direction {
             Direction::Original => Direction::Reply,
@@ -389,6 +389,10 @@ impl Conntrack {
         };
         tracked.stand_for(state, direction, *tuple, entry);
         tracked.id = Some(id);
+        if delete {
+            // Rules still see what the packet has ended.
+            tracked.new = Some(Box::new(entry.clone()));
+        }
         let update = before.and_then(|before| update(before, entry));
         if entry.ends_before(due) {
             self.table.expect_due(shard.rescheduled(slot));
@@ -588,8 +592,13 @@ impl Conntrack {
     #[inline]
     pub fn confirm(&self, ct: &mut Tracked, now: Instant) -> Stage<()> {
         match ct.new.take() {
-            None => Continue(()),
-            Some(entry) => self.enter(ct, entry, now),
+            Some(entry)
+                if ct.direction == Direction::Original && !entry.status.contains(Status::CONFIRMED) =>
+            {
+                self.enter(ct, entry, now)
+            }
+            // An error about the packet that would have opened it, or one whose packet has ended it.
+            None | Some(_) => Continue(()),
         }
     }
 

@@ -32,10 +32,12 @@ impl<'a> Shared<'a> {
         Self { now: RefCell::default(), before }
     }
 
-    pub(super) fn recent_list(&self, name: &str) -> Arc<List> {
+    pub(super) fn recent_list(&self, name: &str, make: impl FnOnce() -> List) -> Arc<List> {
         let old = || self.before?.recent.get(name).cloned();
         let mut now = self.now.borrow_mut();
-        Arc::clone(now.recent.entry(name.to_owned()).or_insert_with(|| old().unwrap_or_default()))
+        Arc::clone(
+            now.recent.entry(name.to_owned()).or_insert_with(|| old().unwrap_or_else(|| Arc::new(make()))),
+        )
     }
 
     pub(super) fn hashlimit_table(&self, name: &str, make: impl FnOnce() -> Buckets) -> Arc<Buckets> {

@@ -73,7 +73,7 @@ impl Router {
                 self.send_own(frame, None, ctx.in_iface, ctx);
                 true
             }
-            TIMESTAMP_REQUEST if is_local => {
+            TIMESTAMP_REQUEST if is_local && pkt.l4().len() >= 12 => {
                 let options = self.echoed_options(pkt, pkt.dst(), ctx);
                 let frame = icmp_reply::timestamp_reply(pkt, self.author(pkt.dst()), stamp(ctx), &options);
                 self.send_own(frame, None, ctx.in_iface, ctx);
@@ -245,7 +245,8 @@ impl Router {
             Family::Ipv6 => PORT_UNREACHABLE_V6,
         };
         let error = if is_trimmed { error.quoting(pkt.l3_header_len() + len) } else { error };
-        self.is_local(pkt.dst(), pkt.family(), ctx.in_iface) && self.send_error(pkt, error, ctx)
+        // UDP itself parts a datagram from its connection before it looks who wants it.
+        self.is_local(pkt.dst(), pkt.family(), ctx.in_iface) && self.send_error_about(pkt, error, None, ctx)
     }
 
     /// An address that is this router's alone, and of that interface if it is link-local.

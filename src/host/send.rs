@@ -231,6 +231,17 @@ impl Router {
         error: IcmpError,
         ctx: &mut Context<R>,
     ) -> bool {
+        self.send_error_about(pkt, error, Some(ctx.ct.for_answer()), ctx)
+    }
+
+    /// As [`Router::send_error`]; `related` is what rules see it to belong to, unless it is tracked like any packet.
+    pub(super) fn send_error_about<R: Recorder>(
+        &self,
+        pkt: &Packet,
+        error: IcmpError,
+        related: Option<Tracked>,
+        ctx: &mut Context<R>,
+    ) -> bool {
         if !icmp_reply::deserves_error(pkt, error) {
             return false;
         }
@@ -240,9 +251,6 @@ impl Router {
         if self.host.limits.allow(&self.host.settings, error, (to, family), hop.prefix_len, ctx.now) {
             let options = self.echoed_options(pkt, src, ctx);
             let frame = icmp_reply::write_error(pkt, error, self.author(src), &options);
-            // About a packet without a connection it is tracked like any error.
-            let related = ctx.ct.for_answer();
-            let related = (related.state != CtState::Invalid).then_some(related);
             self.send_own(frame, related, ctx.in_iface, ctx);
         }
         true

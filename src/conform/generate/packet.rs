@@ -8,26 +8,26 @@ use crate::packet::{Addr, Family};
 
 /// The fields of an IP header that a generator may want to vary.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ip {
-    pub(super) family: Family,
-    pub(super) src: Addr,
-    pub(super) dst: Addr,
-    pub(super) proto: u8,
-    pub(super) ttl: u8,
-    pub(super) tos: u8,
-    pub(super) ident: u16,
+pub(in crate::conform) struct Ip {
+    pub(in crate::conform) family: Family,
+    pub(in crate::conform) src: Addr,
+    pub(in crate::conform) dst: Addr,
+    pub(in crate::conform) proto: u8,
+    pub(in crate::conform) ttl: u8,
+    pub(in crate::conform) tos: u8,
+    pub(in crate::conform) ident: u16,
     /// IPv4's three flags and the offset.
-    pub(super) fragment: u16,
+    pub(in crate::conform) fragment: u16,
     /// IPv4 options, or whole IPv6 extension headers of which the last one names `proto`.
-    pub(super) extra: Vec<u8>,
+    pub(in crate::conform) extra: Vec<u8>,
     /// What the fixed IPv6 header says comes first, where `extra` is not empty.
-    pub(super) first: u8,
+    pub(in crate::conform) first: u8,
 }
 
 const DONT_FRAGMENT: u16 = 0x4000;
 
 impl Ip {
-    pub(super) const fn new(family: Family, src: Addr, dst: Addr, proto: u8) -> Self {
+    pub(in crate::conform) const fn new(family: Family, src: Addr, dst: Addr, proto: u8) -> Self {
         Self {
             family,
             src,
@@ -43,7 +43,7 @@ impl Ip {
     }
 
     /// The packet with `l4` behind the header.
-    pub(super) fn build(&self, l4: &[u8]) -> Vec<u8> {
+    pub(in crate::conform) fn build(&self, l4: &[u8]) -> Vec<u8> {
         match self.family {
             Family::Ipv4 => self.build_ipv4(l4),
             Family::Ipv6 => self.build_ipv6(l4),
@@ -84,7 +84,7 @@ impl Ip {
     }
 
     /// Puts the Internet checksum of `l4` at `at`, with pseudo-header where the protocol has one.
-    pub(super) fn fill_checksum(&self, l4: &mut [u8], at: usize) {
+    pub(in crate::conform) fn fill_checksum(&self, l4: &mut [u8], at: usize) {
         let Some(field) = l4.get_mut(at..at + 2) else { return };
         field.fill(0);
         let sum = if self.proto == PROTO_ICMP {
@@ -100,7 +100,7 @@ impl Ip {
     }
 
     /// The protocol number of ICMP in this family.
-    pub(super) const fn icmp_proto(family: Family) -> u8 {
+    pub(in crate::conform) const fn icmp_proto(family: Family) -> u8 {
         match family {
             Family::Ipv4 => PROTO_ICMP,
             Family::Ipv6 => PROTO_ICMPV6,
@@ -110,21 +110,21 @@ impl Ip {
 
 /// A TCP segment; lengths and offsets may lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Tcp {
-    pub(super) ports: (u16, u16),
-    pub(super) seq: u32,
-    pub(super) ack: u32,
-    pub(super) flags: u8,
-    pub(super) win: u16,
+pub(in crate::conform) struct Tcp {
+    pub(in crate::conform) ports: (u16, u16),
+    pub(in crate::conform) seq: u32,
+    pub(in crate::conform) ack: u32,
+    pub(in crate::conform) flags: u8,
+    pub(in crate::conform) win: u16,
     /// Padded to words with zeros.
-    pub(super) options: Vec<u8>,
-    pub(super) payload: Vec<u8>,
+    pub(in crate::conform) options: Vec<u8>,
+    pub(in crate::conform) payload: Vec<u8>,
     /// Data offset in words instead of the true one.
-    pub(super) offset: Option<u8>,
+    pub(in crate::conform) offset: Option<u8>,
 }
 
 impl Tcp {
-    pub(super) fn build(&self) -> Vec<u8> {
+    pub(in crate::conform) fn build(&self) -> Vec<u8> {
         let header_len = 20 + self.options.len().next_multiple_of(4);
         let mut l4 = vec![0; header_len];
         l4[..2].copy_from_slice(&self.ports.0.to_be_bytes());

@@ -148,7 +148,7 @@ fn push_chunk(rng: &mut Rng, l4: &mut Vec<u8>, kind: u8, own_tag: u32) {
 }
 
 /// The checksum of SCTP (RFC 9260 appendix A), bit by bit: this is no fast path.
-fn crc32c(bytes: &[u8]) -> u32 {
+pub(in crate::conform) fn crc32c(bytes: &[u8]) -> u32 {
     const POLYNOMIAL: u32 = 0x82f6_3b78;
     let mut crc = u32::MAX;
     for byte in bytes {

@@ -69,7 +69,8 @@ impl Matcher for Connbytes {
             "avgpkt" => Ok(Unit::AveragePacket),
             _ => Err(Complaint::new(format!("no mode named `{text}`")).hint("packets, bytes or avgpkt")),
         })?;
-        Ok(Self { low, high, side, unit, negated: given.negated })
+        // To the tools the negation of a range is the range turned round: of a single value nothing is left of it.
+        Ok(Self { low, high, side, unit, negated: given.negated && low != high })
     }
 
     fn check(&self, view: &View<'_>) -> Answer {
@@ -95,7 +96,7 @@ impl fmt::Display for Connbytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { low, high, side, unit, negated } = self;
         write!(f, "{} --connbytes {low}", not(*negated))?;
-        if *high != u64::MAX {
+        if *high != u64::MAX && *high != 0 {
             write!(f, ":{high}")?;
         }
         let unit = match unit {

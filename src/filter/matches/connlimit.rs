@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
+use crate::conntrack::{Status, flow_of};
 use crate::filter::memory::Memory;
 use crate::filter::options::{Opt, Options, Problem};
 use crate::filter::value::{number, number_u32};
@@ -60,29 +61,47 @@ impl Matcher for Connlimit {
     }
 
     fn check(&self, view: &View<'_>) -> Answer {
-        let Some(tuple) = view.ct.original() else { return Answer::Drop };
+        let Some((tuple, is_confirmed)) = connection(view) else { return Answer::Drop };
         let addr = if self.of_destination { view.pkt.dst() } else { view.pkt.src() };
         let mask = if self.prefix == 0 { 0 } else { u128::MAX << (128 - u32::from(self.prefix)) };
-        let key = (Addr::from_bits(addr.bits() & mask), tuple.zone);
+        let zone = view.ct.original().map_or(0, |original| original.zone);
+        let key = (Addr::from_bits(addr.bits() & mask), zone);
         let mut seen = self.seen.lock();
+        let is_open = |t: &Tuple| view.conntrack.is_open(t, view.now);
         if !seen.contains_key(&key) && seen.len() >= MAX_KEYS {
             seen.retain(|_, tuples| {
-                tuples.retain(|t| view.conntrack.is_open(t, view.now));
+                tuples.retain(is_open);
                 !tuples.is_empty()
             });
             if seen.len() >= MAX_KEYS {
                 return Answer::Drop;
             }
         }
-        let tuples = seen.entry(key).or_default();
+        let tuples = seen.entry(key).or_insert_with(|| vec![tuple]);
         // Connections that are gone, or closed, or were never confirmed, do not count any more.
-        tuples.retain(|t| *t == tuple || view.conntrack.is_open(t, view.now));
-        if !tuples.contains(&tuple) {
+        tuples.retain(|t| (*t == tuple && !is_confirmed) || is_open(t));
+        if !is_confirmed && !tuples.contains(&tuple) {
             tuples.push(tuple);
+        }
+        if tuples.is_empty() {
+            // A straggler of the last connection: nothing is left to be counted, and the kernel calls that a failure.
+            return Answer::Drop;
         }
         let is_above = tuples.len() > self.limit as usize;
         (is_above == self.above).into()
     }
+}
+
+/// The connection that a packet counts for, and whether it is counted already where it began.
+///
+/// What is not tracked counts by its own tuple, or for the connection that has it.
+fn connection(view: &View<'_>) -> Option<(Tuple, bool)> {
+    if let Some(original) = view.ct.original() {
+        return Some((original, view.ct.status.contains(Status::CONFIRMED)));
+    }
+    let tuple = flow_of(view.pkt)?;
+    let there = view.conntrack.entry_of(&tuple, view.now);
+    Some(there.map_or((tuple, false), |entry| (entry.original, true)))
 }
 
 impl fmt::Display for Connlimit {

@@ -71,6 +71,9 @@ fn parse_addr(text: &str, family: Family) -> Result<AddrMask, Complaint> {
         None => (text, None),
     };
     let mask = network_mask(mask, family)?;
+    // The tools take any mask, and make a whole one of what is no prefix.
+    let is_prefix = mask.leading_ones() == mask.count_ones();
+    let mask = if is_prefix { mask } else { whole_mask(family) };
     Ok(AddrMask { addr: addr(address, family)?, mask, family })
 }
 
@@ -200,7 +203,12 @@ impl Conntrack {
         let known = view.conntrack.read_entry(view.ct, |entry| Known {
             original: entry.original,
             status: entry.status,
-            seconds_left: entry.timeout(view.now).as_secs(),
+            // Until it is in the table, its life has not begun.
+            seconds_left: if entry.status.contains(Status::CONFIRMED) {
+                entry.timeout(view.now).as_secs()
+            } else {
+                0
+            },
         });
         let Some(Known { original, status, seconds_left }) = known else { return self.states.is_some() };
         let reply = original.reply();
@@ -259,13 +267,18 @@ impl fmt::Display for Conntrack {
     }
 }
 
-/// The mask is left out where it is whole, and where iptables-save cannot say it.
+/// All bits of an address, which stand on the left.
+const fn whole_mask(family: Family) -> u128 {
+    u128::MAX << (128 - family.bits())
+}
+
+/// The mask is left out where it is whole.
 impl fmt::Display for AddrMask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { addr, mask, family } = self;
         f.write_str(&show_addr(*addr, *family))?;
         let len = mask.leading_ones();
-        if len == u32::from(family.bits()) || mask.count_ones() != len { Ok(()) } else { write!(f, "/{len}") }
+        if len == u32::from(family.bits()) { Ok(()) } else { write!(f, "/{len}") }
     }
 }
 

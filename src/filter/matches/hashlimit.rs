@@ -170,6 +170,11 @@ impl Matcher for Hashlimit {
         } else {
             let rate = given.read(|text| Rate::parse(text, SCALE))?;
             let burst = options.get("hashlimit-burst").map_or(Ok(DEFAULT_BURST), |g| g.read(parse_burst))?;
+            if credits(rate, burst) < credits(rate, 1) {
+                let at = options.get("hashlimit-burst").unwrap_or(given);
+                let problem = at.problem(format!("a burst of {burst} is too large for a rate of {rate}"));
+                return Err(problem.hint("a lower burst, or a higher rate"));
+            }
             Pace::Packets { rate, burst }
         };
         let usual_expire = pace.usual_expire();
@@ -233,6 +238,14 @@ impl Matcher for Hashlimit {
     }
 }
 
+/// What the kernel counts in, for its usual tick lengths.
+const CREDITS_PER_MICROSECOND: u64 = 137_438_953;
+
+/// What so many packets stand for.
+const fn credits(rate: Rate, burst: u32) -> u64 {
+    rate.period.wrapping_mul(burst as u64).wrapping_mul(CREDITS_PER_MICROSECOND)
+}
+
 fn parse_burst(text: &str) -> Result<u32, Complaint> {
     match number(text, MAX_BURST)? {
         0 => Err(Complaint::new("a burst of 0 lets nothing through").hint("at least 1")),
@@ -282,9 +295,15 @@ impl Config {
         }
     }
 
+    /// What a full bucket holds, in nanoseconds. The kernel's number has 64 bits, and a burst that it cannot hold is cut
+    /// to what is left of it.
+    fn full(rate: Rate, burst: u32) -> u64 {
+        (u128::from(credits(rate, burst)) * 1_000 / u128::from(CREDITS_PER_MICROSECOND)) as u64
+    }
+
     fn take_packet(&self, bucket: &mut Bucket, now: Instant) -> bool {
         match self.pace {
-            Pace::Packets { rate, burst } => bucket.take(now, rate.nanos(), burst),
+            Pace::Packets { rate, burst } => bucket.take(now, rate.nanos(), Config::full(rate, burst)),
             Pace::Bytes(_) => false,
         }
     }
@@ -320,8 +339,11 @@ impl Config {
         if self.mode.contains(Mode::DSTIP) {
             key.1 = masked(view.pkt.dst(), self.dst_len);
         }
-        if self.mode.intersects(Mode::SRCPORT | Mode::DSTPORT) && has_ports(view.pkt.proto()) {
-            let (sport, dport) = view.pkt.ports()?;
+        if self.mode.intersects(Mode::SRCPORT | Mode::DSTPORT)
+            && let Some(place) = ports_at(view.pkt.proto())
+        {
+            let &[a, b, c, d] = view.pkt.l4().get(place..)?.first_chunk()?;
+            let (sport, dport) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
             key.2 = if self.mode.contains(Mode::SRCPORT) { sport } else { 0 };
             key.3 = if self.mode.contains(Mode::DSTPORT) { dport } else { 0 };
         }
@@ -329,9 +351,16 @@ impl Config {
     }
 }
 
-const fn has_ports(proto: u8) -> bool {
+/// Where the ports stand, or what of `IPsec` tells flows apart as they do.
+const fn ports_at(proto: u8) -> Option<usize> {
     use crate::packet::tuple::{PROTO_DCCP, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE};
-    matches!(proto, PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_SCTP | PROTO_DCCP)
+    const ESP: u8 = 50;
+    const AUTH: u8 = 51;
+    match proto {
+        PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_SCTP | PROTO_DCCP | ESP => Some(0),
+        AUTH => Some(4),
+        _ => None,
+    }
 }
 
 impl fmt::Display for Hashlimit {

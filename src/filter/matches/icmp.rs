@@ -114,8 +114,8 @@ impl TypeMatch {
         if view.pkt.fragment().is_some_and(|f| !f.is_first()) {
             return Answer::No;
         }
-        // Netfilter asks for the first four bytes of the header.
-        let Some(&[kind, code, _, _]) = view.pkt.l4().first_chunk() else { return Answer::Drop };
+        // Netfilter asks for all eight bytes of the header.
+        let Some(&[kind, code, ..]) = view.pkt.l4().first_chunk::<8>() else { return Answer::Drop };
         let Self { kind: wanted, codes: (low, high), negated } = self;
         let holds = any == Some(wanted) || (kind == wanted && low <= code && code <= high);
         (holds != negated).into()

@@ -82,8 +82,7 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// Takes one packet's worth out, if it is there. The bucket begins full.
-    pub(super) fn take(&mut self, now: Instant, cost: u64, burst: u32) -> bool {
-        let full = cost.saturating_mul(u64::from(burst));
+    pub(super) fn take(&mut self, now: Instant, cost: u64, full: u64) -> bool {
         let grown = match self.filled_at {
             None => full,
             Some(at) => self.credit.saturating_add(now.saturating_since(at).as_nanos() as u64),
@@ -142,9 +141,14 @@ impl Matcher for Limit {
     }
 
     fn check(&self, view: &View<'_>) -> Answer {
-        self.bucket.lock().take(view.now, self.rate.nanos(), self.burst).into()
+        let period = self.rate.period as u32;
+        let nanos = |parts: u32| u64::from(credits(parts)) * NANOS_PER_CREDIT;
+        self.bucket.lock().take(view.now, nanos(period), nanos(period.wrapping_mul(self.burst))).into()
     }
 }
+
+/// The kernel fills buckets by so much.
+const NANOS_PER_CREDIT: u64 = 1_000_000_000 / 32_000;
 
 /// The kernel's 32-bit unit for what is in a bucket: 32,000 in a second, whatever its clock.
 const fn credits(parts: u32) -> u32 {

@@ -48,8 +48,12 @@ pub enum Side {
 }
 
 /// One list by name, shared by all rules that name it.
-#[derive(Debug, Default)]
-pub struct List(Mutex<Seen>);
+#[derive(Debug)]
+pub struct List {
+    /// What of an address counts: as the first rule that names the list says, and the others have no say.
+    mask: u128,
+    seen: Mutex<Seen>,
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -71,7 +75,7 @@ impl List {
     /// Makes room for a rule that counts so many hits; 32 times, rounded up to a power of two, are kept at least.
     fn reserve(&self, hits: u32) {
         let depth = if hits > 0 { (hits as usize).next_power_of_two() } else { 32 };
-        let mut seen = self.0.lock();
+        let mut seen = self.seen.lock();
         seen.depth = seen.depth.max(depth);
     }
 }
@@ -179,7 +183,13 @@ impl Matcher for Recent {
             return Err(options.problem(format!("no list can be named `{name}`")));
         }
         let mask = options.get("mask").map(|g| g.read(|text| addr(text, family))).transpose()?;
-        let list = setting.shared.recent_list(&name);
+        let mask = mask.map_or_else(|| u128::MAX << (128 - u32::from(family.bits())), Addr::bits);
+        let list = setting.shared.recent_list(&name, || List { mask, seen: Mutex::default() });
+        if list.mask != mask {
+            let problem =
+                options.problem(format!("list `{name}` has the mask of the rule that named it first"));
+            setting.warn(problem.hint("another mask needs another `--name`"));
+        }
         list.reserve(hits);
         Ok(Self {
             action: kind,
@@ -189,7 +199,7 @@ impl Matcher for Recent {
             hits,
             reap: options.has("reap"),
             same_ttl: options.has("rttl"),
-            mask: mask.map_or_else(|| u128::MAX << (128 - u32::from(family.bits())), Addr::bits),
+            mask,
             side: if options.has("rdest") { Side::Destination } else { Side::Source },
             family,
             list,
@@ -202,10 +212,10 @@ impl Matcher for Recent {
             Side::Source => view.pkt.src(),
             Side::Destination => view.pkt.dst(),
         };
-        let key = Addr::from_bits(full.bits() & self.mask);
+        let key = Addr::from_bits(full.bits() & self.list.mask);
         // The TTL as it was before the router took one off.
         let ttl = if view.out_iface.is_some() { view.pkt.ttl().wrapping_add(1) } else { view.pkt.ttl() };
-        let mut seen = self.list.0.lock();
+        let mut seen = self.list.seen.lock();
         let known =
             seen.entries.get(&key).filter(|e| !self.same_ttl || e.ttl == ttl || e.ttl == 0 || ttl == 0);
         let Some(entry) = known else {

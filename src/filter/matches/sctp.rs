@@ -148,10 +148,11 @@ impl Matcher for Sctp {
 }
 
 impl Chunks {
-    /// `None` if a chunk has no length.
+    /// `None` if there is no chunk at all, or one has no length or is cut short.
     fn holds(&self, mut rest: &[u8]) -> Option<bool> {
         let mut missing: Vec<u8> = self.wanted.iter().map(|(number, ..)| *number).collect();
-        while let Some(&[number, flags, high, low]) = rest.first_chunk() {
+        loop {
+            let &[number, flags, high, low] = rest.first_chunk()?;
             let len = usize::from(u16::from_be_bytes([high, low]));
             if len == 0 {
                 return None;
@@ -166,6 +167,9 @@ impl Chunks {
                 _ => {}
             }
             rest = rest.get(len.next_multiple_of(4)..).unwrap_or(&[]);
+            if rest.is_empty() {
+                break;
+            }
         }
         Some(match self.kind {
             Kind::Any => false,
@@ -177,8 +181,15 @@ impl Chunks {
 
 impl fmt::Display for Sctp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        PortMatch::write(self.sport.as_ref(), "sport", f)?;
-        PortMatch::write(self.dport.as_ref(), "dport", f)?;
+        // Unlike those of TCP and UDP, all ports are ports to be printed here.
+        for (port, name) in [(&self.sport, "sport"), (&self.dport, "dport")] {
+            match port {
+                Some(PortMatch { ports, negated }) if ports.is_any() => {
+                    write!(f, "{} --{name} 0:65535", not(*negated))?;
+                }
+                port => PortMatch::write(port.as_ref(), name, f)?,
+            }
+        }
         let Some(Chunks { kind, wanted, all, negated }) = &self.chunks else { return Ok(()) };
         let kind = match kind {
             Kind::Any => "any",

@@ -129,6 +129,13 @@ impl View<'_> {
     /// The state as a rule sees it at this point: the raw table may already have exempted the packet.
     #[inline]
     pub(in crate::filter) fn state(&self) -> CtState {
-        if self.template.notrack { CtState::Untracked } else { self.ct.state }
+        if self.template.notrack {
+            return CtState::Untracked;
+        }
+        // Before it is tracked, a packet with a zone or a helper to come has the state of what carries them.
+        let is_to_come = self.ct.state == CtState::Invalid
+            && self.ct.invalid.is_none()
+            && self.template != crate::conntrack::Template::default();
+        if is_to_come { CtState::New } else { self.ct.state }
     }
 }

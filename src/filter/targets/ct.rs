@@ -124,7 +124,7 @@ impl Targeted for Ct {
 
     fn apply<R: Recorder>(&self, _: &mut Packet, ctx: &mut Context<R>, _: Place) -> Next {
         // The first rule that speaks is heard: a packet that has a template already keeps it.
-        if ctx.template != Template::default() {
+        if ctx.is_answer || ctx.template != Template::default() {
             return Next::Rule;
         }
         let Self { notrack, helper, told, zone } = *self;
@@ -180,7 +180,7 @@ impl Targeted for Notrack {
     }
 
     fn apply<R: Recorder>(&self, _: &mut Packet, ctx: &mut Context<R>, _: Place) -> Next {
-        if ctx.template == Template::default() {
+        if !ctx.is_answer && ctx.template == Template::default() {
             ctx.template.notrack = true;
         }
         Next::Rule

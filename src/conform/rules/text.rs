@@ -1,0 +1,114 @@
+//! Rules as text in pieces, so that pieces can be taken away.
+
+#![forbid(unsafe_code)]
+
+use core::fmt::Write as _;
+
+/// The rules of one family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Lines for `ipset restore`.
+    pub sets: Vec<String>,
+    pub tables: Vec<TableText>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableText {
+    pub name: &'static str,
+    /// Base chains have a policy.
+    pub chains: Vec<(String, Option<&'static str>)>,
+    pub rules: Vec<Line>,
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub chain: String,
+    /// Conditions: `-s 192.0.2.0/24`, `-m length ! --length 40`.
+    pub parts: Vec<String>,
+    /// `-j DROP`; empty for a rule that only counts.
+    pub target: String,
+}
+
+impl Line {
+    /// The rule without `-A CHAIN`.
+    pub fn text(&self) -> String {
+        let mut words = self.parts.clone();
+        words.push(self.target.clone());
+        words.retain(|word| !word.is_empty());
+        words.join(" ")
+    }
+
+    /// The chain that it leads to, if it does.
+    fn leads_to(&self) -> Option<&str> {
+        let (flag, name) = self.target.split_once(' ')?;
+        (flag == "-j" || flag == "-g").then_some(name)
+    }
+}
+
+impl Tables {
+    /// As iptables-save writes it, the sets in front.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        for set in &self.sets {
+            let _ = writeln!(out, "{set}");
+        }
+        for table in &self.tables {
+            let _ = writeln!(out, "*{}", table.name);
+            for (name, policy) in &table.chains {
+                let _ = writeln!(out, ":{name} {} [0:0]", policy.unwrap_or("-"));
+            }
+            for rule in &table.rules {
+                let _ = writeln!(out, "-A {} {}", rule.chain, rule.text());
+            }
+            out.push_str("COMMIT\n");
+        }
+        out
+    }
+
+    /// The rules that there are, and where, in few lines: a case made small is mostly empty.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = self.sets.clone();
+        for table in &self.tables {
+            let policies = table.chains.iter().filter(|(_, policy)| *policy == Some("DROP"));
+            lines.extend(policies.map(|(name, _)| format!("-t {} -P {name} DROP", table.name)));
+            let rules = table.rules.iter();
+            lines.extend(rules.map(|rule| format!("-t {} -A {} {}", table.name, rule.chain, rule.text())));
+        }
+        lines
+    }
+
+    /// How many rules, conditions, chains and sets there are: what shrinking makes less.
+    pub fn size(&self) -> usize {
+        let rules = self.tables.iter().flat_map(|table| &table.rules);
+        self.sets.len() + rules.map(|rule| 1 + rule.parts.len()).sum::<usize>()
+    }
+
+    /// Every rule by its table and place there.
+    pub fn places(&self) -> Vec<(usize, usize)> {
+        let tables = self.tables.iter().enumerate();
+        tables.flat_map(|(t, table)| (0..table.rules.len()).map(move |r| (t, r))).collect()
+    }
+
+    /// Removes rules by their places, which are in order.
+    pub fn remove(&mut self, places: &[(usize, usize)]) {
+        for (table, rule) in places.iter().rev() {
+            self.tables[*table].rules.remove(*rule);
+        }
+    }
+
+    /// Removes chains that are empty and to which nothing leads, and sets that nobody names.
+    pub fn tidy(&mut self) {
+        for table in &mut self.tables {
+            let TableText { chains, rules, .. } = table;
+            chains.retain(|(name, policy)| {
+                policy.is_some() || rules.iter().any(|r| r.chain == *name || r.leads_to() == Some(name))
+            });
+        }
+        let text: Vec<String> = self.tables.iter().flat_map(|table| &table.rules).map(Line::text).collect();
+        self.sets.retain(|set| {
+            let name = set.split(' ').nth(1).unwrap_or_default();
+            text.iter().any(|rule| rule.split(' ').any(|word| word == name))
+        });
+    }
+}
