@@ -60,6 +60,11 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// Whether a rule asks how much a connection has carried.
+    fn count_connections(&self) -> bool {
+        [&self.v4, &self.v6].into_iter().flatten().any(Ruleset::counts_connections)
+    }
+
     pub const fn for_family(&self, family: Family) -> Option<&Ruleset> {
         match family {
             Family::Ipv4 => self.v4.as_ref(),
@@ -141,7 +146,7 @@ impl Router {
     pub fn new(config: RouterConfig) -> Result<Self, Vec<RuleError>> {
         let rules = Self::load(&config.ifaces, config.rules.as_deref(), config.rules6.as_deref(), None)?;
         let mut config = config;
-        if [&rules.v4, &rules.v6].into_iter().flatten().any(Ruleset::counts_connections) {
+        if rules.count_connections() {
             config.sysctl.push(("nf_conntrack_acct".to_owned(), "1".to_owned()));
         }
         let conntrack = Self::make_conntrack(&config)?;
@@ -210,7 +215,12 @@ impl Router {
     /// Everything that is wrong with the new rules.
     pub fn replace_rules(&self, rules: Option<&str>, rules6: Option<&str>) -> Result<(), Vec<RuleError>> {
         let before = self.rules.load_full();
-        self.rules.store(Arc::new(Self::load(&self.ifaces, rules, rules6, Some(&before))?));
+        let rules = Self::load(&self.ifaces, rules, rules6, Some(&before))?;
+        if rules.count_connections() {
+            // A name and a value that are known to be right.
+            let _ = self.conntrack.set_sysctl("nf_conntrack_acct", "1");
+        }
+        self.rules.store(Arc::new(rules));
         self.rules_version.store(next_version(), Ordering::Release);
         Ok(())
     }

@@ -112,29 +112,45 @@ impl Reading {
     /// Loads a file; what is wrong with it has the lines of the file itself.
     fn load(&self, file: &Path, counters: bool) -> Result<std::result::Result<Loaded, Vec<RuleError>>> {
         let (text, before) = self.text(file)?;
+        Ok(self.load_text(&text, before, counters))
+    }
+
+    /// Loads text that has so many lines in front of the file's own.
+    fn load_text(
+        &self,
+        text: &str,
+        before: usize,
+        counters: bool,
+    ) -> std::result::Result<Loaded, Vec<RuleError>> {
         let load = if counters { Ruleset::load_with_counters } else { Ruleset::load };
         let own_line = |mut e: RuleError| {
             e.line = e.line.saturating_sub(before);
             e
         };
-        let loaded = load(&text, self.family(), &self.ifaces);
+        let loaded = load(text, self.family(), &self.ifaces);
         let other = if self.ipv6 { Family::Ipv4 } else { Family::Ipv6 };
-        if loaded.is_err() && load(&text, other, &self.ifaces).is_ok() {
+        if loaded.is_err() && load(text, other, &self.ifaces).is_ok() {
             let message = format!("these rules are for {}", other.name());
             let hint = if self.ipv6 { "leave `--ipv6` out" } else { "`--ipv6` reads them" };
-            return Ok(Err(vec![RuleError { line: 1, column: 1, message, hint: Some(hint.to_owned()) }]));
+            return Err(vec![RuleError { line: 1, column: 1, message, hint: Some(hint.to_owned()) }]);
         }
-        Ok(match loaded {
+        match loaded {
             Ok(Loaded { ruleset, warnings }) => {
                 Ok(Loaded { ruleset, warnings: warnings.into_iter().map(own_line).collect() })
             }
             Err(errors) => Err(errors.into_iter().map(own_line).collect()),
-        })
+        }
     }
 
     /// Loads a file that must be right.
     fn load_right(&self, file: &Path, counters: bool) -> Result<Ruleset> {
-        match self.load(file, counters)? {
+        let (text, before) = self.text(file)?;
+        self.load_text_right(file, &text, before, counters)
+    }
+
+    /// Loads the text of a file that must be right.
+    fn load_text_right(&self, file: &Path, text: &str, before: usize, counters: bool) -> Result<Ruleset> {
+        match self.load_text(text, before, counters) {
             Ok(loaded) => Ok(loaded.ruleset),
             Err(errors) => Err(Failure::Input(anyhow::anyhow!("{}", listing(file, &errors)))),
         }

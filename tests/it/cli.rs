@@ -260,31 +260,33 @@ fn help_says_what_the_options_are_for() {
     says(
         "replay --help",
         expect![[r#"
-        Take a capture through a ruleset, in virtual time
+            Take a capture through a ruleset, in virtual time
 
-        Usage: stateway replay [OPTIONS] <TRACE.pcapng>
+            Usage: stateway replay [OPTIONS] <TRACE.pcapng>
 
-        Arguments:
-          <TRACE.pcapng>  A pcapng file, or `-` for standard input
+            Arguments:
+              <TRACE.pcapng>  A pcapng file, or `-` for standard input
 
-        Options:
-              --rules <FILE>           iptables-save text with the rules for IPv4; none: every policy is
-                                       ACCEPT
-              --rules6 <FILE>          ip6tables-save text with the rules for IPv6; none: IPv6 is dropped
-              --lab <LAB>              Take the router from a lab; other options override what it says
-              --sysctl <NAME=VALUE>    A setting under the kernel's own name, such as
-                                       `nf_conntrack_tcp_loose=0`; may be repeated
-              --helper <NAME>          Assign a helper on its usual port: `ftp`, `tftp`; may be repeated
-              --format <FORMAT>        How to print: a line for each frame, or a JSON object for each
-                                       [default: text] [possible values: text, json]
-              --bytes                  Tell the bytes of every frame that leaves, not only of those that the
-                                       router wrote or changed
-              --conntrack              Print connections and expectations at the end
-              --annotate <OUT.pcapng>  Write the capture back with verdicts as packet comments
-              --until <N>              Stop after this frame
-          -h, --help                   Print help
-          -V, --version                Print version
-    "#]],
+            Options:
+                  --rules <FILE>           iptables-save text with the rules for IPv4; none: every policy is
+                                           ACCEPT
+                  --rules6 <FILE>          ip6tables-save text with the rules for IPv6; none: IPv6 is dropped
+                  --lab <LAB>              Take the router from a lab; other options override what it says
+                  --sysctl <NAME=VALUE>    A setting under the kernel's own name, such as
+                                           `nf_conntrack_tcp_loose=0`; may be repeated
+                  --helper <NAME>          Assign a helper on its usual port: `ftp`, `tftp`; may be repeated
+                  --format <FORMAT>        How to print: a line for each frame, or a JSON object for each
+                                           [default: text] [possible values: text, json]
+                  --bytes                  Tell the bytes of every frame that leaves, not only of those that the
+                                           router wrote or changed
+                  --conntrack              Print connections and expectations at the end
+                  --annotate <OUT.pcapng>  Write the capture back with verdicts as packet comments
+                  --nflog <OUT.pcapng>     Write the packets that NFLOG speaks of to a capture, group and prefix
+                                           as comments
+                  --until <N>              Stop after this frame
+              -h, --help                   Print help
+              -V, --version                Print version
+        "#]],
     );
     says(
         "explain -h",

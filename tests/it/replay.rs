@@ -251,6 +251,41 @@ fn verdicts_come_back_as_comments() {
 }
 
 #[test]
+fn diff_tells_which_frames_meet_another_fate_and_reads_standard_input_once() {
+    const NEW: &str = "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -i lan -j ACCEPT\nCOMMIT\n";
+    let files = Files::new(RULES, &story()[..2]);
+    std::fs::write(files.path("new"), NEW).unwrap();
+    let diff = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_stateway"))
+            .current_dir(files.folder.path())
+            .args(["rules", "diff"])
+            .args(args)
+            .stdin(std::fs::File::open(files.path("new")).unwrap())
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let from_file = diff(&["rules", "new", "--replay", "trace.pcapng"]);
+    expect![[r#"
+        filter/FORWARD
+          - -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+          - -A FORWARD -i left -m conntrack --ctstate NEW -j ACCEPT
+          - -A FORWARD -p tcp -j REJECT --reject-with tcp-reset
+          + -A FORWARD -i lan -j ACCEPT
+        frame 1 of trace.pcapng, tcp S 192.0.2.10:40000 → 198.51.100.10:80: forwarded by filter/FORWARD/2 → dropped by policy
+        frame 2 of trace.pcapng, tcp S. 198.51.100.10:80 → 192.0.2.10:40000: forwarded by filter/FORWARD/1 → dropped by policy
+    "#]].assert_eq(&from_file.1);
+    expect![[r#"
+        warning: trace.pcapng: no interface named `lan` in this capture; it has left, right
+    "#]]
+    .assert_eq(&from_file.2);
+    assert_eq!(diff(&["rules", "-", "--replay", "trace.pcapng"]), from_file);
+    let (code, _, err) = diff(&["-", "-"]);
+    assert_eq!((code, err.as_str()), (2, "error: only one of the two rulesets can be standard input\n"));
+}
+
+#[test]
 fn what_nflog_speaks_of_is_a_capture_of_its_own() {
     const RULES: &str = "*filter
 :FORWARD ACCEPT [0:0]

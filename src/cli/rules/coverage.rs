@@ -26,8 +26,8 @@ pub(super) struct Args {
 
 /// Says of every rule how often it held.
 pub(super) fn coverage(args: &Args) -> Result {
-    let (text, _) = args.reading.text(&args.file)?;
-    args.reading.load_right(&args.file, false)?;
+    let (text, before) = args.reading.text(&args.file)?;
+    args.reading.load_text_right(&args.file, &text, before, false)?;
     let mut total: BTreeMap<usize, coverage::Covered> = BTreeMap::new();
     for trace in &args.traces {
         let capture = crate::cli::replay::read(trace)?;
@@ -65,12 +65,12 @@ pub(super) fn coverage(args: &Args) -> Result {
 
 /// Changes the ruleset a little, over and over, and says which changes no capture notices.
 pub(super) fn mutate(args: &Args) -> Result {
-    let rules = args.reading.load_right(&args.file, false)?;
+    let (text, before) = args.reading.text(&args.file)?;
+    let rules = args.reading.load_text_right(&args.file, &text, before, false)?;
     let sets = args.reading.sets_text()?;
     let family = args.reading.family();
     let captures: Vec<Capture> =
         args.traces.iter().map(|trace| crate::cli::replay::read(trace)).collect::<Result<_>>()?;
-    let (text, _) = args.reading.text(&args.file)?;
     let run = |text: &str| -> std::result::Result<Vec<Vec<FrameVerdict>>, coverage::RunError> {
         captures
             .iter()

@@ -5,10 +5,11 @@ use crate::cli::render::{self, Format};
 use crate::cli::{Failure, Result};
 use crate::coverage;
 use crate::filter::{Ruleset, Table};
+use crate::packet::{Family, summary};
 use crate::replay::FrameVerdict;
 use serde_json::json;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -36,18 +37,25 @@ struct Change {
 }
 
 pub(super) fn run(args: &Args) -> Result {
-    let old = args.reading.load_right(&args.old, false)?;
-    let new = args.reading.load_right(&args.new, false)?;
+    if args.old == args.new && args.old == Path::new("-") {
+        return Err(Failure::Input(anyhow::anyhow!("only one of the two rulesets can be standard input")));
+    }
+    // Each is read once: standard input has nothing more the second time.
+    let (old_text, before) = args.reading.text(&args.old)?;
+    let old = args.reading.load_text_right(&args.old, &old_text, before, false)?;
+    let (new_text, before) = args.reading.text(&args.new)?;
+    let new = args.reading.load_text_right(&args.new, &new_text, before, false)?;
     let changes = compare(&old, &new);
-    let packets = packets(args)?;
+    let packets = packets(args, [&old_text, &new_text])?;
     match args.format {
         Format::Text => {
             print(&changes);
             for packet in &packets {
                 render::line(&format!(
-                    "frame {} of {}: {} → {}",
+                    "frame {} of {}, {}: {} → {}",
                     packet.frame,
                     packet.trace.display(),
+                    packet.summary,
                     packet.old,
                     packet.new
                 ));
@@ -58,7 +66,8 @@ pub(super) fn run(args: &Args) -> Result {
                 |c| json!({ "table": c.table.word(), "chain": c.chain, "change": c.kind, "text": c.text }),
             );
             let frames = packets.iter().map(|p| {
-                json!({ "trace": p.trace.display().to_string(), "frame": p.frame, "old": p.old, "new": p.new })
+                let trace = p.trace.display().to_string();
+                json!({ "trace": trace, "frame": p.frame, "packet": p.summary, "old": p.old, "new": p.new })
             });
             let (list, frames): (Vec<_>, Vec<_>) = (list.collect(), frames.collect());
             render::json(&json!({ "changes": list, "frames": frames }));
@@ -71,29 +80,34 @@ pub(super) fn run(args: &Args) -> Result {
 struct Packet {
     trace: PathBuf,
     frame: usize,
+    /// What it is.
+    summary: String,
     old: String,
     new: String,
 }
 
 /// Takes the captures through both rulesets.
-fn packets(args: &Args) -> Result<Vec<Packet>> {
+fn packets(args: &Args, rules: [&str; 2]) -> Result<Vec<Packet>> {
     let mut packets = Vec::new();
     for trace in &args.traces {
         let capture = crate::cli::replay::read(trace)?;
-        let run = |file: &PathBuf| -> Result<Vec<FrameVerdict>> {
-            let (text, _) = args.reading.text(file)?;
-            let run = coverage::run(&capture, args.reading.family(), &text).map_err(RunFailure::explain)?;
-            Ok(run.0)
+        let family = args.reading.family();
+        let run = |text: &str| -> Result<Vec<FrameVerdict>> {
+            Ok(coverage::run(&capture, family, text).map_err(RunFailure::explain)?.0)
         };
+        warn_of_ports(trace, capture.ports(), family, rules);
         let words = |v: &FrameVerdict| match &v.rule {
             Some(rule) => format!("{} by {rule}", v.fate),
             None => v.fate.to_owned(),
         };
-        for (old, new) in run(&args.old)?.iter().zip(&run(&args.new)?) {
+        for (old, new) in run(rules[0])?.iter().zip(&run(rules[1])?) {
             if !coverage::is_same(old, new) {
+                let frame = old.frame.checked_sub(1).and_then(|at| capture.frames().get(at));
+                let bytes = frame.map_or_else(Vec::new, |frame| capture.data(frame).to_vec());
                 packets.push(Packet {
                     trace: trace.clone(),
                     frame: old.frame,
+                    summary: summary::of_frame(&mut { bytes }),
                     old: words(old),
                     new: words(new),
                 });
@@ -101,6 +115,25 @@ fn packets(args: &Args) -> Result<Vec<Packet>> {
         }
     }
     Ok(packets)
+}
+
+/// Rules for interfaces that the capture does not have can change nothing in it.
+fn warn_of_ports(trace: &Path, ports: &[String], family: Family, rules: [&str; 2]) {
+    let mut told = BTreeSet::new();
+    for text in rules {
+        let warnings =
+            Ruleset::load(text, family, ports).map_or_else(|_| Vec::new(), |loaded| loaded.warnings);
+        for warning in warnings.into_iter().filter(|w| w.message.starts_with("no interface named")) {
+            if told.insert(warning.message.clone()) {
+                let names = ports.join(", ");
+                render::warn(&format!(
+                    "{}: {} in this capture; it has {names}",
+                    trace.display(),
+                    warning.message
+                ));
+            }
+        }
+    }
 }
 
 fn print(changes: &[Change]) {
@@ -135,7 +168,7 @@ fn compare(old: &Ruleset, new: &Ruleset) -> Vec<Change> {
     let mut changes = Vec::new();
     for table in Table::ALL {
         let (before, after) = (chains(old, table), chains(new, table));
-        let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         for name in names {
             let mut say = |kind, text: String| {
                 changes.push(Change { table, chain: name.clone(), kind, text });
