@@ -14,7 +14,7 @@
 
 use crate::bridge::{self, Bridge, Segment};
 use crate::config::{Mode, RouterConfig};
-use crate::conntrack::{Conntrack, Helper, Sysctls, next_version};
+use crate::conntrack::{Conntrack, Helper, InvalidReason, Sysctls, next_version};
 use crate::context::{Context, Emission, EmissionKind};
 use crate::fate::{DropReason, Fate, QueueReason, Stage};
 use crate::filter::log::Logs;
@@ -397,10 +397,24 @@ impl Router {
     #[inline(always)]
     pub(crate) fn track<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
         if let Some(sysctls) = ctx.sysctls {
-            return self.conntrack.track_with(pkt, ctx.template, ctx.now, sysctls, &mut ctx.ct);
+            self.conntrack.track_with(pkt, ctx.template, ctx.now, sysctls, &mut ctx.ct)?;
+        } else {
+            ctx.ct = self.conntrack.track(pkt, ctx.template, ctx.now)?;
         }
-        ctx.ct = self.conntrack.track(pkt, ctx.template, ctx.now)?;
+        if let Some(reason) = ctx.ct.invalid {
+            self.log_invalid(reason, pkt, ctx.now);
+        }
         Continue(())
+    }
+
+    /// `nf_conntrack_log_invalid`: of one protocol, or of all.
+    #[cold]
+    fn log_invalid(&self, reason: InvalidReason, pkt: &Packet, now: Instant) {
+        const ALL: u8 = 255;
+        let wanted = self.conntrack.sysctls().log_invalid;
+        if wanted != 0 && (wanted == ALL || wanted == pkt.proto()) {
+            self.logs.say_invalid(reason, pkt, now);
+        }
     }
 
     /// Remembers where a station is.

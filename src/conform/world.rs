@@ -180,6 +180,12 @@ impl World {
                 return Ok(Progress::Differs(run.difference(mismatches, Vec::new())));
             }
         }
+        if self.has_helpers {
+            // What it announced goes with it: every frame has all of that listed.
+            for (tuple, _) in &run.touched {
+                self.kernel.table.delete(tuple)?;
+            }
+        }
         Ok(Progress::Done)
     }
 

@@ -91,6 +91,8 @@ pub enum Event {
 #[derive(Debug, Default)]
 pub(super) struct Events {
     is_heard: AtomicBool,
+    /// `nf_conntrack_events` is 0: nobody hears anything.
+    is_off: AtomicBool,
     listener: Mutex<Option<Sender<Event>>>,
     lost: AtomicU64,
 }
@@ -107,7 +109,11 @@ impl Events {
     /// Whether it is worth making events.
     #[inline]
     pub(super) fn is_heard(&self) -> bool {
-        self.is_heard.load(Ordering::Relaxed)
+        self.is_heard.load(Ordering::Relaxed) && !self.is_off.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn switch(&self, is_on: bool) {
+        self.is_off.store(!is_on, Ordering::Relaxed);
     }
 
     /// `happened` is all that one packet did: the event is told whole, if any of it is to be.

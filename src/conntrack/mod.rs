@@ -245,10 +245,12 @@ impl Conntrack {
     /// Connection tracking with an empty table. `seed` is for the hash: see
     /// [`crate::config::RouterConfig::seed`].
     pub fn new(seed: u64, sysctls: Sysctls, helpers: Vec<Helper>) -> Self {
+        let events = Events::default();
+        events.switch(sysctls.events != 0);
         Self {
             table: Table::new(seed),
             expectations: Expectations::default(),
-            events: Events::default(),
+            events,
             sysctls: ArcSwap::from_pointee(sysctls),
             sysctls_version: AtomicU64::new(next_version()),
             helpers,
@@ -306,7 +308,7 @@ impl Conntrack {
                     return Continue(());
                 }
                 Ok(icmp::Kind::Error(flow)) => return self.related(pkt, flow, now, tracked),
-                Err(reason) => return self.invalid(reason, tracked),
+                Err(reason) => return self.erroneous(reason, tracked),
             }
         }
         // II. Which flow?
@@ -320,6 +322,14 @@ impl Conntrack {
             return Continue(());
         }
         self.open(tuple, checked, pkt, template, now, sysctls, tracked)
+    }
+
+    /// An ICMP message that is INVALID before any flow of its own is looked for: Linux counts those apart.
+    #[cold]
+    fn erroneous(&self, reason: InvalidReason, tracked: &mut Tracked) -> Stage<()> {
+        self.counters.error.add(1);
+        tracked.invalid = Some(reason);
+        Continue(())
     }
 
     #[cold]
@@ -448,10 +458,13 @@ impl Conntrack {
         }
         // Room is made, and an expectation used up, before the protocol has its say.
         self.make_room(&tuple, now, sysctls)?;
-        let expected = self.expectations.take(&tuple, now);
+        let mut expected = self.expectations.take(&tuple, now);
         if let Some((_, expectation)) = &expected {
             self.events.expectation(EventKind::Destroy, now, expectation);
         }
+        // What a connection has announced ends with it, whether or not it was reaped.
+        expected = expected
+            .filter(|(master, _)| self.table.with(*master, |master| master.is_alive(now)).unwrap_or(false));
         let opened = checked.and_then(|layer4| Ok((open(&layer4, &tuple, sysctls)?, layer4)));
         let (proto, layer4) = match opened {
             Ok(opened) => opened,
@@ -489,15 +502,15 @@ impl Conntrack {
         let place = self.table.place(&flow);
         let mut shard = self.table.lock(place);
         let Some(table::Found { slot, direction }) = shard.find(place, &flow) else {
-            return self.invalid(InvalidReason::IcmpOrphan, tracked);
+            return self.erroneous(InvalidReason::IcmpOrphan, tracked);
         };
         let tenant = shard.tenant(slot).filter(|tenant| tenant.entry.is_alive(now));
         let Some(table::Tenant { entry, generation, .. }) = tenant else {
-            return self.invalid(InvalidReason::IcmpOrphan, tracked);
+            return self.erroneous(InvalidReason::IcmpOrphan, tracked);
         };
         // It must go to the sender of the quoted packet; who it comes from is any router's business.
         if pkt.dst() != flow.dst {
-            return self.invalid(InvalidReason::IcmpAddressee, tracked);
+            return self.erroneous(InvalidReason::IcmpAddressee, tracked);
         }
         tracked.stand_for(CtState::Related, direction, flow, entry);
         tracked.id = Some(place.id(slot, generation));

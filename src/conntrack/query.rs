@@ -30,6 +30,7 @@ impl Count {
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) invalid: Count,
+    pub(super) error: Count,
     pub(super) insert: Count,
     pub(super) insert_failed: Count,
     pub(super) drop: Count,
@@ -51,7 +52,7 @@ pub struct Stats {
     pub drop: u64,
     /// Entries that made room for new ones.
     pub early_drop: u64,
-    /// ICMP that could not be read; counted under `invalid` too.
+    /// ICMP errors about no known flow, and ICMP that could not be read: INVALID, and counted here alone.
     pub error: u64,
     /// Lookups that had to begin again; there are none here.
     pub search_restart: u64,
@@ -217,6 +218,7 @@ impl Conntrack {
         Stats {
             entries: self.count() as u64,
             invalid: counters.invalid.get(),
+            error: counters.error.get(),
             insert: counters.insert.get(),
             insert_failed: counters.insert_failed.get(),
             drop: counters.drop.get(),
@@ -254,6 +256,7 @@ impl Conntrack {
             changed
         });
         self.sysctls_version.store(next_version(), Ordering::Release);
+        self.events.switch(self.sysctls.load().events != 0);
         result
     }
 }

@@ -341,6 +341,20 @@ fn an_announced_connection_is_related_once() {
 }
 
 #[test]
+fn what_a_connection_announced_ends_with_it_reaped_or_not() {
+    for (life, state) in [("100", "RELATED"), ("5", "NEW")] {
+        let mut world = World::new(&[
+            ("nf_conntrack_tcp_timeout_established", life),
+            ("nf_conntrack_tcp_timeout_unacknowledged", life),
+        ]);
+        world.ftp(42000);
+        world.pass(tcp(CLIENT, 42000, SERVER, 21, (ACK, 109, 509), b"PORT 192,0,2,10,200,10\r\n"));
+        world.now += Duration::from_secs(6);
+        assert_eq!(world.pass(tcp(SERVER, 20, CLIENT, 51210, (SYN, 1, 0), b"")), state, "{life} s");
+    }
+}
+
+#[test]
 fn an_expectation_is_used_up_even_by_a_packet_that_opens_nothing() {
     let mut world = World::new(&[]);
     world.ftp(42000);
@@ -423,6 +437,29 @@ fn listeners_hear_what_happens_and_how_much_they_missed() {
         world.pass(udp(CLIENT, port, SERVER, 53, b"?"));
     }
     assert_eq!(world.tracker.stats().events_lost, 20_000 - events.len() as u64);
+}
+
+#[test]
+fn without_events_nobody_hears_anything() {
+    let world = World::new(&[("nf_conntrack_events", "0")]);
+    let events = world.tracker.listen();
+    world.pass(udp(CLIENT, 5000, SERVER, 53, b"?"));
+    assert_eq!(events.len(), 0);
+    world.tracker.set_sysctl("nf_conntrack_events", "2").unwrap();
+    world.pass(udp(CLIENT, 5001, SERVER, 53, b"?"));
+    assert_eq!(events.len(), 1);
+}
+
+#[test]
+fn icmp_errors_about_nothing_are_counted_apart() {
+    let world = World::new(&[]);
+    let stranger = udp(CLIENT, 5000, SERVER, 53, b"?");
+    assert_eq!(world.pass(icmp(SERVER, CLIENT, 3, 3, &quote(&stranger))), "INVALID(icmp-orphan)");
+    assert_eq!(world.pass(icmp(SERVER, CLIENT, 40, 0, &[0; 4])), "INVALID(icmp-type)");
+    assert_eq!(world.pass(icmp(SERVER, CLIENT, 9, 0, &[0; 4])), "INVALID(icmp-type)");
+    assert_eq!(world.pass(icmp(SERVER, CLIENT, 0, 0, &[0; 4])), "INVALID(icmp-unsolicited)");
+    let stats = world.tracker.stats();
+    assert_eq!((stats.error, stats.invalid), (2, 2));
 }
 
 #[test]

@@ -5,8 +5,9 @@
 #![forbid(unsafe_code)]
 
 use super::{Hook, RuleId, Table};
+use crate::conntrack::InvalidReason;
 use crate::iface::IfaceId;
-use crate::packet::Mac;
+use crate::packet::{Mac, Packet};
 use crate::time::Instant;
 use core::fmt;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -92,6 +93,30 @@ impl Logs {
     #[inline]
     pub(super) fn is_heard(&self) -> bool {
         self.is_heard.load(Ordering::Acquire)
+    }
+
+    /// `nf_conntrack_log_invalid`: tells why a packet fits no connection. As in Linux's log, without interfaces.
+    pub(crate) fn say_invalid(&self, reason: InvalidReason, pkt: &Packet, at: Instant) {
+        const NOTICE: u8 = 5;
+        if !self.is_heard() {
+            return;
+        }
+        let prefix = format!("nf_ct_proto_{}: {reason} ", pkt.proto());
+        let nowhere = RuleId { family: pkt.family(), table: Table::Raw, chain: u16::MAX, index: 0 };
+        self.say(&Logged {
+            at,
+            by: Speaker::Log { prefix, level: NOTICE, details: LogDetails::default() },
+            rule: nowhere,
+            table: Table::Raw,
+            hook: Hook::Prerouting,
+            in_iface: None,
+            out_iface: None,
+            src_mac: pkt.src_mac(),
+            dst_mac: pkt.dst_mac(),
+            mark: 0,
+            packet: pkt.l3().to_vec(),
+            packet_len: pkt.l3().len(),
+        });
     }
 
     pub(super) fn say(&self, message: &Logged) {

@@ -3,6 +3,7 @@
 use crate::config::{Mode, NeighbourConfig, RouterConfig};
 use crate::context::{Emission, EmissionKind};
 use crate::fate::{DropReason, Fate, QueueReason};
+use crate::filter::log::Speaker;
 use crate::iface::{Iface, IfaceId};
 use crate::neighbour::{MAX_NEIGHBOURS, message};
 use crate::packet::checksum::Sum;
@@ -210,6 +211,22 @@ fn rules_hear_of_what_the_router_sends() {
     let heard = story.router.logs().listen();
     story.datagram("192.0.2.10", "198.18.0.7", 1);
     assert_eq!(heard.try_iter().count(), 1);
+}
+
+#[test]
+fn the_log_says_why_a_packet_is_invalid_if_it_is_asked_to() {
+    for (wanted, count) in [("0", 0), ("6", 0), ("17", 1), ("255", 1)] {
+        let mut story = Story::new(ACCEPT, &[("nf_conntrack_log_invalid", wanted)]);
+        let heard = story.router.logs().listen();
+        let mut l3 = datagram(addr("192.0.2.10"), addr("198.18.0.7"), false, 64);
+        l3[25] = 7;
+        let frame = [&story.mac(LEFT).0[..], &HOST_MAC.0, &[8, 0], &l3].concat();
+        story.frame(LEFT, frame);
+        let prefixes: Vec<_> = heard.try_iter().map(|logged| logged.by).collect();
+        assert_eq!(prefixes.len(), count, "{wanted}");
+        let is_told = |by: &Speaker| matches!(by, Speaker::Log { prefix, .. } if prefix == "nf_ct_proto_17: udp-length ");
+        assert!(prefixes.iter().all(is_told), "{prefixes:?}");
+    }
 }
 
 /// Whether a rule of the raw table takes a datagram that comes in from the left.

@@ -20,7 +20,7 @@ pub use cut::cut_to_mtu;
 
 use super::checksum::Sum;
 use super::tuple::{PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};
-use super::{Addr, ETHERNET_LEN, Family, Fragment, IPV6_AUTH, Offload, Packet};
+use super::{Addr, ETHERNET_LEN, Family, Fragment, IPV6_AUTH, NO_NEXT_HEADER, Offload, Packet};
 use crate::fate::DropReason;
 use crate::time::Instant;
 use core::ops::Range;
@@ -333,6 +333,8 @@ pub fn lacks_headers(pkt: &Packet) -> bool {
     let least = match pkt.proto() {
         PROTO_TCP => 20,
         PROTO_UDP | PROTO_ICMPV6 => 8,
+        // There is none to come.
+        NO_NEXT_HEADER => 0,
         _ => 1,
     };
     pkt.family() == Family::Ipv6
