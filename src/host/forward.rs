@@ -195,7 +195,11 @@ impl Router {
             matches!(routes.lookup(addr, Family::Ipv4, None), Some(Route::Local | Route::Broadcast(_)))
         };
         let local = routes.lookup(pkt.dst(), Family::Ipv4, None) == Some(Route::Local);
-        let towards_sender = || routes.source_on(from, pkt.src(), pkt.src(), Family::Ipv4);
+        // The address that the way back to the sender has, wherever the packet came in.
+        let towards_sender = || match routes.lookup(pkt.src(), Family::Ipv4, None) {
+            Some(Route::Via(hop)) => routes.source(pkt.src(), Family::Ipv4, hop),
+            _ => routes.source_on(from, pkt.src(), pkt.src(), Family::Ipv4),
+        };
         let addr = if local { Some(pkt.dst()) } else { towards_sender() }.unwrap_or_default();
         let here = Here { addr, stamp: stamp(ctx), is_own: &is_own };
         match Ipv4Options::read(pkt, &here) {
