@@ -291,7 +291,9 @@ impl Router {
         pkt: &Packet,
         ctx: &mut Context<R>,
     ) -> Fate {
-        let looks_wrong = ctx.options.is_some_and(|o| o.is_changed()) && !self.is_known_sound(with, pkt, ctx);
+        // At INPUT what tracking noted of the sum still stands.
+        let is_rewritten = ctx.out_iface.is_some() && ctx.options.is_some_and(|o| o.is_changed());
+        let looks_wrong = is_rewritten && !self.is_known_sound(with, pkt, ctx);
         let answered = ctx.in_iface.is_some()
             && !looks_wrong
             && match with {

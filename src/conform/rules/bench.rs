@@ -265,15 +265,14 @@ fn without_ident(mut packet: Vec<u8>) -> Vec<u8> {
     packet
 }
 
-/// TCP, from one of the router's own addresses.
+/// A reset: of those that the router sends the checksum is not there yet.
 fn is_own_reset(packet: &[u8]) -> bool {
-    let (proto, src) = match packet.first().map(|byte| byte >> 4) {
-        Some(4) => (packet.get(9), packet.get(12..16).map(<[u8]>::to_vec)),
-        _ => (packet.get(6), packet.get(8..24).map(<[u8]>::to_vec)),
+    const RST: u8 = 4;
+    let (proto, flags) = match packet.first().map(|byte| byte >> 4) {
+        Some(4) => (packet.get(9), packet.get(33)),
+        _ => (packet.get(6), packet.get(53)),
     };
-    let own = [Family::Ipv4, Family::Ipv6]
-        .map(|family| [0, 1].map(|side| super::universe::router(family, side).bytes(family).to_vec()));
-    proto == Some(&PROTO_TCP) && src.is_some_and(|src| own.iter().flatten().any(|own| *own == src))
+    proto == Some(&PROTO_TCP) && flags.is_some_and(|flags| flags & RST != 0)
 }
 
 /// Most mismatches that are told of; the rest follows from them.
