@@ -323,6 +323,10 @@ impl Router {
         if pkt.fragment().is_some() {
             return self.join(rules, pkt, ctx);
         }
+        let room = rules.for_family(pkt.family()).map_or(0, |rules| rules.room_for(pkt));
+        if room > 0 {
+            return self.walk_with_room(rules, pkt, room, ctx);
+        }
         let (Continue(fate) | Break(fate)) = pipeline::walk(self, rules, pkt, ctx);
         fate
     }
