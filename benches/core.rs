@@ -4,43 +4,71 @@
 #![allow(unreachable_pub, missing_docs, reason = "nothing in a program is reached from outside")]
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use stateway::router::Worker;
+use stateway::router::{Router, Worker};
+use std::fs;
 use std::hint::black_box;
 
 #[path = "../examples/packets/traffic.rs"]
 mod traffic;
 
-use traffic::{LEFT, RIGHT, open_tcp, open_udp, router, send, tcp, udp};
+use traffic::{Frame, LEFT, answered_tcp, answered_udp, open_tcp, open_udp, router, send, udp};
 
-/// A stride that visits every flow, far from the one before.
-const STRIDE: usize = 7919;
-/// Frames that are kept ready: beyond this many, the frames themselves would fall out of the caches.
-const FRAMES: u32 = 1000;
+/// A step that visits every flow, each far from the one before.
+const STRIDE: u64 = 7_368_787;
+/// Flows whose frames are kept ready: enough that no cache holds their entries.
+const READY: u32 = 250_000;
+const PAGE: u64 = 4096;
+
+/// So many flows out of all of them, in no order.
+fn scattered(flows: u32) -> impl Iterator<Item = u32> {
+    (0..u64::from(flows.min(READY))).map(move |n| (n * STRIDE % u64::from(flows)) as u32)
+}
+
+/// Numbers of connections: `STATEWAY_BENCH_FLOWS=4000000` adds one more.
+fn sizes() -> impl Iterator<Item = u32> {
+    let more = std::env::var("STATEWAY_BENCH_FLOWS").ok().and_then(|flows| flows.parse().ok());
+    [1000, 100_000, 1_000_000].into_iter().chain(more)
+}
+
+type Open = fn(&Router, u32);
+type Frames = fn(Vec<u32>) -> Vec<Frame>;
 
 fn established(c: &mut Criterion) {
     let mut group = c.benchmark_group("established");
-    for flows in [1000, 100_000, 1_000_000] {
-        let router = router(0);
-        open_udp(&router, flows);
-        // Every so-manieth flow, so that the whole table is in use.
-        let step = flows / FRAMES;
-        let mut frames: Vec<_> =
-            (0..FRAMES).flat_map(|n| [(LEFT, udp(n * step, false)), (RIGHT, udp(n * step, true))]).collect();
-        let (mut worker, mut at) = (Worker::new(0), 0);
-        group.bench_with_input(BenchmarkId::new("udp", flows), &flows, |b, _| {
-            b.iter(|| {
-                at = (at + STRIDE) % frames.len();
-                let (iface, frame) = &mut frames[at];
-                black_box(send(&router, &mut worker, *iface, frame))
+    let kinds: [(&str, Open, Frames); 2] =
+        [("udp", open_udp, |flows| answered_udp(flows)), ("tcp", open_tcp, |flows| answered_tcp(flows))];
+    for (name, open, frames) in kinds {
+        for flows in sizes() {
+            let router = router(0);
+            open(&router, flows);
+            let mut frames = frames(scattered(flows).collect());
+            let (mut worker, mut next) = (Worker::new(0), 0);
+            group.bench_with_input(BenchmarkId::new(name, flows), &flows, |b, _| {
+                b.iter(|| {
+                    // One after the other, as a port hands them over: what is far apart is the connections.
+                    next = if next + 1 < frames.len() { next + 1 } else { 0 };
+                    let (iface, frame) = &mut frames[next];
+                    black_box(send(&router, &mut worker, *iface, frame))
+                });
             });
-        });
+        }
     }
-    let router = router(0);
-    open_tcp(&router, 0);
-    let mut data = tcp(0, false, 16, 101, 501);
-    let mut worker = Worker::new(0);
-    group.bench_function("tcp", |b| b.iter(|| black_box(send(&router, &mut worker, LEFT, &mut data))));
     group.finish();
+}
+
+/// What a connection takes in memory, with everything around it, as the kernel counts this program's pages.
+#[expect(clippy::print_stdout, reason = "criterion measures times alone")]
+fn memory(_: &mut Criterion) {
+    const FLOWS: u32 = 1_000_000;
+    let resident = || {
+        let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * PAGE
+    };
+    let before = resident();
+    let router = router(0);
+    open_udp(&router, FLOWS);
+    let each = resident().saturating_sub(before) / u64::from(FLOWS);
+    println!("memory/{FLOWS}: {each} bytes a connection");
 }
 
 fn new_connection(c: &mut Criterion) {
@@ -85,5 +113,6 @@ fn rules(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, established, new_connection, rules);
+// Memory first, while the allocator has nothing to use again.
+criterion_group!(benches, memory, established, new_connection, rules);
 criterion_main!(benches);

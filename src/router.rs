@@ -401,7 +401,7 @@ impl Router {
     #[inline(always)]
     pub(crate) fn track<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
         if let Some(sysctls) = ctx.sysctls {
-            self.conntrack.track_with(pkt, ctx.template, ctx.now, sysctls, &mut ctx.ct)?;
+            self.conntrack.track_with(pkt, &ctx.template, ctx.now, sysctls, &mut ctx.ct)?;
         } else {
             ctx.ct = self.conntrack.track(pkt, ctx.template, ctx.now)?;
         }

@@ -3,31 +3,30 @@
 
 #![allow(unreachable_pub, reason = "nothing in a program is reached from outside")]
 
-use stateway::router::Worker;
+use stateway::router::{Router, Worker};
 use std::hint::black_box;
 
 mod traffic;
 
-use traffic::{LEFT, RIGHT, open_tcp, open_udp, router, send, tcp, udp};
+use traffic::{Frame, LEFT, answered_tcp, answered_udp, open_tcp, open_udp, router, send, udp};
+
+/// Connections that are open while packets of known ones are counted.
+const FLOWS: u32 = 1000;
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [kind, count] = &args[..] else { anyhow::bail!("usage: packets KIND COUNT") };
     let count: u32 = count.parse()?;
-    let mut worker = Worker::new(0);
     match kind.as_str() {
-        "established-udp" => established_udp(1000, 0, count, &mut worker),
-        "established-udp-10k-rules" => established_udp(1000, 10_000, count, &mut worker),
+        "established-udp" => established(&udp_flows(0), count),
+        "established-udp-10k-rules" => established(&udp_flows(10_000), count),
         "established-tcp" => {
             let router = router(0);
-            open_tcp(&router, 0);
-            let data = tcp(0, false, 16, 101, 501);
-            for _ in 0..count {
-                black_box(send(&router, &mut worker, LEFT, &mut data.clone()));
-            }
+            open_tcp(&router, FLOWS);
+            established(&(router, answered_tcp(0..FLOWS)), count);
         }
         "new-udp" => {
-            let router = router(0);
+            let (router, mut worker) = (router(0), Worker::new(0));
             let mut frames: Vec<Vec<u8>> = (0..count).map(|flow| udp(flow, false)).collect();
             for frame in &mut frames {
                 black_box(send(&router, &mut worker, LEFT, frame));
@@ -42,14 +41,18 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn established_udp(flows: u32, rules: usize, count: u32, worker: &mut Worker) {
+fn udp_flows(rules: usize) -> (Router, Vec<Frame>) {
     let router = router(rules);
-    open_udp(&router, flows);
-    let mut frames: Vec<_> =
-        (0..flows).flat_map(|flow| [(LEFT, udp(flow, false)), (RIGHT, udp(flow, true))]).collect();
-    for n in 0..count as usize {
-        let at = n % frames.len();
-        let (iface, frame) = &mut frames[at];
-        black_box(send(&router, worker, *iface, frame));
+    open_udp(&router, FLOWS);
+    (router, answered_udp(0..FLOWS))
+}
+
+/// Sends the same frames over and over, at least `count` of them.
+fn established((router, frames): &(Router, Vec<Frame>), count: u32) {
+    let (mut worker, mut frames) = (Worker::new(0), frames.clone());
+    for _ in 0..(count as usize).div_ceil(frames.len()) {
+        for (iface, frame) in &mut frames {
+            black_box(send(router, &mut worker, *iface, frame));
+        }
     }
 }

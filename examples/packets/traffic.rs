@@ -12,6 +12,9 @@ use std::fmt::Write as _;
 pub const LEFT: IfaceId = IfaceId(0);
 pub const RIGHT: IfaceId = IfaceId(1);
 
+const SYN: u8 = 2;
+const ACK: u8 = 16;
+
 /// A bridge whose left side may open connections, with `before` rules in front that match nothing.
 pub fn router(before: usize) -> Router {
     let mut rules = String::from("*filter\n:FORWARD DROP [0:0]\n");
@@ -54,7 +57,7 @@ pub fn udp(flow: u32, is_answer: bool) -> Vec<u8> {
 
 /// A TCP segment of 64 bytes of payload, or none for a SYN.
 pub fn tcp(flow: u32, is_answer: bool, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
-    let payload = if flags & 2 == 0 { 64 } else { 0 };
+    let payload = if flags & SYN == 0 { 64 } else { 0 };
     let mut l4 = vec![0; 20 + payload];
     l4[4..8].copy_from_slice(&seq.to_be_bytes());
     l4[8..12].copy_from_slice(&ack.to_be_bytes());
@@ -85,6 +88,21 @@ fn frame(proto: u8, flow: u32, is_answer: bool, mut l4: Vec<u8>) -> Vec<u8> {
     frame
 }
 
+/// A frame, and where it comes in.
+pub type Frame = (IfaceId, Vec<u8>);
+
+/// Of each of these UDP flows a datagram and one back.
+pub fn answered_udp(flows: impl IntoIterator<Item = u32>) -> Vec<Frame> {
+    flows.into_iter().flat_map(|flow| [(LEFT, udp(flow, false)), (RIGHT, udp(flow, true))]).collect()
+}
+
+/// Of each of these TCP connections a segment with data and one back. Sent again, they are retransmissions.
+pub fn answered_tcp(flows: impl IntoIterator<Item = u32>) -> Vec<Frame> {
+    let (there, back) =
+        (|flow| (LEFT, tcp(flow, false, ACK, 101, 501)), |flow| (RIGHT, tcp(flow, true, ACK, 501, 165)));
+    flows.into_iter().flat_map(|flow| [there(flow), back(flow)]).collect()
+}
+
 /// Opens `flows` UDP flows that were answered once.
 pub fn open_udp(router: &Router, flows: u32) {
     let mut worker = Worker::new(0);
@@ -94,17 +112,17 @@ pub fn open_udp(router: &Router, flows: u32) {
     }
 }
 
-/// Opens one TCP connection by its three packets.
-pub fn open_tcp(router: &Router, flow: u32) {
-    const SYN: u8 = 2;
-    const ACK: u8 = 16;
+/// Opens `flows` TCP connections, each by its three packets.
+pub fn open_tcp(router: &Router, flows: u32) {
     let mut worker = Worker::new(0);
-    let steps = [
-        (LEFT, tcp(flow, false, SYN, 100, 0)),
-        (RIGHT, tcp(flow, true, SYN | ACK, 500, 101)),
-        (LEFT, tcp(flow, false, ACK, 101, 501)),
-    ];
-    for (iface, mut frame) in steps {
-        assert!(send(router, &mut worker, iface, &mut frame).out.is_some());
+    for flow in 0..flows {
+        let steps = [
+            (LEFT, tcp(flow, false, SYN, 100, 0)),
+            (RIGHT, tcp(flow, true, SYN | ACK, 500, 101)),
+            (LEFT, tcp(flow, false, ACK, 101, 501)),
+        ];
+        for (iface, mut frame) in steps {
+            assert!(send(router, &mut worker, iface, &mut frame).out.is_some());
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::expect::Expectation;
 use super::helper::{Helper, ftp};
 use super::sctp::Sctp;
 use super::tcp::Tcp;
-use super::wheel::{Tick, tick_after};
+use super::wheel::{Tick, begin_of};
 use super::{Direction, EntryId, Sysctls};
 use crate::packet::Tuple;
 use crate::time::{Duration, Instant};
@@ -31,6 +31,25 @@ bitflags! {
         const FIXED_TIMEOUT = 1 << 10;
         /// A rule, not the tracker, chose its helper.
         const HELPER = 1 << 13;
+    }
+}
+
+bitflags! {
+    /// Settings that a connection keeps from its beginning. Bits, not bools: an empty slot is told from a full one by a
+    /// value that some field cannot have, and that field is to stand in the first cache line.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Switches: u8 {
+        const ACCT = 1 << 0;
+        const TIMESTAMP = 1 << 1;
+    }
+}
+
+impl Switches {
+    fn new(sysctls: &Sysctls) -> Self {
+        let mut switches = Self::empty();
+        switches.set(Self::ACCT, sysctls.acct);
+        switches.set(Self::TIMESTAMP, sysctls.timestamp);
+        switches
     }
 }
 
@@ -80,8 +99,7 @@ pub struct Entry {
     pub expires_at: Instant,
     pub status: Status,
     pub helper: Option<Helper>,
-    /// Packets and bytes are counted: `nf_conntrack_acct` was set when the connection began.
-    pub is_counted: bool,
+    switches: Switches,
     /// The connection mark (`-j CONNMARK`, `-m connmark`).
     pub mark: u32,
     pub(super) proto: Proto,
@@ -90,8 +108,6 @@ pub struct Entry {
     pub began_at: Instant,
     pub(super) extra: Option<Box<Extra>>,
     pub counters: [Counter; 2],
-    /// Its age is shown: `nf_conntrack_timestamp` was set when the connection began.
-    pub is_timed: bool,
 }
 
 const _: () = assert!(
@@ -107,8 +123,7 @@ impl Entry {
             expires_at: now,
             status: Status::empty(),
             helper: None,
-            is_counted: sysctls.acct,
-            is_timed: sysctls.timestamp,
+            switches: Switches::new(sysctls),
             mark: 0,
             extra: None,
             proto,
@@ -116,6 +131,17 @@ impl Entry {
             began_at: now,
             counters: [Counter::default(); 2],
         }
+    }
+
+    /// Packets and bytes are counted: `nf_conntrack_acct` was set when the connection began.
+    #[inline]
+    pub const fn is_counted(&self) -> bool {
+        self.switches.contains(Switches::ACCT)
+    }
+
+    /// Its age is shown: `nf_conntrack_timestamp` was set when the connection began.
+    pub const fn is_timed(&self) -> bool {
+        self.switches.contains(Switches::TIMESTAMP)
     }
 
     /// The tuple of answers.
@@ -147,7 +173,7 @@ impl Entry {
     /// Whether it ends before the wheel would look at it.
     #[inline]
     pub(super) fn ends_before(&self, due: Tick) -> bool {
-        tick_after(self.expires_at) < due
+        self.expires_at < begin_of(due)
     }
 
     pub const fn counter(&self, direction: Direction) -> Counter {

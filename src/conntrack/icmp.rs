@@ -28,8 +28,8 @@ pub(super) enum Kind {
 }
 
 #[inline]
-pub(super) const fn is_icmp(pkt: &Packet) -> bool {
-    matches!((pkt.family(), pkt.proto()), (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6))
+pub(super) const fn is_icmp(family: Family, proto: u8) -> bool {
+    matches!((family, proto), (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6))
 }
 
 /// Tells the kinds apart.

@@ -144,7 +144,7 @@ impl Display for Line<'_> {
         if zone != 0 {
             write!(f, " zone={zone}")?;
         }
-        if entry.is_timed && (event.is_none() || is_gone) {
+        if entry.is_timed() && (event.is_none() || is_gone) {
             write!(f, " delta-time={}", now.saturating_since(entry.began_at).as_secs())?;
         }
         if let Some(helper) = entry.helper.filter(|_| matches!(event, None | Some(EventKind::New))) {
@@ -159,7 +159,7 @@ impl Display for Line<'_> {
 
 impl Line<'_> {
     fn counter(&self, f: &mut fmt::Formatter<'_>, direction: Direction) -> fmt::Result {
-        if !self.entry.is_counted || matches!(self.event, Some(EventKind::New | EventKind::Update)) {
+        if !self.entry.is_counted() || matches!(self.event, Some(EventKind::New | EventKind::Update)) {
             return Ok(());
         }
         let counter = self.entry.counter(direction);

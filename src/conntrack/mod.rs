@@ -263,7 +263,7 @@ impl Conntrack {
     /// State, timer and status of a confirmed connection change here and now, whatever rules say later.
     pub fn track(&self, pkt: &Packet, template: Template, now: Instant) -> Stage<Tracked> {
         let mut tracked = Tracked::none();
-        self.track_with(pkt, template, now, &self.sysctls.load(), &mut tracked)?;
+        self.track_with(pkt, &template, now, &self.sysctls.load(), &mut tracked)?;
         Continue(tracked)
     }
 
@@ -271,7 +271,7 @@ impl Conntrack {
     pub fn track_with(
         &self,
         pkt: &Packet,
-        template: Template,
+        template: &Template,
         now: Instant,
         sysctls: &Sysctls,
         tracked: &mut Tracked,
@@ -280,27 +280,28 @@ impl Conntrack {
             tracked.state = CtState::Untracked;
             return Continue(());
         }
-        #[expect(clippy::match_same_arms, reason = "one way, written out for the two that most packets are")]
+        // One way for all of them, which the compiler writes out for the two that most packets are.
         match pkt.proto() {
-            PROTO_TCP => self.place(pkt, template, now, sysctls, tracked),
-            PROTO_UDP => self.place(pkt, template, now, sysctls, tracked),
-            _ => self.place(pkt, template, now, sysctls, tracked),
+            PROTO_TCP => self.place(PROTO_TCP, pkt, template, now, sysctls, tracked),
+            PROTO_UDP => self.place(PROTO_UDP, pkt, template, now, sysctls, tracked),
+            other => self.place(other, pkt, template, now, sysctls, tracked),
         }
     }
 
-    /// The stages before and around the lookup, in the kernel's order.
+    /// The stages before and around the lookup, in the kernel's order. `proto` is the packet's.
     #[inline(always)]
     fn place(
         &self,
+        proto: u8,
         pkt: &Packet,
-        template: Template,
+        template: &Template,
         now: Instant,
         sysctls: &Sysctls,
         tracked: &mut Tracked,
     ) -> Stage<()> {
         let zone = template.zone;
         // I. ICMP: what is an error belongs to another flow.
-        if icmp::is_icmp(pkt) {
+        if icmp::is_icmp(pkt.family(), proto) {
             match icmp::kind(pkt, zone, sysctls) {
                 Ok(icmp::Kind::Query) => {}
                 Ok(icmp::Kind::Untracked) => {
@@ -312,11 +313,11 @@ impl Conntrack {
             }
         }
         // II. Which flow?
-        let tuple = match flow::tuple(pkt, zone) {
+        let tuple = match flow::tuple_of(pkt, proto, zone) {
             Ok(tuple) => tuple,
             Err(reason) => return self.invalid(reason, tracked),
         };
-        let checked = check(pkt, sysctls);
+        let checked = check(pkt, proto, sysctls);
         // III. A known one, or a new one. A reopened connection is deleted and looked for again.
         if self.known(&tuple, &checked, pkt, now, sysctls, tracked) {
             return Continue(());
@@ -448,7 +449,7 @@ impl Conntrack {
         tuple: Tuple,
         checked: Result<Layer4, InvalidReason>,
         pkt: &Packet,
-        template: Template,
+        template: &Template,
         now: Instant,
         sysctls: &Sysctls,
         tracked: &mut Tracked,
@@ -477,7 +478,7 @@ impl Conntrack {
                 entry.extra_mut().master = Some(master);
                 entry.mark = self.table.with(master, |master| master.mark).unwrap_or(0);
             }
-            None => self.assign_helper(&mut entry, template),
+            None => self.assign_helper(&mut entry, *template),
         }
         if template.told.is_some() {
             entry.extra_mut().told = template.told;
@@ -757,8 +758,8 @@ impl Conntrack {
 
 /// What a protocol's tracker says of a packet, whatever is known of its flow.
 #[inline(always)]
-fn check<'a>(pkt: &'a Packet, sysctls: &Sysctls) -> Result<Layer4<'a>, InvalidReason> {
-    Ok(match (pkt.family(), pkt.proto()) {
+fn check<'a>(pkt: &'a Packet, proto: u8, sysctls: &Sysctls) -> Result<Layer4<'a>, InvalidReason> {
+    Ok(match (pkt.family(), proto) {
         (_, PROTO_TCP) => Layer4::Tcp(tcp::check(pkt, sysctls)?),
         (_, PROTO_UDP | PROTO_UDPLITE) => {
             udp::check(pkt, sysctls)?;
@@ -837,10 +838,10 @@ impl Entry {
 
     #[inline(always)]
     fn count(&mut self, direction: Direction, pkt: &Packet) {
-        if self.is_counted {
+        if self.is_counted() {
             let counter = &mut self.counters[direction as usize];
             counter.packets += 1;
-            counter.bytes += pkt.l3().len() as u64;
+            counter.bytes += pkt.l3_len() as u64;
         }
     }
 }

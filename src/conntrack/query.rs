@@ -140,7 +140,7 @@ impl Conntrack {
 
     /// The entry that a packet belongs to, whatever its state is: for an error, that of the packet it quotes.
     pub fn find(&self, pkt: &Packet, zone: u16, now: Instant) -> Option<Entry> {
-        let is_error = icmp::is_icmp(pkt)
+        let is_error = icmp::is_icmp(pkt.family(), pkt.proto())
             .then(|| icmp::kind(pkt, zone, &Sysctls { checksum: false, ..Sysctls::default() }));
         let tuple = match is_error {
             Some(Ok(icmp::Kind::Error(flow))) => flow,

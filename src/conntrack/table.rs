@@ -147,14 +147,17 @@ impl Shard {
     /// Finds the connection of `tuple`, alive or not.
     #[inline(always)]
     pub(super) fn find(&self, place: Place, tuple: &Tuple) -> Option<Found> {
-        let mut direction = Direction::Original;
-        let slot = self.index.find(place.hash, |slot| {
-            let Some(entry) = &self.slots.get(slot).entry else { return false };
+        for slot in self.index.find(place.hash) {
+            let Some(entry) = &self.slots.get(slot).entry else { continue };
             // A tuple that is its own reply counts as original, as the kernel finds it first.
-            direction = if entry.original == *tuple { Direction::Original } else { Direction::Reply };
-            direction == Direction::Original || entry.original == tuple.reply()
-        })?;
-        Some(Found { slot, direction })
+            if entry.original == *tuple {
+                return Some(Found { slot, direction: Direction::Original });
+            }
+            if entry.original == tuple.reply() {
+                return Some(Found { slot, direction: Direction::Reply });
+            }
+        }
+        None
     }
 
     #[inline]

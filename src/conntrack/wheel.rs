@@ -24,6 +24,12 @@ pub(super) fn tick_after(at: Instant) -> Tick {
     u32::try_from(at.as_nanos() / 1_000_000_000 + 1).unwrap_or(Tick::MAX)
 }
 
+/// What ends before this is over at an earlier tick than `due`: the same as asking [`tick_after`], but no division.
+#[inline]
+pub(super) fn begin_of(due: Tick) -> Instant {
+    Instant::from_nanos(u64::from(due.saturating_sub(1)) * 1_000_000_000)
+}
+
 /// The last tick that has begun at `now`.
 pub(super) fn tick_at(now: Instant) -> Tick {
     u32::try_from(now.as_nanos() / 1_000_000_000).unwrap_or(Tick::MAX)
@@ -191,6 +197,18 @@ mod tests {
                 assert_eq!(wheel.pop(&mut links, start + wait - 1), None, "{start} + {wait} - 1");
                 assert_eq!(wheel.pop(&mut links, start + wait), Some(0), "{start} + {wait}");
                 assert_eq!(wheel.next_due(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn the_begin_of_a_tick_is_where_the_one_before_it_ends() {
+        for due in [0, 1, 2, 1_700_000_000, Tick::MAX] {
+            for nanos in
+                [0, 1, 999_999_999, 1_000_000_000, 1_000_000_001, 1_699_999_999_000_000_000, u64::MAX]
+            {
+                let end = Instant::from_nanos(nanos);
+                assert_eq!(end < begin_of(due), tick_after(end) < due, "{nanos} {due}");
             }
         }
     }

@@ -133,7 +133,7 @@ pub(super) fn summary(conntrack: &Conntrack, newest: usize, now: Instant) -> Sum
 
 fn flow(entry: &Entry, direction: Direction) -> FlowView {
     let tuple = entry.tuple(direction);
-    let counter = entry.is_counted.then(|| entry.counter(direction));
+    let counter = entry.is_counted().then(|| entry.counter(direction));
     let port = |port: u16| (!tuple.is_icmp()).then_some(port);
     FlowView {
         src: tuple.src.to_ip(tuple.family),

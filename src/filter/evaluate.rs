@@ -33,8 +33,8 @@ impl Ruleset {
     ) -> Verdict {
         let Some(base) = self.heads[table as usize][hook as usize] else { return Verdict::Accept };
         let may_remember = !R::LISTENS && (table, hook) == (Table::Filter, Hook::Forward);
-        if may_remember && let Some(verdict) = self.remembered(base, pkt, ctx) {
-            return verdict;
+        if may_remember && let Some(memo) = self.remembered(base, pkt, ctx) {
+            return if memo & memo::ACCEPTS != 0 { Verdict::Accept } else { self.refused(base, memo) };
         }
         self.decide(base, table, hook, pkt, ctx)
     }
@@ -110,7 +110,7 @@ impl Walk<'_> {
             held += 1;
             next = index + 1;
             // A rule before may have made it longer.
-            self.row.count(chain.first_slot + index as usize, pkt.l3().len() as u64);
+            self.row.count(chain.first_slot + index as usize, pkt.l3_len() as u64);
             if ctx.traced {
                 targets::say(|| Speaker::Trace, usize::MAX, pkt, ctx, self.place(id));
             }
@@ -149,7 +149,7 @@ impl Walk<'_> {
         if ctx.traced {
             targets::say(|| Speaker::Trace, usize::MAX, pkt, ctx, self.place(id));
         }
-        self.row.count(chain.first_slot + chain.rules.len(), pkt.l3().len() as u64);
+        self.row.count(chain.first_slot + chain.rules.len(), pkt.l3_len() as u64);
         match chain.policy {
             Some(Policy::Drop) => Verdict::DropByPolicy(id),
             Some(Policy::Accept) | None => Verdict::Accept,
@@ -227,20 +227,24 @@ impl Ruleset {
 
     /// What was said of this connection before, if nothing has changed since; counted as if it were walked again.
     #[inline(always)]
-    fn remembered<R: Recorder>(&self, base: ChainId, pkt: &Packet, ctx: &Context<R>) -> Option<Verdict> {
+    fn remembered<R: Recorder>(&self, base: ChainId, pkt: &Packet, ctx: &Context<R>) -> Option<u64> {
         let memo = ctx.ct.verdict;
         if memo == 0 || memo & !(memo::KEPT - 1) != self.memo_key(ctx)? {
             return None;
         }
-        let index = memo & (memo::ACCEPTS - 1);
-        let chain = self.chain(Table::Filter, base);
-        self.counters.row(ctx.worker).count(chain.first_slot + index as usize, pkt.l3().len() as u64);
-        if memo & memo::ACCEPTS != 0 {
-            return Some(Verdict::Accept);
-        }
-        let is_policy = index as usize == chain.rules.len();
-        let id = RuleId { family: self.family, table: Table::Filter, chain: base.0, index: index as u32 };
-        Some(if is_policy { Verdict::DropByPolicy(id) } else { Verdict::Drop(id) })
+        let index = (memo & (memo::ACCEPTS - 1)) as usize;
+        let slot = self.chain(Table::Filter, base).first_slot + index;
+        self.counters.row(ctx.worker).count(slot, pkt.l3_len() as u64);
+        Some(memo)
+    }
+
+    /// The refusal that a connection remembers.
+    #[cold]
+    fn refused(&self, base: ChainId, memo: u64) -> Verdict {
+        let index = (memo & (memo::ACCEPTS - 1)) as u32;
+        let id = RuleId { family: self.family, table: Table::Filter, chain: base.0, index };
+        let is_policy = index as usize == self.chain(Table::Filter, base).rules.len();
+        if is_policy { Verdict::DropByPolicy(id) } else { Verdict::Drop(id) }
     }
 
     /// Notes the verdict with the connection, if every rule up to the one that gave it will say the same again.

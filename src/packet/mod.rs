@@ -268,6 +268,12 @@ impl<'a> Packet<'a> {
         &self.frame[ETHERNET_LEN..self.end]
     }
 
+    /// Bytes of the IP packet: what Linux counts, also of one that stands for many.
+    #[inline]
+    pub const fn l3_len(&self) -> usize {
+        self.end - ETHERNET_LEN
+    }
+
     pub fn l3_mut(&mut self) -> &mut [u8] {
         &mut self.frame[ETHERNET_LEN..self.end]
     }
