@@ -14,7 +14,7 @@
 
 use crate::bridge::{self, Bridge, Segment};
 use crate::config::{Mode, RouterConfig};
-use crate::conntrack::{Conntrack, Helper, InvalidReason, Sysctls, next_version};
+use crate::conntrack::{Ahead, Conntrack, Helper, InvalidReason, Sysctls, next_version};
 use crate::context::{Context, Emission, EmissionKind};
 use crate::fate::{DropReason, Fate, QueueReason, Stage};
 use crate::filter::log::Logs;
@@ -117,6 +117,7 @@ pub struct Worker {
     emissions: Vec<Emission>,
     settings: Option<Settings>,
     stations: bridge::Memory,
+    ahead: Ahead,
 }
 
 /// The rules and settings in force, as a worker last saw them: asked for anew only when they have changed, since
@@ -131,7 +132,13 @@ struct Settings {
 impl Worker {
     /// `index` counts workers from zero and picks their row of counters.
     pub const fn new(index: usize) -> Self {
-        Self { index, emissions: Vec::new(), settings: None, stations: bridge::Memory::new() }
+        Self {
+            index,
+            emissions: Vec::new(),
+            settings: None,
+            stations: bridge::Memory::new(),
+            ahead: Ahead::new(),
+        }
     }
 
     /// What is to be sent besides the frame that came in.
@@ -269,7 +276,7 @@ impl Router {
     ) -> Outcome {
         assert!(iface.index() < self.ifaces.len(), "no interface {iface:?}");
         let len = frame.len();
-        let Worker { index, emissions, settings, stations } = worker;
+        let Worker { index, emissions, settings, stations, .. } = worker;
         let mut ctx = self.context(now, Some(iface), *index, emissions, rec);
         let Settings { rules, sysctls, .. } = self.settings(settings);
         ctx.sysctls = Some(sysctls);
@@ -287,6 +294,26 @@ impl Router {
         }
         ctx.rec.note(|| Note::Fate(fate));
         Outcome { fate, out: ctx.in_place, len, offload }
+    }
+
+    /// Whether telling the router of frames ahead of their turn pays: the table is larger than the caches.
+    #[inline]
+    pub fn looks_ahead(&self) -> bool {
+        self.conntrack.looks_ahead()
+    }
+
+    /// Announces a frame whose turn comes soon, so that memory is asked for the connections of all frames that came in
+    /// together, and not for one after another; [`Router::fetch_ahead`] ends the announcements.
+    ///
+    /// Decides and changes nothing. Whoever does without only waits longer.
+    #[inline]
+    pub fn look_ahead(&self, worker: &mut Worker, frame: &[u8]) {
+        self.conntrack.glance(frame, &mut worker.ahead);
+    }
+
+    /// Has the connections fetched that [`Router::look_ahead`] was told of.
+    pub fn fetch_ahead(&self, worker: &mut Worker) {
+        self.conntrack.fetch(&mut worker.ahead);
     }
 
     /// The company of a packet, with what is the same for all of them.
@@ -401,7 +428,7 @@ impl Router {
     #[inline(always)]
     pub(crate) fn track<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
         if let Some(sysctls) = ctx.sysctls {
-            self.conntrack.track_with(pkt, &ctx.template, ctx.now, sysctls, &mut ctx.ct)?;
+            self.conntrack.track_with(pkt, ctx.template, ctx.now, sysctls, &mut ctx.ct)?;
         } else {
             ctx.ct = self.conntrack.track(pkt, ctx.template, ctx.now)?;
         }
@@ -599,7 +626,9 @@ impl Router {
         let (rec, emissions) = (&mut NoRecord, &mut worker.emissions);
         let mut ctx = self.context(now, None, worker.index, emissions, rec);
         if self.mode == Mode::Route {
-            expired.into_iter().for_each(|expired| self.tell_of_missing_pieces(expired, &mut ctx));
+            for expired in expired {
+                self.tell_of_missing_pieces(expired, &mut ctx);
+            }
         }
         self.handle_neighbours(now, &mut ctx);
     }

@@ -8,6 +8,7 @@ use stateway::record::NoRecord;
 use stateway::router::{Outcome, Router, Worker};
 use stateway::time::Instant;
 use std::fmt::Write as _;
+use std::hint::black_box;
 
 pub const LEFT: IfaceId = IfaceId(0);
 pub const RIGHT: IfaceId = IfaceId(1);
@@ -46,6 +47,20 @@ pub fn send(router: &Router, worker: &mut Worker, iface: IfaceId, frame: &mut [u
     let outcome = router.process(worker, Instant::from_secs(1), iface, frame, Offload::NONE, &mut NoRecord);
     worker.take_emissions();
     outcome
+}
+
+/// Frames that came in together, as a worker carries them.
+#[allow(dead_code, reason = "not every program that shares this file has bursts")]
+pub fn carry(router: &Router, worker: &mut Worker, frames: &mut [Frame]) {
+    if router.looks_ahead() {
+        for (_, frame) in &*frames {
+            router.look_ahead(worker, frame);
+        }
+        router.fetch_ahead(worker);
+    }
+    for (iface, frame) in frames {
+        black_box(send(router, worker, *iface, frame));
+    }
 }
 
 /// A 64-byte datagram of the `flow`th flow, or the answer to it.

@@ -13,6 +13,10 @@ const GRE_VERSION_MASK: u8 = 7;
 const GRE_VERSION_PPTP: u8 = 1;
 const GRE_PROTOCOL_PPP: [u8; 2] = [0x88, 0x0b];
 
+const ETHERNET_HEADER: usize = 14;
+const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+
 /// The tuple of a packet.
 ///
 /// # Errors
@@ -47,6 +51,17 @@ pub(super) fn quoted(family: Family, bytes: &[u8], zone: u16) -> Option<Tuple> {
     match family {
         Family::Ipv4 => quoted_ipv4(bytes, zone),
         Family::Ipv6 => quoted_ipv6(bytes, zone),
+    }
+}
+
+/// The tuple that an Ethernet frame seems to have in the usual zone, with nothing verified.
+#[inline]
+pub(super) fn glance(frame: &[u8]) -> Option<Tuple> {
+    let (header, packet) = frame.split_first_chunk::<ETHERNET_HEADER>()?;
+    match [header[12], header[13]] {
+        ETHERTYPE_IPV4 => quoted_ipv4(packet, 0),
+        ETHERTYPE_IPV6 => quoted_ipv6(packet, 0),
+        _ => None,
     }
 }
 

@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+use prefetch_index::prefetch_index;
+
 /// Empty; no slot has this number.
 const FREE: u64 = u64::MAX;
 const MIN_PLACES: usize = 16;
@@ -57,6 +59,12 @@ impl Index {
     #[inline(always)]
     pub(super) fn find(&self, hash: u32) -> Found<'_> {
         Found { places: &self.places, hash, at: hash as usize }
+    }
+
+    /// Has the cache line fetched where [`Index::find`] begins.
+    #[inline]
+    pub(super) fn fetch(&self, hash: u32) {
+        prefetch_index(&self.places, hash as usize & (self.places.len() - 1));
     }
 
     /// Puts a slot in that is not there.

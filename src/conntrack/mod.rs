@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 pub mod entry;
 pub mod event;
 pub mod expect;
@@ -27,6 +28,7 @@ mod wheel;
 #[cfg(test)]
 mod tests;
 
+pub use ahead::Ahead;
 pub use entry::{Counter, Entry, Proto, Status};
 pub use event::{Event, EventKind, Happened, Told};
 pub use expect::Expectation;
@@ -263,7 +265,7 @@ impl Conntrack {
     /// State, timer and status of a confirmed connection change here and now, whatever rules say later.
     pub fn track(&self, pkt: &Packet, template: Template, now: Instant) -> Stage<Tracked> {
         let mut tracked = Tracked::none();
-        self.track_with(pkt, &template, now, &self.sysctls.load(), &mut tracked)?;
+        self.track_with(pkt, template, now, &self.sysctls.load(), &mut tracked)?;
         Continue(tracked)
     }
 
@@ -271,7 +273,7 @@ impl Conntrack {
     pub fn track_with(
         &self,
         pkt: &Packet,
-        template: &Template,
+        template: Template,
         now: Instant,
         sysctls: &Sysctls,
         tracked: &mut Tracked,
@@ -294,7 +296,7 @@ impl Conntrack {
         &self,
         proto: u8,
         pkt: &Packet,
-        template: &Template,
+        template: Template,
         now: Instant,
         sysctls: &Sysctls,
         tracked: &mut Tracked,
@@ -449,7 +451,7 @@ impl Conntrack {
         tuple: Tuple,
         checked: Result<Layer4, InvalidReason>,
         pkt: &Packet,
-        template: &Template,
+        template: Template,
         now: Instant,
         sysctls: &Sysctls,
         tracked: &mut Tracked,
@@ -478,7 +480,7 @@ impl Conntrack {
                 entry.extra_mut().master = Some(master);
                 entry.mark = self.table.with(master, |master| master.mark).unwrap_or(0);
             }
-            None => self.assign_helper(&mut entry, *template),
+            None => self.assign_helper(&mut entry, template),
         }
         if template.told.is_some() {
             entry.extra_mut().told = template.told;

@@ -15,13 +15,18 @@ use super::wheel::{self, Link, Links, Tick, Wheel};
 use super::{Direction, EntryId};
 use crate::packet::Tuple;
 use crate::time::Instant;
+use core::slice::from_ref;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
+use prefetch_index::prefetch_index;
 
 /// Enough that workers seldom meet, and that one shard's index grows in a moment.
 const SHARDS: usize = 64;
 /// Slots that are made at a time.
 const CHUNK: usize = 64;
+const CACHE_LINE: usize = 64;
+/// Of a slot's lines, those that a packet of an established connection reads: see [`Slot`].
+const LINES_READ: usize = 3;
 /// Entries that early drop looks at before it gives up.
 const EARLY_DROP_LOOKS: usize = 16;
 /// Entries that [`Table::reap`] looks at in each shard before it lets others go on.
@@ -74,7 +79,7 @@ struct Slots {
 }
 
 /// Where a tuple belongs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     shard: usize,
     hash: u32,
@@ -106,6 +111,14 @@ impl Place {
 impl Slot {
     const fn empty() -> Self {
         Self { generation: 0, due: 0, entry: None, hash: 0, link: Link::EMPTY }
+    }
+
+    /// Has the cache lines fetched that a packet of an established connection reads.
+    #[inline]
+    fn fetch(&self) {
+        for line in 0..LINES_READ {
+            prefetch_index(from_ref(&self.generation), line * CACHE_LINE / size_of::<u32>());
+        }
     }
 }
 
@@ -272,6 +285,26 @@ impl Table {
     #[inline]
     pub(super) fn lock(&self, place: Place) -> MutexGuard<'_, Shard> {
         self.shards[place.shard].0.lock()
+    }
+
+    /// Has that part of the index fetched that leads on from `place`.
+    ///
+    /// Waits for nobody: whoever holds the shard is the one to whom it matters.
+    #[inline]
+    pub(super) fn fetch_index(&self, place: Place) {
+        if let Some(shard) = self.shards[place.shard].0.try_lock() {
+            shard.index.fetch(place.hash);
+        }
+    }
+
+    /// Has the entry fetched to which the index leads from `place`, if it leads to one.
+    #[inline]
+    pub(super) fn fetch_entry(&self, place: Place) {
+        if let Some(shard) = self.shards[place.shard].0.try_lock()
+            && let Some(slot) = shard.index.find(place.hash).next()
+        {
+            shard.slots.get(slot).fetch();
+        }
     }
 
     /// Reads or changes a connection that may have gone.

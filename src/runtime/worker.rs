@@ -116,6 +116,7 @@ impl Worker {
 
     /// Takes the frames of one turn to their ends.
     fn carry_all<B: Burst>(&mut self, burst: &mut B, frames: usize, now: Instant) {
+        self.look_ahead(burst, frames);
         let shared = Arc::clone(&self.shared);
         if let Some(watchers) = shared.watchers.now() {
             for n in 0..frames {
@@ -125,6 +126,17 @@ impl Worker {
             for n in 0..frames {
                 self.carry(burst, n, now);
             }
+        }
+    }
+
+    /// Lets the router fetch from memory what it will need for these frames, for all of them at once.
+    fn look_ahead<B: Burst>(&mut self, burst: &mut B, frames: usize) {
+        let router = &self.shared.router;
+        if frames > 1 && router.looks_ahead() {
+            for n in 0..frames {
+                router.look_ahead(&mut self.core, burst.frame(n).1);
+            }
+            router.fetch_ahead(&mut self.core);
         }
     }
 
