@@ -15,7 +15,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::conntrack::{Tracked, listing};
+use crate::conntrack::{CtState, Tracked, listing};
 use crate::context::Context;
 use crate::fate::{DropReason, Fate, Stage};
 use crate::filter::{Hook, Ruleset, Table, Verdict};
@@ -100,8 +100,9 @@ pub(crate) fn output<R: Recorder>(
 ) -> Stage<Fate> {
     let rules = rules_for(rules, pkt)?;
     // OUTPUT
-    // What is about a packet without a connection is looked at for itself.
-    ctx.is_answer = related.is_some();
+    // What is about a packet without a connection is looked at for itself; but if that was not to be tracked, no rule
+    // decides about this one any more.
+    ctx.is_answer = related.as_ref().is_some_and(|ct| ct.has_entry() || ct.state == CtState::Untracked);
     let known = related.filter(Tracked::has_entry);
     let is_tracked = known.is_some();
     ctx.ct = known.unwrap_or_else(Tracked::none);

@@ -162,7 +162,8 @@ impl Tracked {
         }
     }
 
-    /// What an error about this packet carries, or a reset by a rule: RELATED, and the other way.
+    /// What an error about this packet carries, or a reset by a rule: RELATED, and the other way; without a connection
+    /// only that it was not to be tracked.
     ///
     /// A connection that is not in the table yet is shown to rules, but the answer does not bring it there.
     #[must_use]
@@ -172,6 +173,8 @@ impl Tracked {
         (answer.status, answer.mark, answer.id) = (self.status, self.mark, self.id);
         if self.has_entry() {
             answer.state = CtState::Related;
+        } else if self.state == CtState::Untracked {
+            answer.state = CtState::Untracked;
         }
         answer.direction = match self.direction {
             Direction::Original => Direction::Reply,
@@ -377,6 +380,8 @@ impl Conntrack {
             Outcome::Accept { timeout, assured, delete } => {
                 if let Some(timeout) = timeout {
                     entry.renew(now + timeout);
+                }
+                if timeout.is_some() || delete {
                     entry.count(direction, pkt);
                 }
                 entry.status.set(Status::ASSURED, assured || entry.status.contains(Status::ASSURED));

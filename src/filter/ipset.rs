@@ -236,15 +236,20 @@ impl Set {
             return Some((addr, 0, 0));
         }
         let proto = pkt.proto();
-        let port = match (self.family, proto) {
-            (_, PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_SCTP) => {
-                let (src, dst) = pkt.ports()?;
-                if sides[1] == Side::Src { src } else { dst }
-            }
-            (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6) => {
-                pkt.l4().first_chunk().map(|b: &[u8; 2]| u16::from_be_bytes(*b))?
-            }
-            _ => 0,
+        // The header must be there in full, wherever in it the port is.
+        let (header_bytes, is_icmp) = match (self.family, proto) {
+            (_, PROTO_TCP) => (20, false),
+            (_, PROTO_UDP | PROTO_UDPLITE) => (8, false),
+            (_, PROTO_SCTP) => (12, false),
+            (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6) => (8, true),
+            _ => return Some((addr, proto, 0)),
+        };
+        let header = pkt.l4().get(..header_bytes)?;
+        let port = if is_icmp {
+            header.first_chunk().map(|b: &[u8; 2]| u16::from_be_bytes(*b))?
+        } else {
+            let (src, dst) = pkt.ports()?;
+            if sides[1] == Side::Src { src } else { dst }
         };
         Some((addr, proto, port))
     }

@@ -10,6 +10,7 @@ use crate::filter::value::{number, number_u32};
 use crate::packet::{Addr, Family, Tuple};
 use core::fmt;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 
 /// Addresses that one rule counts for; beyond that packets are dropped, as the kernel does without memory.
 const MAX_KEYS: usize = 65_536;
@@ -77,15 +78,18 @@ impl Matcher for Connlimit {
                 return Answer::Drop;
             }
         }
-        let tuples = seen.entry(key).or_insert_with(|| vec![tuple]);
+        let tuples = match seen.entry(key) {
+            // Whoever is the first counts, whatever became of its connection.
+            Slot::Vacant(slot) => {
+                slot.insert(vec![tuple]);
+                return ((1 > self.limit) == self.above).into();
+            }
+            Slot::Occupied(slot) => slot.into_mut(),
+        };
         // Connections that are gone, or closed, or were never confirmed, do not count any more.
         tuples.retain(|t| (*t == tuple && !is_confirmed) || is_open(t));
         if !is_confirmed && !tuples.contains(&tuple) {
             tuples.push(tuple);
-        }
-        if tuples.is_empty() {
-            // A straggler of the last connection: nothing is left to be counted, and the kernel calls that a failure.
-            return Answer::Drop;
         }
         let is_above = tuples.len() > self.limit as usize;
         (is_above == self.above).into()
