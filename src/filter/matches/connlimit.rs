@@ -62,7 +62,7 @@ impl Matcher for Connlimit {
     }
 
     fn check(&self, view: &View<'_>) -> Answer {
-        let Some((tuple, is_confirmed)) = connection(view) else { return Answer::Drop };
+        let Some((tuple, is_assured)) = connection(view) else { return Answer::Drop };
         let addr = if self.of_destination { view.pkt.dst() } else { view.pkt.src() };
         let mask = if self.prefix == 0 { 0 } else { u128::MAX << (128 - u32::from(self.prefix)) };
         let zone = view.ct.original().map_or(0, |original| original.zone);
@@ -87,25 +87,40 @@ impl Matcher for Connlimit {
             Slot::Occupied(slot) => slot.into_mut(),
         };
         // Connections that are gone, or closed, or were never confirmed, do not count any more.
-        tuples.retain(|t| (*t == tuple && !is_confirmed) || is_open(t));
-        if !is_confirmed && !tuples.contains(&tuple) {
-            tuples.push(tuple);
+        if is_assured {
+            tuples.retain(is_open);
+            if tuples.is_empty() {
+                // A straggler of the last connection: nothing is left to be counted, and the kernel calls that a
+                // failure.
+                return Answer::Drop;
+            }
+        } else {
+            let is_there = view.conntrack.entry_of(&tuple, view.now).is_some();
+            let mut is_counted = false;
+            tuples.retain(|t| {
+                let is_kept = is_counted || (*t == tuple && is_there) || is_open(t);
+                is_counted |= *t == tuple && is_there;
+                is_kept
+            });
+            if !is_counted {
+                tuples.push(tuple);
+            }
         }
         let is_above = tuples.len() > self.limit as usize;
         (is_above == self.above).into()
     }
 }
 
-/// The connection that a packet counts for, and whether it is counted already where it began.
+/// The connection that a packet counts for, and whether it is assured: then it was counted where it began, if at all.
 ///
 /// What is not tracked counts by its own tuple, or for the connection that has it.
 fn connection(view: &View<'_>) -> Option<(Tuple, bool)> {
     if let Some(original) = view.ct.original() {
-        return Some((original, view.ct.status.contains(Status::CONFIRMED)));
+        return Some((original, view.ct.status.contains(Status::CONFIRMED | Status::ASSURED)));
     }
     let tuple = flow_of(view.pkt)?;
     let there = view.conntrack.entry_of(&tuple, view.now);
-    Some(there.map_or((tuple, false), |entry| (entry.original, true)))
+    Some(there.map_or((tuple, false), |entry| (entry.original, entry.status.contains(Status::ASSURED))))
 }
 
 impl fmt::Display for Connlimit {
