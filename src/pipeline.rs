@@ -126,6 +126,9 @@ fn confirm<R: Recorder>(r: &Router, pkt: &Packet, ctx: &mut Context<R>) -> Stage
     if let Some(expectation) = r.conntrack.help(pkt, &mut ctx.ct, ctx.now)? {
         ctx.rec.note(|| Note::Expected(listing::expectation(&expectation, ctx.now)));
     }
+    if let Some(pieces) = &mut ctx.pieces {
+        pieces.is_melted |= ctx.ct.helper.is_some_and(|helper| helper.melts(ctx.ct.state));
+    }
     let is_new = ctx.ct.id().is_none();
     r.conntrack.confirm(&mut ctx.ct, ctx.now)?;
     if is_new && ctx.ct.id().is_some() {

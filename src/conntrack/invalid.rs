@@ -95,6 +95,19 @@ impl InvalidReason {
         self as usize
     }
 
+    /// Tracking gave up before it looked at the upper-layer checksum.
+    pub const fn is_before_checksum(self) -> bool {
+        matches!(
+            self,
+            Self::Truncated
+                | Self::NoNextHeader
+                | Self::TcpTruncated
+                | Self::UdpLength
+                | Self::UdpliteCoverage
+                | Self::IcmpTruncated
+        )
+    }
+
     /// A stable word for output and checks.
     pub const fn code(self) -> &'static str {
         Self::CODES[self.index()]

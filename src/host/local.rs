@@ -11,6 +11,7 @@ use crate::neighbour::message::{self, ADVERTISEMENT, Arp, Claim, Discovery, SOLI
 use crate::neighbour::{Hearing, Key};
 use crate::packet::checksum::Sum;
 use crate::packet::fragment::lacks_headers;
+use crate::packet::segment::has_signature;
 use crate::packet::tuple::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE};
 use crate::packet::{Addr, Family, Mac, NO_NEXT_HEADER, Offload, Packet, Segment};
 use crate::record::Recorder;
@@ -216,6 +217,10 @@ impl Router {
     fn refuse_tcp<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> bool {
         let to_us = self.is_local(pkt.dst(), pkt.family(), ctx.in_iface);
         if !to_us || Segment::parse(pkt.l4()).is_none() || !icmp_reply::deserves_reset(pkt) {
+            return false;
+        }
+        // A signature cannot be returned without its key, and options that cannot be read might hold one.
+        if has_signature(pkt.l4()) != Some(false) {
             return false;
         }
         let options = self.echoed_options(pkt, pkt.dst(), ctx);

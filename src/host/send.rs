@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::forward::{ADDRESS_UNREACHABLE_V6, HOST_UNREACHABLE, wire_len};
-use crate::conntrack::{CtState, Tracked};
+use crate::conntrack::{CtState, InvalidReason, Tracked};
 use crate::context::{Context, EmissionKind};
 use crate::fate::{DropReason, Fate, QueueReason, Stage};
 use crate::filter::{RejectWith, RuleId};
@@ -291,8 +291,7 @@ impl Router {
         pkt: &Packet,
         ctx: &mut Context<R>,
     ) -> Fate {
-        // At INPUT what tracking noted of the sum still stands.
-        let is_rewritten = ctx.out_iface.is_some() && ctx.options.is_some_and(|o| o.is_changed());
+        let is_rewritten = ctx.options.is_some_and(|o| o.is_changed());
         let looks_wrong = is_rewritten && !self.is_known_sound(with, pkt, ctx);
         let answered = ctx.in_iface.is_some()
             && !looks_wrong
@@ -317,13 +316,16 @@ impl Router {
     /// REJECT verifies a checksum over the whole packet, and the header does not fit what this router wrote into its
     /// options: Linux finds that wrong, too, unless tracking has verified the packet before, or nobody would.
     fn is_known_sound<R: Recorder>(&self, with: RejectWith, pkt: &Packet, ctx: &Context<R>) -> bool {
-        let tracks = ctx.ct.state != CtState::Untracked && self.conntrack.sysctls().checksum;
+        let gave_up = ctx.ct.state == CtState::Untracked
+            || ctx.ct.invalid.is_some_and(InvalidReason::is_before_checksum);
+        let verified = !gave_up && self.conntrack.sysctls().checksum;
+        let is_for_us = ctx.out_iface.is_none();
         match (with, pkt.proto()) {
-            // Linux forgets that it verified a packet, unless it did so twice.
-            (RejectWith::TcpReset, _) => tracks && ctx.ct.reopens,
+            // At INPUT what tracking noted still stands. Of what goes on Linux forgets it, unless it verified twice.
+            (RejectWith::TcpReset, _) => verified && (is_for_us || ctx.ct.reopens),
             (_, PROTO_UDPLITE | PROTO_SCTP | PROTO_GRE | PROTO_ESP | PROTO_AH) => true,
             (_, PROTO_UDP) if pkt.l4().get(6..8) == Some(&[0, 0]) => true,
-            (_, PROTO_TCP | PROTO_UDP | PROTO_ICMP) => tracks,
+            (_, PROTO_TCP | PROTO_UDP | PROTO_ICMP) => verified,
             _ => false,
         }
     }

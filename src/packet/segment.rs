@@ -90,6 +90,34 @@ impl Segment {
     }
 }
 
+/// Whether the header at the start of `l4` has an MD5 signature (RFC 2385); `None` if its options cannot be read as
+/// far as one might stand there.
+pub fn has_signature(l4: &[u8]) -> Option<bool> {
+    const END: u8 = 0;
+    const NOP: u8 = 1;
+    const SIGNATURE: u8 = 19;
+    const SIGNATURE_LEN: usize = 18;
+    let header_len = usize::from(*l4.get(12)? >> 4) * 4;
+    let mut options = l4.get(MIN_HEADER_LEN..header_len)?;
+    let mut is_signed = false;
+    while options.len() >= SIGNATURE_LEN {
+        match options[0] {
+            END => break,
+            NOP => options = &options[1..],
+            kind => {
+                let len = usize::from(options[1]);
+                let is_signature = kind == SIGNATURE;
+                if len < 2 || len > options.len() || (is_signature && (len != SIGNATURE_LEN || is_signed)) {
+                    return None;
+                }
+                is_signed |= is_signature;
+                options = &options[len..];
+            }
+        }
+    }
+    Some(is_signed)
+}
+
 impl Options {
     /// Stops at end-of-list, at a length below two and at one that leaves the header.
     fn parse(mut bytes: &[u8], ack: Seq) -> Self {
@@ -166,6 +194,31 @@ impl fmt::Debug for TcpFlags {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signature_is_found_where_options_can_be_read() {
+        let signed = |options: &[u8]| {
+            let mut l4 = vec![0; MIN_HEADER_LEN];
+            l4.extend(options);
+            l4.resize(l4.len().next_multiple_of(4), 0);
+            l4[12] = (l4.len() as u8 / 4) << 4;
+            has_signature(&l4)
+        };
+        let with = |front: &[u8], len: usize| {
+            let mut options = front.to_vec();
+            options.resize(len, 0x2e);
+            options
+        };
+        let timestamp = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+        assert_eq!(signed(&[]), Some(false));
+        assert_eq!(signed(&timestamp), Some(false));
+        assert_eq!(signed(&with(&[1, 1, 19, 18], 20)), Some(true));
+        assert_eq!(signed(&with(&[19, 17], 20)), None);
+        assert_eq!(signed(&with(&[0, 0x2e], 40)), Some(false), "nothing stands behind the end");
+        let unread = [&timestamp[..], &[0x7a, 0x7a]].concat();
+        assert_eq!(signed(&with(&unread, 40)), None);
+        assert_eq!(signed(&with(&unread, 28)), Some(false), "there is no room for one");
+    }
 
     fn options(bytes: &[u8]) -> Options {
         Options::parse(bytes, Seq(1000))

@@ -3,6 +3,7 @@
 //! It takes root, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out, and says so.
 
 use stateway::conform::generate::Profile;
+use stateway::conform::rules;
 use stateway::conform::session::{Plan, Report, compare_story, run};
 use stateway::conform::story;
 use std::fmt::Write as _;
@@ -61,6 +62,31 @@ fn scenarios_go_on_the_kernel_as_they_go_here() {
     }
     assert!(failures.is_empty(), "{failures}");
     assert!(told > 100, "only {told} scenarios were told to the kernel");
+}
+
+#[test]
+fn random_rulesets_decide_the_same_and_count_the_same() {
+    if is_left_out() {
+        return;
+    }
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(seed_of_the_day);
+    say(&format!("SEED={seed}"));
+    let plan = rules::Plan { seed, frames: 15_000, stop_early: true };
+    let report =
+        rules::run(&plan, |_| ()).expect("it takes root, /dev/net/tun, iptables-legacy, ipset, nft and ip");
+    let mut text = String::new();
+    for rules::Finding { case, difference, .. } in &report.findings {
+        for line in case.rules.iter().flat_map(rules::Tables::lines) {
+            let _ = write!(text, "\n  {line}");
+        }
+        for frame in &case.frames {
+            let _ = write!(text, "\n  {}", frame.describe());
+        }
+        for mismatch in &difference.mismatches {
+            let _ = write!(text, "\n  {mismatch}");
+        }
+    }
+    assert!(text.is_empty(), "SEED={seed}: {text}");
 }
 
 fn show(report: &Report) -> String {

@@ -68,6 +68,11 @@ impl Helper {
         }
     }
 
+    /// It reads the packet in one: Linux forgets then how that had been cut.
+    pub const fn melts(self, state: CtState) -> bool {
+        matches!((self, state), (Self::Ftp, CtState::Established))
+    }
+
     /// How many announcements of one connection may wait.
     pub const fn max_expectations(self) -> usize {
         match self {

@@ -92,6 +92,8 @@ pub struct Pieces {
     /// The largest piece had "don't fragment" set: whatever is cut anew has it too.
     dont_fragment: bool,
     id: u32,
+    /// Somebody needed the whole in one: how it had been cut is forgotten, and it is cut anew.
+    pub is_melted: bool,
 }
 
 #[derive(Debug, Default)]
@@ -511,7 +513,7 @@ impl Queue {
                 frame[ETHERNET_LEN + 1] |= tos << 4;
             }
         }
-        let pieces = Pieces { ends, max_len: self.max_len, dont_fragment, id: key.id };
+        let pieces = Pieces { ends, max_len: self.max_len, dont_fragment, id: key.id, is_melted: false };
         Some(Whole { frame, pieces })
     }
 }
