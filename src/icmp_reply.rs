@@ -89,7 +89,6 @@ pub fn deserves_reject(pkt: &Packet, error: IcmpError) -> bool {
 pub fn deserves_reset(pkt: &Packet) -> bool {
     pkt.proto() == PROTO_TCP
         && pkt.fragment().is_none()
-        && !pkt.dst_mac().is_group()
         && !is_group(pkt.dst(), pkt.family())
         && is_host(pkt.src(), pkt.family())
         && is_sound(pkt)

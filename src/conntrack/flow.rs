@@ -39,9 +39,9 @@ pub(super) fn tuple_of(pkt: &Packet, proto: u8, zone: u16) -> Result<Tuple, Inva
     Endpoints { family, src: pkt.src(), dst: pkt.dst(), proto, zone }.tuple(pkt.l4())
 }
 
-/// The tuple that a packet has in the usual zone, tracked or not; `None` if its headers are cut short.
-pub(crate) fn flow_of(pkt: &Packet) -> Option<Tuple> {
-    tuple(pkt, 0).ok()
+/// The tuple that a packet has in a zone, tracked or not; `None` if its headers are cut short.
+pub(crate) fn flow_of(pkt: &Packet, zone: u16) -> Option<Tuple> {
+    tuple(pkt, zone).ok()
 }
 
 /// The tuple of a packet that an ICMP error quotes, cut short wherever it may be.

@@ -215,7 +215,7 @@ impl Router {
 
     /// No port is open: a segment is answered by a reset (RFC 9293 §3.10.7.1).
     fn refuse_tcp<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> bool {
-        let to_us = self.is_local(pkt.dst(), pkt.family(), ctx.in_iface);
+        let to_us = self.is_local(pkt.dst(), pkt.family(), ctx.in_iface) && !pkt.dst_mac().is_group();
         if !to_us || Segment::parse(pkt.l4()).is_none() || !icmp_reply::deserves_reset(pkt) {
             return false;
         }

@@ -621,8 +621,15 @@ fn ttl(d: &mut Draw<'_>) -> Option<String> {
     })
 }
 
+/// Words of an IPv4 packet without identification and checksums, which the kernel draws for its own packets.
+const SETTLED: [u8; 8] = [0, 6, 12, 16, 24, 31, 38, 50];
+
 fn u32(d: &mut Draw<'_>) -> Option<String> {
     let not = d.not();
+    let sees_own = !d.place.only(&[Hook::Prerouting, Hook::Input, Hook::Forward]);
+    let word = |d: &mut Draw<'_>, below: u8| {
+        if sees_own && d.place.family == Family::Ipv4 { *pick(d.rng, &SETTLED) } else { d.rng.u8(..below) }
+    };
     let test = match (d.place.family, d.rng.u8(..8)) {
         (Family::Ipv4, 0) => "6&0xFF=6".to_owned(),
         (Family::Ipv4, 1) => "0&0xFFFF=0x28:0x64,0x5dc".to_owned(),
@@ -631,10 +638,12 @@ fn u32(d: &mut Draw<'_>) -> Option<String> {
         (Family::Ipv6, 0) => "4&0xFF00=0x600".to_owned(),
         (Family::Ipv6, 1) => format!("40>>16={}", pick(d.rng, &PORTS)),
         (Family::Ipv6, 2) => "4&0xFFFF0000>>16=8:40".to_owned(),
-        (_, 4) => format!("{}&0xFF={}", d.rng.u8(..70), d.rng.u8(..)),
-        (_, 5) => format!("{}>>{}={}:0xFFFFFFFF", d.rng.u8(..60), d.rng.u8(..32), d.rng.u16(..)),
-        (_, 6) => format!("{}&0x3C@{}&0xFFFF=0:{}", d.rng.u8(..40), d.rng.u8(..40), d.rng.u16(..)),
-        _ => format!("{}<<{}&0xF0=0x10:0x80", d.rng.u8(..60), d.rng.u8(..32)),
+        (_, 4) => format!("{}&0xFF={}", word(d, 70), d.rng.u8(..)),
+        (_, 5) => format!("{}>>{}={}:0xFFFFFFFF", word(d, 60), d.rng.u8(..32), d.rng.u16(..)),
+        (_, 6) if !sees_own => {
+            format!("{}&0x3C@{}&0xFFFF=0:{}", d.rng.u8(..40), d.rng.u8(..40), d.rng.u16(..))
+        }
+        _ => format!("{}<<{}&0xF0=0x10:0x80", word(d, 60), d.rng.u8(..32)),
     };
     Some(format!("-m u32 {not}--u32 \"{test}\""))
 }

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::conntrack::{Status, flow_of};
+use crate::conntrack::{CtState, Status, flow_of};
 use crate::filter::memory::Memory;
 use crate::filter::options::{Opt, Options, Problem};
 use crate::filter::value::{number, number_u32};
@@ -65,7 +65,7 @@ impl Matcher for Connlimit {
         let Some((tuple, is_assured)) = connection(view) else { return Answer::Drop };
         let addr = if self.of_destination { view.pkt.dst() } else { view.pkt.src() };
         let mask = if self.prefix == 0 { 0 } else { u128::MAX << (128 - u32::from(self.prefix)) };
-        let zone = view.ct.original().map_or(0, |original| original.zone);
+        let zone = tuple.zone;
         let key = (Addr::from_bits(addr.bits() & mask), zone);
         let mut seen = self.seen.lock();
         let is_open = |t: &Tuple| view.conntrack.is_open(t, view.now);
@@ -118,7 +118,10 @@ fn connection(view: &View<'_>) -> Option<(Tuple, bool)> {
     if let Some(original) = view.ct.original() {
         return Some((original, view.ct.status.contains(Status::CONFIRMED | Status::ASSURED)));
     }
-    let tuple = flow_of(view.pkt)?;
+    // Before tracking, the raw table may have named a zone.
+    let zone =
+        if view.ct.state == CtState::Invalid && view.ct.invalid.is_none() { view.template.zone } else { 0 };
+    let tuple = flow_of(view.pkt, zone)?;
     let there = view.conntrack.entry_of(&tuple, view.now);
     Some(there.map_or((tuple, false), |entry| (entry.original, entry.status.contains(Status::ASSURED))))
 }
