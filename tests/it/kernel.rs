@@ -69,7 +69,7 @@ fn random_rulesets_decide_the_same_and_count_the_same() {
     if is_left_out() {
         return;
     }
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(seed_of_the_day);
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(424_242);
     say(&format!("SEED={seed}"));
     let plan = rules::Plan { seed, frames: 15_000, stop_early: true };
     let report =
