@@ -4,6 +4,7 @@
 
 use super::model::{Action, Expect, Flow, Lab, RunnerKind, Session, Ssh, Step, Tcp, Test, Word};
 use super::runner::{Observation, RunError, Runner, Seen, by_hand};
+use crate::conntrack::CtState;
 use std::time::Duration;
 
 /// Between two tries of a step that may take a while to come out.
@@ -155,7 +156,7 @@ pub fn deciding<'a>(action: &Action, seen: &'a Observation) -> Option<&'a Seen> 
     }
     let Some(flow) = action.flow() else {
         return matches!(action, Action::Exec(_))
-            .then(|| stopped_or_first(seen.packets.iter(), seen.result))
+            .then(|| stopped_or_first(without_tail(&seen.packets).iter(), seen.result))
             .flatten();
     };
     let (protocol, port) = match action {
@@ -175,9 +176,6 @@ pub fn deciding<'a>(action: &Action, seen: &'a Observation) -> Option<&'a Seen> 
             && !is_neighbour_discovery(packet)
     });
     // The end of an earlier connection may still be under way: a new one begins with its SYN.
-    let opens = |packet: &Seen| {
-        packet.summary.split(' ').nth(1).is_some_and(|flags| flags.starts_with('S') && !flags.contains('.'))
-    };
     let continues = matches!(
         action,
         Action::Tcp(Tcp { session: Session::Use(_), .. }) | Action::Ssh(Ssh { session: Session::Use(_), .. })
@@ -186,6 +184,19 @@ pub fn deciding<'a>(action: &Action, seen: &'a Observation) -> Option<&'a Seen> 
     let start =
         if protocol == Some(6) && !continues { own.iter().position(|packet| opens(packet)) } else { None };
     stopped_or_first(own.into_iter().skip(start.unwrap_or(0)), seen.result)
+}
+
+/// Whether it is the SYN that opens a TCP connection.
+fn opens(packet: &Seen) -> bool {
+    packet.summary.split(' ').nth(1).is_some_and(|flags| flags.starts_with('S') && !flags.contains('.'))
+}
+
+/// What a program sent, of which nothing else is known: not what earlier TCP connections still had under way before it.
+fn without_tail(packets: &[Seen]) -> &[Seen] {
+    let is_tail =
+        |packet: &Seen| packet.protocol == 6 && packet.state == Some(CtState::Established) && !opens(packet);
+    let start = packets.iter().position(|packet| !is_tail(packet)).unwrap_or(0);
+    &packets[start..]
 }
 
 fn stopped_or_first<'a>(mut packets: impl Iterator<Item = &'a Seen>, result: Word) -> Option<&'a Seen> {
@@ -225,8 +236,8 @@ fn compare(
     differs(
         &mut wrong,
         "state",
-        expect.state.map(super::super::conntrack::CtState::word),
-        deciding.and_then(|p| p.state).map(super::super::conntrack::CtState::word),
+        expect.state.map(CtState::word),
+        deciding.and_then(|p| p.state).map(CtState::word),
     );
     let rule = |name: &str| if name.ends_with("/policy") { "policy".to_owned() } else { name.to_owned() };
     let decided_by = deciding.and_then(|packet| packet.rule.as_deref()).map(rule);
@@ -329,7 +340,6 @@ pub fn title(lab: &Lab, action: &Action) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conntrack::CtState;
 
     #[test]
     fn a_line_has_words_in_any_order() {
@@ -383,6 +393,21 @@ mod tests {
             let observed = Observation { packets, ..Observation::new(result, "") };
             let found = deciding(&Action::Tcp(tcp.clone()), &observed);
             assert_eq!(found, Some(want), "{}", result.text());
+        }
+    }
+
+    #[test]
+    fn of_a_program_the_first_packet_decides_that_no_earlier_connection_left_behind() {
+        let tail = seen("tcp . 192.0.2.2:2121 → 192.0.2.1:4000", CtState::Established, "forwarded");
+        let syn = seen("tcp S 192.0.2.1:4001 → 192.0.2.2:22", CtState::New, "forwarded");
+        let ping =
+            Seen { protocol: 1, ..seen("icmp 192.0.2.1:1 → 192.0.2.2:1", CtState::New, "forwarded") };
+        let all = [tail, syn, ping];
+        let [tail, syn, ping] = &all;
+        assert_eq!(without_tail(&all), &all[1..]);
+        for (packets, want) in [([syn, tail], syn), ([tail, ping], ping), ([tail, tail], tail)] {
+            let packets: Vec<Seen> = packets.into_iter().cloned().collect();
+            assert_eq!(without_tail(&packets).first(), Some(want));
         }
     }
 }
