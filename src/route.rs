@@ -131,6 +131,16 @@ impl Routes {
         }
     }
 
+    /// As [`Routes::lookup`] in IPv6, among the routes alone that do not lead away from `iface`: a shorter one that leads
+    /// there comes before a longer one that does not (`RT6_LOOKUP_F_IFACE` in Linux).
+    pub fn lookup_through(&self, dst: Addr, iface: IfaceId) -> Option<Route> {
+        if is_link_local(dst, Family::Ipv6) {
+            return self.lookup(dst, Family::Ipv6, Some(iface));
+        }
+        let leads_away = |route: &Route| matches!(route, Route::Via(hop) if hop.iface != iface);
+        self.v6.cover_values(&(dst.bits(), 128)).filter(|route| !leads_away(route)).last().copied()
+    }
+
     /// Whether `addr` is an address of `iface`.
     pub fn has(&self, iface: IfaceId, addr: Addr, family: Family) -> bool {
         self.own[iface.index()].iter().any(|p| p.family == family && p.addr == addr)
@@ -300,6 +310,19 @@ mod tests {
             assert_eq!(table.lookup(addr(dst), family, Some(IfaceId(0))), expected, "{name}");
         }
         assert_eq!(table.lookup(addr("fe80::1"), Family::Ipv6, None), None, "on which link?");
+    }
+
+    #[test]
+    fn a_route_through_an_interface_may_be_shorter_than_the_longest() {
+        let table = table();
+        let iface_of = |dst: &str, iface| match table.lookup_through(addr(dst), IfaceId(iface)) {
+            Some(Route::Via(hop)) => Some((hop.iface.0, hop.prefix_len)),
+            _ => None,
+        };
+        assert_eq!(iface_of("2001:db8:77::5", 0), Some((0, 48)));
+        assert_eq!(iface_of("2001:db8:77::5", 1), Some((1, 0)), "the default route leads there");
+        assert_eq!(iface_of("2001:db8:3::1", 0), None, "nothing leads there");
+        assert_eq!(iface_of("fe80::1", 1), Some((1, 64)));
     }
 
     #[test]

@@ -49,12 +49,15 @@ const NO_IFACE: u128 = u16::MAX as u128;
 pub(super) struct Point([u128; DIMENSIONS]);
 
 impl Point {
-    /// `None` for a packet whose ports cannot be read: every rule must be asked what it makes of that.
+    /// `None` for a packet whose upper-layer header is cut short: a rule may drop it for that before it looks at ports,
+    /// so every rule must be asked.
     pub(super) fn of(view: &View<'_>) -> Option<Self> {
         let pkt = view.pkt;
-        let has_ports =
-            matches!(pkt.proto(), PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_SCTP | PROTO_DCCP);
-        let (sport, dport) = if has_ports { pkt.ports()? } else { (0, 0) };
+        let (sport, dport) = match header_len(pkt.proto()) {
+            None => (0, 0),
+            Some(len) if pkt.l4().len() < len => return None,
+            Some(_) => pkt.ports()?,
+        };
         let iface = |id: Option<crate::iface::IfaceId>| id.map_or(NO_IFACE, |id| u128::from(id.0));
         Some(Self([
             pkt.src().bits(),
@@ -66,6 +69,16 @@ impl Point {
             iface(view.out_iface),
             place_of(view.state()),
         ]))
+    }
+}
+
+/// Bytes that the matches of a protocol with ports want to see, whatever they ask.
+const fn header_len(proto: u8) -> Option<usize> {
+    match proto {
+        PROTO_TCP => Some(20),
+        PROTO_UDP | PROTO_UDPLITE => Some(8),
+        PROTO_SCTP | PROTO_DCCP => Some(12),
+        _ => None,
     }
 }
 

@@ -163,6 +163,14 @@ fn a_cut_header_is_dropped_where_a_match_needs_it() {
     assert_eq!(verdict(&rules, frame(6, &[0; 8]), CtState::Invalid), Verdict::Accept);
     let rules = filter("-A FORWARD -p tcp --dport 22 -j ACCEPT");
     assert!(matches!(verdict(&rules, frame(6, &[0; 8]), CtState::Invalid), Verdict::DropTruncated(_)));
+    // So many that rules for other ports are not looked at.
+    let many: String = (1..=40).map(|port| format!("-A FORWARD -p tcp --dport {port} -j ACCEPT\n")).collect();
+    let rules = filter(&format!("{many}-A FORWARD -j ACCEPT"));
+    for len in [4, 8, 19] {
+        let cut = frame(6, &vec![0; len]);
+        assert!(matches!(verdict(&rules, cut, CtState::Invalid), Verdict::DropTruncated(_)), "{len} bytes");
+    }
+    assert_eq!(verdict(&rules, frame(6, &[0; 20]), CtState::Invalid), Verdict::Accept);
 }
 
 #[test]

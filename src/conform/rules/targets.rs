@@ -156,9 +156,7 @@ fn set(d: &mut Draw<'_>) -> String {
 }
 
 fn tcpmss(d: &mut Draw<'_>) -> String {
-    const LATER: bool = true;
-    if LATER || !matches!(d.proto, None | Some(PROTO_TCP)) || d.parts.iter().any(|p| p.starts_with("-m tcp "))
-    {
+    if !matches!(d.proto, None | Some(PROTO_TCP)) || d.parts.iter().any(|p| p.starts_with("-m tcp ")) {
         return String::new();
     }
     if d.proto.is_none() {

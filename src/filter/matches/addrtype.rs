@@ -171,10 +171,13 @@ fn routed_as_v6(addr: Addr, link: Option<IfaceId>, view: &View<'_>) -> Types {
         return Types::LOCAL;
     }
     // Link-local addresses are on every link: any will do.
-    let near = link.or(view.in_iface).unwrap_or(IfaceId(0));
-    match routes.lookup(addr, Family::Ipv6, Some(near)) {
+    let near = view.in_iface.unwrap_or(IfaceId(0));
+    let route = match link {
+        Some(link) => routes.lookup_through(addr, link),
+        None => routes.lookup(addr, Family::Ipv6, Some(near)),
+    };
+    match route {
         Some(Route::Local) if link.is_none_or(|link| routes.has_anycast(link, addr)) => Types::ANYCAST,
-        Some(Route::Via(hop)) if link.is_some_and(|link| link != hop.iface) => Types::UNREACHABLE,
         // The first address of a network is its routers', wherever there is no gateway to it (RFC 4291 §2.6.1).
         Some(Route::Via(hop)) if hop.gateway.is_none() && is_first(addr, hop.prefix_len) => Types::ANYCAST,
         Some(Route::Via(_)) => Types::empty(),
