@@ -350,12 +350,7 @@ impl Router {
         if pkt.fragment().is_some() {
             return self.join(rules, pkt, ctx);
         }
-        let room = rules.for_family(pkt.family()).map_or(0, |rules| rules.room_for(pkt));
-        if room > 0 {
-            return self.walk_with_room(rules, pkt, room, ctx);
-        }
-        let (Continue(fate) | Break(fate)) = pipeline::walk(self, rules, pkt, ctx);
-        fate
+        self.walk(rules, pkt, ctx)
     }
 
     /// Holds a fragment until its datagram is whole: only that walks on.
@@ -366,17 +361,18 @@ impl Router {
         let mut whole = match self.fragments.add(pkt, from, ipv6, ctx.now) {
             Reassembly::Pending => return Fate::Queued(QueueReason::Fragment),
             Reassembly::Refused(reason) => return Fate::Dropped(reason),
-            Reassembly::Passes => return self.walk(rules, pkt, ctx),
+            Reassembly::Passes => return self.walk_apart(rules, pkt, ctx),
             Reassembly::Whole(whole) => whole,
         };
         ctx.pieces = Some(Box::new(whole.pieces.clone()));
         match whole.packet() {
-            Ok(mut pkt) => self.walk(rules, &mut pkt, ctx),
+            Ok(mut pkt) => self.walk_apart(rules, &mut pkt, ctx),
             Err(reason) => Fate::Dropped(reason),
         }
     }
 
-    #[inline(never)]
+    /// The way of one packet, with room behind it where rules may make it longer.
+    #[inline(always)]
     fn walk<R: Recorder>(&self, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
         let room = rules.for_family(pkt.family()).map_or(0, |rules| rules.room_for(pkt));
         if room > 0 {
@@ -384,6 +380,12 @@ impl Router {
         }
         let (Continue(fate) | Break(fate)) = pipeline::walk(self, rules, pkt, ctx);
         fate
+    }
+
+    /// The same as a call, for what is seldom: the way is long, and written out wherever it is inlined.
+    #[inline(never)]
+    fn walk_apart<R: Recorder>(&self, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
+        self.walk(rules, pkt, ctx)
     }
 
     /// The same in a buffer of its own, for a packet that rules may make longer.

@@ -88,10 +88,11 @@ impl ValueEnum for Wanted {
 pub(super) fn run(args: Args) -> Result {
     // Whether this machine can do it at all is found out first.
     Kernel::new(&Setup::default()).map_err(Failure::Machine)?;
-    if args.files.is_empty() && args.profile == Wanted::Rules {
-        return rules::run(&args);
-    }
-    let (seed, report) = if args.files.is_empty() { generated(&args)? } else { (None, from_files(&args)?) };
+    let (seed, report) = match args.profile {
+        _ if !args.files.is_empty() => (None, from_files(&args)?),
+        Wanted::Rules => return rules::run(&args),
+        Wanted::Traffic(profile) => generated(&args, profile)?,
+    };
     let mut saved = Vec::new();
     for (n, finding) in report.findings.iter().chain(&report.unrepeated).enumerate() {
         let name = seed.map_or(format!("difference-{}", n + 1), |seed| format!("seed-{seed}-{}", n + 1));
@@ -104,13 +105,9 @@ pub(super) fn run(args: Args) -> Result {
     if report.findings.is_empty() && report.unrepeated.is_empty() { Ok(()) } else { Err(Failure::Differs) }
 }
 
-fn generated(args: &Args) -> Result<(Option<u64>, Report)> {
+fn generated(args: &Args, profile: Profile) -> Result<(Option<u64>, Report)> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     note(&format!("seed {seed}"));
-    let profile = match args.profile {
-        Wanted::Traffic(profile) => profile,
-        Wanted::Rules => Profile::Mixed,
-    };
     let plan = Plan { seed, frames: args.frames, profile, stop_early: args.stop };
     let report = run_plan(&plan, |frames| {
         if frames % 100_000 < 10_000 {

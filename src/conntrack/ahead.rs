@@ -9,17 +9,21 @@
 use super::Conntrack;
 use super::flow;
 use super::table::Place;
+use arrayvec::ArrayVec;
 
 /// Tables smaller than this stay in the caches without help.
 const WORTH_IT: usize = 16_384;
 
+/// Frames that are looked at together; what is announced beyond them is not.
+const MOST: usize = 64;
+
 /// Where the connections of the frames that come next may stand.
 #[derive(Debug, Default)]
-pub struct Ahead(Vec<Place>);
+pub struct Ahead(ArrayVec<Place, MOST>);
 
 impl Ahead {
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self(ArrayVec::new_const())
     }
 }
 
@@ -36,9 +40,8 @@ impl Conntrack {
         if let Some(tuple) = flow::glance(frame) {
             let place = self.table.place(&tuple);
             // Packets of one flow come in trains.
-            if ahead.0.last() != Some(&place) {
+            if ahead.0.last() != Some(&place) && ahead.0.try_push(place).is_ok() {
                 self.table.fetch_index(place);
-                ahead.0.push(place);
             }
         }
     }
@@ -54,27 +57,22 @@ impl Conntrack {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conntrack::tests::{frame, tcp, udp};
+    use crate::packet::tuple::PROTO_ICMP;
     use crate::packet::{Offload, Packet};
 
-    /// An echo request, a UDP datagram and a TCP segment of 192.0.2.1 and 192.0.2.2, and UDP over IPv6.
+    const A: [u8; 4] = [192, 0, 2, 1];
+    const B: [u8; 4] = [192, 0, 2, 2];
+
+    /// An echo request, a UDP datagram and a TCP segment, and UDP over IPv6.
     fn frames() -> Vec<Vec<u8>> {
-        let ipv4 = |proto: u8| {
-            let mut frame =
-                vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, proto];
-            frame.extend([
-                0, 0, 192, 0, 2, 1, 192, 0, 2, 2, 8, 0, 0, 20, 0, 9, 0, 1, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 0,
-                0, 0,
-            ]);
-            let sum = crate::packet::checksum::Sum::ZERO.bytes(&frame[14..34]).checksum();
-            frame[24..26].copy_from_slice(&sum.to_be_bytes());
-            frame
-        };
         let mut ipv6 = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, 17, 64];
         let addr = |last: u8| [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last];
         ipv6.extend(addr(1));
         ipv6.extend(addr(2));
         ipv6.extend([4, 0, 0, 53, 0, 8, 0, 0]);
-        vec![ipv4(1), ipv4(17), ipv4(6), ipv6]
+        let echo = frame(A, B, PROTO_ICMP, &[8, 0, 0, 0, 0, 9, 0, 1]);
+        vec![echo, udp(A, 1024, B, 53, b"?"), tcp(A, 1024, B, 80, (2, 1, 0), b""), ipv6]
     }
 
     #[test]
@@ -85,10 +83,19 @@ mod tests {
             conntrack.glance(&frame, &mut ahead);
             let pkt = Packet::parse(&mut frame, Offload::NONE).expect("a whole packet");
             let place = conntrack.table.place(&flow::tuple(&pkt, 0).expect("a flow"));
-            assert_eq!(ahead.0, [place]);
+            assert_eq!(ahead.0[..], [place]);
             conntrack.fetch(&mut ahead);
             assert!(ahead.0.is_empty());
         }
+    }
+
+    #[test]
+    fn who_announces_without_end_is_not_listened_to_without_end() {
+        let (conntrack, mut ahead) = (Conntrack::default(), Ahead::new());
+        for port in 0..1000 {
+            conntrack.glance(&udp(A, port, B, 53, b"?"), &mut ahead);
+        }
+        assert_eq!(ahead.0.len(), MOST);
     }
 
     #[test]

@@ -6,16 +6,15 @@ use super::InvalidReason;
 use crate::packet::tuple::{
     self, PROTO_GRE, PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
 };
-use crate::packet::{Addr, Family, NO_NEXT_HEADER, Packet, Tuple, skip_extensions};
+use crate::packet::{
+    Addr, ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Family, NO_NEXT_HEADER, Packet, Tuple,
+    skip_extensions,
+};
 
 /// What the call identifier of PPTP stands behind (RFC 2637 §4.1).
 const GRE_VERSION_MASK: u8 = 7;
 const GRE_VERSION_PPTP: u8 = 1;
 const GRE_PROTOCOL_PPP: [u8; 2] = [0x88, 0x0b];
-
-const ETHERNET_HEADER: usize = 14;
-const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
-const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 
 /// The tuple of a packet.
 ///
@@ -57,8 +56,8 @@ pub(super) fn quoted(family: Family, bytes: &[u8], zone: u16) -> Option<Tuple> {
 /// The tuple that an Ethernet frame seems to have in the usual zone, with nothing verified.
 #[inline]
 pub(super) fn glance(frame: &[u8]) -> Option<Tuple> {
-    let (header, packet) = frame.split_first_chunk::<ETHERNET_HEADER>()?;
-    match [header[12], header[13]] {
+    let (&[.., high, low], packet) = frame.split_first_chunk::<ETHERNET_LEN>()?;
+    match u16::from_be_bytes([high, low]) {
         ETHERTYPE_IPV4 => quoted_ipv4(packet, 0),
         ETHERTYPE_IPV6 => quoted_ipv6(packet, 0),
         _ => None,

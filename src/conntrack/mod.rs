@@ -140,7 +140,7 @@ pub struct Tracked {
     /// It ended a connection to begin another, and was looked at twice.
     pub reopens: bool,
     id: Option<EntryId>,
-    /// A connection that is not in the table yet.
+    /// A connection that is not in the table yet; or not any more, since this very packet has ended it.
     new: Option<Box<Entry>>,
 }
 

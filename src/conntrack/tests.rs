@@ -12,7 +12,7 @@ const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
 /// An IPv4 frame. Checksums of the upper layer are filled in.
-fn frame(src: [u8; 4], dst: [u8; 4], proto: u8, l4: &[u8]) -> Vec<u8> {
+pub(super) fn frame(src: [u8; 4], dst: [u8; 4], proto: u8, l4: &[u8]) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
     frame.extend([0x45, 0]);
     frame.extend((20 + l4.len() as u16).to_be_bytes());
@@ -27,14 +27,14 @@ fn frame(src: [u8; 4], dst: [u8; 4], proto: u8, l4: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn udp(src: [u8; 4], sport: u16, dst: [u8; 4], dport: u16, payload: &[u8]) -> Vec<u8> {
+pub(super) fn udp(src: [u8; 4], sport: u16, dst: [u8; 4], dport: u16, payload: &[u8]) -> Vec<u8> {
     let mut l4 =
         [sport.to_be_bytes(), dport.to_be_bytes(), (8 + payload.len() as u16).to_be_bytes(), [0, 0]].concat();
     l4.extend(payload);
     frame(src, dst, PROTO_UDP, &l4)
 }
 
-fn tcp(
+pub(super) fn tcp(
     src: [u8; 4],
     sport: u16,
     dst: [u8; 4],

@@ -17,7 +17,7 @@
 use super::matches::{Match, View};
 use super::rule::{IfaceMatch, Matches, Rule};
 use crate::conntrack::CtState;
-use crate::packet::tuple::{PROTO_DCCP, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE};
+use crate::packet::tuple::ports_header_len;
 use arrayvec::ArrayVec;
 
 /// Chains with fewer rules are walked as they are.
@@ -53,7 +53,7 @@ impl Point {
     /// so every rule must be asked.
     pub(super) fn of(view: &View<'_>) -> Option<Self> {
         let pkt = view.pkt;
-        let (sport, dport) = match header_len(pkt.proto()) {
+        let (sport, dport) = match ports_header_len(pkt.proto()) {
             None => (0, 0),
             Some(len) if pkt.l4().len() < len => return None,
             Some(_) => pkt.ports()?,
@@ -69,16 +69,6 @@ impl Point {
             iface(view.out_iface),
             place_of(view.state()),
         ]))
-    }
-}
-
-/// Bytes that the matches of a protocol with ports want to see, whatever they ask.
-const fn header_len(proto: u8) -> Option<usize> {
-    match proto {
-        PROTO_TCP => Some(20),
-        PROTO_UDP | PROTO_UDPLITE => Some(8),
-        PROTO_SCTP | PROTO_DCCP => Some(12),
-        _ => None,
     }
 }
 

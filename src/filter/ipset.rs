@@ -9,7 +9,9 @@ use super::matches::{parse_marked, type_and_code};
 use super::names::{self, Services};
 use super::options::{Complaint, Problem, did_you_mean};
 use super::value::{Network, addr, number, number_u32, port};
-use crate::packet::tuple::{PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE};
+use crate::packet::tuple::{
+    PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE, ports_header_len,
+};
 use crate::packet::{Addr, Family, Packet};
 use crate::time::{Duration, Instant};
 use parking_lot::RwLock;
@@ -237,19 +239,17 @@ impl Set {
         }
         let proto = pkt.proto();
         // The header must be there in full, wherever in it the port is.
-        let (header_bytes, is_icmp) = match (self.family, proto) {
-            (_, PROTO_TCP) => (20, false),
-            (_, PROTO_UDP | PROTO_UDPLITE) => (8, false),
-            (_, PROTO_SCTP) => (12, false),
-            (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6) => (8, true),
-            _ => return Some((addr, proto, 0)),
-        };
-        let header = pkt.l4().get(..header_bytes)?;
-        let port = if is_icmp {
-            header.first_chunk().map(|b: &[u8; 2]| u16::from_be_bytes(*b))?
-        } else {
-            let (src, dst) = pkt.ports()?;
-            if sides[1] == Side::Src { src } else { dst }
+        let port = match (self.family, proto) {
+            (_, PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_SCTP) => {
+                pkt.l4().get(..ports_header_len(proto)?)?;
+                let (src, dst) = pkt.ports()?;
+                if sides[1] == Side::Src { src } else { dst }
+            }
+            (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6) => {
+                let &[kind, code, ..] = pkt.l4().first_chunk::<8>()?;
+                u16::from_be_bytes([kind, code])
+            }
+            _ => 0,
         };
         Some((addr, proto, port))
     }

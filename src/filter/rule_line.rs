@@ -352,10 +352,6 @@ impl<'a> Reader<'a, '_> {
         at: usize,
         negated: Option<usize>,
     ) {
-        if let Some(reason) = opt.refused {
-            self.next += usize::from(opt.args) - usize::from(value.is_some());
-            return self.problem(Problem::new(at, format!("`--{}` is not honoured: {reason}", opt.name)));
-        }
         let mut args = Vec::with_capacity(usize::from(opt.args));
         args.extend(value);
         if args.len() > usize::from(opt.args) {
@@ -370,6 +366,9 @@ impl<'a> Reader<'a, '_> {
             };
             self.next += 1;
             args.push(word);
+        }
+        if let Some(reason) = opt.refused {
+            return self.problem(Problem::new(at, format!("`--{}` is not honoured: {reason}", opt.name)));
         }
         if let Some(at) = negated.filter(|_| !opt.negatable) {
             return self

@@ -28,9 +28,9 @@ use smoltcp::wire::{EthernetAddress, EthernetFrame, Ipv6Packet};
 
 /// Bytes of an Ethernet II header; frames with VLAN tags are not IP to us.
 pub const ETHERNET_LEN: usize = 14;
-const ETHERTYPE_IPV4: u16 = 0x0800;
+pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 const IPV6_HOP_BY_HOP: u8 = 0;
 const IPV6_ROUTING: u8 = 43;

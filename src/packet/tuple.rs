@@ -16,6 +16,16 @@ pub const PROTO_ICMPV6: u8 = 58;
 pub const PROTO_SCTP: u8 = 132;
 pub const PROTO_UDPLITE: u8 = 136;
 
+/// Bytes of the shortest header of a protocol with ports; `None` for others.
+pub const fn ports_header_len(proto: u8) -> Option<usize> {
+    match proto {
+        PROTO_TCP => Some(20),
+        PROTO_UDP | PROTO_UDPLITE => Some(8),
+        PROTO_SCTP | PROTO_DCCP => Some(12),
+        _ => None,
+    }
+}
+
 /// A flow in one direction: addresses, protocol, and what the protocol adds.
 ///
 /// `left` and `right` are the source and destination port of TCP, UDP, UDP-Lite and SCTP; the two keys of GRE;

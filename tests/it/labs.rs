@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The labs of a folder of this repository, by name.
-fn labs(folder: &str) -> Vec<Lab> {
+pub(crate) fn labs(folder: &str) -> Vec<Lab> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut paths: Vec<PathBuf> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();

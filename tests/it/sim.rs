@@ -52,15 +52,9 @@ fn reports(lab: &Lab, seed: u64) -> (Vec<TestReport>, String) {
 
 #[test]
 fn every_lab_passes_in_simulation_and_says_the_same_for_the_same_seed() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies");
-    let mut labs = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if !path.join("lab.yaml").exists() {
-            continue;
-        }
-        labs += 1;
-        let lab = lab::load(&path).unwrap_or_else(|errors| panic!("{errors}"));
+    let labs = crate::labs::labs("topologies");
+    assert!(!labs.is_empty());
+    for lab in labs {
         let (first, text) = reports(&lab, 1);
         for test in &first {
             assert!(
@@ -73,7 +67,6 @@ fn every_lab_passes_in_simulation_and_says_the_same_for_the_same_seed() {
         }
         assert_eq!(text, reports(&lab, 1).1, "{}", lab.name);
     }
-    assert!(labs > 0);
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(super) fn run(args: &Args) -> Result {
     });
     let report = report.map_err(Failure::Machine)?;
     let mut saved = Vec::new();
-    for (n, finding) in report.findings.iter().enumerate() {
+    for (n, finding) in report.findings.iter().chain(&report.unrepeated).enumerate() {
         let name = format!("rules-{seed}-{}", n + 1);
         saved.push(save(finding, &args.save, &name).map_err(Failure::Machine)?);
     }
@@ -29,7 +29,7 @@ pub(super) fn run(args: &Args) -> Result {
         Format::Json => print(&as_json(&report, seed, &saved).to_string()),
         Format::Text => print(&as_text(&report, seed, &saved)),
     }
-    if report.findings.is_empty() { Ok(()) } else { Err(Failure::Differs) }
+    if report.findings.is_empty() && report.unrepeated.is_empty() { Ok(()) } else { Err(Failure::Differs) }
 }
 
 fn as_json(report: &Report, seed: u64, saved: &[Vec<PathBuf>]) -> serde_json::Value {
@@ -52,6 +52,7 @@ fn as_json(report: &Report, seed: u64, saved: &[Vec<PathBuf>]) -> serde_json::Va
         "coverage": report.coverage,
         "missing": { "absent": absent, "never_held": idle },
         "differences": report.findings.iter().zip(saved).map(finding).collect::<Vec<_>>(),
+        "unrepeated": report.unrepeated.iter().zip(&saved[report.findings.len()..]).map(finding).collect::<Vec<_>>(),
     })
 }
 
@@ -82,13 +83,13 @@ fn as_text(report: &Report, seed: u64, saved: &[Vec<PathBuf>]) -> String {
         lines.extend(finding.case.frames.iter().cloned().map(|frame| show_step(&Step::Frame(frame))));
         lines.extend(finding.difference.mismatches.iter().map(|mismatch| format!("  {mismatch}")));
         lines.extend(finding.difference.reasons.iter().map(|reason| format!("  the kernel says: {reason}")));
-        let names: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
-        lines.push(format!("  saved as {}", names.join(", ")));
+        lines.push(saved_as(files));
     }
-    for finding in &report.unrepeated {
+    for (finding, files) in report.unrepeated.iter().zip(&saved[report.findings.len()..]) {
         let what = finding.difference.mismatches.iter().map(ToString::to_string).collect::<Vec<_>>();
         let what = what.join("; ").chars().take(300).collect::<String>();
-        lines.push(format!("differed once, after {} frames, and not again: {what}", finding.after_frames));
+        lines.push(format!("\ndifference, not seen again, after {} frames: {what}", finding.after_frames));
+        lines.push(saved_as(files));
     }
     lines.push(format!(
         "{} rulesets, {} rules, {} frames, {} differences",
@@ -98,4 +99,9 @@ fn as_text(report: &Report, seed: u64, saved: &[Vec<PathBuf>]) -> String {
         report.findings.len()
     ));
     lines.join("\n")
+}
+
+fn saved_as(files: &[PathBuf]) -> String {
+    let names: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
+    format!("  saved as {}", names.join(", "))
 }

@@ -215,8 +215,8 @@ impl Matcher for Recent {
             Side::Destination => view.pkt.dst(),
         };
         let key = Addr::from_bits(full.bits() & self.list.mask);
-        // The TTL as it was before the router took one off.
-        // As seen before forwarding; Linux takes a rule's reset for forwarded, and nothing else of its own.
+        // The TTL as it was before the router took one off; Linux takes a rule's reset for forwarded, and nothing else of
+        // its own.
         let is_reset = view.pkt.proto() == PROTO_TCP && view.ct.state == CtState::Related;
         let goes_on = view.out_iface.is_some() && (view.in_iface.is_some() || is_reset);
         let ttl = if goes_on { view.pkt.ttl().wrapping_add(1) } else { view.pkt.ttl() };
