@@ -152,3 +152,54 @@ fn a_lab_runs_live_without_root() {
     assert_eq!(output.status.code(), Some(0), "it takes root and namespaces: {said}{errors}");
     assert!(said.contains("8 passed"), "{said}");
 }
+
+/// A lab on the kernel outlives whoever made it, as nothing of it needs a process.
+const KILLED: &str = "
+name: t-killed
+description: Its first command is killed in the midst of a test.
+router:
+  mode: route
+  ports: { l: { address: 198.51.100.254/25 }, r: { address: 198.51.100.126/25 } }
+  rules: |
+    *filter
+    :FORWARD ACCEPT [0:0]
+    COMMIT
+hosts:
+  a: { port: l, address: 198.51.100.253/25, gateway: 198.51.100.254 }
+  b: { port: r, address: 198.51.100.1/25, gateway: 198.51.100.126 }
+tests:
+  - name: there is a way
+    ping: { from: a, to: b }
+";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_killed_test_left_is_taken_away_by_the_next() {
+    use std::io::BufRead as _;
+    use std::process::Stdio;
+    if std::env::var_os("STATEWAY_SIM_ONLY").is_some() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lab.yaml");
+    let again = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stateway"));
+        command.args(["lab", "test", "--on", "kernel"]).arg(&file).stdout(Stdio::piped());
+        command
+    };
+    std::fs::write(&file, format!("{KILLED}  - name: endless\n    exec: {{ host: a, run: exec sleep 600 }}\n"))
+        .unwrap();
+    let mut first = again().spawn().unwrap();
+    let mut said = std::io::BufReader::new(first.stdout.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().starts_with("pass")), "it takes root and namespaces");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert!(Path::new("/run/netns/sw-t-killed-a").exists());
+
+    std::fs::write(&file, KILLED).unwrap();
+    let output = again().output().unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{said}{errors}");
+    assert!(errors.contains("taking away what an interrupted command left of `t-killed`"), "{errors}");
+    assert!(!Path::new("/run/netns/sw-t-killed-a").exists());
+}

@@ -65,7 +65,8 @@ pub(super) fn up(args: UpArgs) -> Result {
         state::remove(&lab.name, &interrupt).map_err(Failure::Machine)?;
     }
     let (name, hosts) = (lab.name.clone(), lab.hosts.len());
-    let namespaces = bring_up(lab, kind, &interrupt)?;
+    let mut namespaces = bring_up(lab, kind, &interrupt)?;
+    namespaces.state.finish().map_err(Failure::Machine)?;
     drop(namespaces);
     let between = if kind == RunnerKind::Kernel { ", the kernel between them" } else { "" };
     say(&format!("the lab `{name}` is up: {hosts} hosts{between}"));
@@ -136,13 +137,15 @@ pub(super) fn ls(args: LsArgs) -> Result {
     Ok(())
 }
 
-/// `up`; `half up` if a command was interrupted; `broken` if the router is gone.
+/// `up`; `at work` while a command makes, tests or removes it; `half up` if such a command was interrupted; `broken` if the
+/// router is gone.
 pub(super) fn health(record: &state::Record) -> &'static str {
     let router =
         record.control.as_ref().is_none_or(|socket| std::os::unix::net::UnixStream::connect(socket).is_ok());
     match (record.complete, router) {
         (true, true) => "up",
         (true, false) => "broken",
+        (false, _) if state::is_held(&record.lab) => "at work",
         (false, _) => "half up",
     }
 }

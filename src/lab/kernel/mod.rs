@@ -20,8 +20,8 @@ pub use router::KernelRouter;
 
 /// Brings a lab up with the kernel as its router. On any failure everything is taken away again.
 pub fn up(lab: Lab, interrupt: &Interrupt, progress: Progress<'_>) -> anyhow::Result<Namespaces> {
-    let mut state = State::begin(&lab, RunnerKind::Kernel, interrupt.clone())?;
-    match make(&lab, &mut state, progress) {
+    let state = State::begin(&lab, RunnerKind::Kernel, interrupt.clone())?;
+    match make(&lab, &state, progress) {
         Ok(router) => Ok(Namespaces::new(lab, state, Box::new(router))),
         Err(error) => {
             state::remove_locked(&state.record.lab, &state.lock)?;
@@ -30,7 +30,7 @@ pub fn up(lab: Lab, interrupt: &Interrupt, progress: Progress<'_>) -> anyhow::Re
     }
 }
 
-fn make(lab: &Lab, state: &mut State, progress: Progress<'_>) -> anyhow::Result<KernelRouter> {
+fn make(lab: &Lab, state: &State, progress: Progress<'_>) -> anyhow::Result<KernelRouter> {
     progress("namespaces");
     build::namespaces(lab, state)?;
     services::prepare_ssh(lab, state)?;
@@ -39,7 +39,6 @@ fn make(lab: &Lab, state: &mut State, progress: Progress<'_>) -> anyhow::Result<
     progress("router");
     let router = KernelRouter::start(lab, state)?;
     hosts(lab, state, progress)?;
-    state.finish()?;
     Ok(router)
 }
 

@@ -17,8 +17,8 @@ pub type Progress<'a> = &'a mut dyn FnMut(&str);
 
 /// Brings a lab up. On any failure, and on Ctrl-C, everything is taken away again.
 pub fn up(lab: Lab, interrupt: &Interrupt, progress: Progress<'_>) -> anyhow::Result<Namespaces> {
-    let mut state = State::begin(&lab, RunnerKind::Live, interrupt.clone())?;
-    match make(&lab, &mut state, progress) {
+    let state = State::begin(&lab, RunnerKind::Live, interrupt.clone())?;
+    match make(&lab, &state, progress) {
         Ok(router) => Ok(Namespaces::new(lab, state, Box::new(router))),
         Err(error) => {
             state::remove_locked(&state.record.lab, &state.lock)?;
@@ -27,7 +27,7 @@ pub fn up(lab: Lab, interrupt: &Interrupt, progress: Progress<'_>) -> anyhow::Re
     }
 }
 
-fn make(lab: &Lab, state: &mut State, progress: Progress<'_>) -> anyhow::Result<RouterProcess> {
+fn make(lab: &Lab, state: &State, progress: Progress<'_>) -> anyhow::Result<RouterProcess> {
     progress("namespaces");
     build::namespaces(lab, state)?;
     services::prepare_ssh(lab, state)?;
@@ -36,7 +36,6 @@ fn make(lab: &Lab, state: &mut State, progress: Progress<'_>) -> anyhow::Result<
     progress("links");
     build::links(lab, state, Wire::Tap)?;
     hosts(lab, state, progress)?;
-    state.finish()?;
     Ok(router)
 }
 

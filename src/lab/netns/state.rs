@@ -44,7 +44,8 @@ pub struct Record {
     pub netns: Vec<String>,
     /// The control socket of its router, if that is a process.
     pub control: Option<PathBuf>,
-    /// All of it stands.
+    /// All of it stands, and nobody who made it is going to take it away: what lacks this is left over, or being
+    /// made, or tested.
     pub complete: bool,
 }
 
@@ -111,7 +112,7 @@ impl State {
         Ok(read(name).map(|record| Self { record, lock, interrupt }))
     }
 
-    /// Notes that all of it stands.
+    /// Notes that all of it stands, and stays.
     pub fn finish(&mut self) -> anyhow::Result<()> {
         self.record.complete = true;
         self.write()
@@ -190,6 +191,12 @@ fn lock(name: &str, interrupt: &Interrupt) -> anyhow::Result<File> {
         Some(file) if taken => Ok(file),
         _ => bail!("another command is at work on the lab `{name}`"),
     }
+}
+
+/// Whether some command is at work on the lab `name`.
+pub fn is_held(name: &str) -> bool {
+    let file = File::open(folder().join(format!("{name}.lock")));
+    file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
 }
 
 /// What is written down of the lab `name`, if it is on this machine.
