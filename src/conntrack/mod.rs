@@ -724,6 +724,19 @@ impl Conntrack {
         Some(result)
     }
 
+    /// Changes the mark of the connection behind a packet; whoever listens hears of it, if it is in the table.
+    pub fn change_mark(&self, ct: &mut Tracked, now: Instant, change: impl FnOnce(u32) -> u32) {
+        let is_heard = self.events.is_heard() && ct.new.is_none();
+        let changed = self.with_entry(ct, |entry| {
+            let before = entry.mark;
+            entry.mark = change(before);
+            (is_heard && entry.mark != before).then(|| Box::new(entry.clone()))
+        });
+        if let Some(entry) = changed.flatten() {
+            self.events.entry(EventKind::Update, Happened::MARK, now, &entry);
+        }
+    }
+
     /// Whether a confirmed connection of this tuple lives and is not closed (`-m connlimit`).
     pub fn is_open(&self, tuple: &Tuple, now: Instant) -> bool {
         let place = self.table.place(tuple);

@@ -492,6 +492,29 @@ fn a_rule_chooses_which_events_are_told() {
 }
 
 #[test]
+fn a_mark_that_changes_is_told_of_connections_in_the_table() {
+    let world = World::new(&[]);
+    let events = world.tracker.listen();
+    let heard = || {
+        let entries = events.try_iter().filter_map(|event| match event {
+            Event::Entry { kind, entry, .. } => Some((kind.word(), entry.mark)),
+            Event::Expectation { .. } => None,
+        });
+        entries.collect::<Vec<_>>()
+    };
+    let mut query = udp(CLIENT, 5000, SERVER, 53, b"?");
+    let pkt = Packet::parse(&mut query, Offload::NONE).unwrap();
+    let Continue(mut tracked) = world.tracker.track(&pkt, world.template, world.now) else { panic!() };
+    world.tracker.change_mark(&mut tracked, world.now, |mark| mark + 1);
+    assert_eq!(heard(), []);
+    assert!(world.tracker.confirm(&mut tracked, world.now).is_continue());
+    assert_eq!(heard(), [("NEW", 1)]);
+    world.tracker.change_mark(&mut tracked, world.now, |mark| mark + 1);
+    world.tracker.change_mark(&mut tracked, world.now, |mark| mark);
+    assert_eq!((heard(), tracked.mark), (vec![("UPDATE", 2)], 2));
+}
+
+#[test]
 fn counters_are_kept_if_asked_for() {
     let world = World::new(&[("nf_conntrack_acct", "1"), ("nf_conntrack_timestamp", "1")]);
     world.pass(udp(CLIENT, 5000, SERVER, 53, b"?"));

@@ -187,8 +187,11 @@ fn what_a_killed_test_left_is_taken_away_by_the_next() {
         command.args(["lab", "test", "--on", "kernel"]).arg(&file).stdout(Stdio::piped());
         command
     };
-    std::fs::write(&file, format!("{KILLED}  - name: endless\n    exec: {{ host: a, run: exec sleep 600 }}\n"))
-        .unwrap();
+    std::fs::write(
+        &file,
+        format!("{KILLED}  - name: endless\n    exec: {{ host: a, run: exec sleep 600 }}\n"),
+    )
+    .unwrap();
     let mut first = again().spawn().unwrap();
     let mut said = std::io::BufReader::new(first.stdout.take().unwrap()).lines();
     assert!(said.any(|line| line.unwrap().starts_with("pass")), "it takes root and namespaces");
