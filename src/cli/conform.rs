@@ -226,11 +226,18 @@ fn as_text(report: &Report, seed: Option<u64>, saved: &[[PathBuf; 2]]) -> String
     lines.join("\n")
 }
 
+/// Names, but not pages of them: a profile has most of the others' cases missing.
 fn list<T: AsRef<str>>(items: &[T]) -> String {
+    const SHOWN: usize = 12;
     if items.is_empty() {
         return "none".to_owned();
     }
-    items.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ")
+    let mut names: Vec<&str> = items.iter().take(SHOWN).map(AsRef::as_ref).collect();
+    let more = format!("and {} more, which `--format json` names", items.len().saturating_sub(SHOWN));
+    if items.len() > SHOWN {
+        names.push(&more);
+    }
+    names.join(", ")
 }
 
 fn show_step(step: &Step) -> String {
