@@ -5,6 +5,8 @@
 use super::model::{Action, Expect, Flow, Lab, RunnerKind, Session, Ssh, Step, Tcp, Test, Word};
 use super::runner::{Observation, RunError, Runner, Seen, by_hand};
 use crate::conntrack::CtState;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Between two tries of a step that may take a while to come out.
@@ -62,8 +64,9 @@ pub struct StepReport {
 /// Takes every test in turn, and says so after each.
 pub fn run(lab: &Lab, runner: &mut dyn Runner, mut after: impl FnMut(&TestReport)) -> Vec<TestReport> {
     let mut reports = Vec::new();
+    let mut earlier = Flows::new();
     for test in &lab.tests {
-        let report = one(lab, test, runner);
+        let report = one(lab, test, runner, &mut earlier);
         after(&report);
         let broken = matches!(report.ending, Ending::Broken(_));
         reports.push(report);
@@ -74,7 +77,7 @@ pub fn run(lab: &Lab, runner: &mut dyn Runner, mut after: impl FnMut(&TestReport
     reports
 }
 
-fn one(lab: &Lab, test: &Test, runner: &mut dyn Runner) -> TestReport {
+fn one(lab: &Lab, test: &Test, runner: &mut dyn Runner, earlier: &mut Flows) -> TestReport {
     let kind = runner.kind();
     let start = runner.now();
     let mut report = TestReport {
@@ -94,7 +97,7 @@ fn one(lab: &Lab, test: &Test, runner: &mut dyn Runner) -> TestReport {
         return report;
     }
     for step in &test.steps {
-        match take(lab, step, runner) {
+        match take(lab, step, runner, earlier) {
             Ok((step, wrong)) => {
                 report.steps.push(step);
                 if !wrong.is_empty() {
@@ -117,7 +120,12 @@ fn one(lab: &Lab, test: &Test, runner: &mut dyn Runner) -> TestReport {
 }
 
 /// Takes a step, again and again if it may, and says what is wrong with what came of it.
-fn take(lab: &Lab, step: &Step, runner: &mut dyn Runner) -> Result<(StepReport, Vec<String>), RunError> {
+fn take(
+    lab: &Lab,
+    step: &Step,
+    runner: &mut dyn Runner,
+    earlier: &mut Flows,
+) -> Result<(StepReport, Vec<String>), RunError> {
     let deadline = step.within.map(|within| runner.now() + within);
     if !step.impair.is_empty() {
         runner.impair(&step.impair)?;
@@ -127,7 +135,8 @@ fn take(lab: &Lab, step: &Step, runner: &mut dyn Runner) -> Result<(StepReport, 
             Ok(seen) => seen,
             Err(error) => break Err(error),
         };
-        let deciding = deciding(&step.action, &seen).cloned();
+        let deciding = deciding(&step.action, &seen, earlier).cloned();
+        earlier.extend(seen.packets.iter().filter_map(flow_of));
         let wrong = compare(&step.action, &step.expect, &seen, deciding.as_ref(), runner)?;
         if wrong.is_empty() || deadline.is_none_or(|deadline| runner.now() >= deadline) {
             let report = StepReport {
@@ -149,14 +158,14 @@ fn take(lab: &Lab, step: &Step, runner: &mut dyn Runner) -> Result<(StepReport, 
 }
 
 /// The packet that decided what came of a step: the first that the router stopped, else the one that opened.
-pub fn deciding<'a>(action: &Action, seen: &'a Observation) -> Option<&'a Seen> {
+fn deciding<'a>(action: &Action, seen: &'a Observation, earlier: &Flows) -> Option<&'a Seen> {
     if let Action::Send(send) = action {
         // The last packet that was sent is the one that the story is about.
         return by_hand(send, &seen.packets);
     }
     let Some(flow) = action.flow() else {
         return matches!(action, Action::Exec(_))
-            .then(|| stopped_or_first(without_tail(&seen.packets).iter(), seen.result))
+            .then(|| stopped_or_first(without_tail(&seen.packets, earlier).iter(), seen.result))
             .flatten();
     };
     let (protocol, port) = match action {
@@ -191,10 +200,23 @@ fn opens(packet: &Seen) -> bool {
     packet.summary.split(' ').nth(1).is_some_and(|flags| flags.starts_with('S') && !flags.contains('.'))
 }
 
-/// What a program sent, of which nothing else is known: not what earlier TCP connections still had under way before it.
-fn without_tail(packets: &[Seen]) -> &[Seen] {
-    let is_tail =
-        |packet: &Seen| packet.protocol == 6 && packet.state == Some(CtState::Established) && !opens(packet);
+/// A connection of TCP or UDP: its protocol, and its ends in their order.
+type Connection = (u8, [(IpAddr, u16); 2]);
+
+/// What earlier steps have seen.
+type Flows = BTreeSet<Connection>;
+
+fn flow_of(packet: &Seen) -> Option<Connection> {
+    let (from, to) = packet.ports?;
+    let mut ends = [(packet.src, from), (packet.dst, to)];
+    ends.sort_unstable();
+    Some((packet.protocol, ends))
+}
+
+/// What a program sent, of which nothing else is known: not what earlier steps still had under way before it, such as
+/// the end of a connection, or a SYN that nobody answers and that is sent again.
+fn without_tail<'a>(packets: &'a [Seen], earlier: &Flows) -> &'a [Seen] {
+    let is_tail = |packet: &Seen| flow_of(packet).is_some_and(|flow| earlier.contains(&flow));
     let start = packets.iter().position(|packet| !is_tail(packet)).unwrap_or(0);
     &packets[start..]
 }
@@ -391,23 +413,32 @@ mod tests {
         ] {
             let packets: Vec<Seen> = packets.into_iter().cloned().collect();
             let observed = Observation { packets, ..Observation::new(result, "") };
-            let found = deciding(&Action::Tcp(tcp.clone()), &observed);
+            let found = deciding(&Action::Tcp(tcp.clone()), &observed, &Flows::new());
             assert_eq!(found, Some(want), "{}", result.text());
         }
     }
 
     #[test]
     fn of_a_program_the_first_packet_decides_that_no_earlier_connection_left_behind() {
+        let old = seen("tcp S 192.0.2.1:4000 → 192.0.2.2:2121", CtState::New, "forwarded");
         let tail = seen("tcp . 192.0.2.2:2121 → 192.0.2.1:4000", CtState::Established, "forwarded");
+        let again = seen("tcp S 192.0.2.1:4000 → 192.0.2.2:2121", CtState::New, "dropped");
         let syn = seen("tcp S 192.0.2.1:4001 → 192.0.2.2:22", CtState::New, "forwarded");
-        let ping =
-            Seen { protocol: 1, ..seen("icmp 192.0.2.1:1 → 192.0.2.2:1", CtState::New, "forwarded") };
-        let all = [tail, syn, ping];
-        let [tail, syn, ping] = &all;
-        assert_eq!(without_tail(&all), &all[1..]);
-        for (packets, want) in [([syn, tail], syn), ([tail, ping], ping), ([tail, tail], tail)] {
+        let ping = Seen {
+            protocol: 1,
+            ports: None,
+            ..seen("icmp 192.0.2.1:1 → 192.0.2.2:1", CtState::New, "forwarded")
+        };
+        let earlier: Flows = flow_of(&old).into_iter().collect();
+        for (packets, want) in [
+            (vec![&syn, &tail], &syn),
+            (vec![&tail, &syn], &syn),
+            (vec![&again, &tail, &ping], &ping),
+            // Nothing is left of it otherwise.
+            (vec![&again, &tail], &again),
+        ] {
             let packets: Vec<Seen> = packets.into_iter().cloned().collect();
-            assert_eq!(without_tail(&packets).first(), Some(want));
+            assert_eq!(without_tail(&packets, &earlier).first(), Some(want));
         }
     }
 }
