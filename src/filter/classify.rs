@@ -110,8 +110,13 @@ impl Hull {
         if let Some(proto) = proto.filter(|p| !p.negated) {
             hull.cut(PROTO, u128::from(proto.proto), u128::from(proto.proto));
         }
+        // Matches are asked in their order: behind one that remembers packets, or drops them, nothing narrows the rule,
+        // as that one wants to see what fails later.
         for m in listed {
             hull.narrow(m, with_state);
+            if !only_answers(m) {
+                break;
+            }
         }
         hull
     }
@@ -171,6 +176,33 @@ impl Hull {
     /// Which of the dimensions with many values it leaves open.
     fn group(&self) -> usize {
         [SRC, DST, SPORT, DPORT].iter().filter(|d| self.0[**d] != EVERYTHING).map(|d| 1 << d).sum()
+    }
+}
+
+/// Whether asking it does nothing but give an answer, for packets that have a [`Point`].
+fn only_answers(m: &Match) -> bool {
+    match m {
+        Match::Tcp(tcp) => tcp.option.is_none(),
+        Match::Sctp(sctp) => sctp.chunks.is_none(),
+        Match::Addrtype(_)
+        | Match::Comment(_)
+        | Match::Connmark(_)
+        | Match::Conntrack(_)
+        | Match::Dscp(_)
+        | Match::Helper(_)
+        | Match::Hl(_)
+        | Match::Iprange(_)
+        | Match::Length(_)
+        | Match::Mac(_)
+        | Match::Mark(_)
+        | Match::Multiport(_)
+        | Match::Physdev(_)
+        | Match::Pkttype(_)
+        | Match::State(_)
+        | Match::Tos(_)
+        | Match::Ttl(_)
+        | Match::Udp(_) => true,
+        _ => false,
     }
 }
 
