@@ -339,7 +339,9 @@ fn any_rule() -> impl Strategy<Value = String> {
         Just("-p tcp --syn".to_owned()),
         Just("-m statistic --mode nth --every 2 --packet 0".to_owned()),
         // What remembers, in front of what the classifier looks at, and behind it.
-        (0..4_u8).prop_map(|a| format!("-m recent --set --name seen -m iprange --src-range 192.0.2.{a}-192.0.2.3")),
+        (0..4_u8).prop_map(|a| format!(
+            "-m recent --set --name seen -m iprange --src-range 192.0.2.{a}-192.0.2.3"
+        )),
         Just("-m recent --remove --name seen -m state --state NEW".to_owned()),
         (0..6_u16).prop_map(|a| format!("-p tcp -m multiport --dports {a} -m recent --rcheck --name seen")),
         (0..6_u16).prop_map(|a| format!("-p tcp -m limit --limit 1/h --limit-burst 9 -m tcp --dport {a}")),

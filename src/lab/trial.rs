@@ -135,7 +135,7 @@ fn take(
             Ok(seen) => seen,
             Err(error) => break Err(error),
         };
-        let deciding = deciding(&step.action, &seen, earlier).cloned();
+        let deciding = deciding(step, &seen, earlier).cloned();
         earlier.extend(seen.packets.iter().filter_map(flow_of));
         let wrong = compare(&step.action, &step.expect, &seen, deciding.as_ref(), runner)?;
         if wrong.is_empty() || deadline.is_none_or(|deadline| runner.now() >= deadline) {
@@ -158,15 +158,17 @@ fn take(
 }
 
 /// The packet that decided what came of a step: the first that the router stopped, else the one that opened.
-fn deciding<'a>(action: &Action, seen: &'a Observation, earlier: &Flows) -> Option<&'a Seen> {
+fn deciding<'a>(step: &Step, seen: &'a Observation, earlier: &Flows) -> Option<&'a Seen> {
+    let action = &step.action;
     if let Action::Send(send) = action {
         // The last packet that was sent is the one that the story is about.
         return by_hand(send, &seen.packets);
     }
     let Some(flow) = action.flow() else {
-        return matches!(action, Action::Exec(_))
-            .then(|| stopped_or_first(without_tail(&seen.packets, earlier).iter(), seen.result))
-            .flatten();
+        return match action {
+            Action::Exec(_) => of_a_program(&step.expect, seen, earlier),
+            _ => None,
+        };
     };
     let (protocol, port) = match action {
         Action::Ssh(ssh) => (Some(6), Some(ssh.port)),
@@ -213,12 +215,14 @@ fn flow_of(packet: &Seen) -> Option<Connection> {
     Some((packet.protocol, ends))
 }
 
-/// What a program sent, of which nothing else is known: not what earlier steps still had under way before it, such as
-/// the end of a connection, or a SYN that nobody answers and that is sent again.
-fn without_tail<'a>(packets: &'a [Seen], earlier: &Flows) -> &'a [Seen] {
-    let is_tail = |packet: &Seen| flow_of(packet).is_some_and(|flow| earlier.contains(&flow));
-    let start = packets.iter().position(|packet| !is_tail(packet)).unwrap_or(0);
-    &packets[start..]
+/// Nothing is known of what a program sends: it is not what earlier steps still had under way before it, such as the end
+/// of a connection, or a SYN that nobody answers and that is sent again.
+fn of_a_program<'a>(expect: &Expect, seen: &'a Observation, earlier: &Flows) -> Option<&'a Seen> {
+    let is_own = |packet: &&Seen| flow_of(packet).is_none_or(|flow| !earlier.contains(&flow));
+    let own = stopped_or_first(seen.packets.iter().filter(is_own), seen.result);
+    // A program that takes the same ports again looks like that too: who expects its packets is told of them.
+    let asks = expect.state.is_some() || expect.rule.is_some() || expect.reason.is_some();
+    own.or_else(|| asks.then(|| stopped_or_first(seen.packets.iter(), seen.result)).flatten())
 }
 
 fn stopped_or_first<'a>(mut packets: impl Iterator<Item = &'a Seen>, result: Word) -> Option<&'a Seen> {
@@ -413,7 +417,9 @@ mod tests {
         ] {
             let packets: Vec<Seen> = packets.into_iter().cloned().collect();
             let observed = Observation { packets, ..Observation::new(result, "") };
-            let found = deciding(&Action::Tcp(tcp.clone()), &observed, &Flows::new());
+            let action = Action::Tcp(tcp.clone());
+            let step = Step { action, expect: Expect::default(), within: None, impair: Vec::new() };
+            let found = deciding(&step, &observed, &Flows::new());
             assert_eq!(found, Some(want), "{}", result.text());
         }
     }
@@ -430,15 +436,17 @@ mod tests {
             ..seen("icmp 192.0.2.1:1 → 192.0.2.2:1", CtState::New, "forwarded")
         };
         let earlier: Flows = flow_of(&old).into_iter().collect();
-        for (packets, want) in [
-            (vec![&syn, &tail], &syn),
-            (vec![&tail, &syn], &syn),
-            (vec![&again, &tail, &ping], &ping),
-            // Nothing is left of it otherwise.
-            (vec![&again, &tail], &again),
+        let asks = Expect { state: Some(CtState::New), ..Expect::default() };
+        for (packets, expect, want) in [
+            (vec![&syn, &tail], Expect::default(), Some(&syn)),
+            (vec![&tail, &syn], Expect::default(), Some(&syn)),
+            (vec![&again, &tail, &ping], Expect::default(), Some(&ping)),
+            (vec![&again, &tail], Expect::default(), None),
+            (vec![&again, &tail], asks, Some(&again)),
         ] {
             let packets: Vec<Seen> = packets.into_iter().cloned().collect();
-            assert_eq!(without_tail(&packets, &earlier).first(), Some(want));
+            let observed = Observation { packets, ..Observation::new(Word::Ok, "") };
+            assert_eq!(of_a_program(&expect, &observed, &earlier), want);
         }
     }
 }
