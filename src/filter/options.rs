@@ -223,10 +223,15 @@ pub(super) enum Found {
 /// Finds `name` as getopt does: an exact name wins, later extensions before earlier ones, then an abbreviation that
 /// only one option has.
 pub(super) fn find(extensions: &[Options<'_>], name: &str) -> Found {
-    for (place, extension) in extensions.iter().enumerate().rev() {
-        if let Some(opt) = extension.known.iter().find(|o| o.names().any(|n| n == name)) {
-            return Found::One(place, opt);
-        }
+    let first_of = |name: &str| extensions.iter().position(|e| e.name == name);
+    let exact = extensions.iter().enumerate().filter_map(|(place, extension)| {
+        let opt = extension.known.iter().find(|o| o.names().any(|n| n == name))?;
+        Some((first_of(extension.name), place, opt))
+    });
+    // An option of several extensions belongs to the one whose name came last for the first time, however often
+    // others come again; and there to its last use.
+    if let Some((_, place, opt)) = exact.max_by_key(|(first, place, _)| (*first, *place)) {
+        return Found::One(place, opt);
     }
     let mut candidates: Vec<(usize, &'static Opt)> = Vec::new();
     for (place, extension) in extensions.iter().enumerate() {

@@ -375,7 +375,13 @@ impl<'a> Reader<'a, '_> {
                 .problem(Problem::new(at, format!("`--{}` cannot be turned round with `!`", opt.name)));
         }
         if !opt.repeats && self.given[place].has(opt.name) {
-            return self.problem(Problem::new(at, format!("`--{}` stands twice", opt.name)));
+            let problem = Problem::new(at, format!("`--{}` stands twice", opt.name));
+            let (owner, last) = (self.given[place].name, &self.given[self.given.len() - 1]);
+            let is_meant_for_last = last.name != owner && last.known.iter().any(|o| o.name == opt.name);
+            let hint = || {
+                format!("it belongs to `-m {owner}`: in front of that, all of `-m {}` must stand", last.name)
+            };
+            return self.problem(if is_meant_for_last { problem.hint(hint()) } else { problem });
         }
         if args.iter().any(|a| a.text == "!") && opt.negatable {
             let problem = Problem::new(args[0].at, "`!` stands behind its option");

@@ -101,6 +101,7 @@ const BROKEN: &[&str] = &[
     "create s hash:ip skbinfo\n*filter\n-A FORWARD -j SET --map-set s src\nCOMMIT",
     "create s hash:ip skbinfo\n*filter\n-A FORWARD -j SET --map-set s src --map-mark --map-prio=3\nCOMMIT",
     "create s hash:ip skbinfo\n*filter\n-A FORWARD -j SET --map-set s src --map-mark --map-prio\nCOMMIT",
+    "-A FORWARD -m mark --mark 1 -m connmark --mark 2 -m mark --mark 3",
     "create s hash:ip\nadd s 192.0.2.1 packets 5 bytes 7\n*filter\nCOMMIT",
     "create s hash:ip,port\nadd s 192.0.2.1,icmp:redirect\n*filter\nCOMMIT",
     "create s hash:ip\n*filter\n-A FORWARD -m set --match-set s src --packets-lt 5 --packets-gt 2\nCOMMIT",

@@ -95,9 +95,19 @@ impl Draw<'_> {
                 at = at.wrapping_sub(u32::from(*weight));
                 found
             });
-            let part = maker.and_then(|(_, make)| make(self));
-            self.parts.extend(part);
+            if let Some(part) = maker.and_then(|(_, make)| make(self)) {
+                self.add(part);
+            }
         }
+    }
+
+    /// A match that comes again stands behind its first use: an option that several matches have, such as `--mark`,
+    /// belongs to the one whose name came last for the first time.
+    fn add(&mut self, part: String) {
+        let name_of = |part: &str| part.strip_prefix("-m ")?.split(' ').next().map(str::to_owned);
+        let name = name_of(&part);
+        let first = self.parts.iter().rposition(|other| name.is_some() && name_of(other) == name);
+        self.parts.insert(first.map_or(self.parts.len(), |at| at + 1), part);
     }
 
     /// `! ` now and then.
