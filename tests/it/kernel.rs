@@ -32,7 +32,7 @@ fn generated_frames_meet_the_same_fate() {
     if is_left_out() {
         return;
     }
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(seed_of_the_day);
+    let seed = seed();
     say(&format!("SEED={seed}"));
     let plan = Plan { seed, frames: FRAMES, profile: Profile::Mixed, stop_early: true };
     let report = run(&plan, |_| ()).expect("it takes root, /dev/net/tun, iptables-legacy, nft and ip");
@@ -69,7 +69,7 @@ fn random_rulesets_decide_the_same_and_count_the_same() {
     if is_left_out() {
         return;
     }
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(424_242);
+    let seed = seed();
     say(&format!("SEED={seed}"));
     let plan = rules::Plan { seed, frames: 15_000, stop_early: true };
     let report =
@@ -102,13 +102,15 @@ fn show(report: &Report) -> String {
     text
 }
 
-/// Changes at midnight, UTC.
+/// `SEED`, or one that changes at midnight, UTC.
 #[expect(
     clippy::disallowed_methods,
     reason = "a fresh seed each day, printed, so that the run can be repeated"
 )]
-fn seed_of_the_day() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400)
+fn seed() -> u64 {
+    let of_the_day =
+        || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400);
+    std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(of_the_day)
 }
 
 fn flows(folder: &Path) -> Vec<PathBuf> {

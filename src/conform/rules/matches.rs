@@ -540,7 +540,33 @@ fn set(d: &mut Draw<'_>) -> Option<String> {
     let not = d.not();
     let (name, sides) = pick(d.rng, sets);
     let sides: Vec<&str> = (0..*sides).map(|_| *pick(d.rng, &["src", "dst"])).collect();
-    Some(format!("-m set {not}--match-set {name} {}", sides.join(",")))
+    let mut text = format!("-m set {not}--match-set {name} {}", sides.join(","));
+    if not.is_empty() {
+        text += &set_counters(d);
+    }
+    Some(text)
+}
+
+/// What a set's element has counted before; it says nothing of sets that count nothing.
+fn set_counters(d: &mut Draw<'_>) -> String {
+    let mut text = String::new();
+    for (unit, about) in [("packets", 3), ("bytes", 400)] {
+        if chance(d.rng, 20) {
+            let not = d.not();
+            let (how, n) = (*pick(d.rng, &["eq", "lt", "gt"]), d.rng.u32(..2 * about));
+            let not = if how == "eq" { not } else { "" };
+            text += &format!(" {not}--{unit}-{how} {n}");
+        }
+    }
+    if chance(d.rng, 10) {
+        text += " --return-nomatch";
+    }
+    for flag in ["counters", "subcounters"] {
+        if chance(d.rng, 10) {
+            text += &format!(" ! --update-{flag}");
+        }
+    }
+    text
 }
 
 fn state(d: &mut Draw<'_>) -> Option<String> {

@@ -121,7 +121,9 @@ fn sets(rng: &mut Rng, family: Family) -> (Vec<String>, Vec<(String, usize)>) {
         let name = format!("{name}{inet}");
         let option = if option == " netmask " { format!(" netmask {}", bits - 8) } else { option.to_owned() };
         let size = *pick(rng, &[65_536, 65_536, 8]);
-        lines.push(format!("create {name} {kind} family {inet} hashsize 64 maxelem {size}{option}"));
+        let counters = if chance(rng, 40) { " counters" } else { "" };
+        lines
+            .push(format!("create {name} {kind} family {inet} hashsize 64 maxelem {size}{option}{counters}"));
         let mut elements = Vec::new();
         for _ in 0..rng.usize(0..7) {
             let side = rng.usize(..2);

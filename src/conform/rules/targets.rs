@@ -175,16 +175,34 @@ fn ct(d: &mut Draw<'_>) -> String {
         0..=1 => "-j NOTRACK".to_owned(),
         2..=3 => "-j CT --notrack".to_owned(),
         4 => "-j TRACE".to_owned(),
-        5..=6 => format!("-j CT --zone {}", pick(d.rng, &super::ZONES)),
+        5 => format!("-j CT --zone {}{}", pick(d.rng, &super::ZONES), ct_events(d)),
+        6 => format!("-j CT{}", ct_events(d)),
         _ => {
             let (proto, name) = *pick(d.rng, &[(PROTO_TCP, "ftp"), (PROTO_UDP, "tftp")]);
             if d.proto.is_none() {
                 d.parts.push(format!("-p {proto}"));
                 d.proto = Some(proto);
             }
-            if d.proto == Some(proto) { format!("-j CT --helper {name}") } else { "-j TRACE".to_owned() }
+            if d.proto == Some(proto) {
+                format!("-j CT --helper {name}{}", ct_events(d))
+            } else {
+                "-j TRACE".to_owned()
+            }
         }
     }
+}
+
+/// Which events are told; no packet fares otherwise for it.
+fn ct_events(d: &mut Draw<'_>) -> String {
+    const LISTS: [&str; 4] = ["new", "destroy", "new,related,destroy", "reply,assured,protoinfo,helper,mark"];
+    let mut text = String::new();
+    if chance(d.rng, 40) {
+        text += &format!(" --ctevents {}", pick(d.rng, &LISTS));
+    }
+    if chance(d.rng, 20) {
+        text += " --expevents new";
+    }
+    text
 }
 
 fn rewrite(d: &mut Draw<'_>) -> String {
