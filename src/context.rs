@@ -29,6 +29,8 @@ pub struct Context<'a, R> {
     pub worker: usize,
     /// An error or a rule's reset: it came with the connection that it is about, and the raw table cannot change that.
     pub is_answer: bool,
+    /// A rule's reset, which Linux does not take for a packet of its own where it looks at TTLs.
+    pub is_rules_reset: bool,
     /// `-j TRACE` asked for a trace of this packet.
     pub traced: bool,
     /// The packet was joined from these, and leaves in such.
@@ -74,6 +76,7 @@ impl<'a, R: Recorder> Context<'a, R> {
             mark: 0,
             worker,
             is_answer: false,
+            is_rules_reset: false,
             traced: false,
             pieces: None,
             options: None,

@@ -19,6 +19,7 @@ use crate::conntrack::{CtState, Tracked, listing};
 use crate::context::Context;
 use crate::fate::{DropReason, Fate, Stage};
 use crate::filter::{Hook, Ruleset, Table, Verdict};
+use crate::packet::tuple::PROTO_TCP;
 use crate::packet::{Family, Packet};
 use crate::record::{Note, Recorder};
 use crate::router::{Egress, Router, Rules, Way};
@@ -103,6 +104,7 @@ pub(crate) fn output<R: Recorder>(
     // What is about a packet without a connection is looked at for itself; but if that was not to be tracked, no rule
     // decides about this one any more.
     ctx.is_answer = related.as_ref().is_some_and(|ct| ct.has_entry() || ct.state == CtState::Untracked);
+    ctx.is_rules_reset = related.is_some() && pkt.proto() == PROTO_TCP;
     let known = related.filter(Tracked::has_entry);
     let is_tracked = known.is_some();
     ctx.ct = known.unwrap_or_else(Tracked::none);

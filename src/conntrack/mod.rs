@@ -95,6 +95,8 @@ impl Direction {
 /// What the raw table asks of connection tracking (`-j CT`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Template {
+    /// A rule has spoken, whatever it asked: those behind it are not heard.
+    pub is_set: bool,
     pub notrack: bool,
     /// The same tuple in another zone is another connection.
     pub zone: u16,

@@ -109,6 +109,7 @@ pub(super) struct View<'a> {
     pub(super) template: Template,
     pub(super) mark: u32,
     pub(super) bridged: bool,
+    pub(super) is_rules_reset: bool,
     /// Where packets go; `None` in bridge mode.
     pub(super) routes: Option<&'a Routes>,
     /// 1970 plus this is when [`Instant::ZERO`] was, in nanoseconds.
@@ -129,6 +130,7 @@ impl<'a> View<'a> {
             template: ctx.template,
             mark: ctx.mark,
             bridged: ctx.is_bridged,
+            is_rules_reset: ctx.is_rules_reset,
             routes: ctx.routes,
             unix_epoch_nanos: ctx.unix_epoch_nanos,
         }

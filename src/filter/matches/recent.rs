@@ -3,10 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::conntrack::CtState;
 use crate::filter::options::{Complaint, Opt, Options, Problem};
 use crate::filter::value::{addr, not, number_u32, quoted, show_addr};
-use crate::packet::tuple::PROTO_TCP;
 use crate::packet::{Addr, Family};
 use crate::time::{Duration, Instant};
 use core::fmt;
@@ -217,8 +215,7 @@ impl Matcher for Recent {
         let key = Addr::from_bits(full.bits() & self.list.mask);
         // The TTL as it was before the router took one off; Linux takes a rule's reset for forwarded, and nothing else of
         // its own.
-        let is_reset = view.pkt.proto() == PROTO_TCP && view.ct.state == CtState::Related;
-        let goes_on = view.out_iface.is_some() && (view.in_iface.is_some() || is_reset);
+        let goes_on = view.out_iface.is_some() && (view.in_iface.is_some() || view.is_rules_reset);
         let ttl = if goes_on { view.pkt.ttl().wrapping_add(1) } else { view.pkt.ttl() };
         let mut seen = self.list.seen.lock();
         let known =

@@ -132,10 +132,9 @@ impl View<'_> {
         if self.template.notrack {
             return CtState::Untracked;
         }
-        // Before it is tracked, a packet with a zone or a helper to come has the state of what carries them.
-        let is_to_come = self.ct.state == CtState::Invalid
-            && self.ct.invalid.is_none()
-            && self.template != crate::conntrack::Template::default();
+        // Before it is tracked, a packet that `-j CT` spoke of has the state of what carries its wishes.
+        let is_to_come =
+            self.ct.state == CtState::Invalid && self.ct.invalid.is_none() && self.template.is_set;
         if is_to_come { CtState::New } else { self.ct.state }
     }
 }

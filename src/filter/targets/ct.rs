@@ -124,18 +124,16 @@ impl Targeted for Ct {
 
     fn apply<R: Recorder>(&self, _: &mut Packet, ctx: &mut Context<R>, _: Place) -> Next {
         // The first rule that speaks is heard: a packet that has a template already keeps it.
-        if ctx.is_answer || ctx.template != Template::default() {
+        if ctx.is_answer || ctx.template.is_set {
             return Next::Rule;
         }
         let Self { notrack, helper, told, zone } = *self;
-        ctx.template.notrack = notrack;
-        ctx.template.helper = helper;
-        ctx.template.told = told;
-        ctx.template.zone = match zone {
+        let zone = match zone {
             Zone::None => 0,
             Zone::Number(n) => n,
             Zone::Mark => ctx.mark as u16,
         };
+        ctx.template = Template { is_set: true, notrack, zone, helper, told };
         Next::Rule
     }
 }
@@ -180,8 +178,8 @@ impl Targeted for Notrack {
     }
 
     fn apply<R: Recorder>(&self, _: &mut Packet, ctx: &mut Context<R>, _: Place) -> Next {
-        if !ctx.is_answer && ctx.template == Template::default() {
-            ctx.template.notrack = true;
+        if !ctx.is_answer && !ctx.template.is_set {
+            ctx.template = Template { is_set: true, notrack: true, ..Template::default() };
         }
         Next::Rule
     }
