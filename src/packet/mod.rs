@@ -35,6 +35,7 @@ pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd;
 const IPV6_HOP_BY_HOP: u8 = 0;
 const IPV6_ROUTING: u8 = 43;
 const IPV6_FRAGMENT: u8 = 44;
+const IPV6_FRAGMENT_LEN: usize = 8;
 const IPV6_AUTH: u8 = 51;
 const IPV6_DESTINATION: u8 = 60;
 /// "No next header", also where the chain of extension headers is cut short.
@@ -171,7 +172,7 @@ impl<'a> Packet<'a> {
             return Err(DropReason::IpTruncated);
         }
         let first = ip.next_header().into();
-        let chain = ExtensionChain::walk(&frame[..end], ETHERNET_LEN + 40, first);
+        let chain = ExtensionChain::walk(&frame[..end], ETHERNET_LEN + 40, first, IPV6_FRAGMENT_LEN);
         let ExtensionChain { l4, proto, fragment } = chain;
         let is_fragment = fragment.is_some();
         Ok(Self { frame, l4, end, proto, family: Family::Ipv6, is_fragment, offload })
@@ -199,7 +200,7 @@ impl<'a> Packet<'a> {
             Family::Ipv4 => Fragment::of_ipv4(self.l3().first_chunk()?),
             Family::Ipv6 => {
                 let first = Ipv6Packet::new_unchecked(self.l3()).next_header().into();
-                ExtensionChain::walk(self.frame(), ETHERNET_LEN + 40, first).fragment
+                ExtensionChain::walk(self.frame(), ETHERNET_LEN + 40, first, IPV6_FRAGMENT_LEN).fragment
             }
         }
     }
@@ -358,10 +359,14 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Where the upper layer begins behind the IPv6 extension headers at `start`, what it is, and the fragment header
-/// that was met on the way.
+/// Where the upper layer begins behind the IPv6 extension headers at `start` of a packet that an error quotes, what
+/// it is, and the fragment header that was met on the way.
+///
+/// A quote may end in the middle of its headers. Linux asks a quoted fragment header for its offset alone, which is
+/// its first four bytes.
 pub fn skip_extensions(bytes: &[u8], start: usize, first: u8) -> (usize, u8, Option<Fragment>) {
-    let ExtensionChain { l4, proto, fragment } = ExtensionChain::walk(bytes, start, first);
+    const UP_TO_OFFSET: usize = 4;
+    let ExtensionChain { l4, proto, fragment } = ExtensionChain::walk(bytes, start, first, UP_TO_OFFSET);
     (l4, proto, fragment)
 }
 
@@ -374,8 +379,9 @@ struct ExtensionChain {
 
 impl ExtensionChain {
     /// Skips the headers that Linux's tracker skips: hop-by-hop, routing, destination options, authentication,
-    /// and a fragment header, behind which a later fragment has nothing more to show.
-    fn walk(packet: &[u8], start: usize, first: u8) -> Self {
+    /// and a fragment header, behind which a later fragment has nothing more to show. Of a fragment header
+    /// `fragment_needs` bytes must be there, and four at least.
+    fn walk(packet: &[u8], start: usize, first: u8, fragment_needs: usize) -> Self {
         let mut chain = Self { l4: start, proto: first, fragment: None };
         while let IPV6_HOP_BY_HOP | IPV6_ROUTING | IPV6_FRAGMENT | IPV6_AUTH | IPV6_DESTINATION = chain.proto
         {
@@ -384,21 +390,19 @@ impl ExtensionChain {
                 return chain;
             };
             let header_len = match chain.proto {
-                IPV6_FRAGMENT => 8,
+                IPV6_FRAGMENT => IPV6_FRAGMENT_LEN,
                 IPV6_AUTH => (usize::from(len) + 2) * 4,
                 _ => (usize::from(len) + 1) * 8,
             };
-            if packet.len() - chain.l4 < header_len {
-                // Linux reads no more of a header than its length, so that a quote may end in the middle of one; a
-                // fragment header is needed whole.
-                chain.proto = if chain.proto == IPV6_FRAGMENT { NO_NEXT_HEADER } else { next };
-                chain.l4 = packet.len();
-                continue;
-            }
             if chain.proto == IPV6_FRAGMENT {
+                if packet.len() - chain.l4 < fragment_needs {
+                    (chain.l4, chain.proto) = (packet.len(), NO_NEXT_HEADER);
+                    return chain;
+                }
                 chain.read_fragment(packet);
             }
-            chain.l4 += header_len;
+            // Linux reads no more of the other headers than their length, so that a packet may end in the middle.
+            chain.l4 = packet.len().min(chain.l4 + header_len);
             chain.proto = next;
             if chain.fragment.is_some_and(|f| !f.is_first()) {
                 return chain;
@@ -412,7 +416,7 @@ impl ExtensionChain {
         let header = &packet[self.l4..];
         let offset_and_flags = u16::from_be_bytes([header[2], header[3]]);
         let (offset, more) = (usize::from(offset_and_flags & !7), offset_and_flags & 1 == 1);
-        let id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        let id = header[4..].first_chunk().map_or(0, |id| u32::from_be_bytes(*id));
         self.fragment = Some(Fragment { id, offset, more, header: self.l4 });
     }
 }
