@@ -755,12 +755,14 @@ impl Conntrack {
         self.table.with(master, |entry| entry.helper)?
     }
 
-    /// A rule answered the packet with a reset: a confirmed connection is closed by it, as by a segment.
+    /// A rule answered the packet with a reset: a confirmed connection is closed by it, as by a segment. One that is
+    /// closed already keeps the time that it has.
     pub fn was_reset(&self, ct: &mut Tracked, now: Instant) {
         let life = self.sysctls.load().tcp_timeout_close;
         self.with_entry(ct, |entry| {
             if let Proto::Tcp(tcp) = &mut entry.proto
                 && entry.status.contains(Status::CONFIRMED)
+                && tcp.state() != tcp::TcpState::Close
             {
                 tcp.close();
                 entry.expires_at = now + life;
