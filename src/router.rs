@@ -141,6 +141,12 @@ impl Worker {
         }
     }
 
+    /// Whether anything is to be sent besides the frame that came in; seldom, and cheaper to ask than to take nothing.
+    #[inline]
+    pub const fn has_emissions(&self) -> bool {
+        !self.emissions.is_empty()
+    }
+
     /// What is to be sent besides the frame that came in.
     pub fn take_emissions(&mut self) -> std::vec::Drain<'_, Emission> {
         self.emissions.drain(..)

@@ -20,19 +20,20 @@ impl Sum {
     #[must_use]
     #[inline]
     pub fn bytes(self, bytes: &[u8]) -> Self {
-        let (pairs, rest) = bytes.as_chunks::<16>();
+        let (rows, rest) = bytes.as_chunks::<32>();
         let (eights, rest) = rest.as_chunks::<8>();
         let (fours, rest) = rest.as_chunks::<4>();
         let (twos, rest) = rest.as_chunks::<2>();
         let mut sum = self.0;
-        for pair in pairs {
-            let pair = u128::from_ne_bytes(*pair);
-            sum += u128::from(pair as u64) + (pair >> 64);
+        for row in rows {
+            for eight in row.as_chunks::<8>().0 {
+                sum += u128::from(u64::from_ne_bytes(*eight));
+            }
         }
-        // Of each of these there is one, or none.
         for eight in eights {
             sum += u128::from(u64::from_ne_bytes(*eight));
         }
+        // Of each of these there is one, or none.
         for four in fours {
             sum += u128::from(u32::from_ne_bytes(*four));
         }
@@ -74,15 +75,14 @@ impl Sum {
     }
 }
 
-/// Adds the carries: once from 128 bits to 65 and 64, then to 33, 18, 17 and 16.
+/// Adds the carries: from 128 bits to 64, to 32 and to 16. A number and itself with its halves swapped have the halves'
+/// sum in the upper one, and the carry of the lower one is the one that comes round.
 #[inline]
 const fn fold(sum: u128) -> u16 {
     let (sum, carry) = (sum as u64).overflowing_add((sum >> 64) as u64);
     let sum = sum + carry as u64;
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// The checksum after one 16-bit word under it changed (RFC 1624 §3, equation 3).

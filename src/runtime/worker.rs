@@ -200,7 +200,14 @@ impl Worker {
     }
 
     /// Queues what the router wants to send besides the frame that came in.
+    #[inline]
     fn emit<B: Burst>(&mut self, burst: &mut B) {
+        if self.core.has_emissions() {
+            self.emit_all(burst);
+        }
+    }
+
+    fn emit_all<B: Burst>(&mut self, burst: &mut B) {
         for emission in self.core.take_emissions() {
             let count = &mut self.counts[emission.iface.index()];
             count.tx_frames += 1;
