@@ -52,102 +52,93 @@ pub struct Bridge {
     version: AtomicU64,
 }
 
-/// What one worker remembers of the stations, so that most of its frames take no lock.
-#[derive(Debug)]
+/// What one worker remembers of frames between stations, so that most of them take no lock.
+#[derive(Debug, Default)]
 pub struct Memory {
-    version: u64,
-    known: [Known; Self::PLACES],
+    /// None, or as many as there are places.
+    passed: Vec<Passed>,
 }
 
-/// One station; the place is free where the link address is zero, which no station has.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    mac: u64,
-    station: Station,
+/// Frames from one station to another, and where they go.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    ends: Ends,
+    /// Until then nothing that silence brings about can change it.
+    until: Instant,
+    /// [`Bridge::version`] when it was so.
+    version: u64,
+}
+
+/// Receiver and sender, as they stand at the head of a frame; where it came in and where it goes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ends {
+    first: u64,
+    last: u32,
+    from: IfaceId,
+    to: IfaceId,
+}
+
+impl Ends {
+    #[inline(always)]
+    fn new(ends: [u8; 12], from: IfaceId) -> Self {
+        let (first, last) = (core::array::from_fn(|n| ends[n]), core::array::from_fn(|n| ends[8 + n]));
+        Self { first: u64::from_ne_bytes(first), last: u32::from_ne_bytes(last), from, to: from }
+    }
+
+    #[inline(always)]
+    fn begin_as(self, other: Self) -> bool {
+        (self.first, self.last, self.from) == (other.first, other.last, other.from)
+    }
+
+    #[inline(always)]
+    const fn place(self) -> usize {
+        // Odd and unlike, so that there and back fall apart.
+        const ODD: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
+        let mixed = self.first.wrapping_mul(ODD[0]) ^ (self.last as u64).wrapping_mul(ODD[1]);
+        (mixed >> (64 - Memory::PLACES.trailing_zeros())) as usize
+    }
 }
 
 impl Memory {
-    const PLACES: usize = 64;
+    const PLACES: usize = 256;
 
     pub const fn new() -> Self {
-        let nobody = Known { mac: 0, station: Station { iface: IfaceId(0), seen: Instant::ZERO } };
-        Self { version: 0, known: [nobody; Self::PLACES] }
-    }
-
-    #[inline]
-    fn get(&self, mac: Mac) -> Option<Station> {
-        let mac = number(mac);
-        let known = &self.known[Self::place(mac)];
-        (known.mac == mac && mac != 0).then_some(known.station)
-    }
-
-    #[cold]
-    fn put(&mut self, mac: Mac, station: Station) {
-        let mac = number(mac);
-        self.known[Self::place(mac)] = Known { mac, station };
-    }
-
-    #[inline]
-    const fn place(mac: u64) -> usize {
-        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-        (mac.wrapping_mul(ODD) >> (64 - Self::PLACES.trailing_zeros())) as usize
-    }
-}
-
-#[inline]
-const fn number(Mac([a, b, c, d, rest @ ..]): Mac) -> u64 {
-    u32::from_ne_bytes([a, b, c, d]) as u64 | (u16::from_ne_bytes(rest) as u64) << 32
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self::new()
+        Self { passed: Vec::new() }
     }
 }
 
 impl Bridge {
-    /// As [`Bridge::learn`], for a worker with a memory.
-    #[inline]
-    pub fn learn_with(&self, memory: &mut Memory, src: Mac, iface: IfaceId, now: Instant) {
-        self.catch_up(memory);
-        let known = memory.get(src);
-        if known.is_some_and(|s| s.iface == iface && now.saturating_since(s.seen) < REFRESH) {
-            return;
-        }
-        if let Some(station) = self.learn(src, iface, now) {
-            memory.put(src, station);
-        }
-    }
-
-    /// As [`Bridge::lookup`], for a worker with a memory.
+    /// Learns where the sender of a frame is, and says behind which other port the receiver is, if `memory` or the
+    /// stations know it. `ends` is the head of the frame: receiver and sender.
     #[inline(always)]
-    pub fn lookup_with(&self, memory: &mut Memory, dst: Mac, from: IfaceId, now: Instant) -> Segment {
-        self.catch_up(memory);
-        if let Some(station) = memory.get(dst)
-            && now.saturating_since(station.seen) < AGEING
+    pub fn meet(&self, memory: &mut Memory, ends: [u8; 12], from: IfaceId, now: Instant) -> Option<IfaceId> {
+        let key = Ends::new(ends, from);
+        if let Some(passed) = memory.passed.get(key.place())
+            && passed.ends.begin_as(key)
+            && passed.version == self.version.load(Ordering::Acquire)
+            && now < passed.until
         {
-            return station.segment(from);
+            return Some(passed.ends.to);
         }
-        self.look_up_and_note(memory, dst, from, now)
+        self.meet_anew(memory, ends, from, now)
     }
 
     #[cold]
-    fn look_up_and_note(&self, memory: &mut Memory, dst: Mac, from: IfaceId, now: Instant) -> Segment {
-        let segment = self.lookup(dst, from, now);
-        // Known stations are alone in having one port; group addresses are never among them.
-        if let Some(station) = self.stations.read().get(&dst) {
-            memory.put(dst, *station);
-        }
-        segment
-    }
-
-    /// What is older than the last change is forgotten.
-    #[inline]
-    fn catch_up(&self, memory: &mut Memory) {
+    fn meet_anew(&self, memory: &mut Memory, ends: [u8; 12], from: IfaceId, now: Instant) -> Option<IfaceId> {
+        let [dst, src] = [0, 6].map(|at| Mac(core::array::from_fn(|byte| ends[at + byte])));
+        let sender = self.learn(src, from, now)?;
+        // Read before what it vouches for.
         let version = self.version.load(Ordering::Acquire);
-        if memory.version != version {
-            *memory = Memory { version, ..Memory::new() };
+        let receiver = self.stations.read().get(&dst).copied()?;
+        let Segment::Port(to) = receiver.segment(from) else { return None };
+        let until = (sender.seen + REFRESH).min(receiver.seen + AGEING);
+        if now >= until {
+            return None;
         }
+        memory.passed.resize(Memory::PLACES, Passed::default());
+        let ends = Ends { to, ..Ends::new(ends, from) };
+        memory.passed[ends.place()] = Passed { ends, until, version };
+        Some(to)
     }
 
     /// Remembers that `src` was seen on `iface`, and says what is remembered. Group addresses are never learnt.
@@ -196,6 +187,7 @@ mod tests {
     use super::*;
 
     const A: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const B: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
     #[test]
     fn a_station_is_found_where_it_was_seen_last() {
@@ -214,23 +206,30 @@ mod tests {
     fn a_memory_never_says_other_than_the_bridge() {
         let (bridge, mut memory) = (Bridge::default(), Memory::new());
         let at = Instant::from_secs;
-        bridge.learn_with(&mut memory, A, IfaceId(1), at(0));
-        assert_eq!(bridge.lookup_with(&mut memory, A, IfaceId(0), at(1)), Segment::Port(IfaceId(1)));
-        // Another worker sees it move.
+        let frame =
+            |dst: Mac, src: Mac| core::array::from_fn(|n| if n < 6 { dst.0[n] } else { src.0[n - 6] });
+        let mut meet =
+            |dst, src, from, now| bridge.meet(&mut memory, frame(dst, src), IfaceId(from), at(now));
+        assert_eq!(meet(A, B, 0, 0), None, "nobody knows where A is");
+        assert_eq!(meet(B, A, 1, 0), Some(IfaceId(0)));
+        assert_eq!(meet(A, B, 0, 1), Some(IfaceId(1)));
+        // Another worker sees A move.
         bridge.learn(A, IfaceId(2), at(2));
-        assert_eq!(bridge.lookup_with(&mut memory, A, IfaceId(0), at(3)), Segment::Port(IfaceId(2)));
-        assert_eq!(bridge.lookup_with(&mut memory, A, IfaceId(2), at(3)), Segment::Same);
-        bridge.learn_with(&mut memory, A, IfaceId(1), at(4));
-        assert_eq!(
-            bridge.lookup_with(&mut memory, A, IfaceId(0), at(4)),
-            Segment::Port(IfaceId(1)),
-            "and back"
-        );
-        // A refresh by another worker keeps it alive beyond what this one remembers.
-        bridge.learn(A, IfaceId(1), at(100));
-        assert_eq!(bridge.lookup_with(&mut memory, A, IfaceId(0), at(350)), Segment::Port(IfaceId(1)));
-        assert_eq!(bridge.lookup_with(&mut memory, A, IfaceId(0), at(400)), Segment::Flood, "it aged");
-        assert_eq!(bridge.lookup_with(&mut memory, Mac::BROADCAST, IfaceId(0), at(0)), Segment::Flood);
+        assert_eq!(meet(A, B, 0, 3), Some(IfaceId(2)));
+        assert_eq!(meet(A, B, 2, 3), None, "B is where A is");
+        assert_eq!(meet(A, B, 0, 4), Some(IfaceId(2)), "and back");
+        assert_eq!(meet(B, A, 1, 4), Some(IfaceId(0)), "and so is A");
+        assert_eq!(meet(A, B, 0, 4), Some(IfaceId(1)));
+        // Whoever speaks is heard in time, though this worker remembers its frames.
+        for now in 5..200 {
+            assert_eq!(meet(A, B, 0, now), Some(IfaceId(1)));
+        }
+        assert_eq!(bridge.lookup(B, IfaceId(1), at(480)), Segment::Port(IfaceId(0)));
+        // A refresh by another worker keeps A alive beyond what this one remembers.
+        bridge.learn(A, IfaceId(1), at(200));
+        assert_eq!(meet(A, B, 0, 350), Some(IfaceId(1)));
+        assert_eq!(meet(A, B, 0, 500), None, "it aged");
+        assert_eq!(meet(Mac::BROADCAST, B, 0, 0), None);
     }
 
     #[test]

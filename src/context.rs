@@ -8,10 +8,27 @@ use crate::filter::log::Logs;
 use crate::iface::{Iface, IfaceId};
 use crate::packet::fragment::Pieces;
 use crate::packet::ipv4_options::Ipv4Options;
-use crate::packet::{Offload, Packet};
+use crate::packet::{Addr, Offload, Packet};
 use crate::record::Recorder;
 use crate::route::Routes;
 use crate::time::Instant;
+
+/// What is the same for every packet of a router.
+#[derive(Debug, Default)]
+pub struct Env {
+    /// The router's interfaces, by their ids.
+    pub ifaces: Vec<Iface>,
+    /// The connections behind packets, for rules that ask more of them or change them.
+    pub conntrack: Conntrack,
+    /// Where packets go; empty in bridge mode.
+    pub routes: Routes,
+    /// Packets cross a bridge: its interfaces are ports.
+    pub is_bridged: bool,
+    /// When [`Instant::ZERO`] was: nanoseconds since 1970.
+    pub unix_epoch_nanos: u64,
+    /// Who hears what rules log.
+    pub logs: Logs,
+}
 
 /// One packet's company on its way. It lives as long as the packet's walk.
 pub struct Context<'a, R> {
@@ -20,6 +37,8 @@ pub struct Context<'a, R> {
     pub in_iface: Option<IfaceId>,
     /// Where it will leave, once that is decided.
     pub out_iface: Option<IfaceId>,
+    /// Route mode: whose link address the frame will get.
+    pub next_hop: Option<Addr>,
     /// What connection tracking said; before it spoke, what the raw table asked of it.
     pub ct: Tracked,
     pub template: Template,
@@ -39,21 +58,12 @@ pub struct Context<'a, R> {
     pub options: Option<Ipv4Options>,
     /// Set when the packet leaves in the buffer that it came in.
     pub in_place: Option<IfaceId>,
-    /// The connections behind `ct`, for rules that ask more of them or change them.
-    pub conntrack: &'a Conntrack,
+    pub env: &'a Env,
     /// What the worker that carries the packet remembers; `None` where no worker does.
     pub(crate) sysctls: Option<&'a Sysctls>,
     pub(crate) stations: Option<&'a mut bridge::Memory>,
-    /// The router's interfaces, by their ids.
-    pub ifaces: &'a [Iface],
-    /// Where packets go; `None` in bridge mode.
-    pub routes: Option<&'a Routes>,
-    /// The packet crosses a bridge: its interfaces are ports.
-    pub is_bridged: bool,
-    /// When [`Instant::ZERO`] was: nanoseconds since 1970.
-    pub unix_epoch_nanos: u64,
-    /// Who hears what rules log.
-    pub logs: Option<&'a Logs>,
+    /// Bridge mode: behind which port the receiver is, if the worker knew.
+    pub(crate) receiver: Option<IfaceId>,
     pub emissions: &'a mut Vec<Emission>,
     pub rec: &'a mut R,
 }
@@ -63,7 +73,7 @@ impl<'a, R: Recorder> Context<'a, R> {
         now: Instant,
         in_iface: Option<IfaceId>,
         worker: usize,
-        conntrack: &'a Conntrack,
+        env: &'a Env,
         emissions: &'a mut Vec<Emission>,
         rec: &'a mut R,
     ) -> Self {
@@ -71,6 +81,7 @@ impl<'a, R: Recorder> Context<'a, R> {
             now,
             in_iface,
             out_iface: None,
+            next_hop: None,
             ct: Tracked::none(),
             template: Template::default(),
             mark: 0,
@@ -81,14 +92,10 @@ impl<'a, R: Recorder> Context<'a, R> {
             pieces: None,
             options: None,
             in_place: None,
-            conntrack,
+            env,
             sysctls: None,
             stations: None,
-            ifaces: &[],
-            routes: None,
-            is_bridged: false,
-            unix_epoch_nanos: 0,
-            logs: None,
+            receiver: None,
             emissions,
             rec,
         }

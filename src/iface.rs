@@ -8,7 +8,7 @@ use crate::packet::{Mac, Prefix};
 pub const MAX_IFACES: usize = 1024;
 
 /// Which interface: its place in the router's list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IfaceId(pub u16);
 
 impl IfaceId {

@@ -10,7 +10,7 @@
 //!
 //! Helpers look at a packet right before it is confirmed.
 //!
-//! `?` leaves the way early: the packet met its [`Fate`]. Fragments were joined before they come here and are cut
+//! `?` leaves the way early: the packet met its [`Fate`]. Whoever comes to the end is [`Fate::Forwarded`]. Fragments were joined before they come here and are cut
 //! again behind it, as Linux does once connection tracking is in use.
 
 #![forbid(unsafe_code)]
@@ -19,10 +19,11 @@ use crate::conntrack::{CtState, Tracked, listing};
 use crate::context::Context;
 use crate::fate::{DropReason, Fate, Stage};
 use crate::filter::{Hook, Ruleset, Table, Verdict};
+use crate::iface::IfaceId;
 use crate::packet::tuple::PROTO_TCP;
 use crate::packet::{Family, Packet};
 use crate::record::{Note, Recorder};
-use crate::router::{Egress, Router, Rules, Way};
+use crate::router::{Router, Rules, Way};
 use core::ops::ControlFlow::{Break, Continue};
 
 /// Takes one packet from its arrival to its fate.
@@ -32,7 +33,7 @@ pub(crate) fn walk<R: Recorder>(
     rules: &Rules,
     pkt: &mut Packet,
     ctx: &mut Context<R>,
-) -> Stage<Fate> {
+) -> Stage<()> {
     let rules = rules_for(rules, pkt)?;
     // PREROUTING
     run(r, rules, Table::Raw, Hook::Prerouting, pkt, ctx)?;
@@ -43,7 +44,7 @@ pub(crate) fn walk<R: Recorder>(
     // Routing decision
     match r.decide(pkt, ctx)? {
         Way::Local => input(r, rules, pkt, ctx),
-        Way::Forward(egress) => forward(r, rules, pkt, egress, ctx),
+        Way::Forward(out) => forward(r, rules, pkt, out, ctx),
         Way::Flood => flood(r, rules, pkt, ctx),
     }
 }
@@ -54,23 +55,23 @@ fn forward<R: Recorder>(
     r: &Router,
     rules: Option<&Ruleset>,
     pkt: &mut Packet,
-    egress: Egress,
+    out: IfaceId,
     ctx: &mut Context<R>,
-) -> Stage<Fate> {
-    ctx.out_iface = Some(egress.iface);
+) -> Stage<()> {
+    ctx.out_iface = Some(out);
     // TTL and MTU come before FORWARD: the filter never sees what they refuse.
-    r.prepare_forward(pkt, &egress, ctx)?;
+    r.prepare_forward(pkt, out, ctx)?;
 
     // FORWARD
     run(r, rules, Table::Mangle, Hook::Forward, pkt, ctx)?;
     run(r, rules, Table::Filter, Hook::Forward, pkt, ctx)?;
-    r.finish_forward(pkt, &egress, ctx);
+    r.finish_forward(pkt, out, ctx);
 
     // POSTROUTING: only now does a NEW connection enter the table.
     run(r, rules, Table::Mangle, Hook::Postrouting, pkt, ctx)?;
     confirm(r, pkt, ctx)?;
 
-    r.send(pkt, &egress, ctx)
+    r.send(pkt, out, ctx)
 }
 
 /// INPUT: the packet is for the router itself.
@@ -80,12 +81,12 @@ fn input<R: Recorder>(
     rules: Option<&Ruleset>,
     pkt: &mut Packet,
     ctx: &mut Context<R>,
-) -> Stage<Fate> {
+) -> Stage<()> {
     ctx.rec.note(|| Note::Local);
     run(r, rules, Table::Mangle, Hook::Input, pkt, ctx)?;
     run(r, rules, Table::Filter, Hook::Input, pkt, ctx)?;
     confirm(r, pkt, ctx)?;
-    r.deliver(pkt, ctx)
+    Break(r.deliver(pkt, ctx))
 }
 
 /// OUTPUT: the router itself sends.
@@ -95,10 +96,10 @@ pub(crate) fn output<R: Recorder>(
     r: &Router,
     rules: &Rules,
     pkt: &mut Packet,
-    egress: Egress,
+    out: IfaceId,
     related: Option<Tracked>,
     ctx: &mut Context<R>,
-) -> Stage<Fate> {
+) -> Stage<()> {
     let rules = rules_for(rules, pkt)?;
     // OUTPUT
     // What is about a packet without a connection is looked at for itself; but if that was not to be tracked, no rule
@@ -119,20 +120,20 @@ pub(crate) fn output<R: Recorder>(
     run(r, rules, Table::Mangle, Hook::Postrouting, pkt, ctx)?;
     confirm(r, pkt, ctx)?;
 
-    r.send(pkt, &egress, ctx)
+    r.send(pkt, out, ctx)
 }
 
 /// Behind all rules: the helper reads the packet, and a NEW connection enters the table.
 #[inline(always)]
 fn confirm<R: Recorder>(r: &Router, pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
-    if let Some(expectation) = r.conntrack.help(pkt, &mut ctx.ct, ctx.now)? {
+    if let Some(expectation) = r.env.conntrack.help(pkt, &mut ctx.ct, ctx.now)? {
         ctx.rec.note(|| Note::Expected(listing::expectation(&expectation, ctx.now)));
     }
     if let Some(pieces) = &mut ctx.pieces {
         pieces.is_melted |= ctx.ct.helper.is_some_and(|helper| helper.melts(ctx.ct.state));
     }
     let is_new = ctx.ct.id().is_none();
-    r.conntrack.confirm(&mut ctx.ct, ctx.now)?;
+    r.env.conntrack.confirm(&mut ctx.ct, ctx.now)?;
     if is_new && ctx.ct.id().is_some() {
         ctx.rec.note(|| Note::Confirmed);
     }
@@ -146,15 +147,15 @@ fn flood<R: Recorder>(
     rules: Option<&Ruleset>,
     pkt: &mut Packet,
     ctx: &mut Context<R>,
-) -> Stage<Fate> {
-    let mut fate = Fate::Dropped(DropReason::SamePort);
+) -> Stage<()> {
+    let mut end = Break(Fate::Dropped(DropReason::SamePort));
     for iface in r.other_ifaces(ctx.in_iface) {
-        let (Continue(one) | Break(one)) = forward(r, rules, pkt, Egress::port(iface), ctx);
-        if fate != Fate::Forwarded {
-            fate = one;
+        let one = forward(r, rules, pkt, iface, ctx);
+        if end.is_break() {
+            end = one;
         }
     }
-    Continue(fate)
+    end
 }
 
 /// The rules of the packet's family: without any, IPv4 passes and IPv6 does not.

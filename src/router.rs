@@ -15,7 +15,7 @@
 use crate::bridge::{self, Bridge, Segment};
 use crate::config::{Mode, RouterConfig};
 use crate::conntrack::{Ahead, Conntrack, Helper, InvalidReason, Sysctls, next_version};
-use crate::context::{Context, Emission, EmissionKind};
+use crate::context::{Context, Emission, EmissionKind, Env};
 use crate::fate::{DropReason, Fate, QueueReason, Stage};
 use crate::filter::log::Logs;
 use crate::filter::{RejectWith, RuleError, RuleId, Ruleset};
@@ -23,9 +23,10 @@ use crate::host::Host;
 use crate::icmp_reply::{self, Author};
 use crate::iface::{Iface, IfaceId};
 use crate::packet::fragment::{Bounds, Bounds6, Fragments, Reassembly};
-use crate::packet::{self, Addr, Family, Offload, Packet, Parsed};
+use crate::packet::{self, Family, Kind, Offload, Packet};
 use crate::pipeline;
 use crate::record::{NoRecord, Note, Recorder};
+use crate::route::Routes;
 use crate::time::Instant;
 use arc_swap::ArcSwap;
 use core::ops::ControlFlow::{Break, Continue};
@@ -35,8 +36,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 /// A stateful router between its interfaces.
 #[derive(Debug)]
 pub struct Router {
-    pub(crate) ifaces: Vec<Iface>,
-    pub(crate) conntrack: Conntrack,
+    pub(crate) env: Env,
     rules: ArcSwap<Rules>,
     /// Changes after the rules did.
     rules_version: AtomicU64,
@@ -45,8 +45,6 @@ pub struct Router {
     fragments: Fragments,
     pub(crate) host: Host,
     pass_non_ip: bool,
-    unix_epoch_nanos: u64,
-    logs: Logs,
     dropped: Vec<AtomicU64>,
     /// Counts the IPv4 packets that the router wrote.
     ident: AtomicU16,
@@ -76,26 +74,11 @@ impl Rules {
 /// The routing decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    Forward(Egress),
+    Forward(IfaceId),
     /// Bridge mode: every other port.
     Flood,
     /// The packet is for the router itself.
     Local,
-}
-
-/// One way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Egress {
-    pub(crate) iface: IfaceId,
-    /// Route mode: whose link address the frame gets.
-    pub(crate) next_hop: Option<Addr>,
-}
-
-impl Egress {
-    /// Bridge mode: the frame goes out as it is.
-    pub(crate) const fn port(iface: IfaceId) -> Self {
-        Self { iface, next_hop: None }
-    }
 }
 
 /// What became of one frame, and where it goes.
@@ -164,10 +147,23 @@ impl Router {
         }
         let conntrack = Self::make_conntrack(&config)?;
         let fragments = Fragments::new(Bounds::new(&config.sysctl));
-        let host = if config.mode == Mode::Route { Host::new(&config) } else { Host::default() };
+        let (host, routes) = match config.mode {
+            Mode::Bridge => (Host::default(), Routes::default()),
+            Mode::Route => {
+                let host = Host::new(&config);
+                let routes = host.routes(&config);
+                (host, routes)
+            }
+        };
         Ok(Self {
-            ifaces: config.ifaces,
-            conntrack,
+            env: Env {
+                ifaces: config.ifaces,
+                conntrack,
+                routes,
+                is_bridged: config.mode == Mode::Bridge,
+                unix_epoch_nanos: config.unix_epoch_nanos,
+                logs: Logs::default(),
+            },
             rules: ArcSwap::from_pointee(rules),
             rules_version: AtomicU64::new(next_version()),
             mode: config.mode,
@@ -175,8 +171,6 @@ impl Router {
             fragments,
             host,
             pass_non_ip: config.pass_non_ip,
-            unix_epoch_nanos: config.unix_epoch_nanos,
-            logs: Logs::default(),
             dropped: (0..DropReason::COUNT).map(|_| AtomicU64::new(0)).collect(),
             ident: AtomicU16::new(1),
         })
@@ -228,10 +222,10 @@ impl Router {
     /// Everything that is wrong with the new rules.
     pub fn replace_rules(&self, rules: Option<&str>, rules6: Option<&str>) -> Result<(), Vec<RuleError>> {
         let before = self.rules.load_full();
-        let rules = Self::load(&self.ifaces, rules, rules6, Some(&before))?;
+        let rules = Self::load(&self.env.ifaces, rules, rules6, Some(&before))?;
         if rules.count_connections() {
             // A name and a value that are known to be right.
-            let _ = self.conntrack.set_sysctl("nf_conntrack_acct", "1");
+            let _ = self.env.conntrack.set_sysctl("nf_conntrack_acct", "1");
         }
         self.rules.store(Arc::new(rules));
         self.rules_version.store(next_version(), Ordering::Release);
@@ -250,16 +244,16 @@ impl Router {
 
     /// What LOG, NFLOG and TRACE say, to listen to.
     pub const fn logs(&self) -> &Logs {
-        &self.logs
+        &self.env.logs
     }
 
     /// A moment in nanoseconds since 1970.
     pub const fn unix_nanos(&self, at: Instant) -> u64 {
-        self.unix_epoch_nanos.saturating_add(at.as_nanos())
+        self.env.unix_epoch_nanos.saturating_add(at.as_nanos())
     }
 
     pub fn ifaces(&self) -> &[Iface] {
-        &self.ifaces
+        &self.env.ifaces
     }
 
     /// How often packets were dropped for each reason, in the order of [`DropReason::CODES`].
@@ -280,32 +274,36 @@ impl Router {
         offload: Offload,
         rec: &mut R,
     ) -> Outcome {
-        assert!(iface.index() < self.ifaces.len(), "no interface {iface:?}");
+        assert!(iface.index() < self.env.ifaces.len(), "no interface {iface:?}");
         let len = frame.len();
         let Worker { index, emissions, settings, stations, .. } = worker;
         let mut ctx = self.context(now, Some(iface), *index, emissions, rec);
         let Settings { rules, sysctls, .. } = self.settings(settings);
         ctx.sysctls = Some(sysctls);
         ctx.stations = Some(stations);
-        let (fate, len, offload) = match packet::parse(frame, offload) {
-            Err(reason) => (Fate::Dropped(reason), len, offload),
-            Ok(Parsed::Arp(frame)) => (self.arp(frame, &mut ctx), len, offload),
-            Ok(Parsed::Other(frame, _)) => (self.non_ip(frame, &mut ctx), len, offload),
-            Ok(Parsed::Ip(mut pkt)) => {
-                (self.ip(rules, &mut pkt, iface, &mut ctx), pkt.frame_len(), pkt.offload())
+        let mut outcome = Outcome { fate: Fate::Forwarded, out: None, len, offload };
+        match packet::kind(frame) {
+            // Written out for each family by itself: what is known of a packet then stays in registers.
+            Some(Kind::Ipv4) => {
+                self.take_ip(Packet::parse_ipv4(frame, offload), rules, iface, &mut ctx, &mut outcome);
             }
-        };
-        if let Fate::Dropped(reason) = fate {
+            Some(Kind::Ipv6) => self.take_ipv6(frame, offload, rules, iface, &mut ctx, &mut outcome),
+            Some(Kind::Arp) => outcome.fate = self.arp(frame, &mut ctx),
+            Some(Kind::Other(_)) => outcome.fate = self.non_ip(frame, &mut ctx),
+            None => outcome.fate = Fate::Dropped(DropReason::FrameShort),
+        }
+        outcome.out = ctx.in_place;
+        if let Fate::Dropped(reason) = outcome.fate {
             self.count_drops(reason, 1);
         }
-        ctx.rec.note(|| Note::Fate(fate));
-        Outcome { fate, out: ctx.in_place, len, offload }
+        ctx.rec.note(|| Note::Fate(outcome.fate));
+        outcome
     }
 
     /// Whether telling the router of frames ahead of their turn pays: the table is larger than the caches.
     #[inline]
     pub fn looks_ahead(&self) -> bool {
-        self.conntrack.looks_ahead()
+        self.env.conntrack.looks_ahead()
     }
 
     /// Announces a frame whose turn comes soon, so that memory is asked for the connections of all frames that came in
@@ -314,12 +312,12 @@ impl Router {
     /// Decides and changes nothing. Whoever does without only waits longer.
     #[inline]
     pub fn look_ahead(&self, worker: &mut Worker, frame: &[u8]) {
-        self.conntrack.glance(frame, &mut worker.ahead);
+        self.env.conntrack.glance(frame, &mut worker.ahead);
     }
 
     /// Has the connections fetched that [`Router::look_ahead`] was told of.
     pub fn fetch_ahead(&self, worker: &mut Worker) {
-        self.conntrack.fetch(&mut worker.ahead);
+        self.env.conntrack.fetch(&mut worker.ahead);
     }
 
     /// The company of a packet, with what is the same for all of them.
@@ -332,20 +330,44 @@ impl Router {
         emissions: &'a mut Vec<Emission>,
         rec: &'a mut R,
     ) -> Context<'a, R> {
-        let is_bridged = self.mode == Mode::Bridge;
-        let mut ctx = Context::new(now, in_iface, worker, &self.conntrack, emissions, rec);
-        ctx.ifaces = &self.ifaces;
-        ctx.routes = (!is_bridged).then_some(&self.host.routes);
-        ctx.is_bridged = is_bridged;
-        ctx.unix_epoch_nanos = self.unix_epoch_nanos;
-        ctx.logs = Some(&self.logs);
-        ctx
+        Context::new(now, in_iface, worker, &self.env, emissions, rec)
+    }
+
+    #[inline(never)]
+    fn take_ipv6<R: Recorder>(
+        &self,
+        frame: &mut [u8],
+        offload: Offload,
+        rules: &Rules,
+        iface: IfaceId,
+        ctx: &mut Context<R>,
+        outcome: &mut Outcome,
+    ) {
+        self.take_ip(Packet::parse_ipv6(frame, offload), rules, iface, ctx, outcome);
+    }
+
+    #[inline(always)]
+    fn take_ip<R: Recorder>(
+        &self,
+        parsed: Result<Packet, DropReason>,
+        rules: &Rules,
+        iface: IfaceId,
+        ctx: &mut Context<R>,
+        outcome: &mut Outcome,
+    ) {
+        match parsed {
+            Ok(mut pkt) => {
+                outcome.fate = self.ip(rules, &mut pkt, iface, ctx);
+                (outcome.len, outcome.offload) = (pkt.frame_len(), pkt.offload());
+            }
+            Err(reason) => outcome.fate = Fate::Dropped(reason),
+        }
     }
 
     #[inline(always)]
     fn ip<R: Recorder>(&self, rules: &Rules, pkt: &mut Packet, iface: IfaceId, ctx: &mut Context<R>) -> Fate {
         match self.mode {
-            Mode::Bridge => self.learn(pkt.src_mac(), iface, ctx),
+            Mode::Bridge => self.meet(pkt.macs(), iface, ctx),
             Mode::Route => {
                 if let Err(reason) = self.admit(pkt, iface) {
                     return Fate::Dropped(reason);
@@ -384,8 +406,7 @@ impl Router {
         if room > 0 {
             return self.walk_with_room(rules, pkt, room, ctx);
         }
-        let (Continue(fate) | Break(fate)) = pipeline::walk(self, rules, pkt, ctx);
-        fate
+        Fate::at_end(pipeline::walk(self, rules, pkt, ctx))
     }
 
     /// The same as a call, for what is seldom: the way is long, and written out wherever it is inlined.
@@ -408,7 +429,7 @@ impl Router {
             Ok(roomy) => roomy,
             Err(reason) => return Fate::Dropped(reason),
         };
-        let (Continue(fate) | Break(fate)) = pipeline::walk(self, rules, &mut roomy, ctx);
+        let fate = Fate::at_end(pipeline::walk(self, rules, &mut roomy, ctx));
         if roomy.frame_len() == pkt.frame_len() {
             pkt.frame_mut().copy_from_slice(roomy.frame());
             pkt.set_offload(roomy.offload());
@@ -421,14 +442,14 @@ impl Router {
     /// The rules and settings in force, from the worker's memory if they have not changed.
     #[inline]
     fn settings<'a>(&self, known: &'a mut Option<Settings>) -> &'a Settings {
-        let versions = (self.rules_version.load(Ordering::Acquire), self.conntrack.sysctls_version());
+        let versions = (self.rules_version.load(Ordering::Acquire), self.env.conntrack.sysctls_version());
         if known.as_ref().is_none_or(|known| known.versions != versions) {
             *known = None;
         }
         known.get_or_insert_with(|| Settings {
             versions,
             rules: self.rules.load_full(),
-            sysctls: self.conntrack.sysctls(),
+            sysctls: self.env.conntrack.sysctls(),
         })
     }
 
@@ -436,9 +457,9 @@ impl Router {
     #[inline(always)]
     pub(crate) fn track<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
         if let Some(sysctls) = ctx.sysctls {
-            self.conntrack.track_with(pkt, ctx.template, ctx.now, sysctls, &mut ctx.ct)?;
+            self.env.conntrack.track_with(pkt, &ctx.template, ctx.now, sysctls, &mut ctx.ct)?;
         } else {
-            ctx.ct = self.conntrack.track(pkt, ctx.template, ctx.now)?;
+            ctx.ct = self.env.conntrack.track(pkt, ctx.template, ctx.now)?;
         }
         if let Some(reason) = ctx.ct.invalid {
             self.log_invalid(reason, pkt, ctx.now);
@@ -450,27 +471,17 @@ impl Router {
     #[cold]
     fn log_invalid(&self, reason: InvalidReason, pkt: &Packet, now: Instant) {
         const ALL: u8 = 255;
-        let wanted = self.conntrack.sysctls().log_invalid;
+        let wanted = self.env.conntrack.sysctls().log_invalid;
         if wanted != 0 && (wanted == ALL || wanted == pkt.proto()) {
-            self.logs.say_invalid(reason, pkt, now);
+            self.env.logs.say_invalid(reason, pkt, now);
         }
     }
 
-    /// Remembers where a station is.
+    /// Remembers where the sender of a frame is, and notes where its receiver is if that is at hand.
     #[inline(always)]
-    fn learn<R: Recorder>(&self, src: packet::Mac, iface: IfaceId, ctx: &mut Context<R>) {
-        match &mut ctx.stations {
-            Some(memory) => self.bridge.learn_with(memory, src, iface, ctx.now),
-            None => drop(self.bridge.learn(src, iface, ctx.now)),
-        }
-    }
-
-    /// Where a frame for a station goes.
-    #[inline(always)]
-    fn find_station<R: Recorder>(&self, dst: packet::Mac, from: IfaceId, ctx: &mut Context<R>) -> Segment {
-        match &mut ctx.stations {
-            Some(memory) => self.bridge.lookup_with(memory, dst, from, ctx.now),
-            None => self.bridge.lookup(dst, from, ctx.now),
+    fn meet<R: Recorder>(&self, ends: [u8; 12], iface: IfaceId, ctx: &mut Context<R>) {
+        if let Some(memory) = &mut ctx.stations {
+            ctx.receiver = self.bridge.meet(memory, ends, iface, ctx.now);
         }
     }
 
@@ -491,9 +502,9 @@ impl Router {
     /// Bridge mode: carries a frame that no rule looks at.
     fn switch<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Fate {
         let Some(from) = ctx.in_iface else { return Fate::Dropped(DropReason::NotIp) };
-        let mac = |at: usize| packet::Mac(core::array::from_fn(|i| frame[at + i]));
-        self.learn(mac(6), from, ctx);
-        match self.find_station(mac(0), from, ctx) {
+        self.meet(core::array::from_fn(|at| frame[at]), from, ctx);
+        let dst = packet::Mac(core::array::from_fn(|at| frame[at]));
+        match self.bridge.lookup(dst, from, ctx.now) {
             Segment::Same => return Fate::Dropped(DropReason::SamePort),
             Segment::Reserved => return Fate::Dropped(DropReason::LinkLocalGroup),
             Segment::Port(iface) => self.switch_to(iface, frame, ctx),
@@ -521,9 +532,17 @@ impl Router {
         if self.mode == Mode::Route {
             return self.route(pkt, ctx);
         }
+        if let Some(iface) = ctx.receiver {
+            return Continue(Way::Forward(iface));
+        }
+        self.find_station(pkt, ctx)
+    }
+
+    #[cold]
+    fn find_station<R: Recorder>(&self, pkt: &Packet, ctx: &Context<R>) -> Stage<Way> {
         let Some(from) = ctx.in_iface else { return Break(Fate::Dropped(DropReason::NoRoute)) };
-        match self.find_station(pkt.dst_mac(), from, ctx) {
-            Segment::Port(iface) => Continue(Way::Forward(Egress::port(iface))),
+        match self.bridge.lookup(pkt.dst_mac(), from, ctx.now) {
+            Segment::Port(iface) => Continue(Way::Forward(iface)),
             Segment::Flood => Continue(Way::Flood),
             Segment::Same => Break(Fate::Dropped(DropReason::SamePort)),
             Segment::Reserved => Break(Fate::Dropped(DropReason::LinkLocalGroup)),
@@ -535,12 +554,12 @@ impl Router {
     pub(crate) fn prepare_forward<R: Recorder>(
         &self,
         pkt: &mut Packet,
-        egress: &Egress,
+        out: IfaceId,
         ctx: &mut Context<R>,
     ) -> Stage<()> {
         match self.mode {
             Mode::Bridge => Continue(()),
-            Mode::Route => self.prepare_routed(pkt, egress, ctx),
+            Mode::Route => self.prepare_routed(pkt, out, ctx),
         }
     }
 
@@ -549,14 +568,14 @@ impl Router {
     pub(crate) fn send<R: Recorder>(
         &self,
         pkt: &mut Packet,
-        egress: &Egress,
+        out: IfaceId,
         ctx: &mut Context<R>,
-    ) -> Stage<Fate> {
+    ) -> Stage<()> {
         if self.mode == Mode::Route {
-            return self.send_routed(pkt, egress, ctx);
+            return self.send_routed(pkt, out, ctx);
         }
-        self.leave(pkt, egress.iface, ctx);
-        Continue(Fate::Forwarded)
+        self.leave(pkt, out, ctx);
+        Continue(())
     }
 
     /// Sends the packet in the buffer that it came in, as a copy if that is taken, or in the pieces in which it came.
@@ -564,7 +583,7 @@ impl Router {
     pub(crate) fn leave<R: Recorder>(&self, pkt: &Packet, iface: IfaceId, ctx: &mut Context<R>) {
         ctx.rec.note(|| Note::Sent(iface));
         if let Some(pieces) = ctx.pieces.take() {
-            for frame in pieces.cut(pkt, self.ifaces[iface.index()].mtu_bytes) {
+            for frame in pieces.cut(pkt, self.env.ifaces[iface.index()].mtu_bytes) {
                 ctx.emit(iface, EmissionKind::Fragment, frame, Offload::NONE);
             }
             ctx.pieces = Some(pieces);
@@ -576,9 +595,9 @@ impl Router {
     }
 
     /// Gives the packet to the router as a host.
-    pub(crate) fn deliver<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<Fate> {
+    pub(crate) fn deliver<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
         match self.mode {
-            Mode::Bridge => Continue(Fate::Delivered),
+            Mode::Bridge => Fate::Delivered,
             Mode::Route => self.take_in(pkt, ctx),
         }
     }
@@ -604,7 +623,7 @@ impl Router {
         frame[6..12].copy_from_slice(&pkt.dst_mac().0);
         ctx.emit(iface, EmissionKind::Own, frame, Offload::NONE);
         if with == RejectWith::TcpReset {
-            self.conntrack.was_reset(&mut ctx.ct, ctx.now);
+            self.env.conntrack.was_reset(&mut ctx.ct, ctx.now);
         }
         Fate::Rejected(with, by)
     }
@@ -624,12 +643,12 @@ impl Router {
     }
 
     pub(crate) fn iface_ids(&self) -> impl Iterator<Item = IfaceId> + use<> {
-        (0..self.ifaces.len() as u16).map(IfaceId)
+        (0..self.env.ifaces.len() as u16).map(IfaceId)
     }
 
     /// Does what is due: expires connections, ages neighbours, gives up on fragments.
     pub fn handle_timeout(&self, worker: &mut Worker, now: Instant) {
-        self.conntrack.handle_timeout(now);
+        self.env.conntrack.handle_timeout(now);
         let expired = self.fragments.handle_timeout(now);
         let (rec, emissions) = (&mut NoRecord, &mut worker.emissions);
         let mut ctx = self.context(now, None, worker.index, emissions, rec);
@@ -644,7 +663,7 @@ impl Router {
     /// When [`Router::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timeouts = [
-            self.conntrack.poll_timeout(),
+            self.env.conntrack.poll_timeout(),
             self.fragments.poll_timeout(),
             self.host.neighbours.poll_timeout(),
         ];
@@ -653,6 +672,6 @@ impl Router {
 
     /// The connections: to list, delete, count and set.
     pub const fn conntrack(&self) -> &Conntrack {
-        &self.conntrack
+        &self.env.conntrack
     }
 }

@@ -21,13 +21,12 @@ const GRE_PROTOCOL_PPP: [u8; 2] = [0x88, 0x0b];
 /// # Errors
 /// Why the packet belongs to no flow at all.
 pub(super) fn tuple(pkt: &Packet, zone: u16) -> Result<Tuple, InvalidReason> {
-    tuple_of(pkt, pkt.proto(), zone)
+    tuple_of(pkt, pkt.family(), pkt.proto(), zone)
 }
 
-/// The same, where the protocol is at hand.
+/// The same, where family and protocol are at hand.
 #[inline(always)]
-pub(super) fn tuple_of(pkt: &Packet, proto: u8, zone: u16) -> Result<Tuple, InvalidReason> {
-    let family = pkt.family();
+pub(super) fn tuple_of(pkt: &Packet, family: Family, proto: u8, zone: u16) -> Result<Tuple, InvalidReason> {
     if family == Family::Ipv6 && proto == NO_NEXT_HEADER {
         return Err(InvalidReason::NoNextHeader);
     }

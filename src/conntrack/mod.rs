@@ -270,7 +270,7 @@ impl Conntrack {
     /// State, timer and status of a confirmed connection change here and now, whatever rules say later.
     pub fn track(&self, pkt: &Packet, template: Template, now: Instant) -> Stage<Tracked> {
         let mut tracked = Tracked::none();
-        self.track_with(pkt, template, now, &self.sysctls.load(), &mut tracked)?;
+        self.track_with(pkt, &template, now, &self.sysctls.load(), &mut tracked)?;
         Continue(tracked)
     }
 
@@ -278,7 +278,7 @@ impl Conntrack {
     pub fn track_with(
         &self,
         pkt: &Packet,
-        template: Template,
+        template: &Template,
         now: Instant,
         sysctls: &Sysctls,
         tracked: &mut Tracked,
@@ -287,28 +287,34 @@ impl Conntrack {
             tracked.state = CtState::Untracked;
             return Continue(());
         }
-        // One way for all of them, which the compiler writes out for the two that most packets are.
-        match pkt.proto() {
-            PROTO_TCP => self.place(PROTO_TCP, pkt, template, now, sysctls, tracked),
-            PROTO_UDP => self.place(PROTO_UDP, pkt, template, now, sysctls, tracked),
-            other => self.place(other, pkt, template, now, sysctls, tracked),
+        // One way for all of them, which the compiler writes out for what most packets are.
+        match (pkt.family(), pkt.proto()) {
+            (Family::Ipv4, PROTO_TCP) => {
+                self.place(Family::Ipv4, PROTO_TCP, pkt, template, now, sysctls, tracked)
+            }
+            (Family::Ipv4, PROTO_UDP) => {
+                self.place(Family::Ipv4, PROTO_UDP, pkt, template, now, sysctls, tracked)
+            }
+            (family, proto) => self.place(family, proto, pkt, template, now, sysctls, tracked),
         }
     }
 
-    /// The stages before and around the lookup, in the kernel's order. `proto` is the packet's.
+    /// The stages before and around the lookup, in the kernel's order. `family` and `proto` are the packet's.
     #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "two of them only say what is in the packet")]
     fn place(
         &self,
+        family: Family,
         proto: u8,
         pkt: &Packet,
-        template: Template,
+        template: &Template,
         now: Instant,
         sysctls: &Sysctls,
         tracked: &mut Tracked,
     ) -> Stage<()> {
         let zone = template.zone;
         // I. ICMP: what is an error belongs to another flow.
-        if icmp::is_icmp(pkt.family(), proto) {
+        if icmp::is_icmp(family, proto) {
             match icmp::kind(pkt, zone, sysctls) {
                 Ok(icmp::Kind::Query) => {}
                 Ok(icmp::Kind::Untracked) => {
@@ -320,16 +326,16 @@ impl Conntrack {
             }
         }
         // II. Which flow?
-        let tuple = match flow::tuple_of(pkt, proto, zone) {
+        let tuple = match flow::tuple_of(pkt, family, proto, zone) {
             Ok(tuple) => tuple,
             Err(reason) => return self.invalid(reason, tracked),
         };
-        let checked = check(pkt, proto, sysctls);
+        let checked = check(pkt, family, proto, sysctls);
         // III. A known one, or a new one. A reopened connection is deleted and looked for again.
         if self.known(&tuple, &checked, pkt, now, sysctls, tracked) {
             return Continue(());
         }
-        self.open(tuple, checked, pkt, template, now, sysctls, tracked)
+        self.open(tuple, checked, pkt, *template, now, sysctls, tracked)
     }
 
     /// An ICMP message that is INVALID before any flow of its own is looked for: Linux counts those apart.
@@ -612,8 +618,13 @@ impl Conntrack {
     }
 
     /// Enters a new connection into the table, at the end of its first packet's way. Harmless for any other packet.
-    #[inline]
+    #[inline(always)]
     pub fn confirm(&self, ct: &mut Tracked, now: Instant) -> Stage<()> {
+        if ct.new.is_none() { Continue(()) } else { self.confirm_new(ct, now) }
+    }
+
+    #[inline(never)]
+    fn confirm_new(&self, ct: &mut Tracked, now: Instant) -> Stage<()> {
         match ct.new.take() {
             Some(entry)
                 if ct.direction == Direction::Original && !entry.status.contains(Status::CONFIRMED) =>
@@ -782,8 +793,13 @@ impl Conntrack {
 
 /// What a protocol's tracker says of a packet, whatever is known of its flow.
 #[inline(always)]
-fn check<'a>(pkt: &'a Packet, proto: u8, sysctls: &Sysctls) -> Result<Layer4<'a>, InvalidReason> {
-    Ok(match (pkt.family(), proto) {
+fn check<'a>(
+    pkt: &'a Packet,
+    family: Family,
+    proto: u8,
+    sysctls: &Sysctls,
+) -> Result<Layer4<'a>, InvalidReason> {
+    Ok(match (family, proto) {
         (_, PROTO_TCP) => Layer4::Tcp(tcp::check(pkt, sysctls)?),
         (_, PROTO_UDP | PROTO_UDPLITE) => {
             udp::check(pkt, sysctls)?;

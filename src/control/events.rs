@@ -62,7 +62,7 @@ impl Hub {
     }
 
     fn start(self: &Arc<Self>, router: &Arc<Router>) {
-        let incoming = router.conntrack.listen();
+        let incoming = router.conntrack().listen();
         let hub = Arc::clone(self);
         let hand_on = move || {
             while let Ok(event) = incoming.recv() {

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 /// The whole exposition.
 pub(super) fn render(shared: &Shared) -> String {
     let mut page = Page::default();
-    let conntrack = &shared.router.conntrack;
+    let conntrack = shared.router.conntrack();
     page.family("stateway_nf_conntrack_entries", "gauge", "Connections in the table.");
     page.sample("stateway_nf_conntrack_entries", &[], conntrack.count() as u64);
     page.family("stateway_nf_conntrack_entries_limit", "gauge", "Connections that the table may hold.");

@@ -218,11 +218,11 @@ fn answer(
             };
             let now = context.shared.clock.now();
             let mut entries = Vec::new();
-            router.conntrack.for_each(&filter, now, |id, entry| entries.push((Some(id), entry.clone())));
+            router.conntrack().for_each(&filter, now, |id, entry| entries.push((Some(id), entry.clone())));
             send_entries(stream, &entries, now)?;
         }
         Command::ConntrackSummary { entries: newest } => {
-            let summary = entries::summary(&router.conntrack, newest, context.shared.clock.now());
+            let summary = entries::summary(router.conntrack(), newest, context.shared.clock.now());
             reply(stream, &Reply::Summary(summary))?;
         }
         Command::ConntrackDelete { filter } => {
@@ -232,11 +232,11 @@ fn answer(
             };
             let now = context.shared.clock.now();
             let deleted: Vec<_> =
-                router.conntrack.delete(&filter, now).into_iter().map(|entry| (None, entry)).collect();
+                router.conntrack().delete(&filter, now).into_iter().map(|entry| (None, entry)).collect();
             send_entries(stream, &deleted, now)?;
         }
-        Command::ConntrackFlush => router.conntrack.flush(context.shared.clock.now()),
-        Command::ConntrackCount => reply(stream, &Reply::Count { count: router.conntrack.count() as u64 })?,
+        Command::ConntrackFlush => router.conntrack().flush(context.shared.clock.now()),
+        Command::ConntrackCount => reply(stream, &Reply::Count { count: router.conntrack().count() as u64 })?,
         Command::ConntrackStats => reply(stream, &stats(context))?,
         Command::ConntrackEvents { filter, expectations, kinds } => match entries::read_filter(&filter) {
             Ok(filter) => conntrack_events(stream, context, lines, Wants { filter, expectations, kinds })?,
@@ -244,17 +244,17 @@ fn answer(
         },
         Command::ExpectList => {
             let now = context.shared.clock.now();
-            let list = router.conntrack.expectations(now);
+            let list = router.conntrack().expectations(now);
             let expectations = list.iter().map(|e| entries::view_expectation(e, now)).collect();
             reply(stream, &Reply::Expectations { expectations })?;
         }
-        Command::ExpectFlush => router.conntrack.flush_expectations(context.shared.clock.now()),
+        Command::ExpectFlush => router.conntrack().flush_expectations(context.shared.clock.now()),
         Command::SysctlGet { name } => match sysctls(context, name.as_deref()) {
             Ok(sysctls) => reply(stream, &Reply::Sysctls { sysctls })?,
             Err(problem) => return Ok(error(problem)),
         },
         Command::SysctlSet { name, value } => {
-            if let Err(problem) = router.conntrack.set_sysctl(&name, &value) {
+            if let Err(problem) = router.conntrack().set_sysctl(&name, &value) {
                 return Ok(error(problem.to_string()));
             }
         }
@@ -345,12 +345,12 @@ fn send_entries(stream: &UnixStream, entries: &[(Option<EntryId>, Entry)], now: 
 }
 
 fn stats(context: &Context) -> Reply {
-    let stats = context.shared.router.conntrack.stats();
+    let stats = context.shared.router.conntrack().stats();
     Reply::Stats { line: listing::stats(&stats), stats: metrics::named(&stats) }
 }
 
 fn sysctls(context: &Context, name: Option<&str>) -> Result<Vec<Named>, String> {
-    let sysctls = context.shared.router.conntrack.sysctls();
+    let sysctls = context.shared.router.conntrack().sysctls();
     let Some(name) = name else {
         return Ok(sysctls.list().map(|(name, count)| Named { name: name.to_owned(), count }).collect());
     };

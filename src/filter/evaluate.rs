@@ -262,7 +262,7 @@ impl Ruleset {
         if let Some(key) = self.memo_key(ctx) {
             let direction = ctx.ct.direction as usize;
             let memo = key | u64::from(index) | if accepts { memo::ACCEPTS } else { 0 };
-            let conntrack = ctx.conntrack;
+            let conntrack = &ctx.env.conntrack;
             let _ = conntrack.with_entry(&mut ctx.ct, |entry| entry.verdict[direction] = memo);
         }
     }

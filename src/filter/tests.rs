@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::RouterConfig;
-use crate::conntrack::{Conntrack, CtState};
-use crate::context::Context;
+use crate::conntrack::CtState;
+use crate::context::{Context, Env};
 use crate::iface::IfaceId;
 use crate::packet::{Offload, Packet, TcpFlags};
 use crate::record::Recorder;
@@ -54,8 +54,8 @@ fn tcp(dport: u16, flags: TcpFlags) -> Vec<u8> {
 fn verdict(rules: &Ruleset, mut frame: Vec<u8>, state: CtState) -> Verdict {
     let mut emissions = Vec::new();
     let mut rec = NoRecord;
-    let conntrack = Conntrack::default();
-    let mut ctx = Context::new(Instant::ZERO, Some(IfaceId(0)), 0, &conntrack, &mut emissions, &mut rec);
+    let env = Env::default();
+    let mut ctx = Context::new(Instant::ZERO, Some(IfaceId(0)), 0, &env, &mut emissions, &mut rec);
     ctx.out_iface = Some(IfaceId(1));
     ctx.ct.state = state;
     let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
@@ -198,8 +198,8 @@ fn the_recorder_hears_of_every_rule() {
     let rules = filter(":FORWARD DROP\n-A FORWARD -s 192.0.2.1 -p udp\n-A FORWARD -p tcp");
     let mut rec = Trace::default();
     let mut emissions = Vec::new();
-    let conntrack = Conntrack::default();
-    let mut ctx = Context::new(Instant::ZERO, Some(IfaceId(0)), 0, &conntrack, &mut emissions, &mut rec);
+    let env = Env::default();
+    let mut ctx = Context::new(Instant::ZERO, Some(IfaceId(0)), 0, &env, &mut emissions, &mut rec);
     let mut frame = tcp(22, TcpFlags::SYN);
     let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
     rules.run(Table::Filter, Hook::Forward, &mut pkt, &mut ctx);
@@ -413,10 +413,9 @@ fn shoot<R: Recorder>(rules: &Ruleset, shot: Shot, rec: &mut R) -> Verdict {
     let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
     frame[24..26].copy_from_slice(&sum.to_be_bytes());
     let states = [CtState::New, CtState::Established, CtState::Related, CtState::Invalid, CtState::Untracked];
-    let conntrack = Conntrack::default();
+    let env = Env::default();
     let mut emissions = Vec::new();
-    let mut ctx =
-        Context::new(Instant::ZERO, Some(IfaceId(u16::from(from))), 0, &conntrack, &mut emissions, rec);
+    let mut ctx = Context::new(Instant::ZERO, Some(IfaceId(u16::from(from))), 0, &env, &mut emissions, rec);
     ctx.out_iface = Some(IfaceId(u16::from(to)));
     ctx.ct.state = states[usize::from(state)];
     let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
@@ -450,12 +449,12 @@ fn held_at(rule: &str, seconds: &[u64]) -> Vec<bool> {
                 add nets 198.51.100.0/24\nadd nets 198.51.100.0/30 nomatch\ncreate web hash:ip,port family inet\n\
                 add web 198.51.100.1,tcp:22\n";
     let rules = load(&format!("{sets}*filter\n-A FORWARD -p tcp {rule} -j DROP\nCOMMIT\n")).ruleset;
-    let conntrack = Conntrack::default();
+    let env = Env::default();
     let mut held = Vec::new();
     for at in seconds {
         let (mut emissions, mut rec) = (Vec::new(), NoRecord);
         let now = Instant::from_secs(*at);
-        let mut ctx = Context::new(now, Some(IfaceId(0)), 0, &conntrack, &mut emissions, &mut rec);
+        let mut ctx = Context::new(now, Some(IfaceId(0)), 0, &env, &mut emissions, &mut rec);
         ctx.out_iface = Some(IfaceId(1));
         let mut frame = tcp(22, TcpFlags::SYN);
         let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
@@ -538,11 +537,9 @@ fn those_who_listen_hear_what_rules_log() {
     let rules = filter(
         "-A FORWARD -j LOG --log-prefix \"new: \"\n-A FORWARD -j NFLOG --nflog-group 3 --nflog-size 20",
     );
-    let logs = log::Logs::default();
-    let heard = logs.listen();
-    let (conntrack, mut emissions, mut rec) = (Conntrack::default(), Vec::new(), NoRecord);
-    let mut ctx = Context::new(Instant::ZERO, Some(IfaceId(0)), 0, &conntrack, &mut emissions, &mut rec);
-    ctx.logs = Some(&logs);
+    let (env, mut emissions, mut rec) = (Env::default(), Vec::new(), NoRecord);
+    let heard = env.logs.listen();
+    let mut ctx = Context::new(Instant::ZERO, Some(IfaceId(0)), 0, &env, &mut emissions, &mut rec);
     let mut frame = tcp(22, TcpFlags::SYN);
     let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
     rules.run(Table::Filter, Hook::Forward, &mut pkt, &mut ctx);

@@ -13,7 +13,7 @@ use crate::packet::tuple::PROTO_TCP;
 use crate::packet::{Addr, Family, Packet, Prefix};
 use crate::record::{Note, Recorder};
 use crate::route::{Hop, Route, is_link_local};
-use crate::router::{Egress, Router, Way};
+use crate::router::{Router, Way};
 use core::ops::ControlFlow::{Break, Continue};
 
 /// Every link carries that much (RFC 8200 §5), so no sender is asked for less.
@@ -40,7 +40,7 @@ enum Decision {
 impl Router {
     /// What Linux checks where a packet comes in, before any hook.
     pub(crate) fn admit(&self, pkt: &Packet, from: IfaceId) -> Result<(), DropReason> {
-        if !pkt.dst_mac().is_group() && pkt.dst_mac() != self.ifaces[from.index()].mac {
+        if !pkt.dst_mac().is_group() && pkt.dst_mac() != self.env.ifaces[from.index()].mac {
             return Err(DropReason::OtherHost);
         }
         if pkt.family() == Family::Ipv6 {
@@ -74,7 +74,8 @@ impl Router {
             Decision::Forward(hop) => {
                 let next_hop = Some(hop.neighbour(pkt.dst()));
                 ctx.rec.note(|| Note::Routed { out: hop.iface, next_hop });
-                Continue(Way::Forward(Egress { iface: hop.iface, next_hop }))
+                ctx.next_hop = next_hop;
+                Continue(Way::Forward(hop.iface))
             }
             Decision::Error(error, reason) => {
                 // Linux counts these on their own, and then once more with every other error.
@@ -114,7 +115,7 @@ impl Router {
         if src.is_unspecified() || dst.is_unspecified() {
             return Err(DropReason::Martian);
         }
-        match self.host.routes.lookup(dst, Family::Ipv4, Some(from)) {
+        match self.env.routes.lookup(dst, Family::Ipv4, Some(from)) {
             Some(Route::Local | Route::Broadcast(_)) => {
                 self.validate_source(src, from, None).map(|()| Decision::Local)
             }
@@ -137,7 +138,7 @@ impl Router {
         let settings = &self.host.settings;
         let (filter, redirects) = (settings.rp_filter[from.index()], settings.send_redirects[from.index()]);
         let closely = filter != OFF || (out == Some(from) && redirects);
-        match self.host.routes.lookup(src, Family::Ipv4, Some(from)) {
+        match self.env.routes.lookup(src, Family::Ipv4, Some(from)) {
             Some(Route::Local) => Err(DropReason::OwnSource),
             _ if !closely => Ok(()),
             Some(Route::Broadcast(_)) => Err(DropReason::Martian),
@@ -163,7 +164,7 @@ impl Router {
                 Err(DropReason::NotForwarded)
             };
         }
-        Ok(match self.host.routes.lookup(dst, Family::Ipv6, Some(from)) {
+        Ok(match self.env.routes.lookup(dst, Family::Ipv6, Some(from)) {
             Some(Route::Local | Route::Broadcast(_)) => Decision::Local,
             Some(Route::Via(hop)) => Decision::Forward(hop),
             Some(Route::Blackhole) => return Err(DropReason::Blackhole),
@@ -180,7 +181,7 @@ impl Router {
         group.bits() == LINK_SCOPE | 1
             || group.bits() == LINK_SCOPE | 2
             || self
-                .host
+                .env
                 .routes
                 .own(on)
                 .iter()
@@ -190,7 +191,7 @@ impl Router {
 
     /// Checks the IPv4 options; whoever wrote them is told if they are wrong.
     fn read_options<R: Recorder>(&self, pkt: &mut Packet, from: IfaceId, ctx: &mut Context<R>) -> Stage<()> {
-        let routes = &self.host.routes;
+        let routes = &self.env.routes;
         let is_own = |addr: Addr| {
             matches!(routes.lookup(addr, Family::Ipv4, None), Some(Route::Local | Route::Broadcast(_)))
         };
@@ -221,7 +222,7 @@ impl Router {
     pub(crate) fn prepare_routed<R: Recorder>(
         &self,
         pkt: &mut Packet,
-        egress: &Egress,
+        out: IfaceId,
         ctx: &mut Context<R>,
     ) -> Stage<()> {
         if pkt.dst_mac().is_group() {
@@ -237,20 +238,20 @@ impl Router {
             return Break(Fate::Dropped(DropReason::TtlExceeded));
         }
         if family == Family::Ipv6 {
-            self.check_scope(pkt, egress, ctx)?;
+            self.check_scope(pkt, out, ctx)?;
         }
-        self.check_size(pkt, egress, ctx)?;
+        self.check_size(pkt, out, ctx)?;
         pkt.decrement_ttl();
         if family == Family::Ipv4 {
-            self.redirect_v4(pkt, egress, ctx);
+            self.redirect_v4(pkt, out, ctx);
         }
         Continue(())
     }
 
     /// A packet that leaves where it came from is worth a redirect; any other must not come from a link-local address.
-    fn check_scope<R: Recorder>(&self, pkt: &Packet, egress: &Egress, ctx: &mut Context<R>) -> Stage<()> {
-        if ctx.in_iface == Some(egress.iface) {
-            self.redirect_v6(pkt, egress, ctx);
+    fn check_scope<R: Recorder>(&self, pkt: &Packet, out: IfaceId, ctx: &mut Context<R>) -> Stage<()> {
+        if ctx.in_iface == Some(out) {
+            self.redirect_v6(pkt, out, ctx);
             return Continue(());
         }
         if pkt.src().is_unspecified() {
@@ -263,8 +264,8 @@ impl Router {
         Continue(())
     }
 
-    fn check_size<R: Recorder>(&self, pkt: &Packet, egress: &Egress, ctx: &mut Context<R>) -> Stage<()> {
-        let mtu = self.ifaces[egress.iface.index()].mtu_bytes;
+    fn check_size<R: Recorder>(&self, pkt: &Packet, out: IfaceId, ctx: &mut Context<R>) -> Stage<()> {
+        let mtu = self.env.ifaces[out.index()].mtu_bytes;
         let (mtu, error) = match pkt.family() {
             Family::Ipv4 => (mtu, IcmpError::with_info(3, 4, mtu as u32)),
             Family::Ipv6 => {
@@ -284,23 +285,21 @@ impl Router {
     }
 
     /// Tells a neighbour that another neighbour of its own is the better first hop (RFC 1812 §5.2.7.2).
-    fn redirect_v4<R: Recorder>(&self, pkt: &Packet, egress: &Egress, ctx: &mut Context<R>) {
-        let same =
-            ctx.in_iface == Some(egress.iface) && self.host.settings.send_redirects[egress.iface.index()];
-        let back = self.host.routes.lookup(pkt.src(), Family::Ipv4, ctx.in_iface);
-        let is_neighbour =
-            matches!(back, Some(Route::Via(hop)) if hop.iface == egress.iface && hop.gateway.is_none());
+    fn redirect_v4<R: Recorder>(&self, pkt: &Packet, out: IfaceId, ctx: &mut Context<R>) {
+        let same = ctx.in_iface == Some(out) && self.host.settings.send_redirects[out.index()];
+        let back = self.env.routes.lookup(pkt.src(), Family::Ipv4, ctx.in_iface);
+        let is_neighbour = matches!(back, Some(Route::Via(hop)) if hop.iface == out && hop.gateway.is_none());
         if same && is_neighbour && self.host.limits.allow_redirect(pkt.src(), ctx.now) {
-            let gateway = u32::from_be_bytes(egress.next_hop.unwrap_or_else(|| pkt.dst()).v4());
+            let gateway = u32::from_be_bytes(ctx.next_hop.unwrap_or_else(|| pkt.dst()).v4());
             self.send_error(pkt, IcmpError::with_info(5, 1, gateway), ctx);
         }
     }
 
     /// The same by neighbour discovery (RFC 4861 §8.2): only towards a neighbour that a host may know.
-    fn redirect_v6<R: Recorder>(&self, pkt: &Packet, egress: &Egress, ctx: &mut Context<R>) {
-        let iface = egress.iface;
-        let target = egress.next_hop.unwrap_or_else(|| pkt.dst());
-        let back = self.host.routes.lookup(pkt.src(), Family::Ipv6, Some(iface));
+    fn redirect_v6<R: Recorder>(&self, pkt: &Packet, out: IfaceId, ctx: &mut Context<R>) {
+        let iface = out;
+        let target = ctx.next_hop.unwrap_or_else(|| pkt.dst());
+        let back = self.env.routes.lookup(pkt.src(), Family::Ipv6, Some(iface));
         let to_neighbour = matches!(back, Some(Route::Via(hop)) if hop.gateway.is_none());
         let Some(src) = self.link_local(iface) else { return };
         if !(target == pkt.dst() || is_link_local(target, Family::Ipv6))
@@ -310,26 +309,26 @@ impl Router {
             return;
         }
         let target_mac = self.host.neighbours.mac(&self.key(iface, target, Family::Ipv6));
-        let frame = message::redirect(pkt, self.ifaces[iface.index()].mac, src, target, target_mac);
+        let frame = message::redirect(pkt, self.env.ifaces[iface.index()].mac, src, target, target_mac);
         self.send_own(frame, None, Some(iface), ctx);
     }
 
     /// What is left to do once FORWARD accepted: options get the address of the way out.
     #[inline(always)]
-    pub(crate) fn finish_forward<R: Recorder>(&self, pkt: &mut Packet, egress: &Egress, ctx: &Context<R>) {
+    pub(crate) fn finish_forward<R: Recorder>(&self, pkt: &mut Packet, out: IfaceId, ctx: &Context<R>) {
         if let Some(options) = ctx.options {
-            self.write_options(options, pkt, egress);
+            self.write_options(options, pkt, out, ctx.next_hop);
         }
     }
 
-    fn write_options(&self, options: Ipv4Options, pkt: &mut Packet, egress: &Egress) {
-        let next_hop = egress.next_hop.unwrap_or_else(|| pkt.dst());
-        let out = self.host.routes.source_on(egress.iface, next_hop, pkt.dst(), Family::Ipv4);
+    fn write_options(&self, options: Ipv4Options, pkt: &mut Packet, out: IfaceId, next_hop: Option<Addr>) {
+        let next_hop = next_hop.unwrap_or_else(|| pkt.dst());
+        let out = self.env.routes.source_on(out, next_hop, pkt.dst(), Family::Ipv4);
         options.forward(pkt, out.unwrap_or_default());
     }
 
     pub(super) fn link_local(&self, iface: IfaceId) -> Option<Addr> {
-        let mut own = self.host.routes.own(iface).iter();
+        let mut own = self.env.routes.own(iface).iter();
         own.find(|p| is_link_local(p.addr, p.family)).map(|p| p.addr)
     }
 }

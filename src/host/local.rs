@@ -4,7 +4,7 @@
 
 use super::send::stamp;
 use crate::context::{Context, EmissionKind};
-use crate::fate::{DropReason, Fate, Stage};
+use crate::fate::{DropReason, Fate};
 use crate::icmp_reply::{self, IcmpError};
 use crate::iface::IfaceId;
 use crate::neighbour::message::{self, ADVERTISEMENT, Arp, Claim, Discovery, SOLICITATION};
@@ -17,7 +17,6 @@ use crate::packet::{Addr, Family, Mac, NO_NEXT_HEADER, Offload, Packet, Segment}
 use crate::record::Recorder;
 use crate::route::{Route, is_link_local};
 use crate::router::Router;
-use core::ops::ControlFlow::{Break, Continue};
 
 const PORT_UNREACHABLE: IcmpError = IcmpError::new(3, 3);
 const PROTOCOL_UNREACHABLE: IcmpError = IcmpError::new(3, 2);
@@ -33,12 +32,12 @@ const ECN: u8 = 0x03;
 
 impl Router {
     /// Gives the packet to the router as a host. What nobody here takes, and deserves no answer, is dropped.
-    pub(crate) fn take_in<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<Fate> {
+    pub(crate) fn take_in<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
         if pkt.family() == Family::Ipv6 && pkt.fragment().is_some_and(|fragment| fragment.more) {
             // Tracking let it go on, for it can be no piece: its receiver says so (RFC 8200 §4.5).
             let error = if lacks_headers(pkt) { INCOMPLETE_HEADERS } else { PAYLOAD_LENGTH };
             self.send_error(pkt, error, ctx);
-            return Break(Fate::Dropped(DropReason::FragmentBad));
+            return Fate::Dropped(DropReason::FragmentBad);
         }
         let taken = match (pkt.family(), pkt.proto()) {
             (Family::Ipv4, PROTO_ICMP) => self.take_icmp(pkt, ctx),
@@ -55,7 +54,7 @@ impl Router {
                 self.send_error(pkt, error, ctx)
             }
         };
-        if taken { Continue(Fate::Delivered) } else { Break(Fate::Dropped(DropReason::NotForUs)) }
+        if taken { Fate::Delivered } else { Fate::Dropped(DropReason::NotForUs) }
     }
 
     fn take_icmp<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> bool {
@@ -99,7 +98,7 @@ impl Router {
                 let src = if self.is_own(pkt.dst(), Family::Ipv6, iface) {
                     Some(pkt.dst())
                 } else {
-                    self.host.routes.source_on(iface, pkt.src(), pkt.src(), Family::Ipv6)
+                    self.env.routes.source_on(iface, pkt.src(), pkt.src(), Family::Ipv6)
                 };
                 let Some(src) = src else { return false };
                 let frame = icmp_reply::echo_reply(pkt, self.author(src), &[]);
@@ -119,11 +118,11 @@ impl Router {
         let Some(asked) = Discovery::parse(pkt) else { return false };
         let target = asked.target;
         let is_anycast =
-            !self.host.routes.has(iface, target, Family::Ipv6) && self.host.routes.has_anycast(iface, target);
-        if !is_anycast && !self.host.routes.has(iface, target, Family::Ipv6) {
+            !self.env.routes.has(iface, target, Family::Ipv6) && self.env.routes.has_anycast(iface, target);
+        if !is_anycast && !self.env.routes.has(iface, target, Family::Ipv6) {
             return false;
         }
-        let mac = self.ifaces[iface.index()].mac;
+        let mac = self.env.ifaces[iface.index()].mac;
         if pkt.src().is_unspecified() {
             // Somebody is about to take our address: everybody is told that it is taken (RFC 4862 §5.4.3).
             let claim = Claim { target, solicited: false, overrides: !is_anycast, with_mac: true };
@@ -144,7 +143,7 @@ impl Router {
     fn take_advertisement<R: Recorder>(&self, pkt: &Packet, iface: IfaceId, ctx: &mut Context<R>) -> bool {
         let Some(said) = Discovery::parse(pkt) else { return false };
         // Ours: whoever claims it is not believed.
-        if self.host.routes.has(iface, said.target, Family::Ipv6) {
+        if self.env.routes.has(iface, said.target, Family::Ipv6) {
             return false;
         }
         let key = self.key(iface, said.target, Family::Ipv6);
@@ -165,7 +164,7 @@ impl Router {
         const NOT_FOR_US: Fate = Fate::Dropped(DropReason::NotForUs);
         let Some(iface) = ctx.in_iface else { return NOT_FOR_US };
         let dst_mac = Mac([frame[0], frame[1], frame[2], frame[3], frame[4], frame[5]]);
-        let own_mac = self.ifaces[iface.index()].mac;
+        let own_mac = self.env.ifaces[iface.index()].mac;
         if !dst_mac.is_group() && dst_mac != own_mac {
             return Fate::Dropped(DropReason::OtherHost);
         }
@@ -256,13 +255,13 @@ impl Router {
 
     /// An address that is this router's alone, and of that interface if it is link-local.
     fn is_own(&self, addr: Addr, family: Family, link: IfaceId) -> bool {
-        let anywhere = || self.iface_ids().any(|iface| self.host.routes.has(iface, addr, family));
-        self.host.routes.has(link, addr, family) || (!is_link_local(addr, family) && anywhere())
+        let anywhere = || self.iface_ids().any(|iface| self.env.routes.has(iface, addr, family));
+        self.env.routes.has(link, addr, family) || (!is_link_local(addr, family) && anywhere())
     }
 
     /// One of the router's addresses, those included that it shares; for link-local ones, of that interface.
     pub(super) fn is_local(&self, addr: Addr, family: Family, link: Option<IfaceId>) -> bool {
-        self.host.routes.lookup(addr, family, link) == Some(Route::Local)
+        self.env.routes.lookup(addr, family, link) == Some(Route::Local)
     }
 }
 

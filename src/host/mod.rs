@@ -25,7 +25,6 @@ use settings::Settings;
 /// What route mode adds to a router. In bridge mode it is empty.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
-    pub(crate) routes: Routes,
     pub(crate) neighbours: Neighbours<send::Pending>,
     limits: Limits,
     settings: Settings,
@@ -39,10 +38,13 @@ impl Host {
             (key, n.mac)
         });
         Self {
-            routes: Routes::new(&config.ifaces, &config.routes, settings.link_local),
             neighbours: Neighbours::new(config.neighbour_policy, statics),
             limits: Limits::default(),
             settings,
         }
+    }
+
+    pub(crate) fn routes(&self, config: &RouterConfig) -> Routes {
+        Routes::new(&config.ifaces, &config.routes, self.settings.link_local)
     }
 }

@@ -19,7 +19,7 @@ use crate::packet::{Addr, Family, Mac, Offload, Packet};
 use crate::pipeline;
 use crate::record::{NoRecord, Note, Recorder};
 use crate::route::{Hop, Route};
-use crate::router::{Egress, Router};
+use crate::router::Router;
 use crate::time::Instant;
 use core::ops::ControlFlow::{Break, Continue};
 
@@ -45,44 +45,39 @@ impl Router {
     pub(crate) fn send_routed<R: Recorder>(
         &self,
         pkt: &mut Packet,
-        egress: &Egress,
+        out: IfaceId,
         ctx: &mut Context<R>,
-    ) -> Stage<Fate> {
-        let mtu_bytes = self.ifaces[egress.iface.index()].mtu_bytes;
+    ) -> Stage<()> {
+        let mtu_bytes = self.env.ifaces[out.index()].mtu_bytes;
         let frames = match &ctx.pieces {
             Some(pieces) => pieces.cut(pkt, mtu_bytes),
             None if wire_len(pkt) > mtu_bytes && !pkt.offload().is_super_frame() => {
                 pkt.finish_checksum();
                 cut_to_mtu(pkt, mtu_bytes)
             }
-            None => return self.send_whole(pkt, egress, ctx),
+            None => return self.send_whole(pkt, out, ctx),
         };
-        ctx.rec.note(|| Note::Sent(egress.iface));
-        let mut fate = Fate::Forwarded;
+        ctx.rec.note(|| Note::Sent(out));
+        let mut last = Continue(());
         for frame in frames {
-            fate = self.send_piece(frame, pkt, egress, ctx);
+            last = self.send_piece(frame, pkt, out, ctx);
         }
-        Continue(fate)
+        last
     }
 
-    fn send_whole<R: Recorder>(
-        &self,
-        pkt: &mut Packet,
-        egress: &Egress,
-        ctx: &mut Context<R>,
-    ) -> Stage<Fate> {
-        let (iface, offload) = (egress.iface, pkt.offload());
-        match self.link_address(pkt, egress, ctx, || (pkt.frame().to_vec(), offload)) {
+    fn send_whole<R: Recorder>(&self, pkt: &mut Packet, out: IfaceId, ctx: &mut Context<R>) -> Stage<()> {
+        let (iface, offload) = (out, pkt.offload());
+        match self.link_address(pkt, out, ctx, || (pkt.frame().to_vec(), offload)) {
             Resolution::Known(mac) => {
-                pkt.set_macs(mac, self.ifaces[iface.index()].mac);
+                pkt.set_macs(mac, self.env.ifaces[iface.index()].mac);
                 if ctx.in_iface.is_none() {
                     ctx.emit(iface, EmissionKind::Own, pkt.frame().to_vec(), offload);
                 } else {
                     self.leave(pkt, iface, ctx);
                 }
-                Continue(Fate::Forwarded)
+                Continue(())
             }
-            Resolution::Waits => Continue(Fate::Queued(QueueReason::Neighbour)),
+            Resolution::Waits => Break(Fate::Queued(QueueReason::Neighbour)),
             Resolution::Refused(reason) => Break(Fate::Dropped(reason)),
         }
     }
@@ -91,19 +86,19 @@ impl Router {
         &self,
         mut frame: Vec<u8>,
         whole: &Packet,
-        egress: &Egress,
+        out: IfaceId,
         ctx: &mut Context<R>,
-    ) -> Fate {
-        match self.link_address(whole, egress, ctx, || (frame.clone(), Offload::NONE)) {
+    ) -> Stage<()> {
+        match self.link_address(whole, out, ctx, || (frame.clone(), Offload::NONE)) {
             Resolution::Known(mac) => {
                 frame[..6].copy_from_slice(&mac.0);
-                frame[6..12].copy_from_slice(&self.ifaces[egress.iface.index()].mac.0);
+                frame[6..12].copy_from_slice(&self.env.ifaces[out.index()].mac.0);
                 let kind = if ctx.in_iface.is_none() { EmissionKind::Own } else { EmissionKind::Fragment };
-                ctx.emit(egress.iface, kind, frame, Offload::NONE);
-                Fate::Forwarded
+                ctx.emit(out, kind, frame, Offload::NONE);
+                Continue(())
             }
-            Resolution::Waits => Fate::Queued(QueueReason::Neighbour),
-            Resolution::Refused(reason) => Fate::Dropped(reason),
+            Resolution::Waits => Break(Fate::Queued(QueueReason::Neighbour)),
+            Resolution::Refused(reason) => Break(Fate::Dropped(reason)),
         }
     }
 
@@ -111,7 +106,7 @@ impl Router {
     fn link_address<R: Recorder>(
         &self,
         pkt: &Packet,
-        egress: &Egress,
+        out: IfaceId,
         ctx: &mut Context<R>,
         frame: impl FnOnce() -> (Vec<u8>, Offload),
     ) -> Resolution {
@@ -119,10 +114,10 @@ impl Router {
         if family == Family::Ipv6 && dst.v6()[0] == 0xff {
             return Resolution::Known(message::group_mac(dst));
         }
-        if family == Family::Ipv4 && egress.next_hop == Some(EVERYBODY) {
+        if family == Family::Ipv4 && ctx.next_hop == Some(EVERYBODY) {
             return Resolution::Known(Mac::BROADCAST);
         }
-        let key = self.key(egress.iface, egress.next_hop.unwrap_or(dst), family);
+        let key = self.key(out, ctx.next_hop.unwrap_or(dst), family);
         let waiting = || {
             let is_own = ctx.in_iface.is_none();
             let kind = if is_own { EmissionKind::Own } else { EmissionKind::Released };
@@ -154,15 +149,15 @@ impl Router {
     /// Puts a question about a neighbour on its link.
     pub(super) fn ask<R: Recorder>(&self, ask: Ask, ctx: &mut Context<R>) {
         let Ask { key: Key { family, iface, addr }, to, own_src } = ask;
-        let mac = self.ifaces[iface.index()].mac;
+        let mac = self.env.ifaces[iface.index()].mac;
         match family {
             Family::Ipv4 => {
-                let sender = own_src.or_else(|| self.host.routes.source_on(iface, addr, addr, family));
+                let sender = own_src.or_else(|| self.env.routes.source_on(iface, addr, addr, family));
                 let frame = Arp::ask(mac, sender.unwrap_or_default(), addr, to);
                 ctx.emit(iface, EmissionKind::Own, frame, Offload::NONE);
             }
             Family::Ipv6 => {
-                let own_src = own_src.filter(|src| self.host.routes.has(iface, *src, family));
+                let own_src = own_src.filter(|src| self.env.routes.has(iface, *src, family));
                 let Some(src) = own_src.or_else(|| self.link_local(iface)) else { return };
                 self.send_own(message::solicitation(mac, src, addr, to), None, Some(iface), ctx);
             }
@@ -178,7 +173,7 @@ impl Router {
         ctx: &mut Context<R>,
     ) {
         waiting.frame[..6].copy_from_slice(&mac.0);
-        waiting.frame[6..12].copy_from_slice(&self.ifaces[iface.index()].mac.0);
+        waiting.frame[6..12].copy_from_slice(&self.env.ifaces[iface.index()].mac.0);
         ctx.emit(iface, waiting.kind, waiting.frame, waiting.offload);
     }
 
@@ -194,29 +189,28 @@ impl Router {
         ctx: &mut Context<R>,
     ) {
         let Ok(mut pkt) = Packet::parse(&mut frame, Offload::NONE) else { return };
-        let Some(egress) = self.egress_of_own(pkt.dst(), pkt.family(), link) else { return };
+        let Some((out, next_hop)) = self.way_of_own(pkt.dst(), pkt.family(), link) else { return };
         let mut no_record = NoRecord;
         let mut own = self.context(ctx.now, None, ctx.worker, ctx.emissions, &mut no_record);
-        own.out_iface = Some(egress.iface);
+        (own.out_iface, own.next_hop) = (Some(out), Some(next_hop));
         let rules = self.rules();
-        let (Continue(fate) | Break(fate)) =
-            pipeline::output(self, &rules, &mut pkt, egress, related, &mut own);
-        if let Fate::Dropped(reason) = fate {
+        let way = pipeline::output(self, &rules, &mut pkt, out, related, &mut own);
+        if let Break(Fate::Dropped(reason)) = way {
             self.count_drops(reason, 1);
         }
     }
 
-    /// The way out of a packet of the router's own; none to itself.
-    fn egress_of_own(&self, dst: Addr, family: Family, link: Option<IfaceId>) -> Option<Egress> {
+    /// Interface and next hop of a packet of the router's own; none to itself.
+    fn way_of_own(&self, dst: Addr, family: Family, link: Option<IfaceId>) -> Option<(IfaceId, Addr)> {
         if family == Family::Ipv6 && dst.v6()[0] == 0xff {
-            return Some(Egress { iface: link?, next_hop: Some(dst) });
+            return Some((link?, dst));
         }
         let hop = self.hop_to(dst, family, link)?;
-        Some(Egress { iface: hop.iface, next_hop: Some(hop.neighbour(dst)) })
+        Some((hop.iface, hop.neighbour(dst)))
     }
 
     fn hop_to(&self, dst: Addr, family: Family, link: Option<IfaceId>) -> Option<Hop> {
-        match self.host.routes.lookup(dst, family, link)? {
+        match self.env.routes.lookup(dst, family, link)? {
             Route::Via(hop) => Some(hop),
             // A host may speak in the name of all: Linux answers all of them.
             Route::Broadcast(iface) => Some(Hop { iface, gateway: Some(EVERYBODY), prefix_len: 32 }),
@@ -278,8 +272,8 @@ impl Router {
         }
         let (family, to) = (pkt.family(), pkt.src());
         match link {
-            Some(iface) if family == Family::Ipv6 => self.host.routes.source_on(iface, to, to, family),
-            _ => self.host.routes.source(to, family, hop),
+            Some(iface) if family == Family::Ipv6 => self.env.routes.source_on(iface, to, to, family),
+            _ => self.env.routes.source(to, family, hop),
         }
     }
 
@@ -300,7 +294,7 @@ impl Router {
                     let deserved = icmp_reply::deserves_reset(pkt);
                     if deserved {
                         let frame = icmp_reply::reject_reset(pkt);
-                        self.conntrack.was_reset(&mut ctx.ct, ctx.now);
+                        self.env.conntrack.was_reset(&mut ctx.ct, ctx.now);
                         self.send_own(frame, Some(ctx.ct.for_answer()), ctx.in_iface, ctx);
                     }
                     deserved
@@ -318,7 +312,7 @@ impl Router {
     fn is_known_sound<R: Recorder>(&self, with: RejectWith, pkt: &Packet, ctx: &Context<R>) -> bool {
         let gave_up = ctx.ct.state == CtState::Untracked
             || ctx.ct.invalid.is_some_and(InvalidReason::is_before_checksum);
-        let verified = !gave_up && self.conntrack.sysctls().checksum;
+        let verified = !gave_up && self.env.conntrack.sysctls().checksum;
         let is_for_us = ctx.out_iface.is_none();
         match (with, pkt.proto()) {
             // At INPUT what tracking noted still stands. Of what goes on Linux forgets it, unless it verified twice.
@@ -365,7 +359,7 @@ impl Router {
 pub(super) fn stamp<R>(ctx: &Context<R>) -> u32 {
     const NOT_SINCE_MIDNIGHT: u32 = 1 << 31;
     const NANOS_A_DAY: u64 = 86_400 * 1_000_000_000;
-    match ctx.unix_epoch_nanos {
+    match ctx.env.unix_epoch_nanos {
         0 => ctx.now.as_millis() as u32 | NOT_SINCE_MIDNIGHT,
         epoch => ((epoch + ctx.now.as_nanos()) % NANOS_A_DAY / 1_000_000) as u32,
     }

@@ -8,7 +8,7 @@ use super::{Addr, ETHERNET_LEN, Family, Offload, Packet};
 
 /// A ones' complement sum that is being built. Order does not matter to it, only that words begin at even places.
 ///
-/// Words are added as the machine reads them, which such a sum does not mind (RFC 1071 §2 (B)), and carries are left
+/// Words are added with their low byte first, which such a sum does not mind (RFC 1071 §2 (B)), and carries are left
 /// for the end: there is room for more of them than a packet has bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum(u128);
@@ -20,28 +20,13 @@ impl Sum {
     #[must_use]
     #[inline]
     pub fn bytes(self, bytes: &[u8]) -> Self {
-        let (rows, rest) = bytes.as_chunks::<32>();
-        let (eights, rest) = rest.as_chunks::<8>();
-        let (fours, rest) = rest.as_chunks::<4>();
-        let (twos, rest) = rest.as_chunks::<2>();
+        let (eights, rest) = bytes.as_chunks::<8>();
         let mut sum = self.0;
-        for row in rows {
-            for eight in row.as_chunks::<8>().0 {
-                sum += u128::from(u64::from_ne_bytes(*eight));
-            }
-        }
         for eight in eights {
-            sum += u128::from(u64::from_ne_bytes(*eight));
+            sum += u128::from(u64::from_le_bytes(*eight));
         }
-        // Of each of these there is one, or none.
-        for four in fours {
-            sum += u128::from(u32::from_ne_bytes(*four));
-        }
-        for two in twos {
-            sum += u128::from(u16::from_ne_bytes(*two));
-        }
-        for &odd in rest {
-            sum += u128::from(u16::from_ne_bytes([odd, 0]));
+        if !rest.is_empty() {
+            sum += u128::from(last_bytes(bytes, rest));
         }
         Self(sum)
     }
@@ -49,7 +34,7 @@ impl Sum {
     #[must_use]
     #[inline]
     pub const fn word(self, word: u16) -> Self {
-        Self(self.0 + word.to_be() as u128)
+        Self(self.0 + word.swap_bytes() as u128)
     }
 
     /// What stands in front of the upper layer's header in thought only (RFC 9293 §3.1, RFC 8200 §8.1).
@@ -66,12 +51,22 @@ impl Sum {
     /// The sum in 16 bits, not complemented: all ones where a checksum is in it and right.
     #[inline]
     pub const fn folded(self) -> u16 {
-        u16::from_be(fold(self.0))
+        fold(self.0).swap_bytes()
     }
 
     /// What goes into the checksum field.
     pub const fn checksum(self) -> u16 {
         !self.folded()
+    }
+}
+
+/// `rest`, less than eight bytes at the end of `bytes`, in one word with zeros behind them.
+#[inline]
+fn last_bytes(bytes: &[u8], rest: &[u8]) -> u64 {
+    match bytes.last_chunk::<8>() {
+        // The same bytes and some before them, which are shifted out: one load instead of one for each size.
+        Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
+        None => rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
     }
 }
 
@@ -158,7 +153,7 @@ impl Packet<'_> {
         }
         // Source and destination stand one behind the other.
         let addresses = match self.family() {
-            Family::Ipv4 => Sum(u64::from_ne_bytes(self.bytes_at(ETHERNET_LEN + 12)).into()),
+            Family::Ipv4 => Sum(u64::from_le_bytes(self.bytes_at(ETHERNET_LEN + 12)).into()),
             Family::Ipv6 => Sum::ZERO.bytes(&self.bytes_at::<32>(ETHERNET_LEN + 8)),
         };
         addresses.beside_addresses(self.proto(), self.l4().len())

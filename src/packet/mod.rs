@@ -1,6 +1,6 @@
 //! Bytes ↔ meaning. The only place that names `smoltcp::wire`.
 //!
-//! A frame is parsed once, at the border: [`parse`] checks what the link and IP layers check (CONNTRACK.md §1,
+//! A frame is parsed once, at the border: [`Packet::parse`] checks what the link and IP layers check (CONNTRACK.md §1,
 //! step 0 in `docs/CONFORMANCE.md`), and from there on accessors cannot fail. A packet is edited in place; nothing
 //! here ever turns a forwarded packet into a `Repr` and back, since a `Repr` forgets what it does not know.
 
@@ -41,14 +41,14 @@ const IPV6_DESTINATION: u8 = 60;
 /// "No next header", also where the chain of extension headers is cut short.
 pub const NO_NEXT_HEADER: u8 = 59;
 
-/// What a frame carries.
-#[derive(Debug)]
-pub enum Parsed<'a> {
-    Ip(Packet<'a>),
-    /// The frame, whole.
-    Arp(&'a mut [u8]),
-    /// Neither IP nor ARP: the frame, whole, and its `EtherType`.
-    Other(&'a mut [u8], u16),
+/// What a frame carries, as its `EtherType` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Ipv4,
+    Ipv6,
+    Arp,
+    /// Neither IP nor ARP: its `EtherType`.
+    Other(u16),
 }
 
 /// A checked IPv4 or IPv6 packet inside its Ethernet frame.
@@ -102,37 +102,36 @@ impl Fragment {
     }
 }
 
-/// Reads an Ethernet frame as it came from a port.
-///
-/// # Errors
-/// The reason for which Linux drops such a frame before any hook sees it.
+/// What an Ethernet frame says that it carries; `None` if it is shorter than its header.
 #[inline(always)]
-pub fn parse(frame: &mut [u8], offload: Offload) -> Result<Parsed<'_>, DropReason> {
-    let Some(&[.., high, low]) = frame.first_chunk::<ETHERNET_LEN>() else {
-        return Err(DropReason::FrameShort);
-    };
-    match u16::from_be_bytes([high, low]) {
-        ETHERTYPE_IPV4 => Packet::parse_ipv4(frame, offload).map(Parsed::Ip),
-        ETHERTYPE_IPV6 => Packet::parse_ipv6(frame, offload).map(Parsed::Ip),
-        ETHERTYPE_ARP => Ok(Parsed::Arp(frame)),
-        other => Ok(Parsed::Other(frame, other)),
-    }
+pub fn kind(frame: &[u8]) -> Option<Kind> {
+    let &[.., high, low] = frame.first_chunk::<ETHERNET_LEN>()?;
+    Some(match u16::from_be_bytes([high, low]) {
+        ETHERTYPE_IPV4 => Kind::Ipv4,
+        ETHERTYPE_IPV6 => Kind::Ipv6,
+        ETHERTYPE_ARP => Kind::Arp,
+        other => Kind::Other(other),
+    })
 }
 
 impl<'a> Packet<'a> {
     /// Reads an Ethernet frame that carries IP.
     ///
     /// # Errors
-    /// As [`parse`]; [`DropReason::NotIp`] if it carries something else.
+    /// The reason for which Linux drops such a frame before any hook sees it; [`DropReason::NotIp`] if it carries
+    /// something else.
     pub fn parse(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
-        match parse(frame, offload)? {
-            Parsed::Ip(pkt) => Ok(pkt),
-            Parsed::Arp(_) | Parsed::Other(..) => Err(DropReason::NotIp),
+        match kind(frame) {
+            Some(Kind::Ipv4) => Self::parse_ipv4(frame, offload),
+            Some(Kind::Ipv6) => Self::parse_ipv6(frame, offload),
+            Some(Kind::Arp | Kind::Other(_)) => Err(DropReason::NotIp),
+            None => Err(DropReason::FrameShort),
         }
     }
 
+    /// Reads a frame whose [`kind`] is [`Kind::Ipv4`].
     #[inline(always)]
-    fn parse_ipv4(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
+    pub(crate) fn parse_ipv4(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
         let l3 = &frame[ETHERNET_LEN..];
         let Some(fixed) = l3.first_chunk::<20>() else { return Err(DropReason::IpTruncated) };
         let header_len = usize::from(fixed[0] & 0x0f) * 4;
@@ -157,8 +156,9 @@ impl<'a> Packet<'a> {
         Ok(Self { frame, l4, end, proto, family: Family::Ipv4, is_fragment, offload })
     }
 
+    /// Reads a frame whose [`kind`] is [`Kind::Ipv6`].
     #[inline(never)]
-    fn parse_ipv6(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
+    pub(crate) fn parse_ipv6(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
         let l3 = &frame[ETHERNET_LEN..];
         if l3.len() < 40 {
             return Err(DropReason::IpTruncated);
@@ -329,6 +329,12 @@ impl<'a> Packet<'a> {
     #[inline]
     pub fn dst_mac(&self) -> Mac {
         Mac(self.bytes_at(0))
+    }
+
+    /// Receiver and sender, as they stand at the head of the frame.
+    #[inline]
+    pub fn macs(&self) -> [u8; 12] {
+        self.bytes_at(0)
     }
 
     pub fn set_macs(&mut self, dst: Mac, src: Mac) {

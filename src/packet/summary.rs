@@ -2,17 +2,19 @@
 
 #![forbid(unsafe_code)]
 
-use super::{ETHERNET_LEN, Family, Offload, Packet, Parsed, Segment, parse, tuple};
+use super::{ETHERNET_LEN, Family, Kind, Offload, Packet, Segment, tuple};
 use core::fmt::Write as _;
 use core::net::{IpAddr, Ipv4Addr};
 
 /// Tells of a frame as it came from a port.
 pub fn of_frame(frame: &mut [u8]) -> String {
-    match parse(frame, Offload::NONE) {
-        Ok(Parsed::Ip(pkt)) => of_packet(&pkt),
-        Ok(Parsed::Arp(frame)) => of_arp(frame),
-        Ok(Parsed::Other(_, ethertype)) => format!("ethertype {ethertype:#06x}"),
-        Err(reason) => format!("unreadable ({reason})"),
+    match super::kind(frame) {
+        Some(Kind::Arp) => of_arp(frame),
+        Some(Kind::Other(ethertype)) => format!("ethertype {ethertype:#06x}"),
+        Some(Kind::Ipv4 | Kind::Ipv6) | None => match Packet::parse(frame, Offload::NONE) {
+            Ok(pkt) => of_packet(&pkt),
+            Err(reason) => format!("unreadable ({reason})"),
+        },
     }
 }
 

@@ -126,13 +126,13 @@ impl<'a> View<'a> {
             in_iface: ctx.in_iface,
             out_iface: ctx.out_iface,
             ct: &ctx.ct,
-            conntrack: ctx.conntrack,
+            conntrack: &ctx.env.conntrack,
             template: ctx.template,
             mark: ctx.mark,
-            bridged: ctx.is_bridged,
+            bridged: ctx.env.is_bridged,
             is_rules_reset: ctx.is_rules_reset,
-            routes: ctx.routes,
-            unix_epoch_nanos: ctx.unix_epoch_nanos,
+            routes: (!ctx.env.is_bridged).then_some(&ctx.env.routes),
+            unix_epoch_nanos: ctx.env.unix_epoch_nanos,
         }
     }
 

@@ -65,7 +65,10 @@ pub(in crate::filter) fn say<R: Recorder>(
     ctx: &Context<R>,
     place: Place,
 ) {
-    let Some(logs) = ctx.logs.filter(|logs| logs.is_heard()) else { return };
+    let logs = &ctx.env.logs;
+    if !logs.is_heard() {
+        return;
+    }
     let packet = pkt.l3();
     logs.say(&Logged {
         at: ctx.now,

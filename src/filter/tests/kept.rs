@@ -10,7 +10,7 @@ const UDP: u8 = 17;
 /// A sender of UDP from `lan` to `wan0`, and its clock.
 struct Sender {
     rules: Ruleset,
-    conntrack: Conntrack,
+    env: Env,
     now: Instant,
 }
 
@@ -18,7 +18,7 @@ impl Sender {
     /// One rule for UDP, behind the text of sets.
     fn new(sets: &str, rule: &str) -> Self {
         let rules = load(&text(sets, rule)).ruleset;
-        Self { rules, conntrack: Conntrack::default(), now: Instant::from_secs(1_000) }
+        Self { rules, env: Env::default(), now: Instant::from_secs(1_000) }
     }
 
     fn wait_millis(&mut self, millis: u64) {
@@ -37,7 +37,7 @@ impl Sender {
     /// The packet's mark behind the rules.
     fn mark_after(&mut self, mark: u32, bytes: usize) -> u32 {
         let (mut emissions, mut rec) = (Vec::new(), NoRecord);
-        let mut ctx = Context::new(self.now, Some(IfaceId(0)), 0, &self.conntrack, &mut emissions, &mut rec);
+        let mut ctx = Context::new(self.now, Some(IfaceId(0)), 0, &self.env, &mut emissions, &mut rec);
         (ctx.out_iface, ctx.mark) = (Some(IfaceId(1)), mark);
         let mut frame = udp(bytes);
         let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
