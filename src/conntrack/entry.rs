@@ -82,6 +82,8 @@ pub(super) struct Extra {
     pub(super) pending: Option<Expectation>,
     /// What is told of it, if a rule has chosen.
     pub(super) told: Option<Told>,
+    /// By direction.
+    pub(super) counters: [Counter; 2],
 }
 
 /// A connection the router has seen.
@@ -107,7 +109,6 @@ pub struct Entry {
     pub verdict: [u64; 2],
     pub began_at: Instant,
     pub(super) extra: Option<Box<Extra>>,
-    pub counters: [Counter; 2],
 }
 
 const _: () = assert!(
@@ -129,7 +130,6 @@ impl Entry {
             proto,
             verdict: [0; 2],
             began_at: now,
-            counters: [Counter::default(); 2],
         }
     }
 
@@ -176,8 +176,8 @@ impl Entry {
         self.expires_at < begin_of(due)
     }
 
-    pub const fn counter(&self, direction: Direction) -> Counter {
-        self.counters[direction as usize]
+    pub fn counter(&self, direction: Direction) -> Counter {
+        self.extra.as_ref().map_or_else(Counter::default, |extra| extra.counters[direction as usize])
     }
 
     /// How many hold on to it: the table, and each living connection that it announced.

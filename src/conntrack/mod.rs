@@ -879,9 +879,14 @@ impl Entry {
     #[inline(always)]
     fn count(&mut self, direction: Direction, pkt: &Packet) {
         if self.is_counted() {
-            let counter = &mut self.counters[direction as usize];
-            counter.packets += 1;
-            counter.bytes += pkt.l3_len() as u64;
+            self.count_bytes(direction, pkt.l3_len() as u64);
         }
+    }
+
+    #[inline(never)]
+    fn count_bytes(&mut self, direction: Direction, bytes: u64) {
+        let counter = &mut self.extra_mut().counters[direction as usize];
+        counter.packets += 1;
+        counter.bytes += bytes;
     }
 }

@@ -55,7 +55,7 @@ pub(super) struct Shard {
 }
 
 /// Where a connection lives for as long as it is in the table. In the order of use: a packet of an established
-/// connection reads the first two cache lines, and the third if the rules remember verdicts.
+/// connection reads the first cache line, the second if its protocol has states, and of the third its verdict.
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Slot {
@@ -67,7 +67,7 @@ struct Slot {
     link: Link,
 }
 
-const _: () = assert!(size_of::<Slot>() == 256, "four cache lines");
+const _: () = assert!(size_of::<Slot>() == 192, "three cache lines");
 
 /// Slots in chunks, so that growing copies nothing.
 #[derive(Debug, Default)]
@@ -139,7 +139,9 @@ impl Slots {
             return slot;
         }
         if self.made as usize == self.chunks.len() * CHUNK {
-            self.chunks.push(Box::new([const { Slot::empty() }; CHUNK]));
+            // Made in its place: an array would be made on the stack and copied.
+            let chunk: Box<[Slot]> = (0..CHUNK).map(|_| Slot::empty()).collect();
+            self.chunks.extend(<Box<[Slot; CHUNK]>>::try_from(chunk).ok());
         }
         self.made += 1;
         self.made - 1
