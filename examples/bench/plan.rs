@@ -19,6 +19,8 @@ const USUAL: &[(&[&str], &[&str])] = &[
         ],
         &["tcp1", "tcp4", "datagrams", "datagrams-read", "connections", "ping", "ask"],
     ),
+    // The limit of whoever never sleeps.
+    (&["copy-busy"], &["connections", "ping", "ask"]),
     // What rules in front of the one for known connections cost.
     (&["stateway-10", "stateway-100", "kernel-10", "kernel-100"], &["datagrams", "connections"]),
     (&["stateway-1k", "stateway-10k", "kernel-1k", "kernel-10k"], &["tcp1", "datagrams", "connections"]),

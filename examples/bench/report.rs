@@ -207,7 +207,8 @@ impl Report {
              median of the ratios within each repetition, since absolute figures drift with the machine's mood; under 15 % \
              nothing is decided.\n\n\
              - `copy` is the bare copy (`examples/tapcopy.rs`): the same ports and bursts as the router's with nothing in \
-             between, on fast ports (virtio header, io_uring); `copy-tap` on plain ones (poll, read, write).\n\
+             between, on fast ports (virtio header, io_uring); `copy-tap` on plain ones (poll, read, write); `copy-busy` \
+             never sleeps.\n\
              - `stateway` filters statefully on fast ports and sleeps when nothing comes; `-tap` on plain ones; `-adaptive` \
              and `-busy` with `busy_poll: adaptive` and `always`; `-10` to `-10k` with so many rules in front of the one \
              for known connections, none of which matches.\n\

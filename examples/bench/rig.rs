@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub enum Case {
     /// Frames are copied and not looked at: the limit.
     Copy {
-        fast: bool,
+        device: Device,
     },
     Stateway {
         device: Device,
@@ -44,8 +44,9 @@ pub enum Device {
 pub struct Rules(pub usize);
 
 const NAMES: &[(&str, Case)] = &[
-    ("copy", Case::Copy { fast: true }),
-    ("copy-tap", Case::Copy { fast: false }),
+    ("copy", Case::Copy { device: Device::Fast }),
+    ("copy-tap", Case::Copy { device: Device::Tap }),
+    ("copy-busy", Case::Copy { device: Device::Busy }),
     ("stateway", Case::Stateway { device: Device::Fast, rules: Rules(0) }),
     ("stateway-tap", Case::Stateway { device: Device::Tap, rules: Rules(0) }),
     ("stateway-adaptive", Case::Stateway { device: Device::Adaptive, rules: Rules(0) }),
@@ -126,8 +127,12 @@ impl Rig {
             sh(&format!("ip netns exec {ns} sysctl -qw net.ipv6.conf.default.disable_ipv6=1"))?;
         }
         match case {
-            Case::Copy { fast } => {
-                let device = if fast { "fast" } else { "tap" };
+            Case::Copy { device } => {
+                let device = match device {
+                    Device::Tap => "tap",
+                    Device::Fast | Device::Adaptive => "fast",
+                    Device::Busy => "busy",
+                };
                 let command =
                     [programs.tapcopy.to_string_lossy().as_ref(), device, "ra", "rb"].map(str::to_owned);
                 rig.spawn_taps(&command, None)?;

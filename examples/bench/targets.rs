@@ -95,6 +95,7 @@ const TARGETS: &[Target] = &[
         Least(0.9),
     ),
     of("Ping with `busy_poll: always`, to the kernel", Value, "ping", "stateway-busy", "kernel", Most(1.1)),
+    of("the same, to a bare copy that never sleeps", Value, "ping", "stateway-busy", "copy-busy", Most(1.1)),
 ];
 
 /// A line for each target, in Markdown.
