@@ -55,7 +55,7 @@ pub(super) struct Shard {
 }
 
 /// Where a connection lives for as long as it is in the table. In the order of use: a packet of an established
-/// connection reads the first cache line, the second if its protocol has states, and of the third its verdict.
+/// connection reads the first two cache lines, and the third if its protocol has states.
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Slot {
