@@ -1,7 +1,7 @@
 //! Route mode: the router as an IP host between its networks.
 //!
-//! [`forward`] says where a packet goes and what is refused there, [`local`] takes what is for the router itself,
-//! [`send`] puts packets on the wire: through the neighbours, and for the router's own through OUTPUT. All of it
+//! `forward` says where a packet goes and what is refused there, `local` takes what is for the router itself,
+//! `send` puts packets on the wire: through the neighbours, and for the router's own through OUTPUT. All of it
 //! follows Linux; where Linux and an RFC differ, Linux counts.
 
 #![forbid(unsafe_code)]

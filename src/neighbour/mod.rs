@@ -109,7 +109,7 @@ pub struct Hearing {
     pub overrides: bool,
     /// The neighbour is remembered even if nobody asked for it.
     pub creates: bool,
-    /// Not if another address was learnt within [`LOCKTIME`].
+    /// Not if another address was learnt a moment ago.
     pub respects_lock: bool,
 }
 
