@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+mod confirm;
 pub mod entry;
 pub mod event;
 pub mod expect;
@@ -22,6 +23,7 @@ pub mod sctp;
 pub mod sysctl;
 mod table;
 pub mod tcp;
+mod tracked;
 mod udp;
 mod wheel;
 
@@ -37,6 +39,7 @@ pub use helper::Helper;
 pub use invalid::InvalidReason;
 pub use query::{Filter, FlowFilter, Stats};
 pub use sysctl::{SysctlError, Sysctls};
+pub use tracked::{CtState, Direction, EntryId, Template, Tracked};
 
 use crate::fate::{DropReason, Fate, Stage};
 use crate::packet::tuple::{
@@ -48,169 +51,11 @@ use arc_swap::ArcSwap;
 use core::ops::ControlFlow::{Break, Continue};
 use core::sync::atomic::{AtomicU64, Ordering};
 use event::Events;
-use expect::{Expectations, Refused};
+use expect::Expectations;
 use parking_lot::MutexGuard;
 use query::Counters;
 use table::{Shard, Table};
 use tcp::TcpOutcome as Outcome;
-
-/// The five states, as a rule sees them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum CtState {
-    New,
-    Established,
-    Related,
-    Invalid,
-    Untracked,
-}
-
-impl CtState {
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::New => "NEW",
-            Self::Established => "ESTABLISHED",
-            Self::Related => "RELATED",
-            Self::Invalid => "INVALID",
-            Self::Untracked => "UNTRACKED",
-        }
-    }
-}
-
-/// As the packet that created the connection went, or the other way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Direction {
-    Original,
-    Reply,
-}
-
-impl Direction {
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Original => "original",
-            Self::Reply => "reply",
-        }
-    }
-}
-
-/// What the raw table asks of connection tracking (`-j CT`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Template {
-    /// A rule has spoken, whatever it asked: those behind it are not heard.
-    pub is_set: bool,
-    pub notrack: bool,
-    /// The same tuple in another zone is another connection.
-    pub zone: u16,
-    /// Given to a connection when it is made, and never later.
-    pub helper: Option<Helper>,
-    /// Which events of the connection are told, from its beginning on.
-    pub told: Option<Told>,
-}
-
-/// Which confirmed connection: a handle that outlives it harmlessly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EntryId {
-    shard: u16,
-    slot: u32,
-    /// Counts the slot's tenants.
-    generation: u32,
-}
-
-impl EntryId {
-    /// One number for it, as `conntrack -o id` prints one.
-    pub const fn number(self) -> u64 {
-        (self.shard as u64) << 48 | (self.generation as u16 as u64) << 32 | self.slot as u64
-    }
-}
-
-/// What connection tracking said of one packet: a copy of what rules ask for most.
-///
-/// The rest is behind [`Conntrack::with_entry`].
-#[derive(Clone, Debug)]
-pub struct Tracked {
-    pub state: CtState,
-    pub direction: Direction,
-    /// The connection's, at the moment when the packet had been accepted.
-    pub status: Status,
-    pub helper: Option<Helper>,
-    /// Why the state is INVALID.
-    pub invalid: Option<InvalidReason>,
-    pub mark: u32,
-    /// The packet's tuple, or for an ICMP error that of the flow it belongs to; `None` without a connection.
-    pub tuple: Option<Tuple>,
-    /// [`Entry::verdict`] of this direction.
-    pub verdict: u64,
-    /// It ended a connection to begin another, and was looked at twice.
-    pub reopens: bool,
-    id: Option<EntryId>,
-    /// A connection that is not in the table yet; or not any more, since this very packet has ended it.
-    new: Option<Box<Entry>>,
-}
-
-impl Tracked {
-    /// Before tracking: no state at all, which a rule sees as INVALID.
-    pub const fn none() -> Self {
-        Self {
-            state: CtState::Invalid,
-            direction: Direction::Original,
-            status: Status::empty(),
-            helper: None,
-            invalid: None,
-            mark: 0,
-            tuple: None,
-            verdict: 0,
-            reopens: false,
-            id: None,
-            new: None,
-        }
-    }
-
-    /// What an error about this packet carries, or a reset by a rule: RELATED, and the other way; without a connection
-    /// only that it was not to be tracked.
-    ///
-    /// A connection that is not in the table yet is shown to rules, but the answer does not bring it there.
-    #[must_use]
-    pub fn for_answer(&self) -> Self {
-        let tuple = self.tuple.map(|tuple| tuple.reply());
-        let mut answer = Self { tuple, new: self.new.clone(), ..Self::none() };
-        (answer.status, answer.mark, answer.id) = (self.status, self.mark, self.id);
-        if self.has_entry() {
-            answer.state = CtState::Related;
-        } else if self.state == CtState::Untracked {
-            answer.state = CtState::Untracked;
-        }
-        answer.direction = match self.direction {
-            Direction::Original => Direction::Reply,
-            Direction::Reply => Direction::Original,
-        };
-        answer
-    }
-
-    /// Says what there is to say of a packet of `entry`, as that stands after the packet.
-    #[inline]
-    fn stand_for(&mut self, state: CtState, direction: Direction, tuple: Tuple, entry: &Entry) {
-        (self.state, self.direction, self.tuple) = (state, direction, Some(tuple));
-        (self.status, self.helper, self.mark) = (entry.status, entry.helper, entry.mark);
-        self.verdict = entry.verdict[direction as usize];
-    }
-
-    /// Whether a connection stands behind the packet, confirmed or not.
-    pub const fn has_entry(&self) -> bool {
-        self.id.is_some() || self.new.is_some()
-    }
-
-    /// Which confirmed connection.
-    pub const fn id(&self) -> Option<EntryId> {
-        self.id
-    }
-
-    /// The connection's tuple as its first packet went.
-    pub fn original(&self) -> Option<Tuple> {
-        self.tuple.map(|tuple| match self.direction {
-            Direction::Original => tuple,
-            Direction::Reply => tuple.reply(),
-        })
-    }
-}
 
 /// A number that nothing else in this process was ever given: whoever has it has seen the last change.
 pub(crate) fn next_version() -> u64 {
@@ -555,152 +400,6 @@ impl Conntrack {
             |helper: &&Helper| helper.proto() == proto && helper.usual_port() == entry.original.right;
         entry.helper = by_rule.or_else(|| self.helpers.iter().find(is_usual).copied());
         entry.status.set(Status::HELPER, entry.helper.is_some());
-    }
-
-    /// Shows a packet that passed FORWARD to its connection's helper, which may announce a connection or drop the
-    /// packet. Returns what was announced.
-    #[inline]
-    pub fn help(&self, pkt: &Packet, ct: &mut Tracked, now: Instant) -> Stage<Option<Expectation>> {
-        match (ct.helper, ct.tuple) {
-            (Some(helper), Some(tuple)) => self.read(helper, tuple, pkt, ct, now),
-            _ => Continue(None),
-        }
-    }
-
-    fn read(
-        &self,
-        helper: Helper,
-        tuple: Tuple,
-        pkt: &Packet,
-        ct: &mut Tracked,
-        now: Instant,
-    ) -> Stage<Option<Expectation>> {
-        let (state, direction) = (ct.state, ct.direction);
-        let read = self.with_entry(ct, |entry| {
-            let outcome = helper.read(entry.extra_mut(), state, direction, &tuple, pkt);
-            (outcome, entry.original, entry.told())
-        });
-        let Some((outcome, master, told)) = read else { return Continue(None) };
-        let announced = match outcome {
-            helper::Outcome::Nothing => return Continue(None),
-            helper::Outcome::Partial(_) => return Break(Fate::Dropped(DropReason::Helper)),
-            helper::Outcome::Announces(announced) => announced,
-        };
-        let expectation = Expectation {
-            tuple: announced.tuple,
-            master,
-            helper,
-            expires_at: now + helper.patience(),
-            is_told: told.map(|told| told.announced),
-        };
-        match self.expect(ct, expectation.clone(), now) {
-            Ok(()) => Continue(Some(expectation)),
-            Err(Refused::Clash) => Break(Fate::Dropped(DropReason::ExpectationClash)),
-            Err(Refused::Limit) => Break(Fate::Dropped(DropReason::ExpectationLimit)),
-        }
-    }
-
-    /// Takes an expectation of the packet's connection; of one that is not confirmed yet, when it is.
-    fn expect(&self, ct: &mut Tracked, expectation: Expectation, now: Instant) -> Result<(), Refused> {
-        let total_max = self.sysctls.load().expect_max;
-        let Some(master) = ct.id else {
-            self.expectations.would_add(&expectation, total_max, now)?;
-            if let Some(entry) = &mut ct.new {
-                entry.extra_mut().pending = Some(expectation);
-            }
-            return Ok(());
-        };
-        for replaced in self.expectations.add(master, expectation.clone(), total_max, now)? {
-            self.events.expectation(EventKind::Destroy, now, &replaced);
-        }
-        self.events.expectation(EventKind::New, now, &expectation);
-        Ok(())
-    }
-
-    /// Enters a new connection into the table, at the end of its first packet's way. Harmless for any other packet.
-    #[inline(always)]
-    pub fn confirm(&self, ct: &mut Tracked, now: Instant) -> Stage<()> {
-        if ct.new.is_none() { Continue(()) } else { self.confirm_new(ct, now) }
-    }
-
-    #[inline(never)]
-    fn confirm_new(&self, ct: &mut Tracked, now: Instant) -> Stage<()> {
-        match ct.new.take() {
-            Some(entry)
-                if ct.direction == Direction::Original && !entry.status.contains(Status::CONFIRMED) =>
-            {
-                self.enter(ct, entry, now)
-            }
-            // An error about the packet that would have opened it, or one whose packet has ended it.
-            None | Some(_) => Continue(()),
-        }
-    }
-
-    fn enter(&self, ct: &mut Tracked, mut entry: Box<Entry>, now: Instant) -> Stage<()> {
-        entry.status.insert(Status::CONFIRMED);
-        let pending = entry.extra.as_mut().and_then(|extra| extra.pending.take());
-        let master = entry.master();
-        let event = self.events.is_heard().then(|| entry.clone());
-
-        let place = self.table.place(&entry.original);
-        let mut shard = self.table.lock(place);
-        let mut dead = None;
-        if let Some(table::Found { slot, direction }) = shard.find(place, &entry.original) {
-            let there = place.id(slot, shard.generation(slot));
-            if shard.entry(slot).is_some_and(|there| there.is_alive(now)) {
-                return self.resolve_clash(ct, &there, direction);
-            }
-            dead = self.table.remove(there, &mut shard);
-        }
-        let id = self.table.insert(place, &mut shard, *entry);
-        drop(shard);
-        self.bury(dead, now);
-
-        ct.id = Some(id);
-        ct.status.insert(Status::CONFIRMED);
-        self.counters.insert.add(1);
-        if let Some(master) = master {
-            self.table.with(master, |master| master.extra_mut().children += 1);
-        }
-        if let Some(entry) = event {
-            self.events.entry(EventKind::New, Happened::at_first(&entry), now, &entry);
-        }
-        if let Some(expectation) = pending {
-            // Another worker may have announced the same meanwhile: then that one stands.
-            let _ = self.expect(ct, expectation, now);
-        }
-        Continue(())
-    }
-
-    /// Another packet of the flow was confirmed while this one was on its way.
-    fn resolve_clash(&self, ct: &mut Tracked, there: &EntryId, direction: Direction) -> Stage<()> {
-        if direction == Direction::Original {
-            // The same connection, so the packet belongs to the entry that came first.
-            self.counters.clash_resolve.add(1);
-            ct.id = Some(*there);
-            return Continue(());
-        }
-        self.counters.insert_failed.add(1);
-        Break(Fate::Dropped(DropReason::ConfirmClash))
-    }
-
-    /// Says good-bye to entries that have left the table: what they announced goes, and listeners are told.
-    fn bury(&self, dead: impl IntoIterator<Item = (EntryId, Entry)>, now: Instant) {
-        for (id, mut entry) in dead {
-            entry.status.insert(Status::DYING);
-            if entry.helper.is_some() {
-                for expectation in self.expectations.forget(id) {
-                    self.events.expectation(EventKind::Destroy, now, &expectation);
-                }
-            }
-            if let Some(master) = entry.master() {
-                self.table.with(master, |master| {
-                    let extra = master.extra_mut();
-                    extra.children = extra.children.saturating_sub(1);
-                });
-            }
-            self.events.entry(EventKind::Destroy, Happened::DESTROY, now, &entry);
-        }
     }
 
     /// Does what is due: a bounded step. [`Conntrack::poll_timeout`] says when to come back.

@@ -1,0 +1,161 @@
+//! The end of a packet's way: its helper reads it, and a new connection enters the table.
+
+#![forbid(unsafe_code)]
+
+use super::expect::Refused;
+use super::{
+    Conntrack, Direction, Entry, EntryId, EventKind, Expectation, Happened, Helper, Status, Tracked, helper,
+    table,
+};
+use crate::fate::{DropReason, Fate, Stage};
+use crate::packet::{Packet, Tuple};
+use crate::time::Instant;
+use core::ops::ControlFlow::{Break, Continue};
+
+impl Conntrack {
+    /// Shows a packet that passed FORWARD to its connection's helper, which may announce a connection or drop the
+    /// packet. Returns what was announced.
+    #[inline]
+    pub fn help(&self, pkt: &Packet, ct: &mut Tracked, now: Instant) -> Stage<Option<Expectation>> {
+        match (ct.helper, ct.tuple) {
+            (Some(helper), Some(tuple)) => self.read(helper, tuple, pkt, ct, now),
+            _ => Continue(None),
+        }
+    }
+
+    fn read(
+        &self,
+        helper: Helper,
+        tuple: Tuple,
+        pkt: &Packet,
+        ct: &mut Tracked,
+        now: Instant,
+    ) -> Stage<Option<Expectation>> {
+        let (state, direction) = (ct.state, ct.direction);
+        let read = self.with_entry(ct, |entry| {
+            let outcome = helper.read(entry.extra_mut(), state, direction, &tuple, pkt);
+            (outcome, entry.original, entry.told())
+        });
+        let Some((outcome, master, told)) = read else { return Continue(None) };
+        let announced = match outcome {
+            helper::Outcome::Nothing => return Continue(None),
+            helper::Outcome::Partial(_) => return Break(Fate::Dropped(DropReason::Helper)),
+            helper::Outcome::Announces(announced) => announced,
+        };
+        let expectation = Expectation {
+            tuple: announced.tuple,
+            master,
+            helper,
+            expires_at: now + helper.patience(),
+            is_told: told.map(|told| told.announced),
+        };
+        match self.expect(ct, expectation.clone(), now) {
+            Ok(()) => Continue(Some(expectation)),
+            Err(Refused::Clash) => Break(Fate::Dropped(DropReason::ExpectationClash)),
+            Err(Refused::Limit) => Break(Fate::Dropped(DropReason::ExpectationLimit)),
+        }
+    }
+
+    /// Takes an expectation of the packet's connection; of one that is not confirmed yet, when it is.
+    fn expect(&self, ct: &mut Tracked, expectation: Expectation, now: Instant) -> Result<(), Refused> {
+        let total_max = self.sysctls.load().expect_max;
+        let Some(master) = ct.id else {
+            self.expectations.would_add(&expectation, total_max, now)?;
+            if let Some(entry) = &mut ct.new {
+                entry.extra_mut().pending = Some(expectation);
+            }
+            return Ok(());
+        };
+        for replaced in self.expectations.add(master, expectation.clone(), total_max, now)? {
+            self.events.expectation(EventKind::Destroy, now, &replaced);
+        }
+        self.events.expectation(EventKind::New, now, &expectation);
+        Ok(())
+    }
+
+    /// Enters a new connection into the table, at the end of its first packet's way. Harmless for any other packet.
+    #[inline(always)]
+    pub fn confirm(&self, ct: &mut Tracked, now: Instant) -> Stage<()> {
+        if ct.new.is_none() { Continue(()) } else { self.confirm_new(ct, now) }
+    }
+
+    #[inline(never)]
+    fn confirm_new(&self, ct: &mut Tracked, now: Instant) -> Stage<()> {
+        match ct.new.take() {
+            Some(entry)
+                if ct.direction == Direction::Original && !entry.status.contains(Status::CONFIRMED) =>
+            {
+                self.enter(ct, entry, now)
+            }
+            // An error about the packet that would have opened it, or one whose packet has ended it.
+            None | Some(_) => Continue(()),
+        }
+    }
+
+    fn enter(&self, ct: &mut Tracked, mut entry: Box<Entry>, now: Instant) -> Stage<()> {
+        entry.status.insert(Status::CONFIRMED);
+        let pending = entry.extra.as_mut().and_then(|extra| extra.pending.take());
+        let master = entry.master();
+        let event = self.events.is_heard().then(|| entry.clone());
+
+        let place = self.table.place(&entry.original);
+        let mut shard = self.table.lock(place);
+        let mut dead = None;
+        if let Some(table::Found { slot, direction }) = shard.find(place, &entry.original) {
+            let there = place.id(slot, shard.generation(slot));
+            if shard.entry(slot).is_some_and(|there| there.is_alive(now)) {
+                return self.resolve_clash(ct, &there, direction);
+            }
+            dead = self.table.remove(there, &mut shard);
+        }
+        let id = self.table.insert(place, &mut shard, *entry);
+        drop(shard);
+        self.bury(dead, now);
+
+        ct.id = Some(id);
+        ct.status.insert(Status::CONFIRMED);
+        self.counters.insert.add(1);
+        if let Some(master) = master {
+            self.table.with(master, |master| master.extra_mut().children += 1);
+        }
+        if let Some(entry) = event {
+            self.events.entry(EventKind::New, Happened::at_first(&entry), now, &entry);
+        }
+        if let Some(expectation) = pending {
+            // Another worker may have announced the same meanwhile: then that one stands.
+            let _ = self.expect(ct, expectation, now);
+        }
+        Continue(())
+    }
+
+    /// Another packet of the flow was confirmed while this one was on its way.
+    fn resolve_clash(&self, ct: &mut Tracked, there: &EntryId, direction: Direction) -> Stage<()> {
+        if direction == Direction::Original {
+            // The same connection, so the packet belongs to the entry that came first.
+            self.counters.clash_resolve.add(1);
+            ct.id = Some(*there);
+            return Continue(());
+        }
+        self.counters.insert_failed.add(1);
+        Break(Fate::Dropped(DropReason::ConfirmClash))
+    }
+
+    /// Says good-bye to entries that have left the table: what they announced goes, and listeners are told.
+    pub(super) fn bury(&self, dead: impl IntoIterator<Item = (EntryId, Entry)>, now: Instant) {
+        for (id, mut entry) in dead {
+            entry.status.insert(Status::DYING);
+            if entry.helper.is_some() {
+                for expectation in self.expectations.forget(id) {
+                    self.events.expectation(EventKind::Destroy, now, &expectation);
+                }
+            }
+            if let Some(master) = entry.master() {
+                self.table.with(master, |master| {
+                    let extra = master.extra_mut();
+                    extra.children = extra.children.saturating_sub(1);
+                });
+            }
+            self.events.entry(EventKind::Destroy, Happened::DESTROY, now, &entry);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What connection tracking says of a packet.
+
+#![forbid(unsafe_code)]
+
+use super::event::Told;
+use super::{Entry, Helper, InvalidReason, Status};
+use crate::packet::Tuple;
+
+/// The five states, as a rule sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CtState {
+    New,
+    Established,
+    Related,
+    Invalid,
+    Untracked,
+}
+
+impl CtState {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::New => "NEW",
+            Self::Established => "ESTABLISHED",
+            Self::Related => "RELATED",
+            Self::Invalid => "INVALID",
+            Self::Untracked => "UNTRACKED",
+        }
+    }
+}
+
+/// As the packet that created the connection went, or the other way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    Original,
+    Reply,
+}
+
+impl Direction {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Original => "original",
+            Self::Reply => "reply",
+        }
+    }
+}
+
+/// What the raw table asks of connection tracking (`-j CT`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Template {
+    /// A rule has spoken, whatever it asked: those behind it are not heard.
+    pub is_set: bool,
+    pub notrack: bool,
+    /// The same tuple in another zone is another connection.
+    pub zone: u16,
+    /// Given to a connection when it is made, and never later.
+    pub helper: Option<Helper>,
+    /// Which events of the connection are told, from its beginning on.
+    pub told: Option<Told>,
+}
+
+/// Which confirmed connection: a handle that outlives it harmlessly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId {
+    pub(super) shard: u16,
+    pub(super) slot: u32,
+    /// Counts the slot's tenants.
+    pub(super) generation: u32,
+}
+
+impl EntryId {
+    /// One number for it, as `conntrack -o id` prints one.
+    pub const fn number(self) -> u64 {
+        (self.shard as u64) << 48 | (self.generation as u16 as u64) << 32 | self.slot as u64
+    }
+}
+
+/// What connection tracking said of one packet: a copy of what rules ask for most.
+///
+/// The rest is behind [`super::Conntrack::with_entry`].
+#[derive(Clone, Debug)]
+pub struct Tracked {
+    pub state: CtState,
+    pub direction: Direction,
+    /// The connection's, at the moment when the packet had been accepted.
+    pub status: Status,
+    pub helper: Option<Helper>,
+    /// Why the state is INVALID.
+    pub invalid: Option<InvalidReason>,
+    pub mark: u32,
+    /// The packet's tuple, or for an ICMP error that of the flow it belongs to; `None` without a connection.
+    pub tuple: Option<Tuple>,
+    /// [`Entry::verdict`] of this direction.
+    pub verdict: u64,
+    /// It ended a connection to begin another, and was looked at twice.
+    pub reopens: bool,
+    pub(super) id: Option<EntryId>,
+    /// A connection that is not in the table yet; or not any more, since this very packet has ended it.
+    pub(super) new: Option<Box<Entry>>,
+}
+
+impl Tracked {
+    /// Before tracking: no state at all, which a rule sees as INVALID.
+    pub const fn none() -> Self {
+        Self {
+            state: CtState::Invalid,
+            direction: Direction::Original,
+            status: Status::empty(),
+            helper: None,
+            invalid: None,
+            mark: 0,
+            tuple: None,
+            verdict: 0,
+            reopens: false,
+            id: None,
+            new: None,
+        }
+    }
+
+    /// What an error about this packet carries, or a reset by a rule: RELATED, and the other way; without a connection
+    /// only that it was not to be tracked.
+    ///
+    /// A connection that is not in the table yet is shown to rules, but the answer does not bring it there.
+    #[must_use]
+    pub fn for_answer(&self) -> Self {
+        let tuple = self.tuple.map(|tuple| tuple.reply());
+        let mut answer = Self { tuple, new: self.new.clone(), ..Self::none() };
+        (answer.status, answer.mark, answer.id) = (self.status, self.mark, self.id);
+        if self.has_entry() {
+            answer.state = CtState::Related;
+        } else if self.state == CtState::Untracked {
+            answer.state = CtState::Untracked;
+        }
+        answer.direction = match self.direction {
+            Direction::Original => Direction::Reply,
+            Direction::Reply => Direction::Original,
+        };
+        answer
+    }
+
+    /// Says what there is to say of a packet of `entry`, as that stands after the packet.
+    #[inline]
+    pub(super) fn stand_for(&mut self, state: CtState, direction: Direction, tuple: Tuple, entry: &Entry) {
+        (self.state, self.direction, self.tuple) = (state, direction, Some(tuple));
+        (self.status, self.helper, self.mark) = (entry.status, entry.helper, entry.mark);
+        self.verdict = entry.verdict[direction as usize];
+    }
+
+    /// Whether a connection stands behind the packet, confirmed or not.
+    pub const fn has_entry(&self) -> bool {
+        self.id.is_some() || self.new.is_some()
+    }
+
+    /// Which confirmed connection.
+    pub const fn id(&self) -> Option<EntryId> {
+        self.id
+    }
+
+    /// The connection's tuple as its first packet went.
+    pub fn original(&self) -> Option<Tuple> {
+        self.tuple.map(|tuple| match self.direction {
+            Direction::Original => tuple,
+            Direction::Reply => tuple.reply(),
+        })
+    }
+}
