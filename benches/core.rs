@@ -3,11 +3,11 @@
 
 #![allow(unreachable_pub, missing_docs, reason = "nothing in a program is reached from outside")]
 
-use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use stateway::router::{Router, Worker};
 use std::fs;
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[path = "../examples/packets/traffic.rs"]
 mod traffic;
@@ -80,21 +80,48 @@ fn memory(_: &mut Criterion) {
     println!("memory/{FLOWS}: {each} bytes a connection");
 }
 
+/// Connections that are opened before the next router begins with an empty table.
+const FILLED: u32 = 1_000_000;
+
+/// First packets of flows that nobody has seen, in bursts as under load: the time for so many of them.
+struct Openings {
+    before: usize,
+    router: Router,
+    worker: Worker,
+    next: u32,
+}
+
+impl Openings {
+    /// With so many rules in front.
+    fn new(before: usize) -> Self {
+        Self { before, router: router(before), worker: Worker::new(0), next: 0 }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+    fn time(&mut self, count: u64) -> Duration {
+        let (mut left, mut elapsed) = (count as usize, Duration::ZERO);
+        while left > 0 {
+            if self.next + BURST as u32 > FILLED {
+                *self = Self::new(self.before);
+            }
+            // Made right before, so that they are where a port has just put them: in the cache.
+            let burst = BURST.min(left) as u32;
+            let mut frames: Vec<Frame> =
+                (self.next..self.next + burst).map(|flow| (LEFT, udp(flow, false))).collect();
+            self.next += burst;
+            left -= burst as usize;
+            let start = Instant::now();
+            carry(&self.router, &mut self.worker, &mut frames);
+            elapsed += start.elapsed();
+        }
+        elapsed
+    }
+}
+
 fn new_connection(c: &mut Criterion) {
     let mut group = c.benchmark_group("new");
-    let mut worker = Worker::new(0);
-    let many = router(0);
-    let mut next = 0;
-    group.bench_function("udp", |b| {
-        b.iter_batched_ref(
-            || {
-                next += 1;
-                udp(next % 4_000_000, false)
-            },
-            |frame| black_box(send(&many, &mut worker, LEFT, frame)),
-            BatchSize::SmallInput,
-        );
-    });
+    let mut openings = Openings::new(0);
+    group.bench_function("udp", |b| b.iter_custom(|count| openings.time(count)));
     group.finish();
 }
 
@@ -107,16 +134,9 @@ fn rules(c: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("established", count), &count, |b, _| {
             b.iter(|| black_box(send(&router, &mut worker, LEFT, &mut known)));
         });
-        let mut next = 0;
+        let mut openings = Openings::new(count);
         group.bench_with_input(BenchmarkId::new("new", count), &count, |b, _| {
-            b.iter_batched_ref(
-                || {
-                    next += 1;
-                    udp(next % 4_000_000, false)
-                },
-                |frame| black_box(send(&router, &mut worker, LEFT, frame)),
-                BatchSize::SmallInput,
-            );
+            b.iter_custom(|n| openings.time(n));
         });
     }
     group.finish();
