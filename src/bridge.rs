@@ -50,6 +50,8 @@ pub struct Bridge {
     stations: RwLock<BTreeMap<Mac, Station>>,
     /// Changes when a station appears, moves or is forgotten, after the change.
     version: AtomicU64,
+    /// There is no room for a new station before this, in nanoseconds: the first one cannot have aged.
+    full_until: AtomicU64,
 }
 
 /// What one worker remembers of frames between stations, so that most of them take no lock.
@@ -150,13 +152,15 @@ impl Bridge {
         if known.is_some_and(|s| s.iface == iface && now.saturating_since(s.seen) < REFRESH) {
             return known;
         }
+        if known.is_none() && now.as_nanos() < self.full_until.load(Ordering::Relaxed) {
+            return None;
+        }
         let mut stations = self.stations.write();
-        if stations.len() >= MAX_STATIONS && !stations.contains_key(&src) {
-            stations.retain(|_, s| now.saturating_since(s.seen) < AGEING);
-            self.version.fetch_add(1, Ordering::Release);
-            if stations.len() >= MAX_STATIONS {
-                return None;
-            }
+        if stations.len() >= MAX_STATIONS
+            && !stations.contains_key(&src)
+            && !self.make_room(&mut stations, now)
+        {
+            return None;
         }
         let station = Station { iface, seen: now };
         let before = stations.insert(src, station);
@@ -164,6 +168,20 @@ impl Bridge {
             self.version.fetch_add(1, Ordering::Release);
         }
         Some(station)
+    }
+
+    /// Forgets who was silent for too long. If nobody was, notes until when there is no need to look again: made-up
+    /// stations would otherwise have every one of theirs looked through.
+    #[cold]
+    fn make_room(&self, stations: &mut BTreeMap<Mac, Station>, now: Instant) -> bool {
+        stations.retain(|_, s| now.saturating_since(s.seen) < AGEING);
+        if stations.len() < MAX_STATIONS {
+            self.version.fetch_add(1, Ordering::Release);
+            return true;
+        }
+        let first = stations.values().map(|s| s.seen).min().unwrap_or(now);
+        self.full_until.store((first + AGEING).as_nanos(), Ordering::Relaxed);
+        false
     }
 
     /// Where a frame for `dst` that came in on `from` goes.
@@ -240,6 +258,11 @@ mod tests {
             bridge.learn(Mac([2, 1, a, b, c, d]), IfaceId(0), Instant::ZERO);
         }
         assert_eq!(bridge.stations.read().len(), MAX_STATIONS);
+        let changes = bridge.version.load(Ordering::Relaxed);
+        assert!(bridge.learn(A, IfaceId(0), Instant::from_secs(299)).is_none(), "no room");
+        assert_eq!(bridge.version.load(Ordering::Relaxed), changes, "nobody forgets what he remembers");
+        assert!(bridge.learn(A, IfaceId(0), Instant::from_secs(300)).is_some(), "they aged");
+        assert_eq!(bridge.stations.read().len(), 1);
     }
 
     #[test]
