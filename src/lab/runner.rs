@@ -123,26 +123,38 @@ pub fn judge_by_hand(send: &Send, packets: &[Seen]) -> (Word, String) {
     }
 }
 
-/// An ICMP error by the name that iptables gives it (`--reject-with`), or by its usual words.
+/// ICMP errors by the names that iptables gives them (`--reject-with`), or by their usual words: whether it is ICMPv6,
+/// the type, and the code if there are several names for one type.
+const ICMP_ERRORS: [(bool, u8, Option<u8>, &str); 17] = [
+    (false, 3, Some(0), "icmp-net-unreachable"),
+    (false, 3, Some(1), "icmp-host-unreachable"),
+    (false, 3, Some(2), "icmp-proto-unreachable"),
+    (false, 3, Some(3), "icmp-port-unreachable"),
+    (false, 3, Some(4), "frag-needed"),
+    (false, 3, Some(9), "icmp-net-prohibited"),
+    (false, 3, Some(10), "icmp-host-prohibited"),
+    (false, 3, Some(13), "icmp-admin-prohibited"),
+    (false, 11, None, "time-exceeded"),
+    (true, 1, Some(0), "icmp6-no-route"),
+    (true, 1, Some(1), "icmp6-adm-prohibited"),
+    (true, 1, Some(3), "icmp6-addr-unreachable"),
+    (true, 1, Some(4), "icmp6-port-unreachable"),
+    (true, 1, Some(5), "icmp6-policy-fail"),
+    (true, 1, Some(6), "icmp6-reject-route"),
+    (true, 2, None, "packet-too-big"),
+    (true, 3, None, "time-exceeded"),
+];
+
+/// An ICMP error by its name; one that has none, by its numbers.
 pub fn icmp_name(v6: bool, kind: u8, code: u8) -> String {
-    let name = match (v6, kind, code) {
-        (false, 3, 0) => "icmp-net-unreachable",
-        (false, 3, 1) => "icmp-host-unreachable",
-        (false, 3, 2) => "icmp-proto-unreachable",
-        (false, 3, 3) => "icmp-port-unreachable",
-        (false, 3, 4) => "frag-needed",
-        (false, 3, 9) => "icmp-net-prohibited",
-        (false, 3, 10) => "icmp-host-prohibited",
-        (false, 3, 13) => "icmp-admin-prohibited",
-        (false, 11, _) | (true, 3, _) => "time-exceeded",
-        (true, 1, 0) => "icmp6-no-route",
-        (true, 1, 1) => "icmp6-adm-prohibited",
-        (true, 1, 3) => "icmp6-addr-unreachable",
-        (true, 1, 4) => "icmp6-port-unreachable",
-        (true, 1, 5) => "icmp6-policy-fail",
-        (true, 1, 6) => "icmp6-reject-route",
-        (true, 2, _) => "packet-too-big",
-        _ => return format!("icmp type {kind} code {code}"),
+    let meant = |(of_v6, of_kind, of_code, _): &&(bool, u8, Option<u8>, &str)| {
+        (*of_v6, *of_kind) == (v6, kind) && of_code.is_none_or(|of_code| of_code == code)
     };
-    name.to_owned()
+    let known = ICMP_ERRORS.iter().find(meant);
+    known.map_or_else(|| format!("icmp type {kind} code {code}"), |(.., name)| (*name).to_owned())
+}
+
+/// Every name that [`icmp_name`] gives, but those made of numbers.
+pub fn icmp_names() -> impl Iterator<Item = &'static str> + Clone {
+    ICMP_ERRORS.iter().map(|(.., name)| *name)
 }

@@ -157,3 +157,81 @@ fn what_is_no_yaml_says_where() {
           1:1: expected a mapping, found a list"]],
     );
 }
+
+#[test]
+fn a_session_is_opened_before_it_is_used_and_need_not_say_again_between_whom() {
+    let lab = |steps: &str| {
+        GOOD.replace("    ssh: { from: host104, to: host77, run: hostname }\n    expect: { result: ok, stdout: host77 }\n", steps)
+    };
+    check(
+        &lab("    steps:
+      - ssh: { from: host104, to: host77, keep: one }
+      - ssh: { session: one, run: hostname }
+      - tcp: { from: host104, to: host77, port: 7, keep: two }
+      - tcp: { session: two, send: hello }
+"),
+        expect!["ok"],
+    );
+    check(
+        &lab("    steps:
+      - ssh: { session: early }
+      - ssh: { from: host104, to: host77, keep: one }
+      - ssh: { session: oen }
+      - tcp: { session: one }
+      - tcp: { keep: two }
+"),
+        expect![[r"
+            lab.yaml has 6 problems
+              15:16: tests[0].steps[0].ssh.session: no ssh session is kept under the name `early`
+                hint: open one with `keep: early`, in an earlier `ssh` step
+              17:16: tests[0].steps[2].ssh.session: no ssh session is kept under the name `oen`
+                hint: sessions: `one`
+              18:16: tests[0].steps[3].tcp.session: no tcp session is kept under the name `one`
+                hint: open one with `keep: one`, in an earlier `tcp` step
+              19:9: tests[0].steps[4].tcp: `from` is missing
+              19:9: tests[0].steps[4].tcp: `to` is missing
+              19:9: tests[0].steps[4].tcp: `port` is missing"]],
+    );
+}
+
+#[test]
+fn what_several_steps_do_not_share_is_said_where_it_belongs() {
+    check(
+        &GOOD.replace(
+            "    ssh: { from: host104, to: host77, run: hostname }\n    expect: { result: ok, stdout: host77 }\n",
+            "    steps: [{ ping: { from: host104, to: host77 } }]
+    expect: { result: ok }
+    within: 5s
+    timeout: 1s
+    impair: { host77: { loss: 10 } }
+",
+        ),
+        expect![[r"
+            lab.yaml has 4 problems
+              15:5: tests[0].expect: with `steps`, `expect` belongs to each step of its own
+              16:5: tests[0].within: with `steps`, `within` belongs to each step of its own
+              17:5: tests[0].timeout: with `steps`, `timeout` belongs to each step of its own
+              18:5: tests[0].impair: with `steps`, `impair` belongs to each step of its own"]],
+    );
+}
+
+#[test]
+fn an_icmp_error_goes_by_a_name_that_can_be_met() {
+    let lab = |icmp: &str| GOOD.replace("{ result: ok, stdout: host77 }", &format!("{{ icmp: {icmp} }}"));
+    check(&lab("time-exceeded"), expect!["ok"]);
+    check(&lab("icmp type 3 code 5"), expect!["ok"]);
+    check(
+        &lab("ttl-exceeded"),
+        expect![[r"
+        lab.yaml has 1 problem
+          15:15: tests[0].expect.icmp: no ICMP error is called `ttl-exceeded`
+            hint: did you mean `time-exceeded`?"]],
+    );
+    check(
+        &lab("icmp-port-unreachabel"),
+        expect![[r"
+        lab.yaml has 1 problem
+          15:15: tests[0].expect.icmp: no ICMP error is called `icmp-port-unreachabel`
+            hint: did you mean `icmp-port-unreachable`?"]],
+    );
+}

@@ -17,6 +17,7 @@ use super::spec::{self, LabSpec, RouterSpec};
 use crate::config::{RouterConfig, RunOptions};
 use crate::packet::{Addr, Family, Prefix};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -95,12 +96,14 @@ struct Check<'a> {
     warnings: Vec<Problem>,
     /// Paths of what the shape check left out.
     pruned: Vec<String>,
+    /// The sessions that steps keep, by kind and name.
+    kept: BTreeMap<(&'static str, String), tests::Ends>,
 }
 
 impl<'a> Check<'a> {
     fn new(places: &'a Places, file: &'a Path, problems: Vec<Problem>, pruned: Vec<String>) -> Self {
         let folder = file.parent().unwrap_or(Path::new("."));
-        Self { places, folder, problems, warnings: Vec::new(), pruned }
+        Self { places, folder, problems, warnings: Vec::new(), pruned, kept: BTreeMap::new() }
     }
 
     fn problem(&mut self, path: &str, message: impl Into<String>, hint: Option<String>) {

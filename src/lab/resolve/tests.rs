@@ -12,6 +12,7 @@ use crate::lab::model::{
     Action, CounterQuery, Exec, Expect, Flow, Ftp, FtpMode, Host, HostId, Http, Impairment, Ping, RulesText,
     RunnerKind, Send, Session, Ssh, Step, TableQuery, Tcp, Test, Tftp, Transfer, Udp, Word,
 };
+use crate::lab::runner;
 use crate::lab::spec::{
     ExpectSpec, FamilySpec, FtpCommandSpec, FtpModeSpec, ImpairSpec, LabSpec, OneOrMany, PercentSpec,
     ResultSpec, RulesSpec, RunnerSpec, StateSpec, StepSpec, TestSpec, TftpCommandSpec, TimeSpec,
@@ -36,6 +37,15 @@ struct Scope<'a> {
 struct StepPlace<'a> {
     scope: &'a Scope<'a>,
     timeout: Option<Duration>,
+}
+
+/// Between which ends a connection is, as far as a step says it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ends {
+    from: Option<OneOrMany>,
+    to: Option<OneOrMany>,
+    family: Option<FamilySpec>,
+    port: Option<u16>,
 }
 
 impl Check<'_> {
@@ -81,12 +91,15 @@ impl Check<'_> {
                     let path = item(&list, self.number(&list, index));
                     steps.extend(self.step(&path, step, scope));
                 }
-                if own.expect.is_some() {
-                    self.problem(
-                        &key(path, "expect"),
-                        "with `steps`, each step has an `expect` of its own",
-                        None,
-                    );
+                let misplaced = [
+                    ("expect", own.expect.is_some()),
+                    ("within", own.within.is_some()),
+                    ("timeout", own.timeout.is_some()),
+                    ("impair", !own.impair.is_empty()),
+                ];
+                for (name, _) in misplaced.into_iter().filter(|(_, there)| *there) {
+                    let message = format!("with `steps`, `{name}` belongs to each step of its own");
+                    self.problem(&key(path, name), message, None);
                 }
                 steps
             }
@@ -131,12 +144,18 @@ impl Check<'_> {
     /// What the step does, once for each host that it starts from.
     fn actions(&mut self, path: &str, spec: &StepSpec, place: &StepPlace<'_>) -> Vec<Action> {
         if let Some(ssh) = &spec.ssh {
-            let session = self.session(path, ssh.keep.as_ref(), ssh.session.as_ref());
-            let flows = self.session_flows(path, ssh.from.as_ref(), ssh.to.as_ref(), ssh.family, place);
+            let own = Ends {
+                from: ssh.from.clone(),
+                to: ssh.to.clone(),
+                family: ssh.family,
+                port: ssh.port.or(Some(22)),
+            };
+            let (session, ends) = self.session(path, "ssh", ssh.keep.as_ref(), ssh.session.as_ref(), own);
+            let flows = self.session_flows(path, ends.as_ref(), place);
             let run = ssh.run.clone().unwrap_or_else(|| "true".to_owned());
             let make = |flow| Ssh {
                 flow,
-                port: ssh.port.unwrap_or(22),
+                port: ends.as_ref().and_then(|ends| ends.port).unwrap_or_default(),
                 source_port: ssh.source_port,
                 run: run.clone(),
                 input: ssh.input.clone(),
@@ -144,14 +163,12 @@ impl Check<'_> {
             };
             flows.into_iter().map(|flow| Action::Ssh(make(flow))).collect()
         } else if let Some(tcp) = &spec.tcp {
-            let session = self.session(path, tcp.keep.as_ref(), tcp.session.as_ref());
-            let flows = self.session_flows(path, tcp.from.as_ref(), tcp.to.as_ref(), tcp.family, place);
-            if tcp.port.is_none() && !self.was_pruned(&key(path, "port")) {
-                self.problem(path, "`port` is missing", None);
-            }
+            let own = Ends { from: tcp.from.clone(), to: tcp.to.clone(), family: tcp.family, port: tcp.port };
+            let (session, ends) = self.session(path, "tcp", tcp.keep.as_ref(), tcp.session.as_ref(), own);
+            let flows = self.session_flows(path, ends.as_ref(), place);
             let make = |flow| Tcp {
                 flow,
-                port: tcp.port.unwrap_or_default(),
+                port: ends.as_ref().and_then(|ends| ends.port).unwrap_or_default(),
                 source_port: tcp.source_port,
                 send: tcp.send.clone(),
                 session: session.clone(),
@@ -286,33 +303,64 @@ impl Check<'_> {
         Some(Action::Rules(RulesText { v4, v6 }))
     }
 
-    fn session(&mut self, path: &str, keep: Option<&String>, used: Option<&String>) -> Session {
+    /// What the step does with a session, and between which ends: one that was kept runs where it was opened, whatever
+    /// the step leaves unsaid.
+    fn session(
+        &mut self,
+        path: &str,
+        kind: &'static str,
+        keep: Option<&String>,
+        used: Option<&String>,
+        own: Ends,
+    ) -> (Session, Option<Ends>) {
         match (keep, used) {
-            (None, None) => Session::Once,
-            (Some(name), None) => Session::Keep(name.clone()),
-            (None, Some(name)) => Session::Use(name.clone()),
+            (None, None) => (Session::Once, Some(own)),
+            (Some(name), None) => {
+                self.kept.insert((kind, name.clone()), own.clone());
+                (Session::Keep(name.clone()), Some(own))
+            }
+            (None, Some(name)) => {
+                let kept = self.kept.get(&(kind, name.clone())).cloned();
+                // What opened it may have been left out, for another mistake.
+                if kept.is_none() && !self.was_pruned("tests") {
+                    let names: Vec<_> = self
+                        .kept
+                        .keys()
+                        .filter(|(of, _)| *of == kind)
+                        .map(|(_, name)| name.as_str())
+                        .collect();
+                    let hint = match names.as_slice() {
+                        [] => Some(format!("open one with `keep: {name}`, in an earlier `{kind}` step")),
+                        names => hint(name, names.iter().copied(), "sessions"),
+                    };
+                    let message = format!("no {kind} session is kept under the name `{name}`");
+                    self.problem(&key(path, "session"), message, hint);
+                }
+                let ends = kept.map(|kept| Ends {
+                    from: own.from.or(kept.from),
+                    to: own.to.or(kept.to),
+                    family: own.family.or(kept.family),
+                    port: kept.port.or(own.port),
+                });
+                (Session::Use(name.clone()), ends)
+            }
             (Some(_), Some(_)) => {
                 self.problem(path, "either `keep` or `session`, not both", None);
-                Session::Once
+                (Session::Once, None)
             }
         }
     }
 
-    fn session_flows(
-        &mut self,
-        path: &str,
-        from: Option<&OneOrMany>,
-        to: Option<&OneOrMany>,
-        family: Option<FamilySpec>,
-        place: &StepPlace<'_>,
-    ) -> Vec<Flow> {
-        for (name, missing) in [("from", from.is_none()), ("to", to.is_none())] {
-            if missing && !self.was_pruned(&key(path, name)) {
+    fn session_flows(&mut self, path: &str, ends: Option<&Ends>, place: &StepPlace<'_>) -> Vec<Flow> {
+        let Some(Ends { from, to, family, port }) = ends else { return Vec::new() };
+        let missing = [("from", from.is_none()), ("to", to.is_none()), ("port", port.is_none())];
+        for (name, _) in missing.into_iter().filter(|(_, missing)| *missing) {
+            if !self.was_pruned(&key(path, name)) {
                 self.problem(path, format!("`{name}` is missing"), None);
             }
         }
         match (from, to) {
-            (Some(from), Some(to)) => self.flows(path, from, to, family, place),
+            (Some(from), Some(to)) => self.flows(path, from, to, *family, place),
             _ => Vec::new(),
         }
     }
@@ -469,6 +517,13 @@ impl Check<'_> {
         });
         if spec.icmp.is_some() && result != Some(Word::Unreachable) {
             self.problem(&key(path, "icmp"), "goes with `result: unreachable`", None);
+        }
+        // `icmp type 3 code 5` is what has no name.
+        let known =
+            |name: &str| name.starts_with("icmp type ") || runner::icmp_names().any(|one| one == name);
+        if let Some(name) = spec.icmp.as_ref().filter(|name| !known(name)) {
+            let hint = hint(name, runner::icmp_names(), "ICMP errors");
+            self.problem(&key(path, "icmp"), format!("no ICMP error is called `{name}`"), hint);
         }
         if let Some(rule) = &spec.rule {
             let parts: Vec<&str> = rule.split('/').collect();
