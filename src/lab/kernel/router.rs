@@ -163,6 +163,10 @@ fn settings(lab: &Lab, state: &State, netns: &str) -> anyhow::Result<()> {
             set(&format!("ipv6/neigh/{iface}/proxy_delay"), "0");
         }
     }
+    // What the kernel has for the whole machine only, such as `nf_conntrack_max`, cannot be set in a namespace.
+    let mut set = |path: &str, value: &str| {
+        _ = writeln!(script, "if [ -w {path} ]; then echo {value} > {path}; else echo {path}; fi");
+    };
     for (name, value) in &lab.router.sysctl {
         let path = name.replace('.', "/");
         let last = path.rsplit('/').next().unwrap_or(name);
@@ -178,7 +182,15 @@ fn settings(lab: &Lab, state: &State, netns: &str) -> anyhow::Result<()> {
     }
     let net = format!("--net=/run/netns/{netns}");
     let args: [&OsStr; 5] = [net.as_ref(), "--".as_ref(), "sh".as_ref(), "-c".as_ref(), script.as_ref()];
-    state.brief("nsenter", &args).map(drop)
+    for path in state.brief("nsenter", &args)?.lines() {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        tracing::warn!(
+            lab = lab.name,
+            setting = name,
+            "this kernel has it for the whole machine only: not set"
+        );
+    }
+    Ok(())
 }
 
 /// Loads the rules of both families, and what stands for `router.helpers`.
