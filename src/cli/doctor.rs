@@ -2,10 +2,11 @@
 //!
 //! Every check looks and changes nothing.
 
+use super::lab::health;
 use super::render::{self, Format};
 use super::{Failure, Result};
-use crate::control::place;
-use crate::lab::netns::rootless;
+use crate::lab::netns::state::{self, Record};
+use crate::lab::netns::{programs, rootless};
 use anyhow::anyhow;
 use rustix::fs::{Access, access};
 use serde::Serialize;
@@ -85,7 +86,7 @@ fn examine() -> Vec<Finding> {
         findings.extend(user_namespaces());
     }
     findings.push(io_uring());
-    findings.extend(PROGRAMS.iter().map(|program| find_program(program, &search_path())));
+    findings.extend(programs::PROGRAMS.iter().map(|program| find_program(*program, &search_path())));
     findings.extend(leftovers());
     findings
 }
@@ -196,71 +197,59 @@ fn io_uring() -> Finding {
     }
 }
 
-/// A program that labs run, and where it comes from.
-struct Program {
-    name: &'static str,
-    package: &'static str,
-    needed_for: &'static str,
-    state: State,
-}
-
-const fn program(name: &'static str, package: &'static str, needed_for: &'static str) -> Program {
-    Program { name, package, needed_for, state: State::Warning }
-}
-
-const PROGRAMS: &[Program] = &[
-    Program { state: State::Missing, ..program("ip", "iproute2", "labs with --on live") },
-    program("ssh", "openssh-client", "steps `ssh`"),
-    program("ssh-keygen", "openssh-client", "the service `ssh`"),
-    program("sshd", "openssh-server", "the service `ssh`"),
-    program("ping", "iputils-ping", "steps `ping`"),
-    program("curl", "curl", "steps `http`"),
-    program("lftp", "lftp", "steps `ftp`"),
-    program("vsftpd", "vsftpd", "the service `ftp`"),
-    program("in.tftpd", "tftpd-hpa", "the service `tftp`"),
-    program("traceroute", "traceroute", "steps `traceroute`"),
-    program("nc", "netcat-openbsd", "trying things by hand"),
-    program("tcpdump", "tcpdump", "looking at frames by hand"),
-    program("iptables-restore", "iptables", "--on kernel, and stateway conform"),
-    program("conntrack", "conntrack", "--on kernel"),
-];
-
 fn search_path() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Daemons live where an ordinary user's PATH does not lead.
     std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect()
 }
 
-fn find_program(program: &Program, path: &[PathBuf]) -> Finding {
-    let found =
-        path.iter().map(|dir| dir.join(program.name)).find(|file| access(file, Access::EXEC_OK).is_ok());
+fn find_program((name, package, needed_for): (&str, &str, &'static str), path: &[PathBuf]) -> Finding {
+    let found = path.iter().map(|dir| dir.join(name)).find(|file| access(file, Access::EXEC_OK).is_ok());
+    let state = if programs::ALWAYS.contains(&name) { State::Missing } else { State::Warning };
     match found {
-        Some(file) => Finding::ok(program.name, file.display().to_string()),
-        None => Finding::new(program.name, program.state, "not installed")
-            .needed_for(program.needed_for)
-            .fix(format!("apt-get install -y {}", program.package)),
+        Some(file) => Finding::ok(name, file.display().to_string()),
+        None => Finding::new(name, state, "not installed")
+            .needed_for(needed_for)
+            .fix(format!("apt-get install -y {package}")),
     }
 }
 
-/// Namespaces of labs whose router is gone.
+/// Labs that are neither up nor at work, and namespaces that belong to no lab.
 fn leftovers() -> Vec<Finding> {
-    let running = place::running().unwrap_or_default();
-    let is_running = |namespace: &str| {
-        running.iter().any(|socket| {
-            let name = socket.file_stem().unwrap_or_default().to_string_lossy();
-            name.strip_prefix("lab-").is_some_and(|lab| namespace.starts_with(&format!("sw-{lab}-")))
-        })
-    };
     let entries = fs::read_dir(Path::new("/run/netns")).into_iter().flatten().filter_map(io::Result::ok);
-    let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
-    names.retain(|name| name.starts_with("sw-") && !is_running(name));
-    names.sort();
-    if names.is_empty() {
-        return vec![Finding::ok("leftovers", "none")];
+    let mut namespaces: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    namespaces.sort();
+    let labs: Vec<(Record, &str)> = state::all()
+        .into_iter()
+        .map(|record| {
+            let health = health(&record);
+            (record, health)
+        })
+        .collect();
+    let left = left_over(&labs, &namespaces);
+    if left.is_empty() { vec![Finding::ok("leftovers", "none")] } else { left }
+}
+
+fn left_over(labs: &[(Record, &str)], namespaces: &[String]) -> Vec<Finding> {
+    let left = |detail, fix| Finding::new("leftovers", State::Warning, detail).fix(fix);
+    let halves = labs.iter().filter(|(_, health)| !matches!(*health, "up" | "at work"));
+    let mut all: Vec<Finding> = halves
+        .map(|(record, health)| {
+            let fix = format!("stateway lab down {}", record.lab);
+            left(format!("the lab `{}` is {health}", record.lab), fix)
+        })
+        .collect();
+    let owned = |name: &String| labs.iter().any(|(record, _)| record.netns.contains(name));
+    let stray: Vec<&str> = namespaces
+        .iter()
+        .filter(|name| name.starts_with("sw-") && !owned(name))
+        .map(String::as_str)
+        .collect();
+    if !stray.is_empty() {
+        let fix = stray.iter().map(|name| format!("ip netns del {name}")).collect::<Vec<_>>().join(" && ");
+        all.push(left(format!("namespaces of no lab: {}", stray.join(", ")), fix));
     }
-    let detail = format!("namespaces of labs whose router is gone: {}", names.join(", "));
-    let fix = names.iter().map(|name| format!("ip netns del {name}")).collect::<Vec<_>>().join(" && ");
-    vec![Finding::new("leftovers", State::Warning, detail).fix(fix)]
+    all
 }
 
 fn print_text(findings: &[Finding]) {
@@ -292,15 +281,41 @@ mod tests {
     fn a_program_is_found_on_the_path_or_named_with_its_package() {
         let folder = tempfile::tempdir().unwrap();
         let path = [folder.path().to_owned()];
-        let thing = program("thing", "things", "testing");
-        let missing = find_program(&thing, &path);
+        let thing = ("thing", "things", "testing");
+        let missing = find_program(thing, &path);
         assert_eq!(missing.state, State::Warning);
         assert_eq!(missing.fix.as_deref(), Some("apt-get install -y things"));
         let file = folder.path().join("thing");
         fs::write(&file, "").unwrap();
-        assert_eq!(find_program(&thing, &path).state, State::Warning, "it must be a program");
+        assert_eq!(find_program(thing, &path).state, State::Warning, "it must be a program");
         use std::os::unix::fs::PermissionsExt as _;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(find_program(&thing, &path).state, State::Ok);
+        assert_eq!(find_program(thing, &path).state, State::Ok);
+    }
+
+    #[test]
+    fn what_is_up_is_not_left_over_whatever_stands_between_its_hosts() {
+        let lab = |name: &str, runner: &str, complete| Record {
+            lab: name.to_owned(),
+            file: PathBuf::from("/lab.yaml"),
+            runner: runner.to_owned(),
+            netns: vec![format!("sw-{name}-router")],
+            control: None,
+            complete,
+        };
+        let labs = [
+            (lab("one", "kernel", true), "up"),
+            (lab("two", "live", false), "at work"),
+            (lab("three", "live", false), "half up"),
+        ];
+        let namespaces =
+            ["sw-four-router", "sw-one-router", "sw-three-router", "sw-two-router", "vpn"].map(str::to_owned);
+        let found: Vec<(String, Option<String>)> =
+            left_over(&labs, &namespaces).into_iter().map(|finding| (finding.detail, finding.fix)).collect();
+        let expected = [
+            ("the lab `three` is half up", "stateway lab down three"),
+            ("namespaces of no lab: sw-four-router", "ip netns del sw-four-router"),
+        ];
+        assert_eq!(found, expected.map(|(detail, fix)| (detail.to_owned(), Some(fix.to_owned()))));
     }
 }

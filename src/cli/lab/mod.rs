@@ -12,6 +12,8 @@ use super::{Failure, Result};
 use crate::lab::{self, Lab, graph, spec};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+#[cfg(target_os = "linux")]
+pub(super) use up::health;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -139,7 +139,7 @@ pub(super) fn ls(args: LsArgs) -> Result {
 
 /// `up`; `at work` while a command makes, tests or removes it; `half up` if such a command was interrupted; `broken` if the
 /// router is gone.
-pub(super) fn health(record: &state::Record) -> &'static str {
+pub(in crate::cli) fn health(record: &state::Record) -> &'static str {
     let router =
         record.control.as_ref().is_none_or(|socket| std::os::unix::net::UnixStream::connect(socket).is_ok());
     match (record.complete, router) {

@@ -8,27 +8,29 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// Programs and the Debian packages that bring them.
-const PACKAGES: [(&str, &str); 18] = [
-    ("ip", "iproute2"),
-    ("tc", "iproute2"),
-    ("nsenter", "util-linux"),
-    ("unshare", "util-linux"),
-    ("umount", "mount"),
-    ("hostname", "hostname"),
-    ("ping", "iputils-ping"),
-    ("ssh", "openssh-client"),
-    ("ssh-keygen", "openssh-client"),
-    ("sshd", "openssh-server"),
-    ("curl", "curl"),
-    ("vsftpd", "vsftpd"),
-    ("in.tftpd", "tftpd-hpa"),
-    ("traceroute", "traceroute"),
-    ("iptables-legacy-restore", "iptables"),
-    ("nft", "nftables"),
-    ("conntrack", "conntrack"),
-    ("tcpdump", "tcpdump"),
+/// Programs, the Debian packages that bring them, and what takes them.
+pub const PROGRAMS: [(&str, &str, &str); 18] = [
+    ("ip", "iproute2", "labs with --on live"),
+    ("nsenter", "util-linux", "labs with --on live"),
+    ("unshare", "util-linux", "labs with --on live"),
+    ("umount", "mount", "labs with --on live"),
+    ("hostname", "hostname", "labs with --on live"),
+    ("tc", "iproute2", "steps with `impair`"),
+    ("ssh", "openssh-client", "steps `ssh`"),
+    ("ssh-keygen", "openssh-client", "the service `ssh`"),
+    ("sshd", "openssh-server", "the service `ssh`"),
+    ("ping", "iputils-ping", "steps `ping`"),
+    ("curl", "curl", "steps `http`, `ftp` and `tftp`"),
+    ("vsftpd", "vsftpd", "the service `ftp`"),
+    ("in.tftpd", "tftpd-hpa", "the service `tftp`"),
+    ("traceroute", "traceroute", "steps `traceroute`"),
+    ("iptables-legacy-restore", "iptables", "--on kernel, and stateway conform"),
+    ("nft", "nftables", "--on kernel"),
+    ("conntrack", "conntrack", "--on kernel"),
+    ("tcpdump", "tcpdump", "--on kernel"),
 ];
+/// Without these no lab runs with real programs.
+pub const ALWAYS: [&str; 5] = ["ip", "nsenter", "unshare", "umount", "hostname"];
 
 /// Where a program lies, `sbin` included.
 pub fn find(program: &str) -> Option<PathBuf> {
@@ -45,7 +47,8 @@ pub fn missing(lab: &Lab, runner: RunnerKind) -> Vec<String> {
     for program in needed(lab, runner) {
         if find(program).is_none() {
             absent.push(format!("`{program}`"));
-            packages.extend(PACKAGES.iter().find(|(name, _)| *name == program).map(|(_, package)| *package));
+            packages
+                .extend(PROGRAMS.iter().find(|(name, ..)| *name == program).map(|(_, package, _)| *package));
         }
     }
     if !absent.is_empty() {
@@ -86,7 +89,7 @@ pub fn privileges(runner: RunnerKind) -> Vec<String> {
 }
 
 fn needed(lab: &Lab, runner: RunnerKind) -> BTreeSet<&'static str> {
-    let mut needed = BTreeSet::from(["ip", "nsenter", "unshare", "umount", "hostname"]);
+    let mut needed = BTreeSet::from(ALWAYS);
     if runner == RunnerKind::Kernel {
         needed.extend(["iptables-legacy-restore", "nft", "conntrack", "tcpdump"]);
     }
