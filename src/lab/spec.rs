@@ -307,7 +307,7 @@ pub struct SshSpec {
     pub input: Option<String>,
     /// Keeps the session open under this name.
     pub keep: Option<String>,
-    /// Runs the command in a session that was kept.
+    /// Runs the command in a session that was kept, from and to where it was opened.
     pub session: Option<String>,
 }
 
@@ -325,7 +325,7 @@ pub struct TcpSpec {
     pub send: Option<String>,
     /// Keeps the connection open under this name.
     pub keep: Option<String>,
-    /// Speaks on a connection that was kept.
+    /// Speaks on a connection that was kept, from and to where it was opened.
     pub session: Option<String>,
 }
 
