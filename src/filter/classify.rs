@@ -14,7 +14,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::matches::{Match, View};
+use super::matches::{Match, View, ends_early};
 use super::rule::{IfaceMatch, Matches, Rule};
 use crate::conntrack::CtState;
 use crate::packet::tuple::ports_header_len;
@@ -54,6 +54,7 @@ impl Point {
     pub(super) fn of(view: &View<'_>) -> Option<Self> {
         let pkt = view.pkt;
         let (sport, dport) = match ports_header_len(pkt.proto()) {
+            None if ends_early(pkt) => return None,
             None => (0, 0),
             Some(len) if pkt.l4().len() < len => return None,
             Some(_) => pkt.ports()?,
@@ -189,6 +190,7 @@ fn only_answers(m: &Match) -> bool {
         | Match::Connmark(_)
         | Match::Conntrack(_)
         | Match::Dscp(_)
+        | Match::Eui64(_)
         | Match::Helper(_)
         | Match::Hl(_)
         | Match::Iprange(_)
@@ -196,8 +198,10 @@ fn only_answers(m: &Match) -> bool {
         | Match::Mac(_)
         | Match::Mark(_)
         | Match::Multiport(_)
+        | Match::Owner(_)
         | Match::Physdev(_)
         | Match::Pkttype(_)
+        | Match::Policy(_)
         | Match::State(_)
         | Match::Tos(_)
         | Match::Ttl(_)

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::matches::{Answer, Match, View};
+use super::matches::{Answer, Match, View, ends_early};
 use super::names;
 use super::targets::Target;
 use super::value::{Network, not};
@@ -182,6 +182,9 @@ impl Matches {
         require!(dst, |c: &AddrMatch| c.holds(pkt.dst()));
         require!(in_iface, |c: &IfaceMatch| c.holds(view.in_iface));
         require!(out_iface, |c: &IfaceMatch| c.holds(view.out_iface));
+        if proto.is_some() && ends_early(pkt) {
+            return Outcome::Drop;
+        }
         require!(proto, |c: &ProtoMatch| (pkt.proto() == c.proto) != c.negated);
         require!(fragment, |wanted: &bool| pkt.fragment().is_some_and(|f| !f.is_first()) == *wanted);
         for matcher in listed {

@@ -14,9 +14,6 @@ use crate::packet::Family;
 use core::cell::RefCell;
 use std::borrow::Cow;
 
-/// The kernel's bound on the name of an interface, without the final zero.
-const MAX_IFACE_NAME: usize = 15;
-
 /// What a line of a table asks for.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -39,7 +36,10 @@ pub(super) enum Command {
         rules: Vec<DraftRule>,
     },
     Flush,
-    Zero,
+    /// Of one rule, from 0, or of the whole chain.
+    Zero {
+        place: Option<usize>,
+    },
     NewChain,
     DeleteChain,
     Rename {
@@ -47,6 +47,7 @@ pub(super) enum Command {
     },
     Policy {
         policy: String,
+        count: Count,
         at: usize,
     },
 }
@@ -365,7 +366,15 @@ impl<'a> Reader<'a, '_> {
                 return self.problem(Problem::new(at, format!("`--{}` needs {needs}", opt.name)));
             };
             self.next += 1;
-            args.push(word);
+            // `-c 1,2` is as good as `-c 1 2`.
+            match word.text.split_once(',') {
+                Some((packets, bytes)) if opt.name == "set-counters" && args.is_empty() => {
+                    let at = word.at + packets.len() + 1;
+                    args.push(Token { text: Cow::Owned(packets.to_owned()), at: word.at });
+                    args.push(Token { text: Cow::Owned(bytes.to_owned()), at });
+                }
+                _ => args.push(word),
+            }
         }
         if let Some(reason) = opt.refused {
             return self.problem(Problem::new(at, format!("`--{}` is not honoured: {reason}", opt.name)));
@@ -415,7 +424,7 @@ impl<'a> Reader<'a, '_> {
         };
         let chain = value.or_else(|| word(self));
         let second = match name {
-            "insert" | "replace" | "delete" | "rename-chain" | "policy" => word(self),
+            "insert" | "replace" | "delete" | "zero" | "rename-chain" | "policy" => word(self),
             _ => None,
         };
         if self.command.is_some() {
@@ -554,18 +563,42 @@ impl<'a> Reader<'a, '_> {
         let command = match name {
             "append" => Command::Append { rules: self.rules()? },
             "insert" => Command::Insert { place: place()?, rules: self.rules()? },
+            "replace" if second.is_none() => {
+                let problem = Problem::new(at, "`--replace` needs the number of a rule behind the chain");
+                self.problem(problem.hint(format!("`-R {} 1 …`", chain_name.as_deref().unwrap_or("CHAIN"))));
+                return None;
+            }
             "replace" => Command::Replace { place: place()?, rules: self.rules()? },
-            "delete" if second.is_some() => Command::Delete { place: place()? },
+            "delete" if second.is_some() => {
+                let place = place()?;
+                if let Some(given) = self.given[0].given.first() {
+                    let problem =
+                        Problem::new(given.at, "a rule is deleted by its number or by what it says");
+                    self.problem(problem.hint("leave out one of the two"));
+                    return None;
+                }
+                Command::Delete { place }
+            }
             "delete" => Command::DeleteSame { rules: self.rules()? },
             "flush" => Command::Flush,
-            "zero" => Command::Zero,
+            "zero" => Command::Zero { place: second.as_ref().map_or(Some(None), |_| place().map(Some))? },
             "new-chain" => Command::NewChain,
             "delete-chain" => Command::DeleteChain,
-            "rename-chain" => Command::Rename { to: second?.text.into_owned() },
-            "policy" => Command::Policy {
-                policy: second.map_or_else(String::new, |s| s.text.into_owned()),
-                at: second_at,
-            },
+            "rename-chain" => {
+                let Some(second) = second else {
+                    self.problem(Problem::new(at, "`--rename-chain` needs the old and the new name"));
+                    return None;
+                };
+                Command::Rename { to: second.text.into_owned() }
+            }
+            "policy" => {
+                let base = self.given.remove(0);
+                Command::Policy {
+                    policy: second.map_or_else(String::new, |s| s.text.into_owned()),
+                    count: self.counters(&base),
+                    at: second_at,
+                }
+            }
             _ => {
                 self.problem(Problem::new(at, format!("`--{name}` does not change a ruleset")));
                 return None;
@@ -648,9 +681,8 @@ impl<'a> Reader<'a, '_> {
             self.problem(given.problem("the name of the interface is empty"));
             return None;
         }
-        if name.len() > MAX_IFACE_NAME {
-            let problem = given.problem(format!("no interface can be named `{name}`"));
-            self.problem(problem.hint(format!("names have at most {MAX_IFACE_NAME} letters")));
+        if let Err(problem) = given.read(value::iface_name) {
+            self.problem(problem);
             return None;
         }
         let matcher = IfaceMatch::new(name, given.negated, self.around.ifaces);
@@ -690,8 +722,9 @@ impl<'a> Reader<'a, '_> {
         let mut target = jump.and_then(|j| targets::standard(j.text())).unwrap_or(Target::None);
         let target_at = jump.or_else(|| base.get("goto")).map_or(0, Given::value_at);
         let mut listed = Vec::new();
+        let family = self.around.family;
         let setting = Setting {
-            family: self.around.family,
+            family,
             proto: self.proto.map(|(p, _)| p),
             ifaces: self.around.ifaces,
             shared: self.around.shared,
@@ -701,7 +734,7 @@ impl<'a> Reader<'a, '_> {
             let protos = if *is_target {
                 targets::SPECS.iter().find(|s| s.name == options.name).map_or(&[][..], |s| s.protos)
             } else {
-                matches::SPECS.iter().find(|s| s.name == options.name).map_or(&[][..], |s| s.protos)
+                matches::SPECS.iter().find(|s| s.is(options.name, family)).map_or(&[][..], |s| s.protos)
             };
             if let Err(problem) = needs_protocol(options, protos, setting.proto, *is_target) {
                 self.findings.problems.push(problem);

@@ -297,13 +297,14 @@ impl Reader<'_> {
             return self.error(line, Problem::new(start, "the name of the chain is missing"));
         };
         let policy = words.get(1);
-        let count = match words.get(2).map(|w| (w, parse_count(&w.text))) {
+        // Without `-c` iptables-restore does not look at them.
+        let count = match words.get(2).filter(|_| self.counters).map(|w| (w, parse_count(&w.text))) {
             Some((word, None)) => {
                 let problem = Problem::new(word.at, format!("`{}` are no counters", word.text));
                 return self.error(line, problem.hint("they are written `[packets:bytes]`"));
             }
-            Some((_, Some(count))) if self.counters => count,
-            _ => Count::default(),
+            Some((_, Some(count))) => count,
+            None => Count::default(),
         };
         let Some(policy) = policy else {
             let problem = Problem::new(name.at, format!("chain `{}` has no policy", name.text));
@@ -311,6 +312,10 @@ impl Reader<'_> {
                 .error(line, problem.hint("`ACCEPT` or `DROP` for a base chain, `-` for another one"));
         };
         let is_base = table.hooks().iter().any(|h| h.word() == name.text);
+        if is_base && policy.text == "-" {
+            // It keeps the policy that it has.
+            return;
+        }
         if is_base {
             let Some(policy) = self.policy(line, &policy.text, policy.at) else { return };
             if let Some(chain) = self.chain_mut(table, &name.text) {
@@ -354,6 +359,8 @@ impl Reader<'_> {
             Some(problem.hint(format!("at most {MAX_CHAIN_NAME}")))
         } else if super::targets::standard(name).is_some() {
             Some(Problem::new(at, format!("a chain cannot be named `{name}`: that is a target")))
+        } else if !declared && table.hooks().iter().any(|h| h.word() == name) {
+            Some(Problem::new(at, format!("chain `{name}` exists already: every table has its base chains")))
         } else if Hook::ALL.iter().any(|h| h.word() == name) && declared {
             let problem = Problem::new(at, format!("table `{}` has no base chain `{name}`", table.word()));
             Some(problem.hint(self.base_hint(table, name)))
@@ -366,11 +373,6 @@ impl Reader<'_> {
         let number = self.line;
         let Some(draft) = &mut self.draft.tables[table as usize] else { return };
         if let Some(chain) = draft.user.get_mut(name) {
-            if declared {
-                // iptables-restore empties a chain that is declared again.
-                chain.rules.clear();
-                return;
-            }
             let first = chain.line;
             let problem = Problem::new(at, format!("chain `{name}` exists already"));
             return self.error(line, problem.hint(format!("it is declared in line {first}")));
@@ -419,13 +421,19 @@ impl Reader<'_> {
             self.error(line, problem);
         }
         if let Some(parsed) = parsed.filter(|_| !failed) {
-            self.carry_out(line, table, parsed);
+            self.carry_out(line, table, parsed, is_typed);
         }
     }
 
     /// Does to the table what the line asks.
-    fn carry_out(&mut self, line: &str, table: Table, Line { command, chain, chain_at }: Line) {
-        let Some(name) = chain else { return self.for_all_chains(table, &command) };
+    fn carry_out(
+        &mut self,
+        line: &str,
+        table: Table,
+        Line { command, chain, chain_at }: Line,
+        is_typed: bool,
+    ) {
+        let Some(name) = chain else { return self.for_all_chains(table, &command, is_typed) };
         match command {
             Command::NewChain => return self.new_chain(line, table, &name, chain_at, false),
             Command::DeleteChain => return self.delete_chain(line, table, &name, chain_at),
@@ -443,7 +451,7 @@ impl Reader<'_> {
         let mut problem = None;
         let is_base = table.hooks().iter().any(|h| h.word() == name);
         let policy = match &command {
-            Command::Policy { policy, at } if is_base => match self.policy(line, policy, *at) {
+            Command::Policy { policy, at, .. } if is_base => match self.policy(line, policy, *at) {
                 Some(policy) => Some(policy),
                 None => return,
             },
@@ -482,28 +490,33 @@ impl Reader<'_> {
                 }
             }
             Command::Flush => chain.rules.clear(),
-            Command::Zero => {
-                chain.count = Count::default();
-                chain.rules.iter_mut().for_each(|r| r.rule.initial = Count::default());
+            Command::Zero { place: Some(place) } if place >= len => problem = Some(wrong_place(len)),
+            Command::Zero { place: Some(place) } => {
+                chain.rules.iter_mut().skip(place).take(usize::from(is_typed)).for_each(zero);
             }
-            Command::Policy { .. } => chain.policy = policy.or(chain.policy),
-            Command::NewChain | Command::DeleteChain | Command::Rename { .. } => {}
+            // In a section no packet has come yet, and what the text counts is kept.
+            Command::Zero { place: None } if is_typed => {
+                chain.count = Count::default();
+                chain.rules.iter_mut().for_each(zero);
+            }
+            Command::Policy { count, .. } => (chain.policy, chain.count) = (policy.or(chain.policy), count),
+            Command::Zero { .. } | Command::NewChain | Command::DeleteChain | Command::Rename { .. } => {}
         }
         if let Some(problem) = problem {
             self.error(line, problem);
         }
     }
 
-    fn for_all_chains(&mut self, table: Table, command: &Command) {
+    fn for_all_chains(&mut self, table: Table, command: &Command, is_typed: bool) {
         let Some(draft) = &mut self.draft.tables[table as usize] else { return };
         match command {
             Command::Flush => {
                 draft.base.iter_mut().chain(draft.user.values_mut()).for_each(|c| c.rules.clear());
             }
-            Command::Zero => {
-                for chain in draft.base.iter_mut().chain(draft.user.values_mut()) {
+            Command::Zero { .. } => {
+                for chain in draft.base.iter_mut().chain(draft.user.values_mut()).filter(|_| is_typed) {
                     chain.count = Count::default();
-                    chain.rules.iter_mut().for_each(|r| r.rule.initial = Count::default());
+                    chain.rules.iter_mut().for_each(zero);
                 }
             }
             _ => draft.user.clear(),
@@ -543,7 +556,7 @@ impl Reader<'_> {
 
     fn rename(&mut self, line: &str, table: Table, name: &str, to: &str, at: usize) {
         let Some(draft) = &mut self.draft.tables[table as usize] else { return };
-        if draft.user.contains_key(to) {
+        if draft.user.contains_key(to) || table.hooks().iter().any(|h| h.word() == to) {
             return self.error(line, Problem::new(at, format!("chain `{to}` exists already")));
         }
         let Some(chain) = draft.user.remove(name) else { return self.no_chain(line, table, name, at) };
@@ -554,6 +567,10 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+fn zero(rule: &mut DraftRule) {
+    rule.rule.initial = Count::default();
 }
 
 /// `-D` with a rule: the same conditions and the same target, whatever the counters.

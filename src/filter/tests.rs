@@ -12,6 +12,7 @@ use crate::time::Instant;
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
+mod headers;
 mod kept;
 
 fn ifaces() -> Vec<String> {
@@ -101,6 +102,11 @@ fn a_rule_holds_if_all_its_conditions_do() {
         ("-m conntrack ! --ctstate NEW,ESTABLISHED", false),
         ("-m conntrack --ctstate RELATED", false),
         ("-m comment --comment x", true),
+        ("-p tcp -m tcpmss --mss 0:", false),
+        ("-p tcp -m tcpmss ! --mss 0:", true),
+        ("-m policy --dir in --pol ipsec", false),
+        ("-m policy --dir in --pol none", true),
+        ("-m pkttype --pkt-type otherhost", false),
     ] {
         let rules = filter(&format!("-A FORWARD {rule} -j DROP"));
         let expected = if holds { "drop filter/FORWARD/1" } else { "accept" };

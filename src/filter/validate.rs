@@ -265,23 +265,36 @@ fn wrong_hook(rule: &super::Rule, chain: &str, hooks: &[Hook]) -> Option<RuleErr
     }
     for m in &rule.matches.listed {
         use super::matches::{AddrtypeLimit, Match};
-        let (wrong, what): (&[Hook], &str) = match m {
-            Match::Addrtype(m) if m.limit == AddrtypeLimit::In => {
-                (&[Hook::Output, Hook::Postrouting], "`--limit-iface-in`")
-            }
-            Match::Addrtype(m) if m.limit == AddrtypeLimit::Out => {
-                (&[Hook::Prerouting, Hook::Input], "`--limit-iface-out`")
-            }
-            Match::Rpfilter(_) => {
-                (&[Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting], "match `rpfilter`")
-            }
+        const INWARDS: &[Hook] = &[Hook::Prerouting, Hook::Input];
+        const OUTWARDS: &[Hook] = &[Hook::Output, Hook::Postrouting];
+        const NO_IFACE: &str = "a packet there has no such interface";
+        const NO_FRAME: &str = "a packet there has no sender's link address any more";
+        let (wrong, what, hint): (&[Hook], &str, &str) = match m {
+            Match::Addrtype(m) if m.limit == AddrtypeLimit::In => (OUTWARDS, "`--limit-iface-in`", NO_IFACE),
+            Match::Addrtype(m) if m.limit == AddrtypeLimit::Out => (INWARDS, "`--limit-iface-out`", NO_IFACE),
+            Match::Mac(_) => (OUTWARDS, "match `mac`", NO_FRAME),
+            Match::Eui64(_) => (OUTWARDS, "match `eui64`", NO_FRAME),
+            Match::Physdev(m) if m.needs_a_bridge() => (
+                &[Hook::Output],
+                "`--physdev-out`",
+                "a packet there has not been through the bridge; `--physdev-is-bridged` asks for those that have",
+            ),
+            Match::Owner(_) => (
+                &[Hook::Prerouting, Hook::Input, Hook::Forward],
+                "match `owner`",
+                "only what the router itself sends could have an owner: it may stand in OUTPUT and POSTROUTING",
+            ),
+            Match::Policy(m) if m.inwards => (OUTWARDS, "`--dir in`", "`--dir out` can"),
+            Match::Policy(_) => (INWARDS, "`--dir out`", "`--dir in` can"),
+            Match::Rpfilter(_) => (
+                &[Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting],
+                "match `rpfilter`",
+                "a packet there has been routed already: it may stand in PREROUTING",
+            ),
             _ => continue,
         };
         if let Some(hook) = is_at(wrong) {
-            return error(
-                format!("{what} cannot be used in {hook}"),
-                "a packet there has no such interface, or has been routed already",
-            );
+            return error(format!("{what} cannot be used in {hook}"), hint);
         }
     }
     let spec = rule.target.spec()?;

@@ -57,11 +57,27 @@ impl Ports {
 
     /// `22`, `ssh`, `1:1023`, `:1023`, `1024:`.
     pub(super) fn parse(text: &str, names: Services) -> Result<Self, Complaint> {
+        Self::read(text, |text| port(text, names))
+    }
+
+    /// As [`Self::parse`], but `0x16` is no number and `026` is 26, as the tools have it for some protocols.
+    pub(super) fn parse_decimal(text: &str, names: Services) -> Result<Self, Complaint> {
+        Self::read(text, |text| match text.trim_start_matches('0') {
+            "" if !text.is_empty() => Ok(0),
+            rest if rest.starts_with(['x', 'X']) && rest.len() < text.len() => {
+                let complaint = Complaint::new(format!("`{text}` is not a port"));
+                Err(complaint.hint("ports of this protocol are written in decimal"))
+            }
+            rest => port(rest, names),
+        })
+    }
+
+    fn read(text: &str, port: impl Fn(&str) -> Result<u16, Complaint>) -> Result<Self, Complaint> {
         let Some((low, high)) = text.split_once(':') else {
-            return port(text, names).map(|port| Self(port, port));
+            return port(text).map(|port| Self(port, port));
         };
-        let low = if low.is_empty() { 0 } else { port(low, names)? };
-        let high = if high.is_empty() { u16::MAX } else { port(high, names)? };
+        let low = if low.is_empty() { 0 } else { port(low)? };
+        let high = if high.is_empty() { u16::MAX } else { port(high)? };
         if low > high {
             return Err(Complaint::new(format!("the port range `{text}` ends before it begins"))
                 .hint(format!("`{high}:{low}`")));
@@ -120,8 +136,16 @@ pub(super) fn addr(text: &str, family: Family) -> Result<Addr, Complaint> {
             Err(Complaint::new(format!("`{text}` is an IPv4 address, and these are IPv6 rules"))
                 .hint("put the rule into the IPv4 rules"))
         }
-        (Err(_), Family::Ipv4) => short_ipv4(text).map(Addr::from).ok_or_else(|| not_an_address(text)),
+        (Err(_), Family::Ipv4) => host_ipv4(text).map(Addr::from).ok_or_else(|| not_an_address(text)),
         (Err(_), Family::Ipv6) => Err(not_an_address(text)),
+    }
+}
+
+/// As [`addr`], but what is left out behind the last number is zero: `10.1` stands for `10.1.0.0`.
+pub(super) fn network_addr(text: &str, family: Family) -> Result<Addr, Complaint> {
+    match short_ipv4(text).filter(|_| family == Family::Ipv4) {
+        Some(ip) => Ok(ip.into()),
+        None => addr(text, family),
     }
 }
 
@@ -146,6 +170,21 @@ fn short_ipv4(text: &str) -> Option<Ipv4Addr> {
         *octet = number_u8(part).ok()?;
     }
     Some(Ipv4Addr::from(octets))
+}
+
+/// As C's `inet_aton` reads it: the last number fills what is left, so `10.1` stands for `10.0.0.1`.
+fn host_ipv4(text: &str) -> Option<Ipv4Addr> {
+    let (front, last) = text.rsplit_once('.').map_or((None, text), |(front, last)| (Some(front), last));
+    let mut bits = 0;
+    let mut room = 32;
+    for part in front.into_iter().flat_map(|front| front.split('.')) {
+        room -= 8;
+        if room == 0 {
+            return None;
+        }
+        bits |= u32::from(number_u8(part).ok()?) << room;
+    }
+    Some(Ipv4Addr::from(bits | number(last, (1 << room) - 1).ok()? as u32))
 }
 
 /// An address and the bits of it that count.
@@ -174,8 +213,12 @@ impl Network {
             Some((addr, mask)) => (addr, Some(mask)),
             None => (text, None),
         };
-        let addr = addr(addr_text, family)?;
         let mask = network_mask(mask_text, family)?;
+        if mask == 0 && family == Family::Ipv6 {
+            // The tools do not look at the address then; people write `0/0` for both families.
+            return Ok(Self { addr: Addr::from_bits(0), mask, family });
+        }
+        let addr = network_addr(addr_text, family)?;
         Ok(Self { addr: Addr::from_bits(addr.bits() & mask), mask, family })
     }
 }
@@ -191,9 +234,11 @@ const fn full_mask(family: Family) -> u128 {
 
 fn parse_mask(text: &str, family: Family) -> Result<u128, Complaint> {
     if text.contains(['.', ':']) {
-        return addr(text, family)
-            .map(Addr::bits)
-            .map_err(|_| Complaint::new(format!("`{text}` is not a network mask")));
+        return match (text.parse::<IpAddr>(), family) {
+            (Ok(IpAddr::V4(mask)), Family::Ipv4) => Ok(Addr::from(mask).bits()),
+            (Ok(IpAddr::V6(mask)), Family::Ipv6) => Ok(Addr::from(mask).bits()),
+            _ => Err(Complaint::new(format!("`{text}` is not a network mask"))),
+        };
     }
     let bits = u64::from(family.bits());
     match number(text, bits) {
@@ -229,6 +274,18 @@ pub(super) fn show_addr(addr: Addr, family: Family) -> String {
         return ip.to_string();
     }
     addr.to_ip(family).to_string()
+}
+
+/// The kernel's bound on the name of an interface, without the final zero.
+const MAX_IFACE_NAME: usize = 15;
+
+/// The name of an interface, or the beginning of one with a `+` behind.
+pub(super) fn iface_name(text: &str) -> Result<String, Complaint> {
+    if text.len() > MAX_IFACE_NAME {
+        return Err(Complaint::new(format!("no interface can be named `{text}`"))
+            .hint(format!("names have at most {MAX_IFACE_NAME} letters")));
+    }
+    Ok(text.to_owned())
 }
 
 /// ` !` where a condition is turned round.
@@ -274,6 +331,18 @@ mod tests {
     }
 
     #[test]
+    fn addresses_of_hosts_are_read_as_c_reads_them() {
+        let host = |text: &str| addr(text, Family::Ipv4).map(|a| show_addr(a, Family::Ipv4));
+        assert_eq!(host("10"), Ok("0.0.0.10".into()));
+        assert_eq!(host("192.0.2"), Ok("192.0.0.2".into()));
+        assert_eq!(host("192.515"), Ok("192.0.2.3".into()));
+        assert_eq!(host("3221225985"), Ok("192.0.2.1".into()));
+        assert!(host("192.0.2.256").is_err());
+        assert!(host("1.2.3.4.5").is_err());
+        assert!(host("4294967296").is_err());
+    }
+
+    #[test]
     fn networks_lose_their_host_bits() {
         for (text, shown) in [
             ("192.0.2.1/24", "192.0.2.0/24"),
@@ -281,6 +350,8 @@ mod tests {
             ("192.0.2.1/255.255.0.0", "192.0.0.0/16"),
             ("192.0.2.1/255.0.255.0", "192.0.2.0/255.0.255.0"),
             ("10/8", "10.0.0.0/8"),
+            ("192.0.2", "192.0.2.0/32"),
+            ("3221225985", "192.0.2.1/32"),
         ] {
             assert_eq!(Network::parse(text, Family::Ipv4).map(|n| n.to_string()), Ok(shown.into()), "{text}");
         }
@@ -288,6 +359,8 @@ mod tests {
             Network::parse("2001:db8::1/64", Family::Ipv6).map(|n| n.to_string()),
             Ok("2001:db8::/64".into())
         );
+        assert_eq!(Network::parse("0/0", Family::Ipv6).map(|n| n.to_string()), Ok("::/0".into()));
+        assert!(Network::parse("192.0.2.1/255.255.255", Family::Ipv4).is_err());
         assert!(Network::parse("192.0.2.1/33", Family::Ipv4).is_err());
         assert!(Network::parse("2001:db8::1", Family::Ipv4).is_err());
     }

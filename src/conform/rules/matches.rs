@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::headers::{eui64, extension, ipsec, owner, policy, tcpmss};
 use super::universe::{
     LENGTHS, MARKS, OTHERS, PORTS, SENDERS, TTLS, WITH_PORTS, WORDS, chance, host, near, pick,
 };
@@ -43,7 +44,7 @@ pub(super) struct Draw<'a> {
 type Maker = fn(&mut Draw<'_>) -> Option<String>;
 
 /// Matches that need nothing of `-p`, by how often they are wanted.
-const MAKERS: [(u8, Maker); 34] = [
+const MAKERS: [(u8, Maker); 40] = [
     (2, addrtype),
     (1, comment),
     (3, connbytes),
@@ -77,6 +78,12 @@ const MAKERS: [(u8, Maker); 34] = [
     (4, udp),
     (4, sctp),
     (4, icmp),
+    (6, extension),
+    (1, ipsec),
+    (1, eui64),
+    (3, tcpmss),
+    (1, policy),
+    (1, owner),
     (1, again),
 ];
 
@@ -111,11 +118,11 @@ impl Draw<'_> {
     }
 
     /// `! ` now and then.
-    fn not(&mut self) -> &'static str {
+    pub(super) fn not(&mut self) -> &'static str {
         if chance(self.rng, 25) { "! " } else { "" }
     }
 
-    fn network(&mut self, side: usize) -> String {
+    pub(super) fn network(&mut self, side: usize) -> String {
         let family = self.place.family;
         let addr = host(self.rng, family, side).to_ip(family);
         if family == Family::Ipv4 && chance(self.rng, 8) {
@@ -180,7 +187,7 @@ impl Draw<'_> {
     }
 
     /// Makes `-p` say one of these; `None` if it says another already.
-    fn want(&mut self, protos: &[u8]) -> Option<u8> {
+    pub(super) fn want(&mut self, protos: &[u8]) -> Option<u8> {
         if let Some(proto) = self.proto {
             return protos.contains(&proto).then_some(proto);
         }
@@ -209,7 +216,7 @@ impl Draw<'_> {
         format!("{:#x}/{mask:#x}", value & mask)
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.parts.iter().any(|part| part.starts_with(&format!("-m {name} ")))
     }
 }

@@ -7,6 +7,7 @@
 
 mod bench;
 mod coverage;
+mod headers;
 mod matches;
 mod ruleset;
 mod shrink;

@@ -207,7 +207,9 @@ fn ct_events(d: &mut Draw<'_>) -> String {
 
 fn rewrite(d: &mut Draw<'_>) -> String {
     let (name, low) = if d.place.family == Family::Ipv4 { ("TTL", "ttl") } else { ("HL", "hl") };
-    match d.rng.u8(..10) {
+    match d.rng.u8(..14) {
+        10 => "-j CHECKSUM --checksum-fill".to_owned(),
+        11..=12 => tcp_header(d),
         0 => format!("-j {name} --{low}-set {}", pick(d.rng, &TTLS)),
         1 => format!("-j {name} --{low}-inc {}", pick(d.rng, &[1, 2, 200])),
         2 => format!("-j {name} --{low}-dec {}", pick(d.rng, &[1, 2, 63, 200])),
@@ -221,6 +223,32 @@ fn rewrite(d: &mut Draw<'_>) -> String {
         7 => format!("-j TOS --or-tos {:#04x}", pick(d.rng, &[1, 0x10, 0xff])),
         _ => format!("-j TOS --xor-tos {:#04x}", pick(d.rng, &[0x10, 0x55, 0xff])),
     }
+}
+
+/// Something taken out of a TCP header.
+fn tcp_header(d: &mut Draw<'_>) -> String {
+    if d.proto.is_none() {
+        d.parts.push("-p tcp".to_owned());
+        d.proto = Some(PROTO_TCP);
+    }
+    let is_ipv4 = d.place.family == Family::Ipv4;
+    if d.proto != Some(PROTO_TCP) {
+        return if is_ipv4 { "-j ECN --ecn-ip-ect 1".to_owned() } else { String::new() };
+    }
+    if is_ipv4 && d.rng.bool() {
+        let kinds = [
+            "--ecn-tcp-remove",
+            "--ecn-tcp-cwr 1",
+            "--ecn-tcp-ece 1 --ecn-tcp-cwr 0",
+            "--ecn-tcp-remove --ecn-ip-ect 2",
+            "--ecn-ip-ect 3",
+        ];
+        return format!("-j ECN {}", pick(d.rng, &kinds));
+    }
+    format!(
+        "-j TCPOPTSTRIP --strip-options {}",
+        pick(d.rng, &["mss", "2,3,4", "timestamp", "255,5", "wscale,8"])
+    )
 }
 
 /// A user chain's place: it is reached from these hooks.

@@ -80,6 +80,9 @@ impl<'a> Traffic<'a> {
         let flow = self.flows[at].clone();
         let mut ip = Ip::new(flow.family, flow.hosts[sender], flow.hosts[1 - sender], flow.proto);
         self.dress(&mut ip);
+        if flow.family == Family::Ipv6 && !flow.is_to_router && chance(self.rng, 8) {
+            self.extend(&mut ip);
+        }
         let (l4, kind) = self.l4(at, sender, &ip);
         let side = flow.sides[sender];
         let size = self.piece_len(&l4);
@@ -162,6 +165,56 @@ impl<'a> Traffic<'a> {
                 }
             }
         }
+    }
+
+    /// Puts headers in front of the upper layer, in IPv6.
+    fn extend(&mut self, ip: &mut Ip) {
+        const OPTIONS: [&[u8]; 6] = [
+            &[1, 4, 0, 0, 0, 0],
+            &[0, 0, 1, 2, 0, 0],
+            &[1, 0, 1, 2, 0, 0],
+            &[0, 0, 0, 0, 0, 0],
+            &[1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[63, 4, 7, 7, 7, 7],
+        ];
+        const ADDRS: [[u8; 16]; 2] = [
+            [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2],
+        ];
+        let rng = &mut *self.rng;
+        let mut extra = Vec::new();
+        // The last header first: each names the one behind it.
+        let mut next = ip.proto;
+        let mut put = |header: u8, len: u8, body: &[u8]| {
+            extra = [&[next, len][..], body, &extra].concat();
+            next = header;
+        };
+        if chance(rng, 30) {
+            // Reserved, number, sequence, and as much to check as the length says.
+            let spi = rng.u32(255..258).to_be_bytes();
+            let reserved = u8::from(chance(rng, 20));
+            let words = *pick(rng, &[0, 3]);
+            let check = vec![9; words * 4];
+            put(51, 1 + words as u8, &[&[0, reserved][..], &spi, &[0, 0, 0, 1], &check].concat());
+        }
+        if chance(rng, 50) {
+            let kind = *pick(rng, &[0, 2, 4]);
+            let addrs = rng.usize(..3);
+            let reserved = u8::from(chance(rng, 20));
+            let first = rng.usize(..2);
+            let list: Vec<u8> = (0..addrs).flat_map(|n| ADDRS[(first + n) % 2]).collect();
+            put(43, addrs as u8 * 2, &[&[kind, rng.u8(..3), 0, 0, 0, reserved][..], &list].concat());
+        }
+        if chance(rng, 50) {
+            let list = *pick(rng, &OPTIONS);
+            put(60, (list.len() / 8) as u8, list);
+        }
+        if chance(rng, 30) {
+            // Nothing that a router would have to know, and no more padding than it lets pass.
+            let list = OPTIONS[rng.usize(..4)];
+            put(0, (list.len() / 8) as u8, list);
+        }
+        (ip.extra, ip.first) = (extra, next);
     }
 
     /// The header behind IP with its payload, and what it is.

@@ -18,7 +18,7 @@ pub(super) const SENDERS: [Mac; 3] =
     [Mac([2, 0, 0, 0, 9, 1]), Mac([2, 0, 0, 0, 9, 2]), Mac([2, 0, 0, 0, 9, 0xff])];
 /// Protocols with ports, ICMP aside; then others that are just numbers.
 pub(super) const WITH_PORTS: [u8; 4] = [6, 17, 132, 136];
-pub(super) const OTHERS: [u8; 4] = [47, 50, 33, 253];
+pub(super) const OTHERS: [u8; 5] = [47, 50, 51, 33, 253];
 
 /// Host parts: both sides of the bounds of the networks that rules name.
 const HOSTS: [u16; 12] = [0x100, 0x101, 0x102, 0x103, 0x17e, 0x17f, 0x180, 0x1ff, 0x200, 0x201, 0x2ff, 0x301];

@@ -5,8 +5,8 @@
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::conntrack::{CtState, Status, flow_of};
 use crate::filter::memory::Memory;
-use crate::filter::options::{Opt, Options, Problem};
-use crate::filter::value::{number, number_u32};
+use crate::filter::options::{Complaint, Opt, Options, Problem};
+use crate::filter::value::{network_mask, number_u8, number_u32};
 use crate::packet::{Addr, Family, Tuple};
 use core::fmt;
 use std::collections::BTreeMap;
@@ -50,11 +50,12 @@ impl Matcher for Connlimit {
             None => options.require("connlimit-above")?,
         };
         let bits = setting.family.bits();
-        let prefix = options.get("connlimit-mask").map(|g| g.read(|text| number(text, u64::from(bits))));
+        let prefix =
+            options.get("connlimit-mask").map(|given| given.read(|text| parse_prefix(text, setting.family)));
         Ok(Self {
             limit: given.read(number_u32)?,
             above: (given.opt.name == "connlimit-above") != given.negated,
-            prefix: prefix.transpose()?.map_or(bits, |n| n as u8),
+            prefix: prefix.transpose()?.unwrap_or(bits),
             of_destination: options.has("connlimit-daddr"),
             family: setting.family,
             seen: Memory::default(),
@@ -108,6 +109,18 @@ impl Matcher for Connlimit {
         }
         let is_above = tuples.len() > self.limit as usize;
         (is_above == self.above).into()
+    }
+}
+
+/// A length, of which the tools take the longest where it is longer than an address, or a mask without holes.
+fn parse_prefix(text: &str, family: Family) -> Result<u8, Complaint> {
+    if !text.contains(['.', ':']) {
+        return number_u8(text).map(|len| len.min(family.bits()));
+    }
+    let mask = network_mask(Some(text), family)?;
+    match mask.leading_ones() {
+        len if len == mask.count_ones() => Ok(len as u8),
+        _ => Err(Complaint::new(format!("the mask `{text}` has holes")).hint("a prefix length will do")),
     }
 }
 

@@ -51,7 +51,7 @@ impl Mode {
 
     fn parse(text: &str) -> Result<Self, Complaint> {
         let mut mode = Self::empty();
-        for word in text.split(',') {
+        for word in text.split(',').filter(|word| !word.is_empty()) {
             let found = Self::WORDS.iter().find(|(_, known)| *known == word);
             let (bit, _) = found.ok_or_else(|| {
                 Complaint::new(format!("no mode named `{word}`"))
@@ -177,7 +177,11 @@ impl Matcher for Hashlimit {
             }
             Pace::Packets { rate, burst }
         };
-        let usual_expire = pace.usual_expire();
+        // The tools take the unit as it is written: buckets of `60/min` stay for a minute, though it prints as `1/sec`.
+        let usual_expire = match pace {
+            Pace::Packets { .. } => given.read(|text| Ok((Rate::parts(text)?.1 * 1_000) as u32))?,
+            Pace::Bytes(_) => pace.usual_expire(),
+        };
         let interval = Self::interval(options, setting, &mut pace)?;
         let name = options.require("hashlimit-name")?;
         if name.text().is_empty() || name.text().len() > MAX_NAME || name.text().contains('/') {
@@ -188,6 +192,11 @@ impl Matcher for Hashlimit {
             options.get(name).map_or(Ok(bits), |g| g.read(|t| number(t, u64::from(bits)).map(|n| n as u8)))
         };
         let amount = |name, default| options.get(name).map_or(Ok(default), |g| g.read(number_u32));
+        let some = |name, default| match options.get(name).map(|given| (given, given.read(number_u32))) {
+            None => Ok(default),
+            Some((given, Ok(0))) => Err(given.problem("no time at all is too short").hint("at least 1")),
+            Some((_, millis)) => millis,
+        };
         let config = Config {
             pace,
             interval,
@@ -196,8 +205,8 @@ impl Matcher for Hashlimit {
             dst_len: len("hashlimit-dstmask")?,
             size: amount("hashlimit-htable-size", 0)?,
             max: amount("hashlimit-htable-max", 0)?,
-            gc_millis: amount("hashlimit-htable-gcinterval", DEFAULT_GC_MILLIS)?,
-            expire_millis: amount("hashlimit-htable-expire", usual_expire)?,
+            gc_millis: some("hashlimit-htable-gcinterval", DEFAULT_GC_MILLIS)?,
+            expire_millis: some("hashlimit-htable-expire", usual_expire)?,
             family: setting.family,
         };
         let table = setting
@@ -327,7 +336,7 @@ impl Config {
         !window.was_over && window.amount <= most
     }
 
-    /// `None` if ports are asked for and the header is cut short.
+    /// `None` if ports are asked for and the headers are cut short.
     fn key(&self, view: &View<'_>) -> Option<Key> {
         let masked = |addr: Addr, len: u8| {
             Addr::from_bits(if len == 0 { 0 } else { addr.bits() & u128::MAX << (128 - u32::from(len)) })
@@ -339,9 +348,11 @@ impl Config {
         if self.mode.contains(Mode::DSTIP) {
             key.1 = masked(view.pkt.dst(), self.dst_len);
         }
-        if self.mode.intersects(Mode::SRCPORT | Mode::DSTPORT)
-            && let Some(place) = ports_at(view.pkt.proto())
-        {
+        let with_ports = self.mode.intersects(Mode::SRCPORT | Mode::DSTPORT);
+        if with_ports && super::ends_early(view.pkt) {
+            return None;
+        }
+        if with_ports && let Some(place) = ports_at(view.pkt.proto()) {
             let &[a, b, c, d] = view.pkt.l4().get(place..)?.first_chunk()?;
             let (sport, dport) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
             key.2 = if self.mode.contains(Mode::SRCPORT) { sport } else { 0 };

@@ -27,6 +27,17 @@ const UNITS: [(&str, u64); 4] = [("day", 86_400), ("hour", 3_600), ("min", 60), 
 impl Rate {
     /// `5/second`, `5/s`, `5`: the unit may be cut short.
     pub(super) fn parse(text: &str, scale: u64) -> Result<Self, Complaint> {
+        let (count, seconds) = Self::parts(text)?;
+        let period = scale * seconds / count;
+        if period == 0 {
+            return Err(Complaint::new(format!("the rate `{text}` is too high"))
+                .hint(format!("at most {scale}/second")));
+        }
+        Ok(Self { period, scale })
+    }
+
+    /// The number, and the seconds of its unit.
+    pub(super) fn parts(text: &str) -> Result<(u64, u64), Complaint> {
         let bad = || {
             Complaint::new(format!("`{text}` is not a rate"))
                 .hint("a number and a unit: `5/second`, `3/min`, `10/hour`, `1/day`")
@@ -38,12 +49,7 @@ impl Rate {
             whole.iter().find(fits).and_then(|w| whole.iter().position(|v| v == w)).ok_or_else(bad)?;
         let seconds = [1, 60, 3_600, 86_400][place];
         let count = count.parse::<u64>().ok().filter(|n| *n > 0).ok_or_else(bad)?;
-        let period = scale * seconds / count;
-        if period == 0 {
-            return Err(Complaint::new(format!("the rate `{text}` is too high"))
-                .hint(format!("at most {scale}/second")));
-        }
-        Ok(Self { period, scale })
+        Ok((count, seconds))
     }
 
     pub(super) const fn nanos(self) -> u64 {

@@ -8,26 +8,35 @@ mod connbytes;
 mod connlimit;
 mod conntrack;
 mod ecn;
+mod eui64;
+mod frag;
 mod hashlimit;
+mod hbh;
 mod helper;
 mod icmp;
 mod iprange;
+mod ipv6header;
 mod length;
 mod limit;
 mod mac;
 mod mark;
 mod multiport;
+mod owner;
 mod physdev;
 mod pkttype;
+mod policy;
 mod quota;
 mod recent;
 mod rpfilter;
+mod rt;
 mod sctp;
 mod set;
+mod spi;
 mod state;
 mod statistic;
 mod string;
 mod tcp;
+mod tcpmss;
 mod time;
 mod tos;
 mod ttl;
@@ -51,26 +60,35 @@ pub use self::connbytes::Connbytes;
 pub use self::connlimit::Connlimit;
 pub use self::conntrack::Conntrack;
 pub use self::ecn::Ecn;
+pub use self::eui64::Eui64;
+pub use self::frag::Frag;
 pub use self::hashlimit::{Buckets, Hashlimit};
+pub use self::hbh::{Dst, Hbh};
 pub use self::helper::Helper;
 pub use self::icmp::{Icmp, Icmp6};
 pub use self::iprange::Iprange;
+pub use self::ipv6header::Ipv6Header;
 pub use self::length::Length;
 pub use self::limit::Limit;
 pub use self::mac::Mac;
 pub use self::mark::{Connmark, Mark};
 pub use self::multiport::Multiport;
+pub use self::owner::Owner;
 pub use self::physdev::Physdev;
 pub use self::pkttype::Pkttype;
+pub use self::policy::Policy;
 pub use self::quota::Quota;
 pub use self::recent::{List, Recent};
 pub use self::rpfilter::Rpfilter;
+pub use self::rt::Rt;
 pub use self::sctp::Sctp;
 pub use self::set::SetMatch;
+pub use self::spi::{Ah, Ah6, Esp};
 pub use self::state::{State, StateSet};
 pub use self::statistic::Statistic;
 pub use self::string::StringMatch;
 pub use self::tcp::{PortMatch, Tcp};
+pub use self::tcpmss::Tcpmss;
 pub use self::time::Time;
 pub use self::tos::{Dscp, Tos};
 pub use self::ttl::{Hl, Ttl};
@@ -78,6 +96,7 @@ pub use self::u32::U32;
 pub use self::udp::Udp;
 
 pub(super) use self::icmp::type_and_code;
+pub(super) use self::ipv6header::ends_early;
 pub(super) use self::mark::parse_marked;
 pub(super) use self::multiport::span as multiport_span;
 pub(super) use self::set::lookup as lookup_set;
@@ -158,9 +177,14 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Whether rules of the family call it so.
+    pub(super) fn is(&self, name: &str, family: Family) -> bool {
+        self.name == name && self.family.is_none_or(|f| f == family)
+    }
+
     /// Whether `-p` brings it along for its options.
     pub(super) fn implied_by(&self, proto: u8) -> bool {
-        *self.protos == [proto]
+        *self.protos == [proto] || (self.protos.is_empty() && super::protocol_name(proto) == Some(self.name))
     }
 }
 
@@ -171,7 +195,6 @@ pub(super) fn refused(name: &str) -> Option<&'static str> {
 
 /// Matches that iptables has and this router has not, each with the reason.
 pub static REFUSED: &[(&str, &str)] = &[
-    ("ah", "headers of IPsec are not looked into"),
     ("bpf", "programs are not run"),
     ("cgroup", "packets of others have no local process"),
     ("cluster", "there is one router"),
@@ -179,25 +202,15 @@ pub static REFUSED: &[(&str, &str)] = &[
     ("cpu", "there are workers, not processors"),
     ("dccp", "DCCP is not looked into"),
     ("devgroup", "interfaces have no groups"),
-    ("dst", "options of IPv6 headers are not looked into"),
-    ("esp", "headers of IPsec are not looked into"),
-    ("eui64", "link addresses are not compared with interface identifiers"),
-    ("frag", "packets are joined before rules see them"),
-    ("hbh", "options of IPv6 headers are not looked into"),
     ("ipcomp", "headers of IPsec are not looked into"),
-    ("ipv6header", "which extension headers a packet has is not looked into"),
     ("ipvs", "there is no load balancer"),
     ("mh", "Mobile IPv6 is not looked into"),
     ("nfacct", "there are no accounting objects"),
     ("osf", "systems are not guessed by their packets"),
-    ("owner", "packets of others have no local process"),
-    ("policy", "there is no IPsec"),
     ("rateest", "rates are not estimated"),
     ("realm", "routes have no realms"),
-    ("rt", "routing headers are not looked into"),
     ("socket", "packets of others have no local socket"),
     ("srh", "segment routing headers are not looked into"),
-    ("tcpmss", "the segment size is not compared"),
 ];
 
 /// What a match is built in.
@@ -252,7 +265,7 @@ macro_rules! every_match {
             }
 
             pub(super) fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
-                $(if options.name == <$ty as Matcher>::SPEC.name {
+                $(if <$ty as Matcher>::SPEC.is(options.name, setting.family) {
                     return <$ty as Matcher>::build(options, setting).map(Self::$variant);
                 })*
                 Err(options.problem(format!("match `{}` is not honoured", options.name)))
@@ -272,35 +285,47 @@ macro_rules! every_match {
 
 every_match! {
     Addrtype(Addrtype),
+    Ah(Ah),
+    Ah6(Ah6),
     Comment(Comment),
     Connbytes(Connbytes),
     Connlimit(Connlimit),
     Connmark(Connmark),
     Conntrack(Conntrack),
     Dscp(Dscp),
+    Dst(Dst),
     Ecn(Ecn),
+    Esp(Esp),
+    Eui64(Eui64),
+    Frag(Frag),
     Hashlimit(Hashlimit),
+    Hbh(Hbh),
     Helper(Helper),
     Hl(Hl),
     Icmp(Icmp),
     Icmp6(Icmp6),
     Iprange(Iprange),
+    Ipv6Header(Ipv6Header),
     Length(Length),
     Limit(Limit),
     Mac(Mac),
     Mark(Mark),
     Multiport(Multiport),
+    Owner(Owner),
     Physdev(Physdev),
     Pkttype(Pkttype),
+    Policy(Policy),
     Quota(Quota),
     Recent(Recent),
     Rpfilter(Rpfilter),
+    Rt(Rt),
     Sctp(Sctp),
     Set(SetMatch),
     State(State),
     Statistic(Statistic),
     String(StringMatch),
     Tcp(Tcp),
+    Tcpmss(Tcpmss),
     Time(Time),
     Tos(Tos),
     Ttl(Ttl),

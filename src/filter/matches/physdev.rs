@@ -7,7 +7,7 @@
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::filter::options::{Given, Opt, Options, Problem};
 use crate::filter::rule::IfaceMatch;
-use crate::filter::value::not;
+use crate::filter::value::{self, not};
 use crate::iface::IfaceId;
 use core::fmt;
 
@@ -38,14 +38,17 @@ impl Matcher for Physdev {
     fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
         options.require_any()?;
         let port = |name| {
-            options
-                .get(name)
-                .map(|given: &Given<'_>| IfaceMatch::new(given.text(), given.negated, setting.ifaces))
+            let read = |given: &Given<'_>| {
+                given
+                    .read(value::iface_name)
+                    .map(|name| IfaceMatch::new(&name, given.negated, setting.ifaces))
+            };
+            options.get(name).map(read).transpose()
         };
         let flag = |name| options.get(name).map(|given| given.negated);
         Ok(Self {
-            in_port: port("physdev-in"),
-            out_port: port("physdev-out"),
+            in_port: port("physdev-in")?,
+            out_port: port("physdev-out")?,
             is_in: flag("physdev-is-in"),
             is_out: flag("physdev-is-out"),
             is_bridged: flag("physdev-is-bridged"),
@@ -68,6 +71,13 @@ impl Matcher for Physdev {
             && port(in_port, ingress)
             && port(out_port, egress))
         .into()
+    }
+}
+
+impl Physdev {
+    /// The kernel refuses the port on the way out where no packet has been through the bridge.
+    pub(in crate::filter) fn needs_a_bridge(&self) -> bool {
+        (self.out_port.is_some() || self.is_out.is_some()) && self.is_bridged != Some(false)
     }
 }
 

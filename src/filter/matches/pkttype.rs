@@ -13,6 +13,8 @@ pub enum Kind {
     Unicast,
     Broadcast,
     Multicast,
+    /// Another's unicast: no rule ever sees such a packet, for a router drops it and a bridge takes it as its own.
+    OtherHost,
 }
 
 impl Kind {
@@ -21,6 +23,7 @@ impl Kind {
             Self::Unicast => "unicast",
             Self::Broadcast => "broadcast",
             Self::Multicast => "multicast",
+            Self::OtherHost => "otherhost",
         }
     }
 
@@ -49,6 +52,7 @@ impl Matcher for Pkttype {
             "unicast" | "host" => Ok(Kind::Unicast),
             "broadcast" | "bcast" => Ok(Kind::Broadcast),
             "multicast" | "mcast" => Ok(Kind::Multicast),
+            "otherhost" => Ok(Kind::OtherHost),
             _ => Err(Complaint::new(format!("no type of packet named `{text}`"))
                 .hint("unicast, broadcast or multicast")),
         })?;

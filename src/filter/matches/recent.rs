@@ -146,7 +146,8 @@ impl Matcher for Recent {
         let family = setting.family;
         let actions = ["set", "rcheck", "update", "remove"];
         options.exclusive(&actions)?;
-        options.exclusive(&["rsource", "rdest"])?;
+        options.exclusive(&["set", "rttl"])?;
+        options.exclusive(&["remove", "rttl"])?;
         let Some(action) = options.given.iter().find(|g| actions.contains(&g.opt.name)) else {
             return Err(
                 options.problem("`-m recent` needs one of `--set`, `--rcheck`, `--update`, `--remove`")
@@ -200,7 +201,11 @@ impl Matcher for Recent {
             reap: options.has("reap"),
             same_ttl: options.has("rttl"),
             mask,
-            side: if options.has("rdest") { Side::Destination } else { Side::Source },
+            // The last one counts.
+            side: match options.given.iter().rfind(|g| matches!(g.opt.name, "rsource" | "rdest")) {
+                Some(given) if given.opt.name == "rdest" => Side::Destination,
+                _ => Side::Source,
+            },
             family,
             list,
         })

@@ -42,7 +42,7 @@ pub enum Kind {
 }
 
 /// Name, number, and the flags that it has: a letter for each of the low bits, the lowest last.
-const TYPES: [(&str, u8, &str); 20] = [
+const TYPES: [(&str, u8, &str); 22] = [
     ("DATA", 0, "----IUBE"),
     ("INIT", 1, "--------"),
     ("INIT_ACK", 2, "--------"),
@@ -63,6 +63,8 @@ const TYPES: [(&str, u8, &str); 20] = [
     ("PAD", 132, "--------"),
     ("ASCONF", 193, "--------"),
     ("ASCONF_ACK", 128, "--------"),
+    ("FORWARD_TSN", 192, "--------"),
+    ("I_FORWARD_TSN", 194, "--------"),
 ];
 
 fn parse_chunks(text: &str) -> Result<(Vec<Wanted>, bool), Complaint> {

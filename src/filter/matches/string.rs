@@ -100,6 +100,12 @@ impl Matcher for StringMatch {
             })
         })?;
         let place = |name, default| options.get(name).map_or(Ok(default), |g| g.read(number_u16));
+        if let (from, Some(to)) = (place("from", 0)?, options.get("to"))
+            && from > to.read(number_u16)?
+        {
+            let problem = to.problem(format!("the search ends before it begins, at byte {from}"));
+            return Err(problem.hint("`--from` comes first"));
+        }
         Ok(Self {
             pattern,
             algorithm,
@@ -127,7 +133,8 @@ impl fmt::Display for StringMatch {
         let Self { pattern, algorithm, from, to, ignore_case, negated } = self;
         f.write_str(not(*negated))?;
         let printable = |b: &u8| (0x20..0x7f).contains(b);
-        if pattern.iter().all(printable) {
+        // The tools cannot tell the last backslash of a pattern from one that escapes the quote behind it.
+        if pattern.iter().all(printable) && pattern.last() != Some(&b'\\') {
             f.write_str(" --string \"")?;
             for b in pattern {
                 let escape = if matches!(b, b'"' | b'\\') { "\\" } else { "" };

@@ -37,6 +37,12 @@ impl PortMatch {
         self.ports.contains(port) != self.negated
     }
 
+    /// As [`Self::read`], for protocols whose ports are decimal.
+    pub(super) fn read_decimal(given: &Given<'_>, names: Services) -> Result<Self, Problem> {
+        let ports = given.read(|text| Ports::parse_decimal(text, names))?;
+        Ok(Self { ports, negated: given.negated })
+    }
+
     /// A range of all ports is as good as none, and iptables-save leaves it out, even turned round.
     pub(super) fn write(condition: Option<&Self>, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match condition {
@@ -79,7 +85,7 @@ fn all_flags() -> TcpFlags {
 
 fn parse_flags(text: &str) -> Result<TcpFlags, Complaint> {
     let mut flags = TcpFlags::empty();
-    for word in text.split(',') {
+    for word in text.split(',').filter(|word| !word.is_empty()) {
         flags |= match word {
             _ if word.eq_ignore_ascii_case("ALL") => all_flags(),
             _ if word.eq_ignore_ascii_case("NONE") => TcpFlags::empty(),
@@ -195,7 +201,10 @@ impl fmt::Display for Tcp {
         if let Some(OptionMatch { kind, negated }) = option {
             write!(f, "{} --tcp-option {kind}", not(*negated))?;
         }
-        if let Some(FlagMatch { mask, set, negated }) = flags {
+        // `--tcp-flags NONE NONE` says nothing, and iptables-save leaves it out.
+        if let Some(FlagMatch { mask, set, negated }) = flags
+            && (!mask.is_empty() || *negated)
+        {
             write!(f, "{} --tcp-flags {} {}", not(*negated), FlagList(*mask), FlagList(*set))?;
         }
         Ok(())

@@ -88,7 +88,7 @@ const fn civil_from_days(days: i64) -> (i64, u32, u32) {
 /// Names, the first two letters of names or more, or 1 (Monday) to 7.
 fn parse_weekdays(text: &str) -> Result<u8, Complaint> {
     let mut days = 0;
-    for word in text.split(',') {
+    for word in text.strip_suffix(',').unwrap_or(text).split(',') {
         let by_number = word.parse::<u8>().ok().filter(|n| (1..=7).contains(n));
         let by_name =
             || WEEKDAYS.iter().position(|d| word.len() >= 2 && d.as_bytes()[..2] == word.as_bytes()[..2]);
@@ -128,6 +128,7 @@ impl Matcher for Time {
     };
 
     fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
+        options.exclusive(&["utc", "kerneltz", "localtz"])?;
         let zone = ["kerneltz", "localtz"].iter().find_map(|name| options.get(name));
         if let Some(zone) = zone {
             let problem =

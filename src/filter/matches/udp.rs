@@ -32,7 +32,7 @@ impl Matcher for Udp {
     };
 
     fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
-        let port = |name| options.get(name).map(|given| PortMatch::read(given, SERVICES)).transpose();
+        let port = |name| options.get(name).map(|given| PortMatch::read_decimal(given, SERVICES)).transpose();
         Ok(Self { sport: port("sport")?, dport: port("dport")? })
     }
 

@@ -176,11 +176,18 @@ impl Targeted for Connmark {
             "save-mark" => Action::Save { nfmask, ctmask },
             "restore-mark" => Action::Restore { nfmask, ctmask },
             _ => {
-                if let Some(mask) = ["mask", "nfmask", "ctmask"].iter().find_map(|name| options.get(name)) {
-                    let problem = Problem::new(mask.at, "masks belong to `--save-mark` and `--restore-mark`");
+                if let Some(mask) = options.get("nfmask") {
+                    let problem =
+                        Problem::new(mask.at, "`--nfmask` belongs to `--save-mark` and `--restore-mark`");
                     return Err(problem.hint("`--set-mark VALUE/MASK`"));
                 }
-                Action::Set(Change::read(given)?)
+                let mut change = Change::read(given)?;
+                // A mask behind the mark is in place of the one that the mark brings along.
+                let mask = options.given.iter().rfind(|g| matches!(g.opt.name, "mask" | "ctmask"));
+                if let Some(mask) = mask.filter(|mask| mask.at > given.at) {
+                    change.mask = mask.read(number_u32)?;
+                }
+                Action::Set(change)
             }
         };
         Ok(Self { action, shift })

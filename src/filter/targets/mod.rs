@@ -2,9 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+mod checksum;
 mod ct;
 mod log;
 mod mark;
+mod optstrip;
 mod reject;
 mod set;
 mod tcpmss;
@@ -19,9 +21,11 @@ use crate::packet::{Family, Packet};
 use crate::record::Recorder;
 use core::fmt;
 
+pub use self::checksum::Checksum;
 pub use self::ct::{Ct, Notrack};
 pub use self::log::{Log, Nflog, Trace};
 pub use self::mark::{Connmark, Mark};
+pub use self::optstrip::{Ecn, Tcpoptstrip};
 pub use self::reject::Reject;
 pub use self::set::Set;
 pub use self::tcpmss::Tcpmss;
@@ -129,9 +133,11 @@ macro_rules! every_target {
 }
 
 every_target! {
+    Checksum(Checksum),
     Connmark(Connmark),
     Ct(Ct),
     Dscp(Dscp),
+    Ecn(Ecn),
     Hl(Hl),
     Log(Log),
     Mark(Mark),
@@ -140,6 +146,7 @@ every_target! {
     Reject(Reject),
     Set(Set),
     Tcpmss(Tcpmss),
+    Tcpoptstrip(Tcpoptstrip),
     Tos(Tos),
     Trace(Trace),
     Ttl(Ttl),
@@ -153,13 +160,11 @@ pub(super) fn refused(name: &str) -> Option<&'static str> {
 /// Targets that iptables has and this router has not, each with the reason.
 pub static REFUSED: &[(&str, &str)] = &[
     ("AUDIT", "there is no audit log"),
-    ("CHECKSUM", "checksums are always right when a packet leaves"),
     ("CLASSIFY", "there are no queues to sort into"),
     ("CLUSTERIP", "there is one router"),
     ("CONNSECMARK", "there are no security labels"),
     ("DNAT", "addresses are not translated yet"),
     ("DNPT", "addresses are not translated yet"),
-    ("ECN", "bits of TCP are not cleared"),
     ("HMARK", "marks are not made from hashes"),
     ("IDLETIMER", "there are no timers to set"),
     ("LED", "there are no lamps"),
@@ -173,7 +178,6 @@ pub static REFUSED: &[(&str, &str)] = &[
     ("SNAT", "addresses are not translated yet"),
     ("SNPT", "addresses are not translated yet"),
     ("SYNPROXY", "handshakes are not answered for others"),
-    ("TCPOPTSTRIP", "TCP options are not removed"),
     ("TEE", "packets are not copied"),
     ("TPROXY", "there are no local sockets"),
     ("ULOG", "use NFLOG"),

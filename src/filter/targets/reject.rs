@@ -12,13 +12,13 @@ use crate::packet::{Family, Packet};
 use crate::record::Recorder;
 use core::fmt;
 
-/// What iptables-save prints, its short name, and the answer.
+/// What iptables-save prints, its short name, and the answer; an abbreviation means the first that begins so.
 type Kind = (&'static str, &'static str, RejectWith);
 
 const V4_KINDS: &[Kind] = &[
-    ("icmp-port-unreachable", "port-unreach", RejectWith::Icmp(3, 3)),
     ("icmp-net-unreachable", "net-unreach", RejectWith::Icmp(3, 0)),
     ("icmp-host-unreachable", "host-unreach", RejectWith::Icmp(3, 1)),
+    ("icmp-port-unreachable", "port-unreach", RejectWith::Icmp(3, 3)),
     ("icmp-proto-unreachable", "proto-unreach", RejectWith::Icmp(3, 2)),
     ("icmp-net-prohibited", "net-prohib", RejectWith::Icmp(3, 9)),
     ("icmp-host-prohibited", "host-prohib", RejectWith::Icmp(3, 10)),
@@ -27,10 +27,10 @@ const V4_KINDS: &[Kind] = &[
 ];
 
 const V6_KINDS: &[Kind] = &[
-    ("icmp6-port-unreachable", "port-unreach", RejectWith::Icmp(1, 4)),
     ("icmp6-no-route", "no-route", RejectWith::Icmp(1, 0)),
     ("icmp6-adm-prohibited", "adm-prohibited", RejectWith::Icmp(1, 1)),
     ("icmp6-addr-unreachable", "addr-unreach", RejectWith::Icmp(1, 3)),
+    ("icmp6-port-unreachable", "port-unreach", RejectWith::Icmp(1, 4)),
     ("icmp6-policy-fail", "policy-fail", RejectWith::Icmp(1, 5)),
     ("icmp6-reject-route", "reject-route", RejectWith::Icmp(1, 6)),
     ("tcp-reset", "tcp-reset", RejectWith::TcpReset),
@@ -77,7 +77,11 @@ impl Targeted for Reject {
     fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
         let family = setting.family;
         let Some(given) = options.get("reject-with") else {
-            return Ok(Self { with: kinds(family)[0].2, family });
+            let with = match family {
+                Family::Ipv4 => RejectWith::Icmp(3, 3),
+                Family::Ipv6 => RejectWith::Icmp(1, 4),
+            };
+            return Ok(Self { with, family });
         };
         let with = given.read(|text| parse(text, family))?;
         let is_tcp = setting.proto.is_some_and(|p| p.proto == PROTO_TCP && !p.negated);

@@ -1,0 +1,95 @@
+//! `-m owner`: whose program sent a packet. What the router forwards and answers is nobody's.
+
+#![forbid(unsafe_code)]
+
+use super::{Answer, Matcher, Setting, Spec, View};
+use crate::filter::options::{Complaint, Given, Opt, Options, Problem};
+use crate::filter::value::{not, number};
+use core::fmt;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub user: Option<Ids>,
+    pub group: Option<Ids>,
+    pub other_groups: bool,
+}
+
+/// From `low` to `high`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    pub low: u32,
+    pub high: u32,
+    pub negated: bool,
+}
+
+impl Ids {
+    fn read(given: &Given<'_>) -> Result<Self, Problem> {
+        let one = |text: &str| match text {
+            "root" => Ok(0),
+            // The largest number stands for nobody.
+            _ => number(text, u64::from(u32::MAX - 1)).map(|id| id as u32).map_err(|_| {
+                Complaint::new(format!("`{text}` is no number of a user or group"))
+                    .hint("names are not looked up: write the number")
+            }),
+        };
+        let (low, high) = given.read(|text| {
+            // Names may have a dash, and none begins with a digit.
+            let is_number = text.starts_with(|c: char| c.is_ascii_digit());
+            let (low, high) = text.split_once('-').filter(|_| is_number).unwrap_or((text, text));
+            match (one(low)?, one(high)?) {
+                (low, high) if low > high => {
+                    Err(Complaint::new(format!("the range `{text}` ends before it begins"))
+                        .hint(format!("`{high}-{low}`")))
+                }
+                range => Ok(range),
+            }
+        })?;
+        Ok(Self { low, high, negated: given.negated })
+    }
+
+    fn write(ids: Option<Self>, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(Self { low, high, negated }) = ids else { return Ok(()) };
+        write!(f, "{} --{name} {low}", not(negated))?;
+        if low == high { Ok(()) } else { write!(f, "-{high}") }
+    }
+}
+
+impl Matcher for Owner {
+    const SPEC: Spec = Spec {
+        name: "owner",
+        family: None,
+        protos: &[],
+        options: &[
+            Opt::value("uid-owner").or_not(),
+            Opt::value("gid-owner").or_not(),
+            Opt::flag("suppl-groups"),
+            Opt::flag("socket-exists").or_not().refused("what the router sends has no socket"),
+        ],
+    };
+
+    fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
+        let ids = |name| options.get(name).map(Ids::read).transpose();
+        let it = Self {
+            user: ids("uid-owner")?,
+            group: ids("gid-owner")?,
+            other_groups: options.has("suppl-groups"),
+        };
+        if it.group.is_none() && it.other_groups {
+            return Err(options.problem("`--suppl-groups` needs `--gid-owner`"));
+        }
+        options.require_any()?;
+        Ok(it)
+    }
+
+    fn check(&self, _: &View<'_>) -> Answer {
+        [self.user, self.group].into_iter().flatten().all(|ids| ids.negated).into()
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ids::write(self.user, "uid-owner", f)?;
+        Ids::write(self.group, "gid-owner", f)?;
+        if self.other_groups { f.write_str(" --suppl-groups") } else { Ok(()) }
+    }
+}
