@@ -136,8 +136,10 @@ fn headers_of(pkt: &Packet<'_>) -> Option<Headers> {
             AUTH => Headers::AUTH,
             DESTINATION => Headers::DESTINATION,
             NONE => return Some(found | Headers::NONE),
-            // No kernel looks so far: whoever asks for this one is never answered.
-            ESP => return Some(found),
+            ESP => {
+                packet.get(at..)?.first_chunk::<2>()?;
+                return Some(found | Headers::ESP);
+            }
             _ => return Some(found | Headers::PROTOCOL),
         };
         let &[next, len] = packet.get(at..)?.first_chunk()?;

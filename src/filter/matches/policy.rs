@@ -49,6 +49,9 @@ fn text_of(given: &Given<'_>, setting: &Setting) -> Result<String, Problem> {
                 let (host, mask) =
                     text.split_once('/').map_or((text, None), |(host, mask)| (host, Some(mask)));
                 let (family, mask) = (setting.family, network_mask(mask, setting.family)?);
+                // The tools make a whole mask of one with holes.
+                let mask =
+                    if mask.count_ones() == mask.leading_ones() { mask } else { network_mask(None, family)? };
                 let net = Network { addr: addr(host, family)?, mask, family }.to_string();
                 let whole = format!("/{}", setting.family.bits());
                 net.strip_suffix(&whole).unwrap_or(&net).to_owned()
