@@ -60,6 +60,8 @@ invalid_reasons! {
     /// Enhanced GRE that carries something else than PPP (RFC 2637 §4.1).
     GreProtocol = "gre-protocol",
     // ICMP and ICMPv6.
+    /// ICMPv6 in IPv4, or ICMP in IPv6.
+    IcmpFamily = "icmp-family",
     /// Shorter than eight bytes.
     IcmpTruncated = "icmp-truncated",
     /// A type that is neither a query, an answer nor an error.

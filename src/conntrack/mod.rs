@@ -506,6 +506,7 @@ fn check<'a>(
         }
         (_, PROTO_SCTP) => Layer4::Sctp(sctp::Chunks::check(pkt, sysctls)?),
         (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6) => Layer4::Icmp,
+        (_, PROTO_ICMP | PROTO_ICMPV6) => return Err(InvalidReason::IcmpFamily),
         (_, PROTO_GRE) => Layer4::Gre,
         _ => Layer4::Other,
     })
