@@ -36,6 +36,8 @@ const IPV6_HOP_BY_HOP: u8 = 0;
 const IPV6_ROUTING: u8 = 43;
 const IPV6_FRAGMENT: u8 = 44;
 const IPV6_FRAGMENT_LEN: usize = 8;
+/// Of a fragment header, what tells where the fragment belongs.
+const FRAGMENT_UP_TO_OFFSET: usize = 4;
 const IPV6_AUTH: u8 = 51;
 const IPV6_DESTINATION: u8 = 60;
 /// "No next header", also where the chain of extension headers is cut short.
@@ -173,7 +175,10 @@ impl<'a> Packet<'a> {
         }
         let first = ip.next_header().into();
         let chain = ExtensionChain::walk(&frame[..end], ETHERNET_LEN + 40, first, IPV6_FRAGMENT_LEN);
-        let ExtensionChain { l4, proto, fragment } = chain;
+        if chain.end == ChainEnd::InFragment && end > ETHERNET_LEN + 40 {
+            return Err(DropReason::FragmentBad);
+        }
+        let ExtensionChain { l4, proto, fragment, .. } = chain;
         let is_fragment = fragment.is_some();
         Ok(Self { frame, l4, end, proto, family: Family::Ipv6, is_fragment, offload })
     }
@@ -371,8 +376,8 @@ impl<'a> Packet<'a> {
 /// A quote may end in the middle of its headers. Linux asks a quoted fragment header for its offset alone, which is
 /// its first four bytes.
 pub fn skip_extensions(bytes: &[u8], start: usize, first: u8) -> (usize, u8, Option<Fragment>) {
-    const UP_TO_OFFSET: usize = 4;
-    let ExtensionChain { l4, proto, fragment } = ExtensionChain::walk(bytes, start, first, UP_TO_OFFSET);
+    let ExtensionChain { l4, proto, fragment, .. } =
+        ExtensionChain::walk(bytes, start, first, FRAGMENT_UP_TO_OFFSET);
     (l4, proto, fragment)
 }
 
@@ -381,6 +386,18 @@ struct ExtensionChain {
     l4: usize,
     proto: u8,
     fragment: Option<Fragment>,
+    end: ChainEnd,
+}
+
+/// Where a chain of extension headers ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ChainEnd {
+    /// At the upper layer, or where nothing is said to follow.
+    Whole,
+    /// Before a header that was announced says what follows it.
+    Cut,
+    /// Before the offset in the first fragment header, which stands where the headers in front of it end.
+    InFragment,
 }
 
 impl ExtensionChain {
@@ -388,11 +405,16 @@ impl ExtensionChain {
     /// and a fragment header, behind which a later fragment has nothing more to show. Of a fragment header
     /// `fragment_needs` bytes must be there, and four at least.
     fn walk(packet: &[u8], start: usize, first: u8, fragment_needs: usize) -> Self {
-        let mut chain = Self { l4: start, proto: first, fragment: None };
+        let mut chain = Self { l4: start, proto: first, fragment: None, end: ChainEnd::Whole };
+        let mut is_inside = true;
         while let IPV6_HOP_BY_HOP | IPV6_ROUTING | IPV6_FRAGMENT | IPV6_AUTH | IPV6_DESTINATION = chain.proto
         {
+            let is_first_fragment = chain.proto == IPV6_FRAGMENT && chain.fragment.is_none();
+            let reaches_offset = packet.len() - chain.l4 >= FRAGMENT_UP_TO_OFFSET;
+            let is_in_fragment = is_first_fragment && is_inside && !reaches_offset;
+            let cut = if is_in_fragment { ChainEnd::InFragment } else { ChainEnd::Cut };
             let Some(&[next, len]) = packet.get(chain.l4..).and_then(|rest| rest.first_chunk()) else {
-                chain.proto = NO_NEXT_HEADER;
+                (chain.proto, chain.end) = (NO_NEXT_HEADER, cut);
                 return chain;
             };
             let header_len = match chain.proto {
@@ -402,12 +424,13 @@ impl ExtensionChain {
             };
             if chain.proto == IPV6_FRAGMENT {
                 if packet.len() - chain.l4 < fragment_needs {
-                    (chain.l4, chain.proto) = (packet.len(), NO_NEXT_HEADER);
+                    (chain.l4, chain.proto, chain.end) = (packet.len(), NO_NEXT_HEADER, cut);
                     return chain;
                 }
                 chain.read_fragment(packet);
             }
             // Linux reads no more of the other headers than their length, so that a packet may end in the middle.
+            is_inside = chain.l4 + header_len <= packet.len();
             chain.l4 = packet.len().min(chain.l4 + header_len);
             chain.proto = next;
             if chain.fragment.is_some_and(|f| !f.is_first()) {

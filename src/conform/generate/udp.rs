@@ -5,17 +5,21 @@
 use super::{Ends, chance, error, frame, pick, season};
 use crate::conform::trace::{Step, Trace, Waiting};
 use crate::packet::checksum::Sum;
-use crate::packet::tuple::{PROTO_DCCP, PROTO_ESP, PROTO_GRE, PROTO_UDP, PROTO_UDPLITE};
+use crate::packet::tuple::{
+    PROTO_DCCP, PROTO_ESP, PROTO_GRE, PROTO_ICMP, PROTO_ICMPV6, PROTO_UDP, PROTO_UDPLITE,
+};
 use fastrand::Rng;
 
-/// `IPPROTO_*` that only the generic tracker knows.
-const OTHERS: [u8; 9] = [PROTO_DCCP, PROTO_ESP, 4, 41, 89, 103, 108, 253, 255];
+/// `IPPROTO_*` that only the generic tracker knows, or no tracker in one of the families.
+const OTHERS: [u8; 11] = [PROTO_DCCP, PROTO_ESP, 4, 41, 89, 103, 108, 253, 255, PROTO_ICMP, PROTO_ICMPV6];
 
 pub(super) fn trace(rng: &mut Rng, ends: &Ends) -> Trace {
     let proto = match rng.u8(..10) {
         0..=5 => PROTO_UDP,
         6 | 7 => PROTO_UDPLITE,
         8 => PROTO_GRE,
+        // Options for every hop and fragments are stories of their own.
+        _ if chance(rng, 30) => rng.u8(45..),
         _ => *pick(rng, &OTHERS),
     };
     let call = rng.u16(..4);
