@@ -120,6 +120,8 @@ drop_reasons! {
     SourceRoute = "source-route",
     /// An IP option that cannot be parsed.
     IpOptions = "ip-options",
+    /// An IPv6 option for every hop that a router must not pass on, or cannot read (RFC 8200 §4.2).
+    HopByHop = "hop-by-hop",
     // Bridge.
     /// The destination is behind the port it came from.
     SamePort = "same-port",

@@ -369,7 +369,7 @@ impl Router {
         match self.mode {
             Mode::Bridge => self.meet(pkt.macs(), iface, ctx),
             Mode::Route => {
-                if let Err(reason) = self.admit(pkt, iface) {
+                if let Err(reason) = self.admit(pkt, iface, ctx) {
                     return Fate::Dropped(reason);
                 }
                 self.see(pkt, iface);

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::hop_by_hop::{self, Flaw};
 use super::send::stamp;
 use crate::context::Context;
 use crate::fate::{DropReason, Fate, Stage};
@@ -39,7 +40,12 @@ enum Decision {
 
 impl Router {
     /// What Linux checks where a packet comes in, before any hook.
-    pub(crate) fn admit(&self, pkt: &Packet, from: IfaceId) -> Result<(), DropReason> {
+    pub(crate) fn admit<R: Recorder>(
+        &self,
+        pkt: &Packet,
+        from: IfaceId,
+        ctx: &mut Context<R>,
+    ) -> Result<(), DropReason> {
         if !pkt.dst_mac().is_group() && pkt.dst_mac() != self.env.ifaces[from.index()].mac {
             return Err(DropReason::OtherHost);
         }
@@ -51,8 +57,18 @@ impl Router {
             if is_group_v6(src) || is_loopback(src) || is_loopback(dst) || stays_inside {
                 return Err(DropReason::Martian);
             }
+            return self.check_hop_by_hop(pkt, ctx);
         }
         Ok(())
+    }
+
+    fn check_hop_by_hop<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> Result<(), DropReason> {
+        hop_by_hop::check(pkt).map_err(|flaw| {
+            if let Flaw::Told(error) = flaw {
+                self.send_error(pkt, error, ctx);
+            }
+            DropReason::HopByHop
+        })
     }
 
     /// The routing decision of route mode.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod forward;
+mod hop_by_hop;
 mod limits;
 mod local;
 mod send;

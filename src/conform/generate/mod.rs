@@ -195,6 +195,10 @@ fn extend(rng: &mut Rng, ip: &mut Ip) {
     ip.first = kinds[0];
     for at in 0..kinds.len() {
         let next = kinds.get(at + 1).copied().unwrap_or(ip.proto);
+        if matches!(kinds[at], 0 | 60) && chance(rng, 50) {
+            ip.extra.extend(options(rng, next));
+            continue;
+        }
         let body: [u8; 7] = match kinds[at] {
             // An atomic fragment: a piece that is the whole (RFC 6946).
             44 => [0, 0, 0, 1, 2, 3, 4],
@@ -205,6 +209,44 @@ fn extend(rng: &mut Rng, ip: &mut Ip) {
         ip.extra.push(next);
         ip.extra.extend(body);
     }
+}
+
+/// A header of IPv6 options: padding of any length, options that are known, and unknown ones of every action; seldom
+/// one that reaches beyond the header.
+fn options(rng: &mut Rng, next: u8) -> Vec<u8> {
+    const KINDS: [u8; 12] = [0, 0, 1, 1, 1, 5, 0x1e, 0x3e, 0x5e, 0x9e, 0xde, 0xc2];
+    let mut header = vec![next, 0];
+    for _ in 0..rng.usize(..12) {
+        match *pick(rng, &KINDS) {
+            0 => header.push(0),
+            1 => {
+                let len = rng.u8(..7);
+                header.extend([1, len]);
+                header.extend((0..len).map(|_| u8::from(chance(rng, 3))));
+            }
+            kind => {
+                let usual = if kind == 5 { 2 } else { 4 };
+                let len = if chance(rng, 80) { usual } else { rng.u8(..9) };
+                header.extend([kind, len]);
+                header.extend((0..len).map(|_| rng.u8(..)));
+            }
+        }
+    }
+    // Brought to a multiple of eight, as it has to be; or left short, so that its last option reaches too far.
+    let missing = header.len().next_multiple_of(8) - header.len();
+    match missing {
+        0 => {}
+        1 => header.push(0),
+        n => {
+            header.extend([1, n as u8 - 2]);
+            header.resize(header.len() + n - 2, 0);
+        }
+    }
+    if chance(rng, 5) && header.len() > 8 {
+        header.truncate(header.len() - 8);
+    }
+    header[1] = (header.len() / 8 - 1) as u8;
+    header
 }
 
 /// A frame from the side of `sender`, with Ethernet padding where it is short, as a NIC adds it.

@@ -18,7 +18,8 @@ pub(super) fn trace(rng: &mut Rng, ends: &Ends) -> Trace {
         0..=5 => PROTO_UDP,
         6 | 7 => PROTO_UDPLITE,
         8 => PROTO_GRE,
-        // Options for every hop and fragments are stories of their own.
+        // What claims to be options for every hop, too. Fragments are a story of their own.
+        _ if chance(rng, 5) => 0,
         _ if chance(rng, 30) => rng.u8(45..),
         _ => *pick(rng, &OTHERS),
     };

@@ -210,8 +210,7 @@ impl<'a> Traffic<'a> {
             put(60, (list.len() / 8) as u8, list);
         }
         if chance(rng, 30) {
-            // Nothing that a router would have to know, and no more padding than it lets pass.
-            let list = OPTIONS[rng.usize(..4)];
+            let list = *pick(rng, &OPTIONS);
             put(0, (list.len() / 8) as u8, list);
         }
         (ip.extra, ip.first) = (extra, next);

@@ -34,7 +34,8 @@ impl Tcpmss {
     pub(in crate::filter) const CLAMP_HOOKS: &'static [Hook] =
         &[Hook::Forward, Hook::Output, Hook::Postrouting];
 
-    /// Whether the target may add its option to the packet: a SYN without one, and without data.
+    /// Whether the target may add its option to the packet once it has none (TCPOPTSTRIP may take it first): a SYN
+    /// without data.
     pub(in crate::filter) fn may_grow(pkt: &Packet<'_>) -> bool {
         let l4 = pkt.l4();
         pkt.proto() == PROTO_TCP
@@ -42,11 +43,10 @@ impl Tcpmss {
             && (TCP_HEADER_LEN..MAX_HEADER_LEN).contains(&l4.len())
             && usize::from(l4[12] >> 4) * 4 == l4.len()
             && TcpFlags::from_bits_retain(l4[13]).contains(TcpFlags::SYN)
-            && find_mss(&l4[TCP_HEADER_LEN..]).is_none()
     }
 
-    /// How many bytes it adds.
-    pub(in crate::filter) const GROWTH: usize = 4;
+    /// How many bytes may come to a header, however often the option is added.
+    pub(in crate::filter) const GROWTH: usize = MAX_HEADER_LEN - TCP_HEADER_LEN;
 
     /// The kernel asks for a match on SYN, so that nobody looks for the option in every segment.
     pub(in crate::filter) fn needs_syn(listed: &[Match]) -> bool {

@@ -1,0 +1,87 @@
+//! IPv6 options for every hop (RFC 8200 §4.3), which a router looks through before anything else sees the packet.
+
+#![forbid(unsafe_code)]
+
+use crate::icmp_reply::IcmpError;
+use crate::packet::{Family, Packet};
+
+const PAD1: u8 = 0;
+const PADN: u8 = 1;
+const ROUTER_ALERT: u8 = 5;
+const JUMBO: u8 = 0xc2;
+/// Padding brings what follows to a multiple of eight, so that more than seven bytes of it serve nothing: Linux takes
+/// them for a covert channel (RFC 4942 §2.1.9.5), as it does anything but zeros in them.
+const MAX_PADDING: usize = 7;
+/// `net.ipv6.max_hbh_opts_number`: more of them than this, padding apart, cost a router too much.
+const MAX_OPTIONS: usize = 8;
+const IPV6_LEN: usize = 40;
+
+/// Why a router goes no further with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// Nobody is told.
+    Silent,
+    /// The sender is told (RFC 4443 §3.4).
+    Told(IcmpError),
+}
+
+/// Looks through the options, if the packet has some.
+pub(super) fn check(pkt: &Packet) -> Result<(), Flaw> {
+    if pkt.family() != Family::Ipv6 || pkt.l3()[6] != 0 {
+        return Ok(());
+    }
+    let (l3, start) = (pkt.l3(), IPV6_LEN);
+    let len = l3.get(start + 1).map(|&units| (usize::from(units) + 1) * 8).ok_or(Flaw::Silent)?;
+    let header = l3.get(..start + len).ok_or(Flaw::Silent)?;
+    let is_group = pkt.dst().v6()[0] == 0xff;
+    let (mut at, mut padding, mut options) = (start + 2, 0, 0);
+    while let Some(&kind) = header.get(at) {
+        let len = match kind {
+            PAD1 => 1,
+            _ => 2 + usize::from(*header.get(at + 1).ok_or(Flaw::Silent)?),
+        };
+        let body = header.get(at..at + len).ok_or(Flaw::Silent)?;
+        if matches!(kind, PAD1 | PADN) {
+            padding += len;
+            if padding > MAX_PADDING || body[1..].iter().skip(1).any(|&byte| byte != 0) {
+                return Err(Flaw::Silent);
+            }
+        } else {
+            (padding, options) = (0, options + 1);
+            if options > MAX_OPTIONS {
+                return Err(Flaw::Silent);
+            }
+            meet(kind, body, at, is_group)?;
+        }
+        at += len;
+    }
+    Ok(())
+}
+
+/// A jumbo payload (RFC 2675 §3): no packet here is so long, so that its length is too small, or stands there although
+/// the header has one.
+fn refuse_jumbo(body: &[u8], at: u32) -> Flaw {
+    match *body {
+        [_, 4, a, b, c, d] if at % 4 == 2 => {
+            let is_too_small = u32::from_be_bytes([a, b, c, d]) <= u32::from(u16::MAX);
+            Flaw::Told(IcmpError::with_info(4, 0, if is_too_small { at + 2 } else { at }))
+        }
+        _ => Flaw::Silent,
+    }
+}
+
+/// One option that says something: `body` stands at `at` in the packet.
+fn meet(kind: u8, body: &[u8], at: usize, is_group: bool) -> Result<(), Flaw> {
+    match kind {
+        ROUTER_ALERT if body.len() == 4 => Ok(()),
+        ROUTER_ALERT => Err(Flaw::Silent),
+        JUMBO => Err(refuse_jumbo(body, at as u32)),
+        // Its two highest bits say what becomes of an unknown option (RFC 8200 §4.2).
+        _ => match kind >> 6 {
+            0 => Ok(()),
+            1 => Err(Flaw::Silent),
+            3 if is_group => Err(Flaw::Silent),
+            _ => Err(Flaw::Told(IcmpError::with_info(4, 2, at as u32))),
+        },
+    }
+}
