@@ -63,7 +63,7 @@ pub(super) fn check(pkt: &Packet) -> Result<(), Flaw> {
 fn refuse_jumbo(body: &[u8], at: u32) -> Flaw {
     match *body {
         [_, 4, a, b, c, d] if at % 4 == 2 => {
-            let is_too_small = u32::from_be_bytes([a, b, c, d]) <= u32::from(u16::MAX);
+            let is_too_small = u16::try_from(u32::from_be_bytes([a, b, c, d])).is_ok();
             Flaw::Told(IcmpError::with_info(4, 0, if is_too_small { at + 2 } else { at }))
         }
         _ => Flaw::Silent,
