@@ -10,6 +10,7 @@ use crate::context::EmissionKind;
 use crate::packet::{ETHERNET_LEN, Tuple};
 use core::fmt;
 use core::fmt::Write as _;
+use core::ops::Range;
 
 /// One thing that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,9 +124,7 @@ fn compare_sent(aspect: &'static str, kernel: &[(usize, Vec<u8>)], ours: &[Sent]
     let kernel: Vec<(usize, &[u8])> = kernel.iter().map(|(port, bytes)| (*port, &bytes[..])).collect();
     let same = kernel.len() == ours.len()
         && kernel.iter().zip(ours).all(|((to, theirs), (port, frame, kind))| {
-            to == port
-                && (*theirs == &frame[..]
-                    || (kind.is_some() && masked(theirs, *kind) == masked(frame, *kind)))
+            to == port && (*theirs == &frame[..] || masked(theirs, *kind) == masked(frame, *kind))
         });
     if !same {
         let ours: Vec<_> = ours.iter().map(|(port, bytes, _)| (*port, &bytes[..])).collect();
@@ -133,8 +132,8 @@ fn compare_sent(aspect: &'static str, kernel: &[(usize, Vec<u8>)], ours: &[Sent]
     }
 }
 
-/// A frame that the router wrote itself, without what is random in it: the IPv4 identification of its own packets, and
-/// the identification of IPv6 fragments that it cut.
+/// A frame without what is left out of the comparison: the IPv4 identification of the router's own packets, the
+/// identification of IPv6 fragments that it cut, and the times in IPv4 timestamp options.
 fn masked(frame: &[u8], kind: Option<EmissionKind>) -> Vec<u8> {
     let mut frame = frame.to_vec();
     match (frame.get(ETHERNET_LEN).map(|b| b >> 4), kind) {
@@ -149,7 +148,56 @@ fn masked(frame: &[u8], kind: Option<EmissionKind>) -> Vec<u8> {
         }
         _ => {}
     }
+    if let Some(packet) = frame.get_mut(ETHERNET_LEN..) {
+        mask_times(packet);
+    }
     frame
+}
+
+/// Takes the times out of an IPv4 packet's options and of a packet that it quotes, with the checksums over them.
+fn mask_times(packet: &mut [u8]) {
+    const ICMP: u8 = 1;
+    const ICMP_ERRORS: [u8; 5] = [3, 4, 5, 11, 12];
+    const ICMP_LEN: usize = 8;
+    let header_len = packet.first().map_or(0, |first| usize::from(first & 0x0f) * 4);
+    if packet.first().is_none_or(|first| first >> 4 != 4) || !(20..=packet.len()).contains(&header_len) {
+        return;
+    }
+    if let Some(times) = times_in(&packet[20..header_len]) {
+        packet[20..header_len][times].fill(0);
+        packet[10..12].fill(0);
+    }
+    let is_icmp = packet[9] == ICMP;
+    let upper = &mut packet[header_len..];
+    if is_icmp && upper.len() > ICMP_LEN && ICMP_ERRORS.contains(&upper[0]) {
+        let before = upper[ICMP_LEN..].to_vec();
+        mask_times(&mut upper[ICMP_LEN..]);
+        if upper[ICMP_LEN..] != before {
+            upper[2..4].fill(0);
+        }
+    }
+}
+
+/// Where the times of a timestamp option stand among IPv4 options (RFC 791 §3.1).
+fn times_in(options: &[u8]) -> Option<Range<usize>> {
+    const END: u8 = 0;
+    const NOP: u8 = 1;
+    const TIMESTAMP: u8 = 68;
+    const UP_TO_FLAGS: usize = 4;
+    let mut at = 0;
+    while let Some(&kind) = options.get(at) {
+        let len = match kind {
+            END => return None,
+            NOP => 1,
+            _ => usize::from(*options.get(at + 1)?).max(2),
+        };
+        if kind == TIMESTAMP && len > UP_TO_FLAGS {
+            return Some(at + UP_TO_FLAGS..(at + len).min(options.len()))
+                .filter(|times| times.start < times.end);
+        }
+        at += len;
+    }
+    None
 }
 
 fn fragment_header(frame: &[u8]) -> Option<usize> {

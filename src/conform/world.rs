@@ -17,11 +17,16 @@ use super::trace::{Frame, Step, Trace, Waiting};
 use crate::packet::tuple::PROTO_UDP;
 use crate::packet::{Addr, Tuple};
 use anyhow::Result;
+use core::ops::RangeInclusive;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// A UDP flow that has lasted longer than two seconds is a stream to the kernel's own clock.
 const STREAM: Duration = Duration::from_millis(2100);
+/// Within so many milliseconds of its two seconds it is a matter of one tick which it is.
+const STREAM_EDGE_MILLIS: RangeInclusive<u128> = 1960..=2040;
+/// What brings a flow out of that.
+const BEYOND_THE_EDGE: Duration = Duration::from_millis(100);
 /// Frames that the kernel sent of its own accord are kept until their trace goes on; most never do.
 const MAX_STRAYS: usize = 10_000;
 /// Runs of a trace whose difference may be a tick's fault.
@@ -303,13 +308,17 @@ impl Running {
 
     /// How much of a time must really pass, because the kernel looks at its own clock.
     fn really(&self, time: Duration) -> Duration {
-        let young = || {
+        let ages = || {
             let flows = self.touched.iter().filter(|(tuple, _)| tuple.proto == PROTO_UDP);
-            flows.filter_map(|(tuple, _)| self.subject.entry(tuple)).map(|e| self.subject.age(&e)).min()
+            flows.filter_map(|(tuple, _)| self.subject.entry(tuple)).map(|e| self.subject.age(&e))
         };
         match self.trace.waiting {
             Waiting::Timers => Duration::ZERO,
-            Waiting::Streams => young().map_or(Duration::ZERO, |age| time.min(STREAM.saturating_sub(age))),
+            Waiting::Streams => {
+                let wait = ages().min().map_or(Duration::ZERO, |age| time.min(STREAM.saturating_sub(age)));
+                let is_on_edge = |age: Duration| STREAM_EDGE_MILLIS.contains(&(age + wait).as_millis());
+                if !wait.is_zero() && ages().any(is_on_edge) { wait + BEYOND_THE_EDGE } else { wait }
+            }
             Waiting::Really => time,
         }
     }

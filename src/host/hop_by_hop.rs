@@ -8,6 +8,10 @@ use crate::packet::{Family, Packet};
 const PAD1: u8 = 0;
 const PADN: u8 = 1;
 const ROUTER_ALERT: u8 = 5;
+/// Measurements on the way (RFC 9486 §3), of which this router takes none.
+const IOAM: u8 = 0x31;
+/// A label (RFC 5570 §6.2.2), to be dropped where its domain is not known; this router knows none.
+const CALIPSO: u8 = 7;
 const JUMBO: u8 = 0xc2;
 /// Padding brings what follows to a multiple of eight, so that more than seven bytes of it serve nothing: Linux takes
 /// them for a covert channel (RFC 4942 §2.1.9.5), as it does anything but zeros in them.
@@ -76,6 +80,8 @@ fn meet(kind: u8, body: &[u8], at: usize, is_group: bool) -> Result<(), Flaw> {
         ROUTER_ALERT if body.len() == 4 => Ok(()),
         ROUTER_ALERT => Err(Flaw::Silent),
         JUMBO => Err(refuse_jumbo(body, at as u32)),
+        IOAM if at % 4 != 0 => Err(Flaw::Silent),
+        CALIPSO => Err(Flaw::Silent),
         // Its two highest bits say what becomes of an unknown option (RFC 8200 §4.2).
         _ => match kind >> 6 {
             0 => Ok(()),

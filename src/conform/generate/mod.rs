@@ -162,9 +162,15 @@ fn season(rng: &mut Rng, ip: &mut Ip) {
     }
 }
 
-/// IPv4 options: padding, record route, router alert, security, source routes; too short, too long, unknown. None with
-/// a time: the two clocks have not the same.
-const OPTIONS: [&[u8]; 14] = [
+/// IPv4 options: padding, record route, router alert, security, source routes; times alone, with addresses and of those
+/// asked for, full and with room; too short, too long, unknown.
+const OPTIONS: [&[u8]; 20] = [
+    &[68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    &[68, 12, 13, 0x70, 1, 2, 3, 4, 5, 6, 7, 8],
+    &[68, 12, 5, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+    &[68, 12, 5, 3, 198, 18, 1, 2, 0, 0, 0, 0],
+    &[68, 12, 5, 3, 192, 0, 2, 1, 0, 0, 0, 0],
+    &[68, 12, 5, 2, 0, 0, 0, 0, 0, 0, 0, 0],
     &[1, 1, 1, 1],
     &[0, 0, 0, 0],
     &[0, 7, 7, 4],
@@ -214,7 +220,7 @@ fn extend(rng: &mut Rng, ip: &mut Ip) {
 /// A header of IPv6 options: padding of any length, options that are known, and unknown ones of every action; seldom
 /// one that reaches beyond the header.
 fn options(rng: &mut Rng, next: u8) -> Vec<u8> {
-    const KINDS: [u8; 12] = [0, 0, 1, 1, 1, 5, 0x1e, 0x3e, 0x5e, 0x9e, 0xde, 0xc2];
+    const KINDS: [u8; 14] = [0, 0, 1, 1, 1, 5, 7, 0x31, 0x1e, 0x3e, 0x5e, 0x9e, 0xde, 0xc2];
     let mut header = vec![next, 0];
     for _ in 0..rng.usize(..12) {
         match *pick(rng, &KINDS) {
@@ -226,9 +232,9 @@ fn options(rng: &mut Rng, next: u8) -> Vec<u8> {
             }
             kind => {
                 let usual = if kind == 5 { 2 } else { 4 };
-                let len = if chance(rng, 80) { usual } else { rng.u8(..9) };
+                let len = if chance(rng, 80) { usual } else { rng.u8(..15) };
                 header.extend([kind, len]);
-                header.extend((0..len).map(|_| rng.u8(..)));
+                header.extend((0..len).map(|_| if chance(rng, 50) { rng.u8(..) } else { rng.u8(..2) }));
             }
         }
     }
