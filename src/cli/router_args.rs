@@ -3,7 +3,7 @@
 use super::{Failure, Result};
 use crate::config::{NeighbourPolicy, RouterConfig};
 use crate::conntrack::{Helper, Sysctls};
-use crate::filter::{RuleError, Ruleset};
+use crate::filter::{RuleError, Ruleset, text_of};
 use crate::host::check_sysctl;
 use crate::lab;
 use crate::packet::Family;
@@ -53,7 +53,9 @@ impl RouterArgs {
             let text = std::fs::read_to_string(file).unwrap_or_default();
             let words: Vec<&str> = text.split_whitespace().collect();
             let after = words.windows(2).filter(|pair| OPTIONS.contains(&pair[0])).map(|pair| pair[1]);
-            for name in after.filter(|name| !name.ends_with('+')) {
+            let glued = words.iter().filter_map(|word| word.split_once('='));
+            let glued = glued.filter(|(option, _)| OPTIONS.contains(option)).map(|(_, name)| name);
+            for name in after.chain(glued).filter(|name| !name.ends_with('+')) {
                 if !names.iter().any(|known| known == name) {
                     names.push(name.to_owned());
                 }
@@ -98,9 +100,10 @@ pub(super) fn build(config: RouterConfig) -> Result<Router> {
 
 /// Reads rules and checks them here, so that errors are led by their file.
 fn read_rules(file: &Path, family: Family, ifaces: &[String]) -> Result<String> {
-    let text = std::fs::read_to_string(file)
+    let text = std::fs::read(file)
         .with_context(|| format!("cannot read the rules `{}`", file.display()))
         .map_err(Failure::Input)?;
+    let text = text_of(text).map_err(|error| Failure::Input(anyhow!(problems(file, &[error]))))?;
     let loaded = Ruleset::load(&text, family, ifaces)
         .map_err(|errors| Failure::Input(anyhow!(problems(file, &errors))))?;
     for warning in &loaded.warnings {

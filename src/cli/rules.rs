@@ -3,7 +3,7 @@
 use super::render::{self, Format};
 use super::{Failure, Result};
 use crate::coverage::RunError;
-use crate::filter::{Loaded, RuleError, Ruleset};
+use crate::filter::{Loaded, RuleError, Ruleset, text_of};
 use crate::packet::Family;
 use anyhow::Context as _;
 use std::fmt::Write as _;
@@ -173,12 +173,14 @@ impl RunFailure {
 }
 
 fn read(file: &Path) -> Result<String> {
-    let text = if file == Path::new("-") {
-        std::io::read_to_string(std::io::stdin())
+    let bytes = if file == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::stdin(), &mut bytes).map(|_| bytes)
     } else {
-        std::fs::read_to_string(file)
+        std::fs::read(file)
     };
-    text.with_context(|| format!("cannot read `{}`", file.display())).map_err(Failure::Input)
+    let bytes = bytes.with_context(|| format!("cannot read `{}`", file.display())).map_err(Failure::Input)?;
+    text_of(bytes).map_err(|error| Failure::Input(anyhow::anyhow!(listing(file, &[error]))))
 }
 
 /// `FILE has 2 problems` and one line for each.

@@ -12,6 +12,10 @@ Every match and target of iptables 1.8, honoured or refused. This page is writte
 `docs_iptables_is_what_the_code_honours` compares them, and `UPDATE_EXPECT=1` rewrites it.
 
 What is refused is refused when a ruleset is loaded, with its place and the reason; nothing is accepted and then ignored.
+
+Spelling is that of iptables-restore 1.8.9. What follows one letter may stand in the same word, `-AFORWARD`, but for
+`-s -d -p -i -o -j`, whose values those tools misread so. Lines that end in CRLF and a `COMMIT` with blanks in front,
+which they refuse, are taken.
 ";
 
 /// The page, whole.

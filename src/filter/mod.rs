@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod base;
 mod classify;
 mod counters;
 mod evaluate;
@@ -216,6 +217,25 @@ impl fmt::Display for RuleError {
 }
 
 impl core::error::Error for RuleError {}
+
+/// The text of a ruleset's file.
+///
+/// # Errors
+/// The first byte that is no UTF-8, and where it stands.
+pub fn text_of(file: Vec<u8>) -> Result<String, RuleError> {
+    String::from_utf8(file).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let file = error.into_bytes();
+        let before = String::from_utf8_lossy(&file[..at]);
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        RuleError {
+            line: before.matches('\n').count() + 1,
+            column,
+            message: format!("byte 0x{:02x} is no text in UTF-8", file[at]),
+            hint: Some("save the file as UTF-8, or write the comment without accents".to_owned()),
+        }
+    })
+}
 
 /// A loaded ruleset, and what deserves a second look in it.
 #[derive(Debug)]

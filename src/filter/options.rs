@@ -61,6 +61,11 @@ impl Opt {
         Self { aliases, ..self }
     }
 
+    /// Whether it is spelled so, in full.
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.names().any(|n| n == name)
+    }
+
     fn names(&self) -> impl Iterator<Item = &'static str> {
         core::iter::once(self.name).chain(self.aliases.iter().copied())
     }
@@ -225,7 +230,7 @@ pub(super) enum Found {
 pub(super) fn find(extensions: &[Options<'_>], name: &str) -> Found {
     let first_of = |name: &str| extensions.iter().position(|e| e.name == name);
     let exact = extensions.iter().enumerate().filter_map(|(place, extension)| {
-        let opt = extension.known.iter().find(|o| o.names().any(|n| n == name))?;
+        let opt = extension.known.iter().find(|o| o.is(name))?;
         Some((first_of(extension.name), place, opt))
     });
     // An option of several extensions belongs to the one whose name came last for the first time, however often
@@ -281,6 +286,18 @@ pub(super) fn did_you_mean<'n>(wrong: &str, names: impl IntoIterator<Item = &'n 
     nearest(wrong, names).map(|name| format!("did you mean `{name}`?"))
 }
 
+/// The option in `names` that `wrong` most likely meant; letters in its middle may be left out, as in `--dpt`.
+pub(super) fn meant_option<'n>(wrong: &str, names: impl Iterator<Item = &'n str> + Clone) -> Option<&'n str> {
+    let short_for = |name: &&str| {
+        let mut letters = name.chars();
+        name.len() <= 2 * wrong.len()
+            && name.chars().next() == wrong.chars().next()
+            && name.chars().next_back() == wrong.chars().next_back()
+            && wrong.chars().all(|c| letters.any(|l| l == c))
+    };
+    nearest(wrong, names.clone()).or_else(|| names.filter(short_for).min_by_key(|name| name.len()))
+}
+
 /// Splits `--name=value`.
 pub(super) fn split_long(word: &str) -> (&str, Option<Cow<'_, str>>) {
     match word.split_once('=') {
@@ -313,5 +330,10 @@ mod tests {
         assert_eq!(nearest("FOWARD", ["INPUT", "FORWARD", "OUTPUT"]), Some("FORWARD"));
         assert_eq!(nearest("conntrakc", ["connmark", "conntrack"]), Some("conntrack"));
         assert_eq!(nearest("zzz", ["INPUT", "FORWARD"]), None);
+        let options = ["destination", "dport", "sport", "ctstate"].into_iter();
+        assert_eq!(meant_option("dpt", options.clone()), Some("dport"));
+        assert_eq!(meant_option("ctstat", options.clone()), Some("ctstate"));
+        assert_eq!(meant_option("dxt", options.clone()), None);
+        assert_eq!(meant_option("", options), None);
     }
 }

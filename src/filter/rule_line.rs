@@ -2,9 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+use super::base::{self, BASE, LETTERS};
 use super::lex::{Token, tokens};
 use super::matches::{self, Match, Setting};
-use super::options::{Found, Given, Opt, Options, Problem, did_you_mean, find, split_long};
+use super::options::{Found, Given, Opt, Options, Problem, did_you_mean, find, meant_option, split_long};
 use super::rule::{AddrMatch, Count, IfaceMatch, Matches, ProtoMatch, Rule};
 use super::shared::Shared;
 use super::targets::{self, Target};
@@ -98,72 +99,6 @@ pub(super) struct Findings {
     pub(super) warnings: Vec<Problem>,
 }
 
-const LETTERS: &[(&str, &str)] = &[
-    ("-A", "append"),
-    ("-I", "insert"),
-    ("-R", "replace"),
-    ("-D", "delete"),
-    ("-F", "flush"),
-    ("-Z", "zero"),
-    ("-N", "new-chain"),
-    ("-X", "delete-chain"),
-    ("-E", "rename-chain"),
-    ("-P", "policy"),
-    ("-C", "check"),
-    ("-L", "list"),
-    ("-S", "list-rules"),
-    ("-s", "source"),
-    ("-d", "destination"),
-    ("-i", "in-interface"),
-    ("-o", "out-interface"),
-    ("-p", "protocol"),
-    ("-f", "fragments"),
-    ("-m", "match"),
-    ("-j", "jump"),
-    ("-g", "goto"),
-    ("-c", "set-counters"),
-    ("-t", "table"),
-    ("-4", "ipv4"),
-    ("-6", "ipv6"),
-    ("-n", "numeric"),
-    ("-v", "verbose"),
-    ("-w", "wait"),
-    ("-x", "exact"),
-];
-
-static BASE: [Opt; 30] = [
-    Opt::value("append"),
-    Opt::value("insert"),
-    Opt::value("replace"),
-    Opt::value("delete"),
-    Opt::flag("flush"),
-    Opt::flag("zero"),
-    Opt::value("new-chain"),
-    Opt::flag("delete-chain"),
-    Opt::pair("rename-chain"),
-    Opt::pair("policy"),
-    Opt::value("check"),
-    Opt::flag("list"),
-    Opt::flag("list-rules"),
-    Opt::value("source").also(&["src"]).or_not(),
-    Opt::value("destination").also(&["dst"]).or_not(),
-    Opt::value("in-interface").or_not(),
-    Opt::value("out-interface").or_not(),
-    Opt::value("protocol").or_not(),
-    Opt::flag("fragments").or_not(),
-    Opt::value("match").again(),
-    Opt::value("jump"),
-    Opt::value("goto"),
-    Opt::pair("set-counters"),
-    Opt::value("table"),
-    Opt::flag("ipv4").again(),
-    Opt::flag("ipv6").again(),
-    Opt::flag("numeric"),
-    Opt::flag("verbose").again(),
-    Opt::flag("wait"),
-    Opt::flag("exact"),
-];
-
 /// Reads one command. `None` if there is nothing to do; what is wrong is in the findings.
 pub(super) fn parse(
     line: &str,
@@ -233,16 +168,20 @@ impl<'a> Reader<'a, '_> {
                 }
                 continue;
             }
+            if word.text == "--" {
+                self.end_of_options();
+                break;
+            }
             let negated = self.negated.take();
-            if let Some(long) = word.text.strip_prefix("--").filter(|long| !long.is_empty()) {
+            if let Some(long) = word.text.strip_prefix("--") {
                 let (name, value) = split_long(long);
                 let value = value
                     .map(|v| Token { text: Cow::Owned(v.into_owned()), at: word.at + 2 + name.len() + 1 });
                 self.long(name, value, word.at, negated);
-            } else if let Some((_, name)) = LETTERS.iter().find(|(letter, _)| *letter == word.text) {
-                self.base(name, None, word.at, negated);
-            } else {
+            } else if self.is_long_with_one_dash(&word.text) || !word.text.starts_with('-') {
                 self.stray(&word);
+            } else {
+                self.letters(&word, negated);
             }
         }
         if let Some(at) = self.negated {
@@ -250,20 +189,57 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
+    /// `--`: options end here, and the tools take nothing else.
+    fn end_of_options(&mut self) {
+        if let Some(word) = self.take() {
+            let message = format!("`{}` stands behind `--`, which ends the options", word.text);
+            self.problem(Problem::new(word.at, message));
+        }
+    }
+
+    /// Options of one letter in one word: flags first, and the value of the last one behind it, as getopt has it.
+    fn letters(&mut self, word: &Token<'a>, negated: Option<usize>) {
+        for (place, letter) in word.text.char_indices().skip(1) {
+            let Some(opt) = base::of_letter(letter) else { return self.stray(word) };
+            let rest = place + letter.len_utf8();
+            let glued = base::takes_rest(opt) && rest < word.text.len();
+            if glued && base::stands_alone(opt) {
+                let problem = Problem::new(word.at, format!("`{}` belongs to no option", word.text));
+                let hint = format!("`-{letter} {}`, with a blank between", &word.text[rest..]);
+                return self.problem(problem.hint(hint));
+            }
+            let value =
+                glued.then(|| Token { text: Cow::Owned(word.text[rest..].to_owned()), at: word.at + rest });
+            let at = if place == 1 { word.at } else { word.at + place };
+            self.base(opt.name, value, at, negated);
+            if base::takes_rest(opt) {
+                return;
+            }
+        }
+        if word.text == "-" {
+            self.stray(word);
+        }
+    }
+
+    /// `-dport`: read as letters it would be an address that nobody has.
+    fn is_long_with_one_dash(&self, text: &str) -> bool {
+        let Some(name) = text.strip_prefix('-').filter(|n| n.len() > 1) else { return false };
+        let of_matches = matches::SPECS.iter().flat_map(|s| s.options);
+        let of_targets = targets::SPECS.iter().flat_map(|s| s.options);
+        let of_line = self.given.iter().flat_map(|g| g.known);
+        of_line.chain(of_matches).chain(of_targets).any(|o| o.is(name))
+    }
+
     /// A word that is no option.
     fn stray(&mut self, word: &Token<'_>) {
         let text = &*word.text;
         let problem = Problem::new(word.at, format!("`{text}` belongs to no option"));
-        let attached = || {
-            let (letter, value) = (text.get(..2)?, text.get(2..)?);
-            LETTERS
-                .iter()
-                .any(|(l, _)| *l == letter)
-                .then(|| format!("`{letter} {value}`, with a blank between"))
-        };
         let after_not = self.next >= 2 && self.words[self.next - 2].text == "!";
-        let problem = match attached() {
-            Some(hint) if !value::is_plain_word(text) => problem.hint(hint),
+        let problem = match text.strip_prefix('-') {
+            Some(name) if self.is_long_with_one_dash(text) => {
+                self.skip_values();
+                problem.hint(format!("`--{name}`, with two dashes"))
+            }
             _ if after_not => problem.hint("`!` stands in front of the option: `! -s 192.0.2.1`"),
             _ if text.starts_with('\u{2013}') || text.starts_with('\u{2014}') => {
                 problem.hint("this dash is a typographic one; options begin with `-`")
@@ -271,6 +247,13 @@ impl<'a> Reader<'a, '_> {
             _ => problem,
         };
         self.problem(problem);
+    }
+
+    /// Passes over what follows an option that nobody knows, up to the next one.
+    fn skip_values(&mut self) {
+        while self.words.get(self.next).is_some_and(|w| !w.text.starts_with('-') && w.text != "!") {
+            self.next += 1;
+        }
     }
 
     fn long(&mut self, name: &str, value: Option<Token<'a>>, at: usize, negated: Option<usize>) {
@@ -289,39 +272,26 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// An option that nobody knows: what follows it up to the next option is passed over.
+    /// An option that nobody knows.
     fn unknown(&mut self, name: &str, at: usize) {
-        while self.words.get(self.next).is_some_and(|w| !w.text.starts_with('-') && w.text != "!") {
-            self.next += 1;
-        }
-        let problem = Problem::new(at, format!("no option `--{name}` here"));
-        let knows =
-            |s: &&matches::Spec| s.options.iter().any(|o| o.name == name || o.aliases.contains(&name));
-        let owners = || matches::SPECS.iter().filter(knows);
-        // Of several matches with such an option TCP's is meant most often.
-        let owner = owners().find(|s| s.name == "tcp").or_else(|| owners().next());
+        self.skip_values();
         // The protocol's own options count as known, even if none has been used so far.
         let of_proto = |s: &&matches::Spec| self.proto.is_some_and(|(p, _)| s.implied_by(p.proto));
         let of_proto = matches::SPECS.iter().filter(of_proto).flat_map(|s| s.options);
         let known = self.given.iter().flat_map(|g| g.known).chain(of_proto).map(|o| o.name);
-        let problem = match (did_you_mean(name, known), owner) {
-            (_, Some(spec)) if spec.name == "multiport" => {
-                problem.hint("it needs `-m multiport` in front of it")
+        let elsewhere = matches::SPECS.iter().flat_map(|s| s.options).map(|o| o.name);
+        let hint = needed_for(name).or_else(|| {
+            if let Some(meant) = meant_option(name, known) {
+                return Some(format!("did you mean `--{meant}`?"));
             }
-            (_, Some(spec)) if !spec.protos.is_empty() => {
-                let protos = owners().flat_map(|s| s.protos).filter_map(|p| names::protocol_name(*p));
-                let mut protos: Vec<String> = protos.map(|p| format!("`-p {p}`")).collect();
-                protos.sort_by_key(|p| (p != "`-p tcp`", p != "`-p udp`"));
-                problem.hint(format!("it needs {} in front of it", protos.join(" or ")))
-            }
-            (_, Some(spec)) => {
-                problem.hint(format!("it belongs to `-m {}`, which must stand in front of it", spec.name))
-            }
-            (Some(hint), None) => problem
-                .hint(hint.replace('`', "").replace("did you mean ", "did you mean `--").replace('?', "`?")),
-            (None, None) => problem,
-        };
-        self.problem(problem);
+            let meant = meant_option(name, elsewhere)?;
+            Some(format!("did you mean `--{meant}`? {}", needed_for(meant)?))
+        });
+        let problem = Problem::new(at, format!("no option `--{name}` here"));
+        self.problem(match hint {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        });
     }
 
     /// Loads the match of the protocol, once, when an option is met that it alone knows.
@@ -355,6 +325,7 @@ impl<'a> Reader<'a, '_> {
     ) {
         let mut args = Vec::with_capacity(usize::from(opt.args));
         args.extend(value);
+        split_counters(opt, &mut args);
         if args.len() > usize::from(opt.args) {
             return self.problem(Problem::new(at, format!("`--{}` takes no value", opt.name)));
         }
@@ -366,15 +337,8 @@ impl<'a> Reader<'a, '_> {
                 return self.problem(Problem::new(at, format!("`--{}` needs {needs}", opt.name)));
             };
             self.next += 1;
-            // `-c 1,2` is as good as `-c 1 2`.
-            match word.text.split_once(',') {
-                Some((packets, bytes)) if opt.name == "set-counters" && args.is_empty() => {
-                    let at = word.at + packets.len() + 1;
-                    args.push(Token { text: Cow::Owned(packets.to_owned()), at: word.at });
-                    args.push(Token { text: Cow::Owned(bytes.to_owned()), at });
-                }
-                _ => args.push(word),
-            }
+            args.push(word);
+            split_counters(opt, &mut args);
         }
         if let Some(reason) = opt.refused {
             return self.problem(Problem::new(at, format!("`--{}` is not honoured: {reason}", opt.name)));
@@ -776,6 +740,34 @@ impl<'a> Reader<'a, '_> {
         (targets::standard(to).is_none() && (self.around.has_chain)(to))
             .then(|| Jump { to: to.to_owned(), goto: false })
     }
+}
+
+/// `-c 1,2` is as good as `-c 1 2`.
+fn split_counters(opt: &Opt, args: &mut Vec<Token<'_>>) {
+    let [word] = &args[..] else { return };
+    let Some((packets, bytes)) = word.text.split_once(',').filter(|_| opt.name == "set-counters") else {
+        return;
+    };
+    let second = Token { text: Cow::Owned(bytes.to_owned()), at: word.at + packets.len() + 1 };
+    let first = Token { text: Cow::Owned(packets.to_owned()), at: word.at };
+    *args = vec![first, second];
+}
+
+/// What must stand in front of an option of a match.
+fn needed_for(option: &str) -> Option<String> {
+    let owners = || matches::SPECS.iter().filter(|s| s.knows(option));
+    // Of several matches with such an option TCP's is meant most often.
+    let owner = owners().find(|s| s.name == "tcp").or_else(|| owners().next())?;
+    if owner.name == "multiport" {
+        return Some("it needs `-m multiport` in front of it".to_owned());
+    }
+    if owner.protos.is_empty() {
+        return Some(format!("it belongs to `-m {}`, which must stand in front of it", owner.name));
+    }
+    let protos = owners().flat_map(|s| s.protos).filter_map(|p| names::protocol_name(*p));
+    let mut protos: Vec<String> = protos.map(|p| format!("`-p {p}`")).collect();
+    protos.sort_by_key(|p| (p != "`-p tcp`", p != "`-p udp`"));
+    Some(format!("it needs {} in front of it", protos.join(" or ")))
 }
 
 /// `tcp`, `6`, `all`; `None` stands for any protocol.

@@ -197,7 +197,10 @@ impl Reader<'_> {
         let behind = |at: usize| words.get(at + 1).map(|w| (&*w.text, w.at));
         let named = words.iter().enumerate().find_map(|(at, word)| match &*word.text {
             "-t" | "--table" => behind(at),
-            text => text.strip_prefix("--table=").map(|name| (name, word.at)),
+            text => match text.strip_prefix("--table=") {
+                Some(name) => Some((name, word.at)),
+                None => text.strip_prefix("-t").map(|name| (name, word.at)),
+            },
         });
         let (name, at) = named.unwrap_or((Table::Filter.word(), start));
         let Some(table) = Table::ALL.into_iter().find(|t| t.word() == name) else {

@@ -539,6 +539,33 @@ fn what_can_never_be_reached_is_warned_of() {
 }
 
 #[test]
+fn what_the_tools_cut_or_leave_empty_is_warned_of() {
+    let text = |rule: &str| format!("*filter\n{rule}\nCOMMIT\n");
+    let long = "x".repeat(256);
+    for (rule, warning) in [
+        (format!("-A INPUT -m comment --comment {long} -j DROP"), "2:31: the comment has 256 bytes"),
+        (format!("-A INPUT -m helper --helper {long} -j DROP"), "2:29: the helper's name has 256 bytes"),
+        ("-A INPUT -p udp --dport 20:10".to_owned(), "2:25: the port range `20:10` holds no port"),
+        (
+            "-A INPUT -m conntrack ! --ctorigdstport 20:10".to_owned(),
+            "2:41: the port range `20:10` holds no port",
+        ),
+    ] {
+        let loaded = load(&text(&rule));
+        let [found] = &loaded.warnings[..] else { panic!("{:?}", loaded.warnings) };
+        assert!(found.to_string().starts_with(warning), "{found}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_utf_8_is_told_where() {
+    let error = text_of(b"*filter\n# \xc3\xa9 caf\xe9\n".to_vec()).unwrap_err();
+    assert_eq!((error.line, error.column), (2, 8));
+    assert_eq!(error.message, "byte 0xe9 is no text in UTF-8");
+    assert_eq!(text_of(b"COMMIT\n".to_vec()).as_deref(), Ok("COMMIT\n"));
+}
+
+#[test]
 fn those_who_listen_hear_what_rules_log() {
     let rules = filter(
         "-A FORWARD -j LOG --log-prefix \"new: \"\n-A FORWARD -j NFLOG --nflog-group 3 --nflog-size 20",

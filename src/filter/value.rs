@@ -57,10 +57,24 @@ impl Ports {
 
     /// `22`, `ssh`, `1:1023`, `:1023`, `1024:`.
     pub(super) fn parse(text: &str, names: Services) -> Result<Self, Complaint> {
+        Self::read(text, |text| port(text, names))?.in_order(text)
+    }
+
+    /// As [`Self::parse`], for a match of which the tools take a range that ends before it begins: it holds no port.
+    pub(super) fn parse_any(text: &str, names: Services) -> Result<Self, Complaint> {
         Self::read(text, |text| port(text, names))
     }
 
-    /// As [`Self::parse`], but `0x16` is no number and `026` is 26, as the tools have it for some protocols.
+    fn in_order(self, text: &str) -> Result<Self, Complaint> {
+        let Self(low, high) = self;
+        if low > high {
+            return Err(Complaint::new(format!("the port range `{text}` ends before it begins"))
+                .hint(format!("`{high}:{low}`")));
+        }
+        Ok(self)
+    }
+
+    /// As [`Self::parse_any`], but `0x16` is no number and `026` is 26, as the tools have it for some protocols.
     pub(super) fn parse_decimal(text: &str, names: Services) -> Result<Self, Complaint> {
         Self::read(text, |text| match text.trim_start_matches('0') {
             "" if !text.is_empty() => Ok(0),
@@ -78,10 +92,6 @@ impl Ports {
         };
         let low = if low.is_empty() { 0 } else { port(low)? };
         let high = if high.is_empty() { u16::MAX } else { port(high)? };
-        if low > high {
-            return Err(Complaint::new(format!("the port range `{text}` ends before it begins"))
-                .hint(format!("`{high}:{low}`")));
-        }
         Ok(Self(low, high))
     }
 }
@@ -293,9 +303,9 @@ pub(super) const fn not(negated: bool) -> &'static str {
     if negated { " !" } else { "" }
 }
 
-/// It could be a name, so it is not an option whose value was stuck to it.
-pub(super) fn is_plain_word(text: &str) -> bool {
-    text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+/// As much of the text as fits into `bytes`; the tools cut what is longer without a word.
+pub(super) fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 /// Text as iptables-save prints it: quoted unless it is one plain word.
@@ -372,5 +382,14 @@ mod tests {
         assert_eq!(Ports::parse("1024:", Services::TCP), Ok(Ports(1024, 65535)));
         assert!(Ports::parse("2:1", Services::TCP).is_err());
         assert!(Ports::parse("65536", Services::TCP).is_err());
+        let none = Ports::parse_any("2:1", Services::UDP).expect("the tools take it for UDP");
+        assert!((0..=u16::MAX).all(|port| !none.contains(port)));
+    }
+
+    #[test]
+    fn text_is_cut_between_letters() {
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(cut("abcd", 3), "abc");
+        assert_eq!(cut("abé", 3), "ab");
     }
 }

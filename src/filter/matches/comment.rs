@@ -4,7 +4,7 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::filter::options::{Opt, Options, Problem};
-use crate::filter::value::quoted;
+use crate::filter::value::{cut, quoted};
 use core::fmt;
 
 /// The kernel keeps this many bytes.
@@ -18,14 +18,14 @@ pub struct Comment {
 impl Matcher for Comment {
     const SPEC: Spec = Spec { name: "comment", family: None, protos: &[], options: &[Opt::value("comment")] };
 
-    fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
+    fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
         let given = options.require("comment")?;
-        if given.text().len() > MAX_BYTES {
-            return Err(given
-                .problem(format!("the comment has {} bytes", given.text().len()))
-                .hint(format!("at most {MAX_BYTES}")));
+        let text = cut(given.text(), MAX_BYTES);
+        if text.len() < given.text().len() {
+            let warning = given.problem(format!("the comment has {} bytes", given.text().len()));
+            setting.warn(warning.hint(format!("{MAX_BYTES} of them are kept, as the tools do")));
         }
-        Ok(Self { text: given.text().to_owned() })
+        Ok(Self { text: text.to_owned() })
     }
 
     fn check(&self, _: &View<'_>) -> Answer {

@@ -148,7 +148,7 @@ impl Matcher for Conntrack {
                 "ctstatus" => it.status = Some((given.read(parse_status)?, negated)),
                 "ctexpire" => it.expires = Some((given.read(parse_expires)?, negated)),
                 "ctdir" => it.direction = Some(given.read(parse_direction)?),
-                name => it.tuple_part(name, given, setting.family)?,
+                name => it.tuple_part(name, given, setting)?,
             }
         }
         Ok(it)
@@ -169,12 +169,13 @@ impl Matcher for Conntrack {
 }
 
 impl Conntrack {
-    fn tuple_part(&mut self, name: &str, given: &Given<'_>, family: Family) -> Result<(), Problem> {
+    fn tuple_part(&mut self, name: &str, given: &Given<'_>, setting: &Setting<'_>) -> Result<(), Problem> {
         if let Some(place) = ADDRS.iter().position(|known| *known == name) {
-            self.addrs[place] = Some((given.read(|text| parse_addr(text, family))?, given.negated));
+            self.addrs[place] = Some((given.read(|text| parse_addr(text, setting.family))?, given.negated));
         } else if let Some(place) = PORTS.iter().position(|known| *known == name) {
-            self.ports[place] =
-                Some((given.read(|text| Ports::parse(text, Services::all()))?, given.negated));
+            let ports = given.read(|text| Ports::parse_any(text, Services::all()))?;
+            setting.warn_of_none(given, ports);
+            self.ports[place] = Some((ports, given.negated));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::filter::options::{Opt, Options, Problem};
-use crate::filter::value::{not, quoted};
+use crate::filter::value::{cut, not, quoted};
 use core::fmt;
 
 /// The kernel keeps this many bytes of the name.
@@ -21,12 +21,14 @@ impl Matcher for Helper {
     const SPEC: Spec =
         Spec { name: "helper", family: None, protos: &[], options: &[Opt::value("helper").or_not()] };
 
-    fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
+    fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
         let given = options.require("helper")?;
-        if given.text().len() > MAX_NAME {
-            return Err(given.problem(format!("no helper is named `{}`", given.text())));
+        let name = cut(given.text(), MAX_NAME);
+        if name.len() < given.text().len() {
+            let warning = given.problem(format!("the helper's name has {} bytes", given.text().len()));
+            setting.warn(warning.hint(format!("{MAX_NAME} of them are kept, as the tools do")));
         }
-        Ok(Self { name: given.text().to_owned(), negated: given.negated })
+        Ok(Self { name: name.to_owned(), negated: given.negated })
     }
 
     fn check(&self, view: &View<'_>) -> Answer {

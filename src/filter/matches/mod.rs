@@ -43,8 +43,9 @@ mod ttl;
 mod u32;
 mod udp;
 
-use super::options::{Opt, Options, Problem};
+use super::options::{Given, Opt, Options, Problem};
 use super::shared::Shared;
+use super::value::Ports;
 use crate::conntrack::{Conntrack as Tracker, Helper as Assistant, Template, Tracked};
 use crate::context::Context;
 use crate::iface::IfaceId;
@@ -182,6 +183,11 @@ impl Spec {
         self.name == name && self.family.is_none_or(|f| f == family)
     }
 
+    /// Whether it has an option of that name.
+    pub(super) fn knows(&self, option: &str) -> bool {
+        self.options.iter().any(|o| o.is(option))
+    }
+
     /// Whether `-p` brings it along for its options.
     pub(super) fn implied_by(&self, proto: u8) -> bool {
         *self.protos == [proto] || (self.protos.is_empty() && super::protocol_name(proto) == Some(self.name))
@@ -227,6 +233,14 @@ impl Setting<'_> {
     /// Notes what deserves a second look but is no error.
     pub(super) fn warn(&self, warning: Problem) {
         self.warnings.borrow_mut().push(warning);
+    }
+
+    /// Notes a range that the tools take though it holds no port.
+    fn warn_of_none(&self, given: &Given<'_>, Ports(low, high): Ports) {
+        if low > high {
+            let warning = given.problem(format!("the port range `{}` holds no port", given.text()));
+            self.warn(warning.hint(format!("`{high}:{low}`")));
+        }
     }
 }
 

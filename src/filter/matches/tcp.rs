@@ -38,8 +38,13 @@ impl PortMatch {
     }
 
     /// As [`Self::read`], for protocols whose ports are decimal.
-    pub(super) fn read_decimal(given: &Given<'_>, names: Services) -> Result<Self, Problem> {
+    pub(super) fn read_decimal(
+        given: &Given<'_>,
+        names: Services,
+        setting: &Setting<'_>,
+    ) -> Result<Self, Problem> {
         let ports = given.read(|text| Ports::parse_decimal(text, names))?;
+        setting.warn_of_none(given, ports);
         Ok(Self { ports, negated: given.negated })
     }
 

@@ -31,8 +31,9 @@ impl Matcher for Udp {
         ],
     };
 
-    fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
-        let port = |name| options.get(name).map(|given| PortMatch::read_decimal(given, SERVICES)).transpose();
+    fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
+        let read = |given| PortMatch::read_decimal(given, SERVICES, setting);
+        let port = |name| options.get(name).map(read).transpose();
         Ok(Self { sport: port("sport")?, dport: port("dport")? })
     }
 

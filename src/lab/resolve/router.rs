@@ -7,7 +7,7 @@ use crate::config::{
     BusyPoll, DeviceChoice, Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfig, RunOptions,
 };
 use crate::conntrack::sysctl::Sysctls;
-use crate::filter::Ruleset;
+use crate::filter::{Ruleset, text_of};
 use crate::host::check_sysctl;
 use crate::iface::{Iface, IfaceId, MAX_IFACES};
 use crate::lab::error::{Problem, hint};
@@ -308,8 +308,13 @@ impl Check<'_> {
                 return None;
             }
             (Some(text), None) => (text.clone(), None),
-            (None, Some(name)) => match std::fs::read_to_string(self.folder.join(name)) {
-                Ok(text) => (text, Some(name)),
+            (None, Some(name)) => match std::fs::read(self.folder.join(name)).map(text_of) {
+                Ok(Ok(text)) => (text, Some(name)),
+                Ok(Err(error)) => {
+                    let place = format!("`{name}` {}:{}", error.line, error.column);
+                    self.problem(&file_path, format!("{place}: {}", error.message), error.hint);
+                    return None;
+                }
                 Err(error) => {
                     let hint = "the name is relative to this file".to_owned();
                     self.problem(&file_path, format!("cannot read `{name}`: {error}"), Some(hint));
