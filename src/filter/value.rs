@@ -295,6 +295,11 @@ pub(super) fn iface_name(text: &str) -> Result<String, Complaint> {
         return Err(Complaint::new(format!("no interface can be named `{text}`"))
             .hint(format!("names have at most {MAX_IFACE_NAME} letters")));
     }
+    // The tools take it with a warning, and print what they do not take again.
+    if text.contains(|c: char| c.is_whitespace() || c == '"') {
+        return Err(Complaint::new(format!("no interface can be named `{text}`"))
+            .hint("names hold neither blanks nor quotes"));
+    }
     Ok(text.to_owned())
 }
 

@@ -81,6 +81,7 @@ const BROKEN: &[&str] = &[
     "-A FORWARD -p tcp -dport 22 -j ACCEPT",
     "-A FORWARD -fjACCEPT",
     "-A FORWARD -ieth0 -j ACCEPT",
+    "-A FORWARD -i \"lan -j ACCEPT",
     "-A FORWARD -j ACCEPT -- -s 192.0.2.1",
     "-A FORWARD -c5 -j ACCEPT",
     "-A FORWARD -jDROP",
