@@ -364,7 +364,7 @@ impl Reader<'_> {
             Some(Problem::new(at, format!("a chain cannot be named `{name}`: that is a target")))
         } else if !declared && table.hooks().iter().any(|h| h.word() == name) {
             Some(Problem::new(at, format!("chain `{name}` exists already: every table has its base chains")))
-        } else if Hook::ALL.iter().any(|h| h.word() == name) && declared {
+        } else if Hook::ALL.iter().any(|h| h.word() == name) {
             let problem = Problem::new(at, format!("table `{}` has no base chain `{name}`", table.word()));
             Some(problem.hint(self.base_hint(table, name)))
         } else {
