@@ -80,7 +80,7 @@ fn meet(kind: u8, body: &[u8], at: usize, is_group: bool) -> Result<(), Flaw> {
         ROUTER_ALERT if body.len() == 4 => Ok(()),
         ROUTER_ALERT | CALIPSO => Err(Flaw::Silent),
         JUMBO => Err(refuse_jumbo(body, at as u32)),
-        IOAM if at % 4 != 0 => Err(Flaw::Silent),
+        IOAM if !at.is_multiple_of(4) => Err(Flaw::Silent),
         // Its two highest bits say what becomes of an unknown option (RFC 8200 §4.2).
         _ => match kind >> 6 {
             0 => Ok(()),
