@@ -10,8 +10,8 @@
 //!
 //! Helpers look at a packet right before it is confirmed.
 //!
-//! `?` leaves the way early: the packet met its [`Fate`]. Whoever comes to the end is [`Fate::Forwarded`]. Fragments were joined before they come here and are cut
-//! again behind it, as Linux does once connection tracking is in use.
+//! `?` leaves the way early: the packet met its [`Fate`]. Whoever comes to the end is [`Fate::Forwarded`]. Fragments were
+//! joined before they come here and are cut again behind it, as Linux does once connection tracking is in use.
 
 #![forbid(unsafe_code)]
 

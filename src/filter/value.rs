@@ -36,6 +36,14 @@ pub(super) fn number_u16(text: &str) -> Result<u16, Complaint> {
     number(text, u64::from(u16::MAX)).map(|n| n as u16)
 }
 
+/// `A`, `A:B`, `A:`, `:B`
+pub(super) fn range_u16(text: &str) -> Result<(u16, u16), Complaint> {
+    let Some((low, high)) = text.split_once(':') else { return number_u16(text).map(|n| (n, n)) };
+    let low = if low.is_empty() { 0 } else { number_u16(low)? };
+    let high = if high.is_empty() { u16::MAX } else { number_u16(high)? };
+    Ok((low, high))
+}
+
 pub(super) fn number_u32(text: &str) -> Result<u32, Complaint> {
     number(text, u64::from(u32::MAX)).map(|n| n as u32)
 }

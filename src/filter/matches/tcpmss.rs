@@ -4,7 +4,7 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::{not, number_u16};
+use crate::filter::value::{not, range_u16};
 use crate::packet::tuple::PROTO_TCP;
 use core::fmt;
 
@@ -18,9 +18,7 @@ pub struct Tcpmss {
 }
 
 fn parse(text: &str) -> Result<(u16, u16), Complaint> {
-    let Some((low, high)) = text.split_once(':') else { return number_u16(text).map(|n| (n, n)) };
-    let low = if low.is_empty() { 0 } else { number_u16(low)? };
-    let high = if high.is_empty() { u16::MAX } else { number_u16(high)? };
+    let (low, high) = range_u16(text)?;
     if low > high {
         return Err(Complaint::new(format!("the range `{text}` ends before it begins"))
             .hint(format!("`{high}:{low}`")));
