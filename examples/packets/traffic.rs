@@ -13,8 +13,8 @@ use std::hint::black_box;
 pub const LEFT: IfaceId = IfaceId(0);
 pub const RIGHT: IfaceId = IfaceId(1);
 
-const SYN: u8 = 2;
-const ACK: u8 = 16;
+pub const SYN: u8 = 2;
+pub const ACK: u8 = 16;
 
 /// A bridge whose left side may open connections, with `before` rules in front that match nothing.
 pub fn router(before: usize) -> Router {
@@ -27,8 +27,18 @@ pub fn router(before: usize) -> Router {
             1 + n % 65535
         );
     }
-    rules.push_str("-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n");
-    rules.push_str("-A FORWARD -i left -m conntrack --ctstate NEW -j ACCEPT\nCOMMIT\n");
+    rules.push_str(STATE_RULES);
+    router_of(rules)
+}
+
+/// Answers pass, and what the left side opens.
+pub const STATE_RULES: &str = "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -i left -m conntrack --ctstate NEW -j ACCEPT
+COMMIT
+";
+
+/// A bridge with these rules, as iptables-save prints them.
+pub fn router_of(rules: String) -> Router {
     let config = RouterConfig {
         ifaces: vec![Iface::new("left", LEFT), Iface::new("right", RIGHT)],
         rules: Some(rules),
@@ -67,18 +77,30 @@ pub fn carry(router: &Router, worker: &mut Worker, frames: &mut [Frame]) {
 
 /// A 64-byte datagram of the `flow`th flow, or the answer to it.
 pub fn udp(flow: u32, is_answer: bool) -> Vec<u8> {
-    let mut l4 = vec![0; 8 + 64];
-    l4[4..6].copy_from_slice(&72_u16.to_be_bytes());
+    datagram(flow, is_answer, &[0; 64])
+}
+
+/// A datagram of the `flow`th flow, or the answer to it.
+pub fn datagram(flow: u32, is_answer: bool, payload: &[u8]) -> Vec<u8> {
+    let mut l4 = vec![0; 8];
+    l4[4..6].copy_from_slice(&(8 + payload.len() as u16).to_be_bytes());
+    l4.extend(payload);
     frame(17, flow, is_answer, l4)
 }
 
 /// A TCP segment of 64 bytes of payload, or none for a SYN.
 pub fn tcp(flow: u32, is_answer: bool, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
-    let payload = if flags & SYN == 0 { 64 } else { 0 };
-    let mut l4 = vec![0; 20 + payload];
+    let payload: &[u8] = if flags & SYN == 0 { &[0; 64] } else { &[] };
+    segment(flow, is_answer, flags, [seq, ack], payload)
+}
+
+/// A TCP segment of the `flow`th connection, with its sequence and acknowledgment number.
+pub fn segment(flow: u32, is_answer: bool, flags: u8, [seq, ack]: [u32; 2], payload: &[u8]) -> Vec<u8> {
+    let mut l4 = vec![0; 20];
     l4[4..8].copy_from_slice(&seq.to_be_bytes());
     l4[8..12].copy_from_slice(&ack.to_be_bytes());
     l4[12..16].copy_from_slice(&[0x50, flags, 0xff, 0xff]);
+    l4.extend(payload);
     frame(6, flow, is_answer, l4)
 }
 
