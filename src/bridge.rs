@@ -82,7 +82,7 @@ struct Ends {
 
 impl Ends {
     #[inline(always)]
-    fn new(ends: [u8; 12], from: IfaceId) -> Self {
+    fn new(ends: &[u8; 12], from: IfaceId) -> Self {
         let (first, last) = (core::array::from_fn(|n| ends[n]), core::array::from_fn(|n| ends[8 + n]));
         Self { first: u64::from_ne_bytes(first), last: u32::from_ne_bytes(last), from, to: from }
     }
@@ -113,7 +113,7 @@ impl Bridge {
     /// Learns where the sender of a frame is, and says behind which other port the receiver is, if `memory` or the
     /// stations know it. `ends` is the head of the frame: receiver and sender.
     #[inline(always)]
-    pub fn meet(&self, memory: &mut Memory, ends: [u8; 12], from: IfaceId, now: Instant) -> Option<IfaceId> {
+    pub fn meet(&self, memory: &mut Memory, ends: &[u8; 12], from: IfaceId, now: Instant) -> Option<IfaceId> {
         let key = Ends::new(ends, from);
         if let Some(passed) = memory.passed.get(key.place())
             && passed.ends.begin_as(key)
@@ -126,7 +126,13 @@ impl Bridge {
     }
 
     #[cold]
-    fn meet_anew(&self, memory: &mut Memory, ends: [u8; 12], from: IfaceId, now: Instant) -> Option<IfaceId> {
+    fn meet_anew(
+        &self,
+        memory: &mut Memory,
+        ends: &[u8; 12],
+        from: IfaceId,
+        now: Instant,
+    ) -> Option<IfaceId> {
         let [dst, src] = [0, 6].map(|at| Mac(core::array::from_fn(|byte| ends[at + byte])));
         let sender = self.learn(src, from, now)?;
         // Read before what it vouches for.
@@ -227,7 +233,7 @@ mod tests {
         let frame =
             |dst: Mac, src: Mac| core::array::from_fn(|n| if n < 6 { dst.0[n] } else { src.0[n - 6] });
         let mut meet =
-            |dst, src, from, now| bridge.meet(&mut memory, frame(dst, src), IfaceId(from), at(now));
+            |dst, src, from, now| bridge.meet(&mut memory, &frame(dst, src), IfaceId(from), at(now));
         assert_eq!(meet(A, B, 0, 0), None, "nobody knows where A is");
         assert_eq!(meet(B, A, 1, 0), Some(IfaceId(0)));
         assert_eq!(meet(A, B, 0, 1), Some(IfaceId(1)));

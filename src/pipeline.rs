@@ -20,8 +20,8 @@ use crate::context::Context;
 use crate::fate::{DropReason, Fate, Stage};
 use crate::filter::{Hook, Ruleset, Table, Verdict};
 use crate::iface::IfaceId;
+use crate::packet::Packet;
 use crate::packet::tuple::PROTO_TCP;
-use crate::packet::{Family, Packet};
 use crate::record::{Note, Recorder};
 use crate::router::{Router, Rules, Way};
 use core::ops::ControlFlow::{Break, Continue};
@@ -30,11 +30,11 @@ use core::ops::ControlFlow::{Break, Continue};
 #[inline(always)]
 pub(crate) fn walk<R: Recorder>(
     r: &Router,
-    rules: &Rules,
+    rules: Option<&Ruleset>,
     pkt: &mut Packet,
     ctx: &mut Context<R>,
 ) -> Stage<()> {
-    let rules = rules_for(rules, pkt)?;
+    let rules = walked(rules)?;
     // PREROUTING
     run(r, rules, Table::Raw, Hook::Prerouting, pkt, ctx)?;
     r.track(pkt, ctx)?;
@@ -53,7 +53,7 @@ pub(crate) fn walk<R: Recorder>(
 #[inline(always)]
 fn forward<R: Recorder>(
     r: &Router,
-    rules: Option<&Ruleset>,
+    rules: &Ruleset,
     pkt: &mut Packet,
     out: IfaceId,
     ctx: &mut Context<R>,
@@ -76,12 +76,7 @@ fn forward<R: Recorder>(
 
 /// INPUT: the packet is for the router itself.
 #[inline(never)]
-fn input<R: Recorder>(
-    r: &Router,
-    rules: Option<&Ruleset>,
-    pkt: &mut Packet,
-    ctx: &mut Context<R>,
-) -> Stage<()> {
+fn input<R: Recorder>(r: &Router, rules: &Ruleset, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<()> {
     ctx.rec.note(|| Note::Local);
     run(r, rules, Table::Mangle, Hook::Input, pkt, ctx)?;
     run(r, rules, Table::Filter, Hook::Input, pkt, ctx)?;
@@ -100,7 +95,7 @@ pub(crate) fn output<R: Recorder>(
     related: Option<Tracked>,
     ctx: &mut Context<R>,
 ) -> Stage<()> {
-    let rules = rules_for(rules, pkt)?;
+    let rules = walked(rules.in_force(pkt.family()))?;
     // OUTPUT
     // What is about a packet without a connection is looked at for itself; but if that was not to be tracked, no rule
     // decides about this one any more.
@@ -142,12 +137,7 @@ fn confirm<R: Recorder>(r: &Router, pkt: &Packet, ctx: &mut Context<R>) -> Stage
 
 /// Bridge mode, station unknown or a group: the packet walks FORWARD once for each port, as the kernel's clones do.
 #[inline(never)]
-fn flood<R: Recorder>(
-    r: &Router,
-    rules: Option<&Ruleset>,
-    pkt: &mut Packet,
-    ctx: &mut Context<R>,
-) -> Stage<()> {
+fn flood<R: Recorder>(r: &Router, rules: &Ruleset, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<()> {
     let mut end = Break(Fate::Dropped(DropReason::SamePort));
     for iface in r.other_ifaces(ctx.in_iface) {
         let one = forward(r, rules, pkt, iface, ctx);
@@ -158,12 +148,12 @@ fn flood<R: Recorder>(
     end
 }
 
-/// The rules of the packet's family: without any, IPv4 passes and IPv6 does not.
+/// The rules of the packet's family: without any, IPv6 does not pass.
 #[inline]
-fn rules_for<'a>(rules: &'a Rules, pkt: &Packet) -> Stage<Option<&'a Ruleset>> {
-    match rules.for_family(pkt.family()) {
-        None if pkt.family() == Family::Ipv6 => Break(Fate::Dropped(DropReason::NoIpv6Rules)),
-        rules => Continue(rules),
+const fn walked(rules: Option<&Ruleset>) -> Stage<&Ruleset> {
+    match rules {
+        Some(rules) => Continue(rules),
+        None => Break(Fate::Dropped(DropReason::NoIpv6Rules)),
     }
 }
 
@@ -171,13 +161,12 @@ fn rules_for<'a>(rules: &'a Rules, pkt: &Packet) -> Stage<Option<&'a Ruleset>> {
 #[inline(always)]
 fn run<R: Recorder>(
     r: &Router,
-    rules: Option<&Ruleset>,
+    rules: &Ruleset,
     table: Table,
     hook: Hook,
     pkt: &mut Packet,
     ctx: &mut Context<R>,
 ) -> Stage<()> {
-    let Some(rules) = rules else { return Continue(()) };
     match rules.run(table, hook, pkt, ctx) {
         Verdict::Accept => Continue(()),
         verdict => refuse(r, verdict, pkt, ctx),

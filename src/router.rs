@@ -55,6 +55,8 @@ pub struct Router {
 pub struct Rules {
     pub v4: Option<Ruleset>,
     pub v6: Option<Ruleset>,
+    /// What IPv4 walks through without rules.
+    none: Ruleset,
 }
 
 impl Rules {
@@ -66,6 +68,15 @@ impl Rules {
     pub const fn for_family(&self, family: Family) -> Option<&Ruleset> {
         match family {
             Family::Ipv4 => self.v4.as_ref(),
+            Family::Ipv6 => self.v6.as_ref(),
+        }
+    }
+
+    /// What a packet walks through. Without any rules IPv4 passes, and IPv6 does not: `None`.
+    #[inline]
+    pub(crate) fn in_force(&self, family: Family) -> Option<&Ruleset> {
+        match family {
+            Family::Ipv4 => Some(self.v4.as_ref().unwrap_or(&self.none)),
             Family::Ipv6 => self.v6.as_ref(),
         }
     }
@@ -211,7 +222,7 @@ impl Router {
             text.map(|text| load_one(text, family)).transpose().map(|l| l.map(|l| l.ruleset))
         };
         match (load(rules, Family::Ipv4), load(rules6, Family::Ipv6)) {
-            (Ok(v4), Ok(v6)) => Ok(Rules { v4, v6 }),
+            (Ok(v4), Ok(v6)) => Ok(Rules { v4, v6, none: Ruleset::default() }),
             (v4, v6) => Err(v4.err().into_iter().chain(v6.err()).flatten().collect()),
         }
     }
@@ -281,17 +292,21 @@ impl Router {
         let Settings { rules, sysctls, .. } = self.settings(settings);
         ctx.sysctls = Some(sysctls);
         ctx.stations = Some(stations);
-        let mut outcome = Outcome { fate: Fate::Forwarded, out: None, len, offload };
-        match packet::kind(frame) {
+        let as_it_came = |fate| Outcome { fate, out: None, len, offload };
+        let mut outcome = match packet::kind(frame) {
             // Written out for each family by itself: what is known of a packet then stays in registers.
-            Some(Kind::Ipv4) => {
-                self.take_ip(Packet::parse_ipv4(frame, offload), rules, iface, &mut ctx, &mut outcome);
-            }
-            Some(Kind::Ipv6) => self.take_ipv6(frame, offload, rules, iface, &mut ctx, &mut outcome),
-            Some(Kind::Arp) => outcome.fate = self.arp(frame, &mut ctx),
-            Some(Kind::Other(_)) => outcome.fate = self.non_ip(frame, &mut ctx),
-            None => outcome.fate = Fate::Dropped(DropReason::FrameShort),
-        }
+            Some(Kind::Ipv4) => match Packet::parse_ipv4(frame, offload) {
+                Ok(mut pkt) => self.take_ip(&mut pkt, rules.in_force(Family::Ipv4), iface, &mut ctx),
+                Err(reason) => as_it_came(Fate::Dropped(reason)),
+            },
+            Some(Kind::Ipv6) => match Packet::parse_ipv6(frame, offload) {
+                Ok(mut pkt) => self.take_ipv6(&mut pkt, rules.in_force(Family::Ipv6), iface, &mut ctx),
+                Err(reason) => as_it_came(Fate::Dropped(reason)),
+            },
+            Some(Kind::Arp) => as_it_came(self.arp(frame, &mut ctx)),
+            Some(Kind::Other(_)) => as_it_came(self.non_ip(frame, &mut ctx)),
+            None => as_it_came(Fate::Dropped(DropReason::FrameShort)),
+        };
         outcome.out = ctx.in_place;
         if let Fate::Dropped(reason) = outcome.fate {
             self.count_drops(reason, 1);
@@ -336,36 +351,34 @@ impl Router {
     #[inline(never)]
     fn take_ipv6<R: Recorder>(
         &self,
-        frame: &mut [u8],
-        offload: Offload,
-        rules: &Rules,
+        pkt: &mut Packet,
+        rules: Option<&Ruleset>,
         iface: IfaceId,
         ctx: &mut Context<R>,
-        outcome: &mut Outcome,
-    ) {
-        self.take_ip(Packet::parse_ipv6(frame, offload), rules, iface, ctx, outcome);
+    ) -> Outcome {
+        self.take_ip(pkt, rules, iface, ctx)
     }
 
     #[inline(always)]
     fn take_ip<R: Recorder>(
         &self,
-        parsed: Result<Packet, DropReason>,
-        rules: &Rules,
+        pkt: &mut Packet,
+        rules: Option<&Ruleset>,
         iface: IfaceId,
         ctx: &mut Context<R>,
-        outcome: &mut Outcome,
-    ) {
-        match parsed {
-            Ok(mut pkt) => {
-                outcome.fate = self.ip(rules, &mut pkt, iface, ctx);
-                (outcome.len, outcome.offload) = (pkt.frame_len(), pkt.offload());
-            }
-            Err(reason) => outcome.fate = Fate::Dropped(reason),
-        }
+    ) -> Outcome {
+        let fate = self.ip(rules, pkt, iface, ctx);
+        Outcome { fate, out: None, len: pkt.frame_len(), offload: pkt.offload() }
     }
 
     #[inline(always)]
-    fn ip<R: Recorder>(&self, rules: &Rules, pkt: &mut Packet, iface: IfaceId, ctx: &mut Context<R>) -> Fate {
+    fn ip<R: Recorder>(
+        &self,
+        rules: Option<&Ruleset>,
+        pkt: &mut Packet,
+        iface: IfaceId,
+        ctx: &mut Context<R>,
+    ) -> Fate {
         match self.mode {
             Mode::Bridge => self.meet(pkt.macs(), iface, ctx),
             Mode::Route => {
@@ -383,7 +396,7 @@ impl Router {
 
     /// Holds a fragment until its datagram is whole: only that walks on.
     #[inline(never)]
-    fn join<R: Recorder>(&self, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
+    fn join<R: Recorder>(&self, rules: Option<&Ruleset>, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
         let ipv6 = ctx.sysctls.map_or_else(Bounds6::default, Sysctls::fragments);
         let from = ctx.in_iface.map_or(0, |iface| iface.0);
         let mut whole = match self.fragments.add(pkt, from, ipv6, ctx.now) {
@@ -401,8 +414,8 @@ impl Router {
 
     /// The way of one packet, with room behind it where rules may make it longer.
     #[inline(always)]
-    fn walk<R: Recorder>(&self, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
-        let room = rules.for_family(pkt.family()).map_or(0, |rules| rules.room_for(pkt));
+    fn walk<R: Recorder>(&self, rules: Option<&Ruleset>, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
+        let room = rules.map_or(0, |rules| rules.room_for(pkt));
         if room > 0 {
             return self.walk_with_room(rules, pkt, room, ctx);
         }
@@ -411,14 +424,19 @@ impl Router {
 
     /// The same as a call, for what is seldom: the way is long, and written out wherever it is inlined.
     #[inline(never)]
-    fn walk_apart<R: Recorder>(&self, rules: &Rules, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
+    fn walk_apart<R: Recorder>(
+        &self,
+        rules: Option<&Ruleset>,
+        pkt: &mut Packet,
+        ctx: &mut Context<R>,
+    ) -> Fate {
         self.walk(rules, pkt, ctx)
     }
 
     /// The same in a buffer of its own, for a packet that rules may make longer.
     fn walk_with_room<R: Recorder>(
         &self,
-        rules: &Rules,
+        rules: Option<&Ruleset>,
         pkt: &mut Packet,
         room: usize,
         ctx: &mut Context<R>,
@@ -479,7 +497,7 @@ impl Router {
 
     /// Remembers where the sender of a frame is, and notes where its receiver is if that is at hand.
     #[inline(always)]
-    fn meet<R: Recorder>(&self, ends: [u8; 12], iface: IfaceId, ctx: &mut Context<R>) {
+    fn meet<R: Recorder>(&self, ends: &[u8; 12], iface: IfaceId, ctx: &mut Context<R>) {
         if let Some(memory) = &mut ctx.stations {
             ctx.receiver = self.bridge.meet(memory, ends, iface, ctx.now);
         }
@@ -502,7 +520,7 @@ impl Router {
     /// Bridge mode: carries a frame that no rule looks at.
     fn switch<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Fate {
         let Some(from) = ctx.in_iface else { return Fate::Dropped(DropReason::NotIp) };
-        self.meet(core::array::from_fn(|at| frame[at]), from, ctx);
+        self.meet(&core::array::from_fn(|at| frame[at]), from, ctx);
         let dst = packet::Mac(core::array::from_fn(|at| frame[at]));
         match self.bridge.lookup(dst, from, ctx.now) {
             Segment::Same => return Fate::Dropped(DropReason::SamePort),

@@ -71,7 +71,7 @@ pub fn carry(router: &Router, worker: &mut Worker, frames: &mut [Frame]) {
         router.fetch_ahead(worker);
     }
     for (iface, frame) in frames {
-        black_box(send(router, worker, *iface, frame));
+        black_box(&send(router, worker, *iface, frame));
     }
 }
 

@@ -175,12 +175,14 @@ impl Conntrack {
             Ok(tuple) => tuple,
             Err(reason) => return self.invalid(reason, tracked),
         };
+        // Put together once, where it will be asked for: no call below needs it anywhere else in memory.
+        tracked.tuple = Some(tuple);
         let checked = check(pkt, family, proto, sysctls);
         // III. A known one, or a new one. A reopened connection is deleted and looked for again.
         if self.known(&tuple, &checked, pkt, now, sysctls, tracked) {
             return Continue(());
         }
-        self.open(tuple, checked, pkt, *template, now, sysctls, tracked)
+        self.open(checked, pkt, *template, now, sysctls, tracked)
     }
 
     /// An ICMP message that is INVALID before any flow of its own is looked for: Linux counts those apart.
@@ -193,7 +195,7 @@ impl Conntrack {
 
     #[cold]
     fn invalid(&self, reason: InvalidReason, tracked: &mut Tracked) -> Stage<()> {
-        tracked.invalid = Some(reason);
+        (tracked.invalid, tracked.tuple) = (Some(reason), None);
         self.counters.invalid.add(1);
         Continue(())
     }
@@ -258,7 +260,7 @@ impl Conntrack {
                 return false;
             }
         };
-        tracked.stand_for(state, direction, *tuple, entry);
+        tracked.stand_for(state, direction, entry);
         tracked.id = Some(id);
         if delete {
             // Rules still see what the packet has ended.
@@ -303,10 +305,8 @@ impl Conntrack {
 
     /// The first packet of a connection: it travels with the packet until it is confirmed.
     #[inline(never)]
-    #[expect(clippy::too_many_arguments, reason = "all that there is to a packet")]
     fn open(
         &self,
-        tuple: Tuple,
         checked: Result<Layer4, InvalidReason>,
         pkt: &Packet,
         template: Template,
@@ -314,6 +314,7 @@ impl Conntrack {
         sysctls: &Sysctls,
         tracked: &mut Tracked,
     ) -> Stage<()> {
+        let tuple = tracked.tuple.expect("a packet has its tuple before it opens a connection");
         if !flow::is_answerable(&tuple) {
             return self.invalid(InvalidReason::IcmpType, tracked);
         }
@@ -353,7 +354,7 @@ impl Conntrack {
             Outcome::Invalid { reason, .. } => return self.invalid(reason, tracked),
             Outcome::Reopen => return self.invalid(InvalidReason::TcpState, tracked),
         }
-        tracked.stand_for(state, Direction::Original, tuple, &entry);
+        tracked.stand_for(state, Direction::Original, &entry);
         tracked.new = Some(entry);
         Continue(())
     }
@@ -373,7 +374,8 @@ impl Conntrack {
         if pkt.dst() != flow.dst {
             return self.erroneous(InvalidReason::IcmpAddressee, tracked);
         }
-        tracked.stand_for(CtState::Related, direction, flow, entry);
+        tracked.tuple = Some(flow);
+        tracked.stand_for(CtState::Related, direction, entry);
         tracked.id = Some(place.id(slot, generation));
         Continue(())
     }

@@ -137,10 +137,10 @@ impl Tracked {
         answer
     }
 
-    /// Says what there is to say of a packet of `entry`, as that stands after the packet.
+    /// Says what there is to say of a packet of `entry`, as that stands after the packet, beside its tuple.
     #[inline]
-    pub(super) fn stand_for(&mut self, state: CtState, direction: Direction, tuple: Tuple, entry: &Entry) {
-        (self.state, self.direction, self.tuple) = (state, direction, Some(tuple));
+    pub(super) fn stand_for(&mut self, state: CtState, direction: Direction, entry: &Entry) {
+        (self.state, self.direction) = (state, direction);
         (self.status, self.helper, self.mark) = (entry.status, entry.helper, entry.mark);
         self.verdict = entry.verdict[direction as usize];
     }

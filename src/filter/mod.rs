@@ -198,6 +198,22 @@ pub struct Ruleset {
     named: Named,
 }
 
+/// No rules: every chain accepts, as one does that is not there.
+impl Default for Ruleset {
+    fn default() -> Self {
+        Self {
+            family: Family::Ipv4,
+            tables: Default::default(),
+            heads: [[None; 5]; 4],
+            order: Vec::new(),
+            counters: Counters::new(0),
+            generation: 0,
+            grows: false,
+            named: Named::default(),
+        }
+    }
+}
+
 /// One thing wrong with a ruleset's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleError {

@@ -50,7 +50,8 @@ impl Addr {
 
     #[inline]
     pub const fn from_v4(b: [u8; 4]) -> Self {
-        Self([b[0], b[1], b[2], b[3], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        // As one number, which stays in registers where an array would be put together in memory.
+        Self((u32::from_le_bytes(b) as u128).to_le_bytes())
     }
 
     #[inline]

@@ -338,8 +338,8 @@ impl<'a> Packet<'a> {
 
     /// Receiver and sender, as they stand at the head of the frame.
     #[inline]
-    pub fn macs(&self) -> [u8; 12] {
-        self.bytes_at(0)
+    pub fn macs(&self) -> &[u8; 12] {
+        self.frame.first_chunk().expect("a packet stands behind its Ethernet header")
     }
 
     pub fn set_macs(&mut self, dst: Mac, src: Mac) {
