@@ -98,6 +98,7 @@ pub struct Mutant {
 }
 
 /// One line of a ruleset, and the ways in which it can be changed.
+#[derive(Debug)]
 struct Line {
     table: Table,
     name: String,
@@ -107,60 +108,83 @@ struct Line {
     is_rule: bool,
 }
 
-/// Every small change that is worth a test: a rule gone, two neighbours swapped, a condition dropped, a state added or
-/// left out, ACCEPT for DROP and the reverse, the other policy. Not all of them load.
-pub fn mutants(rules: &Ruleset) -> Vec<Mutant> {
-    let lines = lines(rules);
-    let mut mutants = Vec::new();
-    for (place, line) in lines.iter().enumerate() {
-        for (becomes, change) in &line.changes {
-            let text =
-                render(&lines, |n| if n == place { becomes.clone() } else { Some(lines[n].text.clone()) });
-            mutants.push(Mutant { name: line.name.clone(), change: change.clone(), text });
-        }
-        let next =
-            lines.get(place + 1).filter(|next| next.is_rule && line.is_rule && next.table == line.table);
-        if let Some(next) =
-            next.filter(|next| chain_of(&next.text) == chain_of(&line.text) && next.text != line.text)
-        {
-            let swapped = |n: usize| match n {
-                n if n == place => Some(next.text.clone()),
-                n if n == place + 1 => Some(line.text.clone()),
-                n => Some(lines[n].text.clone()),
-            };
-            let change = format!("swapped with {}", next.name);
-            mutants.push(Mutant { name: line.name.clone(), change, text: render(&lines, swapped) });
-        }
+/// The small changes to a ruleset, one at a time.
+#[derive(Debug)]
+pub struct Mutants {
+    lines: Vec<Line>,
+}
+
+impl Mutants {
+    pub fn of(rules: &Ruleset) -> Self {
+        Self { lines: lines(rules) }
     }
-    mutants
+
+    /// Every small change that is worth a test: a rule gone, two neighbours swapped, a condition dropped, a state
+    /// added or left out, ACCEPT for DROP and the reverse, the other policy. Not all of them load.
+    ///
+    /// Each holds the whole text, so they are made as they are asked for.
+    pub fn iter(&self) -> impl Iterator<Item = Mutant> {
+        self.lines.iter().enumerate().flat_map(move |(place, line)| {
+            let changed = line.changes.iter().map(move |(becomes, change)| {
+                let text = self.render(|n, text| if n == place { becomes.as_deref() } else { Some(text) });
+                Mutant { name: line.name.clone(), change: change.clone(), text }
+            });
+            changed.chain(self.swapped(place))
+        })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        let swaps = (0..self.lines.len()).filter(|place| self.next_of_chain(*place).is_some()).count();
+        swaps + self.lines.iter().map(|line| line.changes.len()).sum::<usize>()
+    }
+
+    /// The rule behind this one, if it is of the same chain and another one.
+    fn next_of_chain(&self, place: usize) -> Option<&Line> {
+        let line = &self.lines[place];
+        let next = self.lines.get(place + 1)?;
+        let is_neighbour = next.is_rule && line.is_rule && next.table == line.table;
+        (is_neighbour && chain_of(&next.text) == chain_of(&line.text) && next.text != line.text)
+            .then_some(next)
+    }
+
+    fn swapped(&self, place: usize) -> Option<Mutant> {
+        let (line, next) = (&self.lines[place], self.next_of_chain(place)?);
+        let text = self.render(|n, text| match n {
+            n if n == place => Some(&next.text),
+            n if n == place + 1 => Some(&line.text),
+            _ => Some(text),
+        });
+        Some(Mutant { name: line.name.clone(), change: format!("swapped with {}", next.name), text })
+    }
+
+    fn render<'a>(&'a self, text_of: impl Fn(usize, &'a str) -> Option<&'a str>) -> String {
+        let mut text = String::new();
+        let mut open = None;
+        for (n, line) in self.lines.iter().enumerate() {
+            if open != Some(line.table) {
+                if open.is_some() {
+                    text.push_str("COMMIT\n");
+                }
+                text.push('*');
+                text.push_str(line.table.word());
+                text.push('\n');
+                open = Some(line.table);
+            }
+            if let Some(line) = text_of(n, &line.text) {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        if open.is_some() {
+            text.push_str("COMMIT\n");
+        }
+        text
+    }
 }
 
 fn chain_of(text: &str) -> &str {
     text.split(' ').nth(1).unwrap_or("")
-}
-
-fn render(lines: &[Line], text_of: impl Fn(usize) -> Option<String>) -> String {
-    let mut text = String::new();
-    let mut open = None;
-    for (n, line) in lines.iter().enumerate() {
-        if open != Some(line.table) {
-            if open.is_some() {
-                text.push_str("COMMIT\n");
-            }
-            text.push('*');
-            text.push_str(line.table.word());
-            text.push('\n');
-            open = Some(line.table);
-        }
-        if let Some(line) = text_of(n) {
-            text.push_str(&line);
-            text.push('\n');
-        }
-    }
-    if open.is_some() {
-        text.push_str("COMMIT\n");
-    }
-    text
 }
 
 fn lines(rules: &Ruleset) -> Vec<Line> {
@@ -255,4 +279,40 @@ fn changes(
     }
     debug_assert!(whole.ends_with(target));
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_made_one_at_a_time() {
+        let text =
+            "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -i lan -j ACCEPT\n-A FORWARD -p tcp -j DROP\nCOMMIT\n";
+        let rules = Ruleset::load(text, Family::Ipv4, &[]).expect("the rules are right").ruleset;
+        let mutants = Mutants::of(&rules);
+        let changes: Vec<String> = mutants.iter().map(|m| format!("{} {}", m.name, m.change)).collect();
+        assert_eq!(changes.len(), mutants.count());
+        let of_forward: Vec<&str> =
+            changes.iter().filter_map(|c| c.strip_prefix("filter/FORWARD/")).collect();
+        assert_eq!(
+            of_forward,
+            [
+                "policy policy ACCEPT",
+                "1 removed",
+                "1 without `-i lan`",
+                "1 target -j DROP",
+                "1 swapped with filter/FORWARD/2",
+                "2 removed",
+                "2 without `-p tcp`",
+                "2 target -j ACCEPT",
+            ]
+        );
+        let swapped = mutants.iter().find(|m| m.change.starts_with("swapped")).expect("there are two rules");
+        assert!(
+            swapped.text.contains("-A FORWARD -p tcp -j DROP\n-A FORWARD -i lan -j ACCEPT\n"),
+            "{}",
+            swapped.text
+        );
+    }
 }

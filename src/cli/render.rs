@@ -1,7 +1,7 @@
 //! What subcommands have in common when they print: a format to choose, lines, and JSON.
 
 use serde::Serialize;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 /// How a listing is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -28,6 +28,14 @@ pub(super) fn json(value: &impl Serialize) {
 #[expect(clippy::print_stderr, reason = "this is where warnings meet the user")]
 pub(super) fn warn(text: &str) {
     eprintln!("warning: {text}");
+}
+
+/// Shows how far long work has come, on a terminal only; an empty text takes it away.
+pub(super) fn progress(text: &str) {
+    let mut stderr = io::stderr();
+    if stderr.is_terminal() {
+        let _ = write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush());
+    }
 }
 
 /// Ends the program if standard output cannot be written, quietly if nobody reads it any more.

@@ -111,7 +111,13 @@ impl Reading {
 
     /// Loads a file; what is wrong with it has the lines of the file itself.
     fn load(&self, file: &Path, counters: bool) -> Result<std::result::Result<Loaded, Vec<RuleError>>> {
-        let (text, before) = self.text(file)?;
+        let mut text = self.sets_text()?;
+        let before = text.lines().count();
+        let own = match text_of(bytes_of(file)?) {
+            Ok(own) => own,
+            Err(error) => return Ok(Err(vec![error])),
+        };
+        text.push_str(&own);
         Ok(self.load_text(&text, before, counters))
     }
 
@@ -172,15 +178,18 @@ impl RunFailure {
     }
 }
 
-fn read(file: &Path) -> Result<String> {
+fn bytes_of(file: &Path) -> Result<Vec<u8>> {
     let bytes = if file == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut std::io::stdin(), &mut bytes).map(|_| bytes)
     } else {
         std::fs::read(file)
     };
-    let bytes = bytes.with_context(|| format!("cannot read `{}`", file.display())).map_err(Failure::Input)?;
-    text_of(bytes).map_err(|error| Failure::Input(anyhow::anyhow!(listing(file, &[error]))))
+    bytes.with_context(|| format!("cannot read `{}`", file.display())).map_err(Failure::Input)
+}
+
+fn read(file: &Path) -> Result<String> {
+    text_of(bytes_of(file)?).map_err(|error| Failure::Input(anyhow::anyhow!(listing(file, &[error]))))
 }
 
 /// `FILE has 2 problems` and one line for each.

@@ -328,3 +328,24 @@ fn help_says_what_the_options_are_for() {
     "#]],
     );
 }
+
+#[test]
+fn rules_that_are_no_text_are_findings_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("latin1"),
+        b"*filter\n-A FORWARD -m comment --comment caf\xe9\nCOMMIT\n",
+    )
+    .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_stateway"))
+        .current_dir(folder.path())
+        .args(["rules", "check", "--format", "json", "latin1"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["ok"], false);
+    let finding = &found["findings"][0];
+    assert_eq!((&finding["line"], &finding["column"]), (&2.into(), &36.into()), "{finding}");
+    assert_eq!(finding["message"], "byte 0xe9 is no text in UTF-8");
+}

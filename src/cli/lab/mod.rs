@@ -138,16 +138,6 @@ fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Shows how far long work has come, on a terminal only; an empty text takes it away.
-#[cfg(target_os = "linux")]
-fn progress(text: &str) {
-    use std::io::IsTerminal as _;
-    let mut stderr = io::stderr();
-    if stderr.is_terminal() {
-        let _ = write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush());
-    }
-}
-
 /// Reads a lab file, or that of the lab that is up under this name; what is wrong with it is the user's to mend.
 fn load(path: &Path) -> Result<Lab> {
     #[cfg(target_os = "linux")]

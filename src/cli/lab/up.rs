@@ -1,7 +1,8 @@
 //! `stateway lab up`, `down` and `ls`.
 
 use super::super::{Failure, Result};
-use super::{Format, load, name_of, progress, say, tell};
+use super::{Format, load, name_of, say, tell};
+use crate::cli::render::progress;
 use crate::lab::Lab;
 use crate::lab::model::RunnerKind;
 use crate::lab::netns::command::Interrupt;

@@ -79,23 +79,27 @@ pub(super) fn mutate(args: &Args) -> Result {
     };
     let usual = run(&text).map_err(RunFailure::explain)?;
     let (mut noticed, mut unnoticed) = (0, Vec::new());
-    for mutant in coverage::mutants(&rules) {
+    let mutants = coverage::Mutants::of(&rules);
+    let all = mutants.count();
+    for (done, mutant) in mutants.iter().enumerate() {
+        render::progress(&format!("{done} of {all} changes tried"));
         // A change that the rules do not survive is no test of the captures.
         let Ok(verdicts) = run(&format!("{sets}{}", mutant.text)) else { continue };
         let is_same =
             usual.iter().flatten().zip(verdicts.iter().flatten()).all(|(a, b)| coverage::is_same(a, b));
-        if is_same { unnoticed.push(mutant) } else { noticed += 1 }
+        if is_same { unnoticed.push((mutant.name, mutant.change)) } else { noticed += 1 }
     }
+    render::progress("");
     let all = noticed + unnoticed.len();
     match args.format {
         Format::Json => {
             let list: Vec<_> =
-                unnoticed.iter().map(|m| json!({ "rule": m.name, "change": m.change })).collect();
+                unnoticed.iter().map(|(rule, change)| json!({ "rule": rule, "change": change })).collect();
             render::json(&json!({ "mutants": all, "noticed": noticed, "unnoticed": list }));
         }
         Format::Text => {
-            for mutant in &unnoticed {
-                render::line(&format!("unnoticed  {}  {}", mutant.name, mutant.change));
+            for (rule, change) in &unnoticed {
+                render::line(&format!("unnoticed  {rule}  {change}"));
             }
             render::line(&format!("{noticed} of {all} changes were noticed"));
         }
