@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::options::Opt;
+use crate::packet::Family;
 
 pub(super) const LETTERS: &[(&str, &str)] = &[
     ("-A", "append"),
@@ -36,9 +37,11 @@ pub(super) const LETTERS: &[(&str, &str)] = &[
     ("-v", "verbose"),
     ("-w", "wait"),
     ("-x", "exact"),
+    ("-h", "help"),
+    ("-V", "version"),
 ];
 
-pub(super) static BASE: [Opt; 31] = [
+pub(super) static BASE: [Opt; 35] = [
     Opt::value("append"),
     Opt::value("insert"),
     Opt::value("replace"),
@@ -57,7 +60,6 @@ pub(super) static BASE: [Opt; 31] = [
     Opt::value("in-interface").or_not(),
     Opt::value("out-interface").or_not(),
     Opt::value("protocol").or_not(),
-    Opt::flag("fragments").or_not(),
     Opt::value("match").again(),
     Opt::value("jump"),
     Opt::value("goto"),
@@ -71,7 +73,21 @@ pub(super) static BASE: [Opt; 31] = [
     Opt::flag("verbose").again(),
     Opt::flag("wait"),
     Opt::flag("exact"),
+    Opt::value("wait-interval"),
+    Opt::flag("help"),
+    Opt::flag("version"),
+    Opt::flag("line-numbers"),
+    // Behind all others: IPv6 has no such option.
+    Opt::flag("fragments").or_not(),
 ];
+
+/// What `-NAME` may be short for.
+pub(super) fn known(family: Family) -> &'static [Opt] {
+    match family {
+        Family::Ipv4 => &BASE,
+        Family::Ipv6 => &BASE[..BASE.len() - 1],
+    }
+}
 
 /// The option that a single letter stands for.
 pub(super) fn of_letter(letter: char) -> Option<&'static Opt> {

@@ -17,6 +17,12 @@ pub(super) struct Token<'a> {
 /// A double quote opens text in which blanks count and a backslash takes the next character as it is; the closing
 /// quote ends the word, even if no blank follows. What an unclosed quote holds is lost but for its letters.
 pub(super) fn tokens(line: &str, from: usize) -> Vec<Token<'_>> {
+    cut(line, from).0
+}
+
+/// As [`tokens`], and where the quote stands that is never closed.
+pub(super) fn cut(line: &str, from: usize) -> (Vec<Token<'_>>, Option<usize>) {
+    let mut unclosed = None;
     let mut tokens = Vec::with_capacity(16);
     let bytes = line.as_bytes();
     let mut at = from;
@@ -28,6 +34,10 @@ pub(super) fn tokens(line: &str, from: usize) -> Vec<Token<'_>> {
         let end = bytes[at..].iter().position(|&b| is_blank(b) || b == b'"').map_or(bytes.len(), |n| at + n);
         if bytes.get(end) == Some(&b'"') {
             let (text, next) = quoted(line, at, end);
+            let next = next.unwrap_or_else(|| {
+                unclosed = Some(end);
+                line.len()
+            });
             tokens.push(Token { text: Cow::Owned(text), at });
             at = next;
         } else {
@@ -35,11 +45,12 @@ pub(super) fn tokens(line: &str, from: usize) -> Vec<Token<'_>> {
             at = end;
         }
     }
-    tokens
+    (tokens, unclosed)
 }
 
-/// Reads a word that begins at `start` and has a quote at `quote`; returns it and where the next may begin.
-fn quoted(line: &str, start: usize, quote: usize) -> (String, usize) {
+/// Reads a word that begins at `start` and has a quote at `quote`; returns it and where the next may begin, unless the
+/// quote is never closed.
+fn quoted(line: &str, start: usize, quote: usize) -> (String, Option<usize>) {
     let mut text = line[start..quote].to_owned();
     let mut escaped = false;
     for (n, c) in line[quote + 1..].char_indices() {
@@ -49,11 +60,11 @@ fn quoted(line: &str, start: usize, quote: usize) -> (String, usize) {
                 escaped = false;
             }
             '\\' => escaped = true,
-            '"' => return (text, quote + 1 + n + 1),
+            '"' => return (text, Some(quote + 1 + n + 1)),
             _ => text.push(c),
         }
     }
-    (text, line.len())
+    (text, None)
 }
 
 const fn is_blank(b: u8) -> bool {
@@ -81,6 +92,12 @@ mod tests {
             let got: Vec<_> = tokens(line, 0).into_iter().map(|t| t.text.into_owned()).collect();
             assert_eq!(got, words, "{line}");
         }
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_told() {
+        assert_eq!(cut("--comment \"a\\\"b", 0).1, Some(10));
+        assert_eq!(cut("--comment \"a\\\"b\"", 0).1, None);
     }
 
     #[test]

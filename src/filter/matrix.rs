@@ -14,8 +14,40 @@ Every match and target of iptables 1.8, honoured or refused. This page is writte
 What is refused is refused when a ruleset is loaded, with its place and the reason; nothing is accepted and then ignored.
 
 Spelling is that of iptables-restore 1.8.9. What follows one letter may stand in the same word, `-AFORWARD`, but for
-`-s -d -p -i -o -j`, whose values those tools misread so. Lines that end in CRLF and a `COMMIT` with blanks in front,
-which they refuse, are taken.
+`-s -d -p -i -o -j`, whose values those tools misread so.
+
+## What is read otherwise than by the tools
+
+Taken though they refuse it: lines that end in CRLF; a comment, `COMMIT` or empty line with blanks in front; a last
+line that does not end; with `-c`, a policy without counters; a long name with its value in one
+word where they want two, `--source=192.0.2.1`; names of protocols in capitals; whatever stands in a line with `-4` or
+`-6` that is not for this family.
+
+Refused, though they take it, is what they take for something else than it says, or pass over:
+
+| written | what they make of it |
+|---|---|
+| `--dport 65536` of UDP, `--dst-opts 256`, `--hashlimit-srcmask 4294967295`, `4294967297/s`, counters of more than 64 bits | what is left in the bits that they keep: port 0 |
+| `--limit 1.5/s`, `--hashlimit-above 10b/m`, `--hashlimit-burst 1:2`, `--hashlimit-burst 1kb` of a rate in packets, `--monthdays 255` | the number in front: 1/s, 10/min, 1, 1024, 25 |
+| `--ahspi=`, `--dport=` of UDP: a value that is empty | 0 |
+| `--ctorigsrc 192.0.2.1/33`, `--connlimit-mask 255.0.255.0` | the whole address |
+| `--datestart 2030-00-01` | the day before the month began |
+| `--weekdays 9`, `--monthdays 0` | no day at all |
+| `--hashlimit-above 15b/s` and slower, `5000mb/s` | a rate of 0, one of 4095mb/s |
+| `--probability nan` | 0 |
+| `-j SET --map-set` with a set that has no `skbinfo` | nothing to set |
+| `-s ::ffff:192.0.2.1` of IPv4 | 192.0.2.1 |
+| a `--name` or `--hashlimit-name` that is too long, `--match-set NAME srcx` | cut |
+| `!` in front of `--add-set` and `--del-set`; `--nfmask` beside `--set-mark`; `--left-shift-mark` beside `--right-shift-mark` | passed over |
+| `--ecn-ip-ect` in front of `--ecn-tcp-remove` | undone by it |
+| `!` behind its option, `-i ! eth0`; names of interfaces with blanks or quotes | an interface named so |
+| a quote that is never closed | all that follows is text, and the rule has no target |
+| bytes that are no UTF-8 | kept |
+| counters that are cut short, `[1:2` | what can be read of them, if they are asked for |
+| `:INPUT - [0:0]` in table `raw`; a quote in the name of a chain | a chain named so |
+
+Names of hosts, networks, users and groups are not looked up, but for `root`. `-C`, `-L` and `-S`, which change nothing,
+are refused, and so is `--helper` of a helper that is not there.
 ";
 
 /// The page, whole.

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::base::{self, BASE, LETTERS};
-use super::lex::{Token, tokens};
+use super::lex::{self, Token};
 use super::matches::{self, Match, Setting};
 use super::options::{Found, Given, Opt, Options, Problem, did_you_mean, find, meant_option, split_long};
 use super::rule::{AddrMatch, Count, IfaceMatch, Matches, ProtoMatch, Rule};
@@ -106,11 +106,18 @@ pub(super) fn parse(
     around: &Surroundings<'_>,
     findings: &mut Findings,
 ) -> Option<Line> {
+    let (words, unclosed) = lex::cut(line, from);
+    if let Some(at) = unclosed {
+        // The tools take the rest of the line for text, and so a rule without its target.
+        let problem = Problem::new(at, "the quote is never closed");
+        findings.problems.push(problem.hint("a quote inside of a text is written `\\\"`"));
+        return None;
+    }
     let mut reader = Reader {
-        words: tokens(line, from),
+        words,
         next: 0,
         negated: None,
-        given: vec![Options::new("iptables", &BASE, from)],
+        given: vec![Options::new("iptables", base::known(around.family), from)],
         is_target: vec![false],
         command: None,
         proto: None,
@@ -262,11 +269,13 @@ impl<'a> Reader<'a, '_> {
                 Found::One(0, opt) => return self.base(opt.name, value, at, negated),
                 Found::One(place, opt) => return self.give(place, opt, value, at, negated),
                 Found::Ambiguous(names) => {
+                    self.skip_values();
                     let names: Vec<String> = names.iter().map(|n| format!("`--{n}`")).collect();
                     let problem = Problem::new(at, format!("`--{name}` is the beginning of several options"));
                     return self.problem(problem.hint(format!("one of {}", names.join(", "))));
                 }
                 Found::None if self.bring_protocol_match(name) => {}
+                Found::None if name == "fragments" => return self.base("fragments", value, at, negated),
                 Found::None => return self.unknown(name, at),
             }
         }
@@ -275,6 +284,11 @@ impl<'a> Reader<'a, '_> {
     /// An option that nobody knows.
     fn unknown(&mut self, name: &str, at: usize) {
         self.skip_values();
+        let own = self.proto.and_then(|(p, _)| names::protocol_name(p.proto));
+        if let Some((own, reason)) = own.and_then(|own| Some((own, matches::refused(own)?))) {
+            let message = format!("options of match `{own}` are not honoured: {reason}");
+            return self.problem(Problem::new(at, message));
+        }
         // The protocol's own options count as known, even if none has been used so far.
         let of_proto = |s: &&matches::Spec| self.proto.is_some_and(|(p, _)| s.implied_by(p.proto));
         let of_proto = matches::SPECS.iter().filter(of_proto).flat_map(|s| s.options);
@@ -356,7 +370,10 @@ impl<'a> Reader<'a, '_> {
             };
             return self.problem(if is_meant_for_last { problem.hint(hint()) } else { problem });
         }
-        if args.iter().any(|a| a.text == "!") && opt.negatable {
+        // What is searched for may be a `!`.
+        let is_text = matches!(opt.name, "string" | "hex-string" | "helper")
+            && self.words.get(self.next).is_none_or(|next| next.text.starts_with('-') || next.text == "!");
+        if args.iter().any(|a| a.text == "!") && opt.negatable && !is_text {
             let problem = Problem::new(args[0].at, "`!` stands behind its option");
             let letter = LETTERS.iter().find(|(_, name)| *name == opt.name);
             let name = letter.map_or_else(|| format!("--{}", opt.name), |(letter, _)| (*letter).to_owned());
@@ -418,7 +435,7 @@ impl<'a> Reader<'a, '_> {
                 Problem::new(given.at, "`-t` cannot stand in a table's section")
                     .hint("the table is named by `*NAME`"),
             ),
-            "numeric" | "exact" | "wait" => {
+            "numeric" | "exact" | "wait" | "wait-interval" | "help" | "version" | "line-numbers" => {
                 self.problem(Problem::new(given.at, format!("`--{name}` has no meaning in a ruleset")));
             }
             _ => {}
@@ -511,6 +528,11 @@ impl<'a> Reader<'a, '_> {
             (chain.as_ref().map_or(at, |c| c.at), second.as_ref().map_or(at, |s| s.at));
         let chain_name = chain.map(|c| c.text.into_owned());
         let takes_all = matches!(name, "flush" | "zero" | "delete-chain");
+        if matches!(name, "check" | "list" | "list-rules") {
+            let problem = Problem::new(at, format!("`--{name}` does not change a ruleset"));
+            self.problem(problem.hint("leave the line out"));
+            return None;
+        }
         if chain_name.is_none() && !takes_all {
             self.problem(Problem::new(at, format!("`--{name}` needs the name of a chain")));
             return None;
@@ -563,10 +585,7 @@ impl<'a> Reader<'a, '_> {
                     at: second_at,
                 }
             }
-            _ => {
-                self.problem(Problem::new(at, format!("`--{name}` does not change a ruleset")));
-                return None;
-            }
+            _ => return None,
         };
         self.findings.problems.is_empty().then_some(Line { command, chain: chain_name, chain_at })
     }
@@ -628,7 +647,7 @@ impl<'a> Reader<'a, '_> {
         }
         let mut nets = Vec::new();
         for text in given.text().split(',') {
-            match given.read(|_| Network::parse(text.trim(), self.around.family)) {
+            match given.read(|_| Network::parse(text.trim_start(), self.around.family)) {
                 // `-s 0.0.0.0/0` says nothing, and iptables-save leaves it out.
                 Ok(net) if net.mask == 0 && !negated => nets.push(None),
                 Ok(net) => nets.push(Some(AddrMatch { net, negated })),
@@ -700,7 +719,8 @@ impl<'a> Reader<'a, '_> {
             } else {
                 matches::SPECS.iter().find(|s| s.is(options.name, family)).map_or(&[][..], |s| s.protos)
             };
-            if let Err(problem) = needs_protocol(options, protos, setting.proto, *is_target) {
+            let proto_at = self.proto.map(|(_, at)| at);
+            if let Err(problem) = needs_protocol(options, protos, setting.proto.zip(proto_at), *is_target) {
                 self.findings.problems.push(problem);
                 continue;
             }
@@ -795,10 +815,17 @@ fn parse_protocol(text: &str, negated: bool) -> Result<Option<ProtoMatch>, super
 fn needs_protocol(
     options: &Options<'_>,
     protos: &[u8],
-    given: Option<ProtoMatch>,
+    given: Option<(ProtoMatch, usize)>,
     is_target: bool,
 ) -> Result<(), Problem> {
-    if protos.is_empty() || given.is_some_and(|p| !p.negated && protos.contains(&p.proto)) {
+    let fits = given.is_some_and(|(p, _)| !p.negated && protos.contains(&p.proto));
+    // This one is read by what the protocol calls its ports.
+    let first = options.given.first().filter(|_| options.name == "multiport");
+    if let Some((first, (_, at))) = first.zip(given).filter(|(first, (_, at))| fits && first.at < *at) {
+        let problem = Problem::new(at, format!("`-p` must stand in front of `--{}`", first.opt.name));
+        return Err(problem.hint("`-p tcp -m multiport …`"));
+    }
+    if protos.is_empty() || fits {
         return Ok(());
     }
     let kind = if is_target { "target" } else { "match" };

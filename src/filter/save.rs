@@ -54,7 +54,10 @@ impl DraftTable {
     /// What `*NAME` does to a table that was there: policies stay, all else goes.
     fn flush(&mut self) {
         self.user.clear();
-        self.base.iter_mut().for_each(|chain| chain.rules.clear());
+        for chain in &mut self.base {
+            chain.rules.clear();
+            chain.count = Count::default();
+        }
     }
 
     fn chain_mut(&mut self, table: Table, name: &str) -> Option<&mut DraftChain> {
@@ -360,8 +363,13 @@ impl Reader<'_> {
         } else if name.len() > MAX_CHAIN_NAME {
             let problem = Problem::new(at, format!("the name of the chain has {} letters", name.len()));
             Some(problem.hint(format!("at most {MAX_CHAIN_NAME}")))
-        } else if super::targets::standard(name).is_some() {
+        } else if super::targets::standard(name).is_some() || name == "QUEUE" {
             Some(Problem::new(at, format!("a chain cannot be named `{name}`: that is a target")))
+        } else if !declared && name.starts_with('!') {
+            Some(Problem::new(at, "the name of a chain cannot begin with `!`"))
+        } else if !declared && super::targets::is_known(name) {
+            let problem = Problem::new(at, format!("a chain cannot be named `{name}`: that is a target"));
+            Some(problem.hint(format!("`:{name} - [0:0]` makes one nevertheless")))
         } else if !declared && table.hooks().iter().any(|h| h.word() == name) {
             Some(Problem::new(at, format!("chain `{name}` exists already: every table has its base chains")))
         } else if Hook::ALL.iter().any(|h| h.word() == name) {

@@ -272,6 +272,58 @@ COMMIT
 }
 
 #[test]
+fn what_the_tools_do_not_read_again_is_printed_as_they_print_it() {
+    check_show(
+        "*filter
+-A FORWARD -m recent --rcheck --seconds 4294967295 --name \"a b\"
+-A FORWARD -m hashlimit --hashlimit-above 5/s --hashlimit-name \"a b\"
+-A FORWARD -m time --datestop 1970
+COMMIT
+",
+        expect![[r#"
+            *filter
+            :INPUT ACCEPT [0:0]
+            :FORWARD ACCEPT [0:0]
+            :OUTPUT ACCEPT [0:0]
+            -A FORWARD -m recent --rcheck --seconds -1 --name a b --mask 255.255.255.255 --rsource
+            -A FORWARD -m hashlimit --hashlimit-above 5/sec --hashlimit-burst 5 --hashlimit-name a b
+            -A FORWARD -m time
+            COMMIT
+        "#]],
+    );
+}
+
+#[test]
+fn a_section_that_comes_again_counts_from_zero() {
+    let text = "*filter\n:FORWARD DROP [5:600]\nCOMMIT\n*filter\n:INPUT DROP [7:8]\nCOMMIT\n";
+    let loaded = Ruleset::load_with_counters(text, Family::Ipv4, &[]).expect("the rules are right");
+    expect![[r#"
+        *filter
+        :INPUT DROP [7:8]
+        :FORWARD DROP [0:0]
+        :OUTPUT ACCEPT [0:0]
+        COMMIT
+    "#]]
+    .assert_eq(&loaded.ruleset.render(true));
+}
+
+#[test]
+fn where_no_packet_comes_the_kernel_does_not_look() {
+    let taken = |rules: &str| {
+        Ruleset::load(&format!("*filter\n:a -\n:b -\n{rules}\nCOMMIT\n"), Family::Ipv4, &[]).is_ok()
+    };
+    let owner = "-m owner --uid-owner 0 -j ACCEPT";
+    assert!(!taken(&format!("-A FORWARD {owner}")));
+    assert!(taken(&format!("-A FORWARD -j DROP\n-A FORWARD {owner}")));
+    assert!(!taken(&format!("-A FORWARD -m comment --comment x -j DROP\n-A FORWARD {owner}")));
+    assert!(taken("-A a -j b\n-A b -j a"));
+    assert!(taken("-A FORWARD -j DROP\n-A FORWARD -j a\n-A a -j b\n-A b -j a"));
+    assert!(!taken("-A FORWARD -j a\n-A a -j b\n-A b -j a"));
+    // The tools themselves see to the interfaces.
+    assert!(!taken("-A OUTPUT -j DROP\n-A OUTPUT -i lan -j DROP"));
+}
+
+#[test]
 fn commands_as_people_type_them_are_taken() {
     check_show(
         "#!/bin/sh\nsudo iptables -P FORWARD DROP\niptables -N lan\n/usr/sbin/iptables-legacy -w -A FORWARD -i lan -j lan\n\

@@ -90,9 +90,8 @@ fn resolve(table: Table, draft: DraftTable, slots: &mut usize, errors: &mut Vec<
                 };
                 rule.target = if jump.goto { Target::Goto(*to) } else { Target::Jump(*to) };
             }
-            if let Some(error) = misplaced(table, &rule.target, rule.line, target_at) {
-                errors.push(error);
-            }
+            errors.extend(misplaced(table, &rule.target, rule.line, target_at));
+            errors.extend(misplaced_match(table, &rule));
             resolved.push(rule);
         }
         // In the raw table a rule may exempt the packet from tracking, and so change its state.
@@ -115,6 +114,12 @@ fn misplaced(table: Table, target: &Target, line: u32, at: usize) -> Option<Rule
             hint: Some("the empty table may stay".to_owned()),
         });
     }
+    if table != Table::Mangle
+        && let Target::Set(super::targets::Set { map_mark: Some(_), .. }) = target
+    {
+        let message = format!("`--map-set` cannot stand in table `{}`", table.word());
+        return Some(error(message, Some("it belongs to table `mangle`".to_owned())));
+    }
     let spec = target.spec()?;
     if spec.tables.is_empty() || spec.tables.contains(&table) {
         return None;
@@ -126,12 +131,28 @@ fn misplaced(table: Table, target: &Target, line: u32, at: usize) -> Option<Rule
     ))
 }
 
+/// A match that its table does not have, even where no packet comes.
+fn misplaced_match(table: Table, rule: &super::Rule) -> Option<RuleError> {
+    let is_rpfilter = |m: &super::matches::Match| matches!(m, super::matches::Match::Rpfilter(_));
+    let is_wrong = table == Table::Filter && rule.matches.listed.iter().any(is_rpfilter);
+    is_wrong.then(|| RuleError {
+        line: rule.line as usize,
+        column: 1,
+        message: "match `rpfilter` cannot stand in table `filter`".to_owned(),
+        hint: Some("it belongs to PREROUTING of table `raw` or `mangle`".to_owned()),
+    })
+}
+
 /// Follows every way from every base chain: no chain may lead back to itself, and each target must fit the hooks from
 /// which it can be reached.
 fn check(table: Table, chains: &[Chain], errors: &mut Vec<RuleError>) {
+    for chain in chains {
+        errors.extend(chain.rules.iter().filter_map(|rule| wrong_iface(rule, &chain.name)));
+    }
     let mut state = vec![Visit::New; chains.len()];
     let mut loops = false;
-    for start in 0..chains.len() {
+    // The kernel follows the base chains only: a loop where no packet comes is none of its concern.
+    for start in 0..table.hooks().len() {
         loops |= find_loop(chains, start, &mut state, errors);
     }
     if loops {
@@ -139,11 +160,7 @@ fn check(table: Table, chains: &[Chain], errors: &mut Vec<RuleError>) {
     }
     let reached = reached_from(table, chains);
     for (chain, hooks) in chains.iter().zip(&reached) {
-        for rule in &chain.rules {
-            if let Some(error) = wrong_hook(rule, &chain.name, hooks) {
-                errors.push(error);
-            }
-        }
+        errors.extend(walked(chain).iter().filter_map(|rule| wrong_hook(rule, hooks)));
     }
 }
 
@@ -192,9 +209,19 @@ fn reached_from(table: Table, chains: &[Chain]) -> Vec<Vec<Hook>> {
     reached
 }
 
+/// The rules that a packet may come to. Where every packet ends, the kernel looks at no rule behind.
+fn walked(chain: &Chain) -> &[super::Rule] {
+    let ends = |rule: &super::Rule| {
+        matches!(rule.target, Target::Accept | Target::Drop | Target::Return)
+            && rule.matches == super::Matches::default()
+    };
+    let len = chain.rules.iter().position(ends).map_or(chain.rules.len(), |last| last + 1);
+    &chain.rules[..len]
+}
+
 /// The chains that a chain leads to, and the lines that do.
 fn ways_out(chain: &Chain) -> impl Iterator<Item = (usize, u32)> {
-    chain.rules.iter().filter_map(|rule| match rule.target {
+    walked(chain).iter().filter_map(|rule| match rule.target {
         Target::Jump(to) | Target::Goto(to) => Some((to.index(), rule.line)),
         _ => None,
     })
@@ -245,24 +272,30 @@ fn find_loop(chains: &[Chain], start: usize, state: &mut [Visit], errors: &mut V
     found
 }
 
+/// An interface that no packet of the chain has. The tools see to it, wherever the rule stands.
+fn wrong_iface(rule: &super::Rule, chain: &str) -> Option<RuleError> {
+    const OUTWARDS: &[Hook] = &[Hook::Output, Hook::Postrouting];
+    const INWARDS: &[Hook] = &[Hook::Prerouting, Hook::Input];
+    let is_one = |hooks: &[Hook]| hooks.iter().any(|hook| hook.word() == chain);
+    let (letter, hint) = match () {
+        () if rule.matches.in_iface.is_some() && is_one(OUTWARDS) => {
+            ("-i", "a packet there has only a way out: `-o`")
+        }
+        () if rule.matches.out_iface.is_some() && is_one(INWARDS) => {
+            ("-o", "a packet there has only a way in: `-i`")
+        }
+        () => return None,
+    };
+    let message = format!("`{letter}` cannot be used in {chain}");
+    Some(RuleError { line: rule.line as usize, column: 1, message, hint: Some(hint.to_owned()) })
+}
+
 /// A condition or target that a packet at one of these hooks cannot have.
-fn wrong_hook(rule: &super::Rule, chain: &str, hooks: &[Hook]) -> Option<RuleError> {
+fn wrong_hook(rule: &super::Rule, hooks: &[Hook]) -> Option<RuleError> {
     let error = |message: String, hint: &str| {
         Some(RuleError { line: rule.line as usize, column: 1, message, hint: Some(hint.to_owned()) })
     };
     let is_at = |wanted: &[Hook]| hooks.iter().copied().find(|h| wanted.contains(h)).map(Hook::word);
-    if rule.matches.in_iface.is_some()
-        && let Some(hook) = is_at(&[Hook::Output, Hook::Postrouting])
-        && chain == hook
-    {
-        return error(format!("`-i` cannot be used in {hook}"), "a packet there has only a way out: `-o`");
-    }
-    if rule.matches.out_iface.is_some()
-        && let Some(hook) = is_at(&[Hook::Prerouting, Hook::Input])
-        && chain == hook
-    {
-        return error(format!("`-o` cannot be used in {hook}"), "a packet there has only a way in: `-i`");
-    }
     for m in &rule.matches.listed {
         use super::matches::{AddrtypeLimit, Match};
         const INWARDS: &[Hook] = &[Hook::Prerouting, Hook::Input];

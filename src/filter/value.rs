@@ -8,12 +8,14 @@ use crate::packet::{Addr, Family};
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// A number as C's `strtoul` reads it: decimal, `0x…` or, with a leading zero, octal; at most `max`.
+/// A number as C's `strtoul` reads it: decimal, `0x…` or, with a leading zero, octal; at most `max`. Blanks and a plus
+/// may stand in front.
 pub(super) fn number(text: &str, max: u64) -> Result<u64, Complaint> {
-    let (digits, radix) = match text.as_bytes() {
-        [b'0', b'x' | b'X', ..] => (&text[2..], 16),
-        [b'0', _, ..] => (&text[1..], 8),
-        _ => (text, 10),
+    let bare = unsigned(text);
+    let (digits, radix) = match bare.as_bytes() {
+        [b'0', b'x' | b'X', ..] => (&bare[2..], 16),
+        [b'0', _, ..] => (&bare[1..], 8),
+        _ => (bare, 10),
     };
     if !digits.bytes().all(|b| b.is_ascii_alphanumeric()) || digits.is_empty() {
         return Err(Complaint::new(format!("`{text}` is not a number")));
@@ -26,6 +28,12 @@ pub(super) fn number(text: &str, max: u64) -> Result<u64, Complaint> {
         }
         Err(_) => Err(Complaint::new(format!("`{text}` is not a number"))),
     }
+}
+
+/// What stands behind the blanks and the plus that C takes in front of a number.
+pub(super) fn unsigned(text: &str) -> &str {
+    let bare = text.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '\x0b');
+    bare.strip_prefix('+').unwrap_or(bare)
 }
 
 pub(super) fn number_u8(text: &str) -> Result<u8, Complaint> {
@@ -68,11 +76,6 @@ impl Ports {
         Self::read(text, |text| port(text, names))?.in_order(text)
     }
 
-    /// As [`Self::parse`], for a match of which the tools take a range that ends before it begins: it holds no port.
-    pub(super) fn parse_any(text: &str, names: Services) -> Result<Self, Complaint> {
-        Self::read(text, |text| port(text, names))
-    }
-
     fn in_order(self, text: &str) -> Result<Self, Complaint> {
         let Self(low, high) = self;
         if low > high {
@@ -82,11 +85,12 @@ impl Ports {
         Ok(self)
     }
 
-    /// As [`Self::parse_any`], but `0x16` is no number and `026` is 26, as the tools have it for some protocols.
+    /// As the tools read it for some protocols: `0x16` is no number, `026` is 26, and a range that ends before it begins
+    /// is taken, though it holds no port.
     pub(super) fn parse_decimal(text: &str, names: Services) -> Result<Self, Complaint> {
-        Self::read(text, |text| match text.trim_start_matches('0') {
+        Self::read(text, |text| match unsigned(text).trim_start_matches('0') {
             "" if !text.is_empty() => Ok(0),
-            rest if rest.starts_with(['x', 'X']) && rest.len() < text.len() => {
+            rest if rest.starts_with(['x', 'X']) && unsigned(text).starts_with('0') => {
                 let complaint = Complaint::new(format!("`{text}` is not a port"));
                 Err(complaint.hint("ports of this protocol are written in decimal"))
             }
@@ -112,7 +116,7 @@ impl fmt::Display for Ports {
 
 /// A port by number, or by the name of a service that one of the protocols knows.
 pub(super) fn port(text: &str, among: Services) -> Result<u16, Complaint> {
-    if text.bytes().next().is_some_and(|b| b.is_ascii_digit()) {
+    if unsigned(text).bytes().next().is_some_and(|b| b.is_ascii_digit()) {
         match number(text, u64::from(u16::MAX)) {
             Ok(port) => return Ok(port as u16),
             Err(Complaint { hint: Some(_), .. }) => {
@@ -159,11 +163,17 @@ pub(super) fn addr(text: &str, family: Family) -> Result<Addr, Complaint> {
     }
 }
 
-/// As [`addr`], but what is left out behind the last number is zero: `10.1` stands for `10.1.0.0`.
+/// As [`short_addr`], or failing that as C reads one.
 pub(super) fn network_addr(text: &str, family: Family) -> Result<Addr, Complaint> {
-    match short_ipv4(text).filter(|_| family == Family::Ipv4) {
-        Some(ip) => Ok(ip.into()),
-        None => addr(text, family),
+    short_addr(text, family).or_else(|_| addr(text, family))
+}
+
+/// An address of which what is left out behind the last number is zero: `10.1` stands for `10.1.0.0`.
+pub(super) fn short_addr(text: &str, family: Family) -> Result<Addr, Complaint> {
+    match (short_ipv4(text), family) {
+        (Some(ip), Family::Ipv4) => Ok(ip.into()),
+        (None, Family::Ipv4) if text.parse::<IpAddr>().is_err() => Err(not_an_address(text)),
+        _ => addr(text, family),
     }
 }
 
@@ -311,6 +321,16 @@ pub(super) fn iface_name(text: &str) -> Result<String, Complaint> {
     Ok(text.to_owned())
 }
 
+/// Whether `word`, in any case, is `name` or its beginning.
+pub(super) fn abbreviates(word: &str, name: &str) -> bool {
+    !word.is_empty() && name.get(..word.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(word))
+}
+
+/// Whether the kernel can make a file of that name under `/proc`.
+pub(super) fn is_file_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains('/')
+}
+
 /// ` !` where a condition is turned round.
 pub(super) const fn not(negated: bool) -> &'static str {
     if negated { " !" } else { "" }
@@ -348,6 +368,10 @@ mod tests {
         assert_eq!(number("010", 255), Ok(8));
         assert_eq!(number("0x1f", 255), Ok(31));
         assert_eq!(number("0", 255), Ok(0));
+        assert_eq!(number(" \t+010", 255), Ok(8));
+        assert!(number("-1", 255).is_err());
+        assert!(number("+ 1", 255).is_err());
+        assert!(number("1 ", 255).is_err());
         assert!(number("256", 255).is_err());
         assert!(number("", 255).is_err());
         assert!(number("12a", 255).is_err());
@@ -395,7 +419,7 @@ mod tests {
         assert_eq!(Ports::parse("1024:", Services::TCP), Ok(Ports(1024, 65535)));
         assert!(Ports::parse("2:1", Services::TCP).is_err());
         assert!(Ports::parse("65536", Services::TCP).is_err());
-        let none = Ports::parse_any("2:1", Services::UDP).expect("the tools take it for UDP");
+        let none = Ports::parse_decimal("2:1", Services::UDP).expect("the tools take it for UDP");
         assert!((0..=u16::MAX).all(|port| !none.contains(port)));
     }
 

@@ -4,7 +4,7 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::filter::options::{Complaint, Given, Opt, Options, Problem, did_you_mean};
-use crate::filter::value::not;
+use crate::filter::value::{abbreviates, not};
 use crate::iface::IfaceId;
 use crate::packet::{Addr, Family};
 use crate::route::Route;
@@ -43,7 +43,7 @@ impl Types {
         let mut types = Self::empty();
         for word in text.split(',') {
             let names = || Self::all().iter_names().map(|(name, _)| name);
-            let found = Self::all().iter_names().find(|(name, _)| name.eq_ignore_ascii_case(word));
+            let found = Self::all().iter_names().find(|(name, _)| abbreviates(word, name));
             let Some((name, bit)) = found else {
                 let all = || format!("the types are {}", names().collect::<Vec<_>>().join(", "));
                 return Err(Complaint::new(format!("no type of address named `{word}`"))

@@ -6,7 +6,7 @@ use super::{Answer, Matcher, Setting, Spec, View};
 use crate::conntrack::{CtState, Status, flow_of};
 use crate::filter::memory::Memory;
 use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::{network_mask, number_u8, number_u32};
+use crate::filter::value::{network_mask, number, number_u8, number_u32};
 use crate::packet::{Addr, Family, Tuple};
 use core::fmt;
 use std::collections::BTreeMap;
@@ -115,7 +115,11 @@ impl Matcher for Connlimit {
 /// A length, of which the tools take the longest where it is longer than an address, or a mask without holes.
 fn parse_prefix(text: &str, family: Family) -> Result<u8, Complaint> {
     if !text.contains(['.', ':']) {
-        return number_u8(text).map(|len| len.min(family.bits()));
+        // The tools make a whole mask of an IPv4 prefix that is too long, and refuse one for IPv6.
+        return match family {
+            Family::Ipv4 => number_u8(text).map(|len| len.min(family.bits())),
+            Family::Ipv6 => number(text, u64::from(family.bits())).map(|len| len as u8),
+        };
     }
     let mask = network_mask(Some(text), family)?;
     match mask.leading_ones() {

@@ -8,7 +8,7 @@ use crate::conntrack::{CtState, Direction, Status};
 use crate::filter::names;
 use crate::filter::names::Services;
 use crate::filter::options::{Complaint, Given, Opt, Options, Problem, did_you_mean};
-use crate::filter::value::{Ports, addr, network_mask, not, number, show_addr};
+use crate::filter::value::{Ports, abbreviates, addr, network_mask, not, number, show_addr};
 use crate::packet::{Addr, Family};
 use core::fmt;
 
@@ -50,10 +50,10 @@ const STATUS_WORDS: [(Status, &str); 4] = [
 fn parse_status(text: &str) -> Result<Status, Complaint> {
     let mut status = Status::empty();
     for word in text.split(',') {
-        if word.eq_ignore_ascii_case("NONE") {
+        if abbreviates(word, "NONE") {
             continue;
         }
-        let found = STATUS_WORDS.iter().find(|(_, known)| known.eq_ignore_ascii_case(word));
+        let found = STATUS_WORDS.iter().find(|(_, known)| abbreviates(word, known));
         let Some((bit, _)) = found else {
             let known = STATUS_WORDS.iter().map(|(_, known)| *known).chain(["NONE"]);
             let all = "NONE, EXPECTED, SEEN_REPLY, ASSURED, CONFIRMED";
@@ -173,7 +173,7 @@ impl Conntrack {
         if let Some(place) = ADDRS.iter().position(|known| *known == name) {
             self.addrs[place] = Some((given.read(|text| parse_addr(text, setting.family))?, given.negated));
         } else if let Some(place) = PORTS.iter().position(|known| *known == name) {
-            let ports = given.read(|text| Ports::parse_any(text, Services::all()))?;
+            let ports = given.read(|text| Ports::parse_decimal(text, Services::all()))?;
             setting.warn_of_none(given, ports);
             self.ports[place] = Some((ports, given.negated));
         }

@@ -8,7 +8,7 @@
 use super::limit::{Bucket, Rate};
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::{number, number_u32, quoted};
+use crate::filter::value::{is_file_name, number, number_u32, unsigned};
 use crate::packet::{Addr, Family};
 use crate::time::{Duration, Instant};
 use bitflags::bitflags;
@@ -26,6 +26,10 @@ const SCALE: u64 = 1_000_000;
 const DEFAULT_BURST: u32 = 5;
 const MAX_BURST: u64 = 1_000_000;
 const DEFAULT_GC_MILLIS: u32 = 1_000;
+/// The tools read a signed number.
+const MAX_INTERVAL: u32 = i32::MAX as u32;
+/// What the kernel cuts sizes of tables to.
+const MAX_TABLE: u32 = 1 << 20;
 /// Buckets in one table where the rule sets no bound.
 const MAX_BUCKETS: usize = 65_536;
 const MAX_NAME: usize = 254;
@@ -184,7 +188,7 @@ impl Matcher for Hashlimit {
         };
         let interval = Self::interval(options, setting, &mut pace)?;
         let name = options.require("hashlimit-name")?;
-        if name.text().is_empty() || name.text().len() > MAX_NAME || name.text().contains('/') {
+        if name.text().len() > MAX_NAME || !is_file_name(name.text()) {
             return Err(name.problem(format!("no table can be named `{}`", name.text())));
         }
         let bits = setting.family.bits();
@@ -203,8 +207,8 @@ impl Matcher for Hashlimit {
             mode: options.get("hashlimit-mode").map_or(Ok(Mode::empty()), |g| g.read(Mode::parse))?,
             src_len: len("hashlimit-srcmask")?,
             dst_len: len("hashlimit-dstmask")?,
-            size: amount("hashlimit-htable-size", 0)?,
-            max: amount("hashlimit-htable-max", 0)?,
+            size: amount("hashlimit-htable-size", 0)?.min(MAX_TABLE),
+            max: amount("hashlimit-htable-max", 0)?.min(MAX_TABLE),
             gc_millis: some("hashlimit-htable-gcinterval", DEFAULT_GC_MILLIS)?,
             expire_millis: some("hashlimit-htable-expire", usual_expire)?,
             family: setting.family,
@@ -267,9 +271,11 @@ impl Hashlimit {
     fn interval(options: &Options<'_>, setting: &Setting, pace: &mut Pace) -> Result<Option<u32>, Problem> {
         let given = options.get("hashlimit-rate-interval");
         let interval = given.map(|given| {
-            given.read(|text| match number_u32(text)? {
-                0 => Err(Complaint::new("no time at all holds nothing").hint("at least 1 second")),
-                seconds => Ok(seconds),
+            given.read(|text| match unsigned(text).parse::<u32>() {
+                Ok(0) => Err(Complaint::new("no time at all holds nothing").hint("at least 1 second")),
+                Ok(seconds) if seconds <= MAX_INTERVAL => Ok(seconds),
+                _ => Err(Complaint::new(format!("`{text}` is no number of seconds"))
+                    .hint(format!("decimal, at most {MAX_INTERVAL}"))),
             })
         });
         let interval = interval.transpose()?;
@@ -392,7 +398,7 @@ impl fmt::Display for Hashlimit {
                 .collect();
             write!(f, " --hashlimit-mode {}", words.join(","))?;
         }
-        write!(f, " --hashlimit-name {}", quoted(name))?;
+        write!(f, " --hashlimit-name {name}")?;
         for (name, value, usual) in [
             ("htable-size", config.size, 0),
             ("htable-max", config.max, 0),

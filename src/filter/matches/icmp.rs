@@ -4,7 +4,7 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};
-use crate::filter::value::{not, number_u8};
+use crate::filter::value::{not, number_u8, unsigned};
 use crate::packet::Family;
 use crate::packet::tuple::{PROTO_ICMP, PROTO_ICMPV6};
 use core::fmt;
@@ -149,7 +149,7 @@ fn parse(text: &str, names: &[Name]) -> Result<(u8, (u8, u8)), Complaint> {
         Some((kind, code)) => (kind, Some(code)),
         None => (text, None),
     };
-    if !kind.bytes().next().is_some_and(|b| b.is_ascii_digit()) {
+    if !unsigned(kind).bytes().next().is_some_and(|b| b.is_ascii_digit()) {
         let complaint = Complaint::new(format!("no ICMP type named `{text}`"));
         return Err(complaint.hint(
             did_you_mean(text, names.iter().map(|(name, ..)| *name))

@@ -4,7 +4,7 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::{network_addr, not, show_addr};
+use crate::filter::value::{not, short_addr, show_addr};
 use crate::packet::{Addr, Family};
 use core::fmt;
 
@@ -47,7 +47,7 @@ impl Matcher for Iprange {
                 );
             }
             let (low, high) = text.split_once('-').unwrap_or((text, text));
-            Ok((network_addr(low, family)?, network_addr(high, family)?))
+            Ok((short_addr(low, family)?, short_addr(high, family)?))
         };
         let range = |name| {
             let read = |g: &crate::filter::options::Given<'_>| {

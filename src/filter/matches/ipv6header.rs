@@ -97,9 +97,10 @@ const NAMES: [(Headers, &str, &[&str], u8); 8] = [
 ];
 
 fn parse(text: &str) -> Result<Headers, Complaint> {
-    text.split(',').try_fold(Headers::empty(), |all, word| {
+    text.strip_suffix(',').unwrap_or(text).split(',').try_fold(Headers::empty(), |all, word| {
         let by_name = || names::protocol_number(word).filter(|n| *n != 0);
-        let by_number = word.parse::<u8>().ok().or_else(by_name);
+        let is_plain = word == "0" || word.starts_with(|c: char| ('1'..='9').contains(&c));
+        let by_number = word.parse::<u8>().ok().filter(|_| is_plain).or_else(by_name);
         let found = NAMES.iter().find(|(_, name, others, number)| {
             *name == word || others.contains(&word) || by_number == Some(*number)
         });

@@ -5,7 +5,7 @@
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::filter::memory::Memory;
 use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::number;
+use crate::filter::value::{number, unsigned};
 use crate::time::Instant;
 use core::fmt;
 
@@ -48,7 +48,7 @@ impl Rate {
         let place =
             whole.iter().find(fits).and_then(|w| whole.iter().position(|v| v == w)).ok_or_else(bad)?;
         let seconds = [1, 60, 3_600, 86_400][place];
-        let count = count.parse::<u64>().ok().filter(|n| *n > 0).ok_or_else(bad)?;
+        let count = unsigned(count).parse::<u64>().ok().filter(|n| *n > 0).ok_or_else(bad)?;
         Ok((count, seconds))
     }
 

@@ -4,7 +4,7 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::filter::options::{Complaint, Given, Opt, Options, Problem};
-use crate::filter::value::{not, number};
+use crate::filter::value::{not, number, unsigned};
 use core::fmt;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +34,8 @@ impl Ids {
         };
         let (low, high) = given.read(|text| {
             // Names may have a dash, and none begins with a digit.
-            let is_number = text.starts_with(|c: char| c.is_ascii_digit());
-            let (low, high) = text.split_once('-').filter(|_| is_number).unwrap_or((text, text));
+            let is_number = unsigned(text).starts_with(|c: char| c.is_ascii_digit());
+            let (low, high) = text.split_once(['-', ':']).filter(|_| is_number).unwrap_or((text, text));
             match (one(low)?, one(high)?) {
                 (low, high) if low > high => {
                     Err(Complaint::new(format!("the range `{text}` ends before it begins"))
@@ -74,8 +74,9 @@ impl Matcher for Owner {
             group: ids("gid-owner")?,
             other_groups: options.has("suppl-groups"),
         };
-        if it.group.is_none() && it.other_groups {
-            return Err(options.problem("`--suppl-groups` needs `--gid-owner`"));
+        let place = |name| options.given.iter().position(|given| given.opt.name == name);
+        if it.other_groups && place("gid-owner").is_none_or(|group| place("suppl-groups") < Some(group)) {
+            return Err(options.problem("`--suppl-groups` needs `--gid-owner` in front of it"));
         }
         options.require_any()?;
         Ok(it)

@@ -4,7 +4,7 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::{addr, not, number_u32, quoted, show_addr};
+use crate::filter::value::{addr, is_file_name, not, number_u32, show_addr};
 use crate::packet::{Addr, Family};
 use crate::time::{Duration, Instant};
 use core::fmt;
@@ -180,7 +180,7 @@ impl Matcher for Recent {
             return Err(options.problem("`--reap` needs `--seconds`"));
         }
         let name = options.get("name").map_or("DEFAULT", |g| g.text()).to_owned();
-        if name.is_empty() || name.len() > MAX_NAME || name.contains('/') {
+        if name.len() > MAX_NAME || !is_file_name(&name) {
             return Err(options.problem(format!("no list can be named `{name}`")));
         }
         let mask = options.get("mask").map(|g| g.read(|text| addr(text, family))).transpose()?;
@@ -267,7 +267,8 @@ impl fmt::Display for Recent {
         };
         write!(f, "{} --{action}", not(self.negated))?;
         if let Some(seconds) = self.seconds {
-            write!(f, " --seconds {seconds}")?;
+            // The tools print a signed number.
+            write!(f, " --seconds {}", seconds as i32)?;
         }
         if self.reap {
             f.write_str(" --reap")?;
@@ -283,6 +284,6 @@ impl fmt::Display for Recent {
             Side::Destination => "rdest",
         };
         let mask = show_addr(Addr::from_bits(self.mask), self.family);
-        write!(f, " --name {} --mask {mask} --{side}", quoted(&self.name))
+        write!(f, " --name {} --mask {mask} --{side}", self.name)
     }
 }

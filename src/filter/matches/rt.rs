@@ -51,9 +51,10 @@ impl Matcher for Rt {
         let kind = number("rt-type")?;
         for name in ["rt-0-res", "rt-0-addrs"] {
             if let Some(given) = options.get(name)
-                && kind != Some((0, false))
+                && (kind != Some((0, false)) || options.get("rt-type").is_some_and(|kind| kind.at > given.at))
             {
-                let problem = Problem::new(given.at, format!("`--{name}` needs `--rt-type 0`"));
+                let problem =
+                    Problem::new(given.at, format!("`--{name}` needs `--rt-type 0` in front of it"));
                 return Err(problem.hint("only routing headers of that type have it"));
             }
         }

@@ -41,6 +41,8 @@ pub enum Kind {
     Only,
 }
 
+const I_DATA: u8 = 64;
+
 /// Name, number, and the flags that it has: a letter for each of the low bits, the lowest last.
 const TYPES: [(&str, u8, &str); 22] = [
     ("DATA", 0, "----IUBE"),
@@ -58,7 +60,7 @@ const TYPES: [(&str, u8, &str); 22] = [
     ("ECN_ECNE", 12, "--------"),
     ("ECN_CWR", 13, "--------"),
     ("SHUTDOWN_COMPLETE", 14, "-------T"),
-    ("I_DATA", 64, "----IUBE"),
+    ("I_DATA", I_DATA, "----IUBE"),
     ("RE_CONFIG", 130, "--------"),
     ("PAD", 132, "--------"),
     ("ASCONF", 193, "--------"),
@@ -207,9 +209,11 @@ impl fmt::Display for Sctp {
                 continue;
             };
             write!(f, "{}{name}", if place > 0 { "," } else { "" })?;
-            if on | off != 0 {
-                f.write_str(":")?;
+            // The tools know the flags of this one, and leave them out nevertheless.
+            if on | off == 0 || *number == I_DATA {
+                continue;
             }
+            f.write_str(":")?;
             for (place, letter) in letters.chars().enumerate() {
                 match 0x80 >> place {
                     bit if on & bit != 0 => write!(f, "{letter}")?,

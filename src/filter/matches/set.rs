@@ -54,9 +54,9 @@ impl Matcher for SetMatch {
         protos: &[],
         options: &[
             Opt::pair("match-set").also(&["set"]).or_not(),
-            Opt::flag("return-nomatch"),
-            Opt::flag("update-counters").or_not(),
-            Opt::flag("update-subcounters").or_not(),
+            Opt::flag("return-nomatch").again(),
+            Opt::flag("update-counters").or_not().again(),
+            Opt::flag("update-subcounters").or_not().again(),
             Opt::value("packets-eq").or_not(),
             Opt::value("packets-lt"),
             Opt::value("packets-gt"),
@@ -70,7 +70,7 @@ impl Matcher for SetMatch {
         let given = options.require("match-set")?;
         let set = given.read_arg(0, |name| lookup(name, setting))?;
         let sides = given.read_arg(1, Side::parse_list)?;
-        let is_off = |name| options.get(name).is_some_and(|given| given.negated);
+        let is_off = |name| options.given.iter().any(|given| given.opt.name == name && given.negated);
         let query = Query {
             wants_nomatch: options.has("return-nomatch"),
             keeps_counters: is_off("update-counters"),

@@ -89,7 +89,7 @@ impl fmt::Display for Ah {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ah6 {
     pub spi: Option<Span>,
-    /// The length in bytes, and whether it must be another.
+    /// The length in bytes, and whether it must be another; 0 stands for any, turned round as well.
     pub len: Option<(u32, bool)>,
     pub reserved: bool,
 }
@@ -116,7 +116,7 @@ impl Matcher for Ah6 {
             }
             Some(
                 self.spi.is_none_or(|spi| spi.holds(number_at(header, 4)))
-                    && self.len.is_none_or(|(wanted, negated)| (wanted == len) != negated)
+                    && self.len.is_none_or(|(wanted, negated)| wanted == 0 || (wanted == len) != negated)
                     && (!self.reserved || header[2..4] == [0, 0]),
             )
         })
@@ -126,7 +126,8 @@ impl Matcher for Ah6 {
 impl fmt::Display for Ah6 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Span::write(self.spi, "ahspi", f)?;
-        if let Some((len, negated)) = self.len {
+        // The tools leave out what says nothing, but not where it is turned round.
+        if let Some((len, negated)) = self.len.filter(|len| *len != (0, false)) {
             write!(f, "{} --ahlen {len}", not(negated))?;
         }
         if self.reserved { f.write_str(" --ahres") } else { Ok(()) }

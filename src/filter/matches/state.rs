@@ -5,7 +5,7 @@
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::conntrack::CtState;
 use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};
-use crate::filter::value::not;
+use crate::filter::value::{abbreviates, not};
 use bitflags::bitflags;
 use core::fmt;
 
@@ -50,14 +50,13 @@ impl StateSet {
         }
     }
 
-    /// `NEW,ESTABLISHED`, in any case, as iptables takes it; only `allowed` ones.
+    /// `NEW,ESTABLISHED`, in any case and cut short at will, as iptables takes it; only `allowed` ones.
     fn parse(text: &str, allowed: Self) -> Result<Self, Complaint> {
         let mut set = Self::empty();
         let known = || Self::WORDS.iter().filter(|(bit, _)| allowed.contains(*bit)).map(|(_, word)| *word);
         for word in text.split(',') {
-            let found = Self::WORDS
-                .iter()
-                .find(|(bit, known)| allowed.contains(*bit) && known.eq_ignore_ascii_case(word));
+            let found =
+                Self::WORDS.iter().find(|(bit, known)| allowed.contains(*bit) && abbreviates(word, known));
             let Some((bit, _)) = found else {
                 let complaint = Complaint::new(if word.is_empty() {
                     "a state is missing in the list".to_owned()

@@ -28,7 +28,7 @@ pub enum Mode {
 }
 
 fn parse_probability(text: &str) -> Result<u32, Complaint> {
-    let value = text.parse::<f64>().ok().filter(|p| (0.0..=1.0).contains(p));
+    let value = text.trim_start().parse::<f64>().ok().filter(|p| (0.0..=1.0).contains(p));
     let value = value.ok_or_else(|| {
         Complaint::new(format!("`{text}` is not a probability")).hint("a number from 0 to 1, such as 0.25")
     })?;
@@ -50,6 +50,8 @@ impl Matcher for Statistic {
     };
 
     fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
+        options.exclusive(&["probability", "every"])?;
+        options.exclusive(&["probability", "packet"])?;
         let mode = options.require("mode")?;
         match mode.text() {
             "random" => {

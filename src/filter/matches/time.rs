@@ -4,6 +4,7 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};
+use crate::filter::value::{number, unsigned};
 use core::fmt;
 
 const DAY: u64 = 86_400;
@@ -32,10 +33,16 @@ pub struct Time {
 
 const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
-/// `9:30`, `09:30:05`
+/// Hours, minutes or seconds. C reads nothing as 0.
+fn clock_part(text: &str) -> Option<u32> {
+    let digits = unsigned(text);
+    if digits.is_empty() { Some(0) } else { digits.parse().ok() }
+}
+
+/// `9:30`, `09:30:05`; `9:` and `:30` as well.
 fn parse_clock(text: &str) -> Result<u32, Complaint> {
     let bad = || Complaint::new(format!("`{text}` is not a time of day")).hint("`hh:mm` or `hh:mm:ss`");
-    let parts: Vec<u32> = text.split(':').map(|p| p.parse().map_err(|_| bad())).collect::<Result<_, _>>()?;
+    let parts: Vec<u32> = text.split(':').map(clock_part).collect::<Option<_>>().ok_or_else(bad)?;
     match parts[..] {
         [h, m] if h < 24 && m < 60 => Ok(h * 3_600 + m * 60),
         [h, m, s] if h < 24 && m < 60 && s < 60 => Ok(h * 3_600 + m * 60 + s),
@@ -48,18 +55,17 @@ fn parse_date(text: &str) -> Result<u64, Complaint> {
     let bad =
         || Complaint::new(format!("`{text}` is not a date")).hint("`YYYY-MM-DDThh:mm:ss`, cut short at will");
     let (date, clock) = text.split_once('T').unwrap_or((text, "0"));
-    let mut parts = date.split('-').map(|p| p.parse::<i64>().map_err(|_| bad()));
+    let mut parts = date.split('-').map(|p| unsigned(p).parse::<i64>().map_err(|_| bad()));
     let mut part = |usual| parts.next().unwrap_or(Ok(usual));
     let (year, month, day) = (part(1970)?, part(1)?, part(1)?);
-    let mut parts = clock.split(':').map(|p| p.parse::<u64>().map_err(|_| bad()));
+    let mut parts = clock.split(':').map(|p| clock_part(p).map(u64::from).ok_or_else(bad));
     let mut part = || parts.next().unwrap_or(Ok(0));
     let (hour, minute, second) = (part()?, part()?, part()?);
     let right = (1970..=2038).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
     if !right || hour > 23 || minute > 59 || second > 59 {
         return Err(bad());
     }
-    let at = days_from_civil(year, month, day) as u64 * DAY + hour * 3_600 + minute * 60 + second;
-    if at > LAST_DATE { Err(bad()) } else { Ok(at) }
+    Ok(days_from_civil(year, month, day) as u64 * DAY + hour * 3_600 + minute * 60 + second)
 }
 
 /// Days since 1970-01-01 of a day of the Gregorian calendar.
@@ -89,7 +95,7 @@ const fn civil_from_days(days: i64) -> (i64, u32, u32) {
 fn parse_weekdays(text: &str) -> Result<u8, Complaint> {
     let mut days = 0;
     for word in text.strip_suffix(',').unwrap_or(text).split(',') {
-        let by_number = word.parse::<u8>().ok().filter(|n| (1..=7).contains(n));
+        let by_number = unsigned(word).parse::<u8>().ok().filter(|n| (1..=7).contains(n));
         let by_name =
             || WEEKDAYS.iter().position(|d| word.len() >= 2 && d.as_bytes()[..2] == word.as_bytes()[..2]);
         let Some(day) = by_number.or_else(|| by_name().map(|n| n as u8 + 1)) else {
@@ -101,11 +107,29 @@ fn parse_weekdays(text: &str) -> Result<u8, Complaint> {
     Ok(days)
 }
 
+/// Numbers; those of two digits may have an ending, as in `01st` or `22nd`. Nothing between two commas is no day.
 fn parse_monthdays(text: &str) -> Result<u32, Complaint> {
-    text.split(',').try_fold(0, |days, word| match word.parse::<u8>() {
-        Ok(day @ 1..=31) => Ok(days | 1 << day),
+    if text.split(',').all(str::is_empty) {
+        return Err(Complaint::new("the list of days is empty").hint("1 to 31"));
+    }
+    text.split(',').filter(|word| !word.is_empty()).try_fold(0, |days, word| match monthday(word) {
+        Some(day @ 1..=31) => Ok(days | 1 << day),
         _ => Err(Complaint::new(format!("no day of a month is numbered `{word}`")).hint("1 to 31")),
     })
+}
+
+/// Two digits at most, as C reads them: `08` is no number.
+fn monthday(word: &str) -> Option<u8> {
+    let end = word.find(|c: char| c.is_ascii_lowercase()).unwrap_or(word.len());
+    let (digits, ending) = word.split_at(end);
+    let day = number(digits, 31).ok().filter(|_| unsigned(digits).len() <= 2)? as u8;
+    let fitting = match day % 10 {
+        1 if day != 11 => "st",
+        2 if day != 12 => "nd",
+        3 if day != 13 => "rd",
+        _ => "th",
+    };
+    (ending.is_empty() || (ending == fitting && digits.len() == 2)).then_some(day)
 }
 
 impl Matcher for Time {
@@ -128,7 +152,8 @@ impl Matcher for Time {
     };
 
     fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
-        options.exclusive(&["utc", "kerneltz", "localtz"])?;
+        options.exclusive(&["utc", "kerneltz"])?;
+        options.exclusive(&["utc", "localtz"])?;
         let zone = ["kerneltz", "localtz"].iter().find_map(|name| options.get(name));
         if let Some(zone) = zone {
             let problem =
@@ -225,7 +250,10 @@ impl fmt::Display for Time {
         if self.date_start != 0 {
             write!(f, " --datestart {}", date(self.date_start))?;
         }
-        write!(f, " --datestop {}", date(self.date_stop))?;
+        // The kernel takes 0 at its word, but the tools take it for none and leave it out.
+        if self.date_stop != 0 {
+            write!(f, " --datestop {}", date(self.date_stop))?;
+        }
         if self.kernel_zone {
             f.write_str(" --kerneltz")?;
         }

@@ -4,7 +4,7 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};
-use crate::filter::value::{not, number, number_u8};
+use crate::filter::value::{not, number, number_u8, unsigned};
 use core::fmt;
 
 const NAMES: [(&str, u8); 5] = [
@@ -17,7 +17,7 @@ const NAMES: [(&str, u8); 5] = [
 /// A name says nothing of the two bits that are ECN today.
 const NAME_MASK: u8 = 0x3f;
 
-const CLASSES: [(&str, u8); 23] = [
+const CLASSES: [(&str, u8); 22] = [
     ("CS0", 0x00),
     ("CS1", 0x08),
     ("CS2", 0x10),
@@ -40,12 +40,11 @@ const CLASSES: [(&str, u8); 23] = [
     ("AF42", 0x24),
     ("AF43", 0x26),
     ("EF", 0x2e),
-    ("VA", 0x2c),
 ];
 
 /// A value, `VALUE/MASK` or a name.
 pub(in crate::filter) fn parse_tos(text: &str) -> Result<(u8, u8), Complaint> {
-    if text.bytes().next().is_some_and(|b| b.is_ascii_digit()) {
+    if unsigned(text).bytes().next().is_some_and(|b| b.is_ascii_digit()) {
         return match text.split_once('/') {
             None => Ok((number_u8(text)?, 0xff)),
             Some((value, mask)) => Ok((number_u8(value)?, number_u8(mask)?)),

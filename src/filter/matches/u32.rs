@@ -9,6 +9,8 @@ use core::fmt;
 
 /// The kernel's bounds on tests, and on steps and ranges in each.
 const MAX: usize = 10;
+/// All 32 bits of a word cannot be shifted out.
+const MAX_SHIFT: u32 = 31;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct U32 {
@@ -93,7 +95,12 @@ impl Reader<'_> {
                         .hint("`6&0xFF=6`: one of & << >> @ or = comes after a number"));
                 }
             };
-            test.steps.push((step, self.number()?));
+            let number = self.number()?;
+            if matches!(step, Step::Left | Step::Right) && number > MAX_SHIFT {
+                return Err(Complaint::new(format!("a word cannot be shifted by {number}"))
+                    .hint(format!("at most {MAX_SHIFT}")));
+            }
+            test.steps.push((step, number));
         }
         loop {
             let low = self.number()?;
@@ -144,8 +151,8 @@ impl Test {
         for &(step, number) in &self.steps {
             match step {
                 Step::And => value &= number,
-                Step::Left => value = value.checked_shl(number).unwrap_or(0),
-                Step::Right => value = value.checked_shr(number).unwrap_or(0),
+                Step::Left => value <<= number,
+                Step::Right => value >>= number,
                 Step::At => {
                     let Some(next) = at.checked_add(value) else { return false };
                     at = next;

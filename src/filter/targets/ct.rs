@@ -64,9 +64,11 @@ fn parse_events(text: &str) -> Result<Happened, Complaint> {
 fn read_events(options: &Options<'_>) -> Result<Option<Told>, Problem> {
     let entry = options.get("ctevents").map(|given| given.read(parse_events)).transpose()?;
     let announced = options.get("expevents").map(|given| {
-        given.read(|text| match text {
-            "new" => Ok(true),
-            _ => Err(Complaint::new(format!("no event of an expectation is named `{text}`")).hint("new")),
+        given.read(|text| match text.split(',').find(|word| *word != "new") {
+            None => Ok(true),
+            Some(word) => {
+                Err(Complaint::new(format!("no event of an expectation is named `{word}`")).hint("new"))
+            }
         })
     });
     let announced = announced.transpose()?;
@@ -114,7 +116,7 @@ impl Targeted for Ct {
         });
         let zone = options.get("zone").map_or(Ok(Zone::None), |given| {
             given.read(|text| match text {
-                "mark" => Ok(Zone::Mark),
+                _ if text.eq_ignore_ascii_case("mark") => Ok(Zone::Mark),
                 _ => number_u16(text).map(|n| if n == 0 { Zone::None } else { Zone::Number(n) }),
             })
         });

@@ -17,7 +17,7 @@ const MAX_LOG_PREFIX: usize = 29;
 const MAX_NFLOG_PREFIX: usize = 63;
 const DEFAULT_LEVEL: u8 = 4;
 
-/// syslog's levels by the names that iptables knows.
+/// syslog's levels by the names that iptables knows, in small letters only.
 const LEVELS: [(&str, u8); 9] = [
     ("emerg", 0),
     ("panic", 0),
@@ -34,15 +34,13 @@ fn parse_level(text: &str) -> Result<u8, Complaint> {
     if let Ok(level) = number(text, 7) {
         return Ok(level as u8);
     }
-    LEVELS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, level)| *level).ok_or_else(
-        || {
-            let names = LEVELS.iter().map(|(name, _)| *name);
-            Complaint::new(format!("no log level named `{text}`")).hint(
-                did_you_mean(text, names)
-                    .unwrap_or_else(|| "0 to 7, or a name such as `warning` or `info`".to_owned()),
-            )
-        },
-    )
+    LEVELS.iter().find(|(name, _)| *name == text).map(|(_, level)| *level).ok_or_else(|| {
+        let names = LEVELS.iter().map(|(name, _)| *name);
+        Complaint::new(format!("no log level named `{text}`")).hint(
+            did_you_mean(text, names)
+                .unwrap_or_else(|| "0 to 7, or a name such as `warning` or `info`".to_owned()),
+        )
+    })
 }
 
 /// The prefix, cut as the kernel cuts it.
@@ -196,6 +194,7 @@ impl Targeted for Nflog {
         if let Some(empty) = given.filter(|g| g.text().is_empty()) {
             return Err(empty.problem("the prefix is empty").hint("leave `--nflog-prefix` out"));
         }
+        options.exclusive(&["nflog-range", "nflog-size"])?;
         if let Some(range) = options.get("nflog-range") {
             let problem = Problem::new(range.at, "`--nflog-range` has never had an effect, in Linux neither");
             setting.warn(problem.hint("`--nflog-size` cuts the packet"));

@@ -152,6 +152,11 @@ every_target! {
     Ttl(Ttl),
 }
 
+/// Whether the tools know a target of that name, honoured here or not.
+pub(super) fn is_known(name: &str) -> bool {
+    SPECS.iter().any(|spec| spec.name == name) || refused(name).is_some()
+}
+
 /// Why a target that iptables has is not honoured.
 pub(super) fn refused(name: &str) -> Option<&'static str> {
     REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, reason)| *reason)

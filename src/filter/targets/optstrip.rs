@@ -48,7 +48,13 @@ fn parse(text: &str) -> Result<BTreeSet<u8>, Complaint> {
             }
         }
     };
-    text.split(',').map(one).collect()
+    text.split(',').try_fold(BTreeSet::new(), |mut kinds, word| {
+        let kind = one(word)?;
+        if !kinds.insert(kind) {
+            return Err(Complaint::new(format!("TCP option `{word}` is in the list already")));
+        }
+        Ok(kinds)
+    })
 }
 
 impl Targeted for Tcpoptstrip {
@@ -62,7 +68,8 @@ impl Targeted for Tcpoptstrip {
     };
 
     fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
-        let kinds = options.require("strip-options")?.read(parse)?;
+        // Without a list it takes out nothing, and the tools take it.
+        let kinds = options.get("strip-options").map_or(Ok(BTreeSet::new()), |given| given.read(parse))?;
         Ok(Self { kinds })
     }
 
@@ -96,6 +103,9 @@ impl Targeted for Tcpoptstrip {
 
 impl fmt::Display for Tcpoptstrip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kinds.is_empty() {
+            return Ok(());
+        }
         let kinds: Vec<String> = self.kinds.iter().map(u8::to_string).collect();
         write!(f, " --strip-options {}", kinds.join(","))
     }
@@ -132,6 +142,15 @@ impl Targeted for Ecn {
         let value = |name, most| {
             options.get(name).map(|g| g.read(|text| number(text, most).map(|n| n as u8))).transpose()
         };
+        let place = |name| options.given.iter().position(|given| given.opt.name == name);
+        if let (Some(ect), Some(remove)) = (place("ecn-ip-ect"), place("ecn-tcp-remove"))
+            && ect < remove
+        {
+            let problem = options.given[remove].at;
+            let problem =
+                Problem::new(problem, "`--ecn-tcp-remove` undoes the `--ecn-ip-ect` in front of it");
+            return Err(problem.hint("`--ecn-tcp-remove --ecn-ip-ect …`, in this order, does both"));
+        }
         let removed = options.has("ecn-tcp-remove").then_some(0);
         let flag = |name| value(name, 1).map(|bit| bit.or(removed).map(|bit| bit == 1));
         let it =

@@ -18,8 +18,8 @@ type Kind = (&'static str, &'static str, RejectWith);
 const V4_KINDS: &[Kind] = &[
     ("icmp-net-unreachable", "net-unreach", RejectWith::Icmp(3, 0)),
     ("icmp-host-unreachable", "host-unreach", RejectWith::Icmp(3, 1)),
-    ("icmp-port-unreachable", "port-unreach", RejectWith::Icmp(3, 3)),
     ("icmp-proto-unreachable", "proto-unreach", RejectWith::Icmp(3, 2)),
+    ("icmp-port-unreachable", "port-unreach", RejectWith::Icmp(3, 3)),
     ("icmp-net-prohibited", "net-prohib", RejectWith::Icmp(3, 9)),
     ("icmp-host-prohibited", "host-prohib", RejectWith::Icmp(3, 10)),
     ("icmp-admin-prohibited", "admin-prohib", RejectWith::Icmp(3, 13)),

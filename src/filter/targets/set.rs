@@ -7,11 +7,14 @@ use crate::context::Context;
 use crate::filter::ipset::{Set as Members, Side};
 use crate::filter::matches::{Setting, lookup_set};
 use crate::filter::options::{Opt, Options, Problem};
-use crate::filter::value::number_u32;
+use crate::filter::value::number;
 use crate::packet::Packet;
 use crate::record::Recorder;
 use core::fmt;
 use std::sync::Arc;
+
+/// In seconds; the largest number stands for none.
+const MAX_TIMEOUT: u64 = u32::MAX as u64 - 1;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Set {
@@ -34,8 +37,8 @@ impl Targeted for Set {
         options: &[
             Opt::pair("add-set"),
             Opt::pair("del-set"),
-            Opt::flag("exist"),
-            Opt::value("timeout"),
+            Opt::flag("exist").again(),
+            Opt::value("timeout").again(),
             Opt::pair("map-set"),
             Opt::flag("map-mark"),
             Opt::flag("map-prio").refused("there are no queues to sort into"),
@@ -70,7 +73,10 @@ impl Targeted for Set {
             let problem = given.problem(format!("the elements of set `{}` have no marks to give", set.name));
             return Err(problem.hint("`create … skbinfo` gives them some"));
         }
-        let timeout = options.get("timeout").map(|g| g.read(number_u32)).transpose()?;
+        // The last one counts.
+        let given = options.given.iter().rfind(|given| given.opt.name == "timeout");
+        let timeout =
+            given.map(|g| g.read(|text| number(text, MAX_TIMEOUT).map(|n| n as u32))).transpose()?;
         Ok(Self { add, remove, map_mark: map, exist: options.has("exist"), timeout })
     }
 

@@ -14,7 +14,8 @@ use crate::record::Recorder;
 use core::fmt;
 
 const TCP_HEADER_LEN: usize = 20;
-const MAX_MSS: u64 = 65_515;
+/// Beside the headers of IP and TCP that a packet has at least.
+const MAX_MSS: [u64; 2] = [65_515, 65_495];
 /// The data offset counts to 60 bytes.
 const MAX_HEADER_LEN: usize = 60;
 /// Kind and length of the option.
@@ -69,13 +70,14 @@ impl Targeted for Tcpmss {
         options: &[Opt::value("set-mss"), Opt::flag("clamp-mss-to-pmtu")],
     };
 
-    fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
-        if options.has("clamp-mss-to-pmtu") {
-            return Ok(Self::Clamp);
-        }
-        match options.get("set-mss") {
-            Some(given) => given.read(|text| number(text, MAX_MSS)).map(|n| Self::Set(n as u16)),
-            None => Err(options
+    fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
+        let most = MAX_MSS[usize::from(setting.family == Family::Ipv6)];
+        let set = options.get("set-mss").map(|given| given.read(|text| number(text, most))).transpose()?;
+        // The last one counts.
+        match (options.given.last().map(|given| given.opt.name), set) {
+            (Some("set-mss"), Some(mss)) => Ok(Self::Set(mss as u16)),
+            (Some(_), _) => Ok(Self::Clamp),
+            (None, _) => Err(options
                 .problem("`-j TCPMSS` needs the size")
                 .hint("`--clamp-mss-to-pmtu` or `--set-mss 1400`")),
         }

@@ -76,6 +76,10 @@ fn the_headers_of_ipv6_are_looked_into() {
         ("-m ah --ahspi 256", &with_auth, "yes"),
         ("-m ah ! --ahspi 256", &with_auth, "no"),
         ("-m ah --ahlen 24 --ahres", &with_auth, "yes"),
+        ("-m ah ! --ahlen 24", &with_auth, "no"),
+        // No length at all stands for any, and cannot be turned round.
+        ("-m ah --ahlen 0", &with_auth, "yes"),
+        ("-m ah ! --ahlen 0", &with_auth, "yes"),
         ("-m ah", &with_hop, "no"),
         // Without an upper layer there is no protocol to ask for, whichever it is.
         ("-p udp", &nothing, "drop"),

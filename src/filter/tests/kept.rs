@@ -41,12 +41,12 @@ impl Sender {
         (ctx.out_iface, ctx.mark) = (Some(IfaceId(1)), mark);
         let mut frame = udp(bytes);
         let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
-        let _ = self.rules.run(Table::Filter, Hook::Forward, &mut pkt, &mut ctx);
+        let _ = self.rules.run(Table::Mangle, Hook::Forward, &mut pkt, &mut ctx);
         ctx.mark
     }
 
     fn count(&self) -> u64 {
-        let rule = RuleId { family: Family::Ipv4, table: Table::Filter, chain: 1, index: 0 };
+        let rule = RuleId { family: Family::Ipv4, table: Table::Mangle, chain: 2, index: 0 };
         self.rules.count(rule).packets
     }
 
@@ -57,7 +57,7 @@ impl Sender {
 }
 
 fn text(sets: &str, rule: &str) -> String {
-    format!("{sets}*filter\n-A FORWARD -p udp {rule}\nCOMMIT\n")
+    format!("{sets}*mangle\n-A FORWARD -p udp {rule}\nCOMMIT\n")
 }
 
 /// An IPv4 frame whose packet has so many bytes.

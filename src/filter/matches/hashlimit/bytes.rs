@@ -11,6 +11,8 @@ use core::fmt;
 
 /// A second, as a bucket holds it.
 const SECOND: u64 = u32::MAX as u64;
+/// As which the tools print the highest rate that they keep, which is of 32 bits.
+const MOST_PRINTED: u64 = 4_581_298_432;
 /// Bytes that are paid for together.
 const CHUNK: u64 = 16;
 /// An unused bucket stays so long, without a burst and with one.
@@ -85,7 +87,7 @@ fn parse_bytes(text: &str) -> Result<u64, Complaint> {
     };
     let amount: u64 = digits.parse().map_err(|_| bad())?;
     match amount.checked_mul(factor) {
-        Some(bytes) if u32::try_from(bytes).is_ok() => Ok(bytes),
+        Some(bytes) if bytes <= MOST_PRINTED => Ok(bytes.min(u64::from(u32::MAX))),
         _ => Err(Complaint::new(format!("`{text}` is too much")).hint("at most `4095mb`")),
     }
 }
@@ -126,7 +128,9 @@ impl Bucket {
 impl fmt::Display for ByteRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rate = self.per_second();
-        let is_same = |size: u64| ByteRate::cost_of(rate / size * size) == Some(self.cost);
+        // The tools compare in 32 bits.
+        let is_same =
+            |size: u64| ByteRate::cost_of(u64::from((rate / size * size) as u32)) == Some(self.cost);
         let (name, size) =
             UNITS.into_iter().find(|(_, size)| rate >= *size && is_same(*size)).unwrap_or(UNITS[2]);
         write!(f, "{}{name}b/s", rate / size)?;
