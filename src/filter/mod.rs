@@ -14,6 +14,7 @@ mod base;
 mod classify;
 mod counters;
 mod evaluate;
+mod hints;
 pub mod ipset;
 mod lex;
 pub mod log;

@@ -10,7 +10,7 @@ use super::rule::{AddrMatch, Count, IfaceMatch, Matches, ProtoMatch, Rule};
 use super::shared::Shared;
 use super::targets::{self, Target};
 use super::value::{Network, number};
-use super::{names, value};
+use super::{hints, names, value};
 use crate::packet::Family;
 use core::cell::RefCell;
 use std::borrow::Cow;
@@ -241,17 +241,16 @@ impl<'a> Reader<'a, '_> {
     fn stray(&mut self, word: &Token<'_>) {
         let text = &*word.text;
         let problem = Problem::new(word.at, format!("`{text}` belongs to no option"));
-        let after_not = self.next >= 2 && self.words[self.next - 2].text == "!";
+        let before = &self.words[..self.next.saturating_sub(1)];
         let problem = match text.strip_prefix('-') {
             Some(name) if self.is_long_with_one_dash(text) => {
                 self.skip_values();
                 problem.hint(format!("`--{name}`, with two dashes"))
             }
-            _ if after_not => problem.hint("`!` stands in front of the option: `! -s 192.0.2.1`"),
-            _ if text.starts_with('\u{2013}') || text.starts_with('\u{2014}') => {
-                problem.hint("this dash is a typographic one; options begin with `-`")
-            }
-            _ => problem,
+            _ => match hints::of_stray(text, before, self.around.has_chain) {
+                Some(hint) => problem.hint(hint),
+                None => problem,
+            },
         };
         self.problem(problem);
     }
@@ -294,12 +293,13 @@ impl<'a> Reader<'a, '_> {
         let of_proto = matches::SPECS.iter().filter(of_proto).flat_map(|s| s.options);
         let known = self.given.iter().flat_map(|g| g.known).chain(of_proto).map(|o| o.name);
         let elsewhere = matches::SPECS.iter().flat_map(|s| s.options).map(|o| o.name);
-        let hint = needed_for(name).or_else(|| {
+        let alike = hints::same_word(name, known.clone()).map(|meant| format!("did you mean `--{meant}`?"));
+        let hint = alike.or_else(|| hints::needed_for(name)).or_else(|| {
             if let Some(meant) = meant_option(name, known) {
                 return Some(format!("did you mean `--{meant}`?"));
             }
             let meant = meant_option(name, elsewhere)?;
-            Some(format!("did you mean `--{meant}`? {}", needed_for(meant)?))
+            Some(format!("did you mean `--{meant}`? {}", hints::needed_for(meant)?))
         });
         let problem = Problem::new(at, format!("no option `--{name}` here"));
         self.problem(match hint {
@@ -348,7 +348,11 @@ impl<'a> Reader<'a, '_> {
             let is_value = |w: &&Token<'_>| args.is_empty() || !w.text.starts_with('-');
             let Some(word) = self.words.get(self.next).filter(is_value).cloned() else {
                 let needs = if opt.args == 1 { "a value" } else { "two values" };
-                return self.problem(Problem::new(at, format!("`--{}` needs {needs}", opt.name)));
+                let problem = Problem::new(at, format!("`--{}` needs {needs}", opt.name));
+                return self.problem(match hints::of_values(opt.name) {
+                    Some(hint) => problem.hint(hint),
+                    None => problem,
+                });
             };
             self.next += 1;
             args.push(word);
@@ -365,10 +369,18 @@ impl<'a> Reader<'a, '_> {
             let problem = Problem::new(at, format!("`--{}` stands twice", opt.name));
             let (owner, last) = (self.given[place].name, &self.given[self.given.len() - 1]);
             let is_meant_for_last = last.name != owner && last.known.iter().any(|o| o.name == opt.name);
-            let hint = || {
-                format!("it belongs to `-m {owner}`: in front of that, all of `-m {}` must stand", last.name)
+            let hint = if is_meant_for_last {
+                Some(format!(
+                    "it belongs to `-m {owner}`: in front of that, all of `-m {}` must stand",
+                    last.name
+                ))
+            } else {
+                hints::of_second(opt.name).map(str::to_owned)
             };
-            return self.problem(if is_meant_for_last { problem.hint(hint()) } else { problem });
+            return self.problem(match hint {
+                Some(hint) => problem.hint(hint),
+                None => problem,
+            });
         }
         // What is searched for may be a `!`.
         let is_text = matches!(opt.name, "string" | "hex-string" | "helper")
@@ -542,7 +554,14 @@ impl<'a> Reader<'a, '_> {
             Some(Ok(n)) if n > 0 => Some(n as usize - 1),
             Some(_) => {
                 let problem = Problem::new(second_at, "a rule number is expected here");
-                self.findings.problems.push(problem.hint("rules count from 1"));
+                let is_number = |name: &str| name.bytes().all(|b| b.is_ascii_digit());
+                let hint = match (chain_name.as_deref(), second.as_ref()) {
+                    (Some(chain), Some(second)) if is_number(chain) && !is_number(&second.text) => {
+                        format!("the chain comes first: `{} {chain}`", second.text)
+                    }
+                    _ => "rules count from 1".to_owned(),
+                };
+                self.findings.problems.push(problem.hint(hint));
                 None
             }
         };
@@ -771,23 +790,6 @@ fn split_counters(opt: &Opt, args: &mut Vec<Token<'_>>) {
     let second = Token { text: Cow::Owned(bytes.to_owned()), at: word.at + packets.len() + 1 };
     let first = Token { text: Cow::Owned(packets.to_owned()), at: word.at };
     *args = vec![first, second];
-}
-
-/// What must stand in front of an option of a match.
-fn needed_for(option: &str) -> Option<String> {
-    let owners = || matches::SPECS.iter().filter(|s| s.knows(option));
-    // Of several matches with such an option TCP's is meant most often.
-    let owner = owners().find(|s| s.name == "tcp").or_else(|| owners().next())?;
-    if owner.name == "multiport" {
-        return Some("it needs `-m multiport` in front of it".to_owned());
-    }
-    if owner.protos.is_empty() {
-        return Some(format!("it belongs to `-m {}`, which must stand in front of it", owner.name));
-    }
-    let protos = owners().flat_map(|s| s.protos).filter_map(|p| names::protocol_name(*p));
-    let mut protos: Vec<String> = protos.map(|p| format!("`-p {p}`")).collect();
-    protos.sort_by_key(|p| (p != "`-p tcp`", p != "`-p udp`"));
-    Some(format!("it needs {} in front of it", protos.join(" or ")))
 }
 
 /// `tcp`, `6`, `all`; `None` stands for any protocol.

@@ -541,6 +541,9 @@ impl Reader<'_> {
         let problem = Problem::new(at, format!("table `{}` has no chain `{name}`", table.word()));
         let problem = match did_you_mean(name, base.clone().chain(user)) {
             _ if Hook::ALL.iter().any(|h| h.word() == name) => problem.hint(self.base_hint(table, name)),
+            _ if name.bytes().all(|b| b.is_ascii_digit()) => {
+                problem.hint(format!("the chain comes first: `-I FORWARD {name}`"))
+            }
             Some(hint) => problem.hint(hint),
             None => problem.hint(format!("a chain is declared before it is used: `:{name} - [0:0]`")),
         };

@@ -280,7 +280,7 @@ fn what_the_tools_do_not_read_again_is_printed_as_they_print_it() {
 -A FORWARD -m time --datestop 1970
 COMMIT
 ",
-        expect![[r#"
+        expect![[r"
             *filter
             :INPUT ACCEPT [0:0]
             :FORWARD ACCEPT [0:0]
@@ -289,7 +289,7 @@ COMMIT
             -A FORWARD -m hashlimit --hashlimit-above 5/sec --hashlimit-burst 5 --hashlimit-name a b
             -A FORWARD -m time
             COMMIT
-        "#]],
+        "]],
     );
 }
 
@@ -297,13 +297,13 @@ COMMIT
 fn a_section_that_comes_again_counts_from_zero() {
     let text = "*filter\n:FORWARD DROP [5:600]\nCOMMIT\n*filter\n:INPUT DROP [7:8]\nCOMMIT\n";
     let loaded = Ruleset::load_with_counters(text, Family::Ipv4, &[]).expect("the rules are right");
-    expect![[r#"
+    expect![[r"
         *filter
         :INPUT DROP [7:8]
         :FORWARD DROP [0:0]
         :OUTPUT ACCEPT [0:0]
         COMMIT
-    "#]]
+    "]]
     .assert_eq(&loaded.ruleset.render(true));
 }
 

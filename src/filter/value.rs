@@ -182,6 +182,8 @@ fn not_an_address(text: &str) -> Complaint {
     if is_name {
         Complaint::new(format!("`{text}` is not an address"))
             .hint("names of hosts are not looked up: write the address")
+    } else if text.contains('.') && text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        Complaint::new(format!("`{text}` is not an address")).hint("four numbers from 0 to 255")
     } else {
         Complaint::new(format!("`{text}` is not an address"))
     }

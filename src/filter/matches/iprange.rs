@@ -46,6 +46,10 @@ impl Matcher for Iprange {
                     Complaint::new(format!("`{text}` is a prefix, not a range")).hint("`-s` takes prefixes")
                 );
             }
+            if family == Family::Ipv4 && text.contains(':') {
+                return Err(Complaint::new(format!("`{text}` is no range of addresses"))
+                    .hint("`192.0.2.1-192.0.2.9`"));
+            }
             let (low, high) = text.split_once('-').unwrap_or((text, text));
             Ok((short_addr(low, family)?, short_addr(high, family)?))
         };
