@@ -278,6 +278,7 @@ fn what_the_tools_do_not_read_again_is_printed_as_they_print_it() {
 -A FORWARD -m recent --rcheck --seconds 4294967295 --name \"a b\"
 -A FORWARD -m hashlimit --hashlimit-above 5/s --hashlimit-name \"a b\"
 -A FORWARD -m time --datestop 1970
+-A FORWARD -m conntrack --ctorigdstport 25:0
 COMMIT
 ",
         expect![[r"
@@ -288,6 +289,7 @@ COMMIT
             -A FORWARD -m recent --rcheck --seconds -1 --name a b --mask 255.255.255.255 --rsource
             -A FORWARD -m hashlimit --hashlimit-above 5/sec --hashlimit-burst 5 --hashlimit-name a b
             -A FORWARD -m time
+            -A FORWARD -m conntrack --ctorigdstport 25
             COMMIT
         "]],
     );

@@ -247,7 +247,10 @@ impl fmt::Display for Conntrack {
             }
         }
         for (name, range) in PORTS.iter().zip(ports) {
-            if let Some((range, negated)) = range {
+            // The tools leave out an end of 0, though the range then holds no port.
+            if let Some((Ports(low, 0), negated)) = range {
+                write!(f, "{} --{name} {low}", not(*negated))?;
+            } else if let Some((range, negated)) = range {
                 write!(f, "{} --{name} {range}", not(*negated))?;
             }
         }

@@ -38,6 +38,9 @@ impl Algorithm {
 }
 
 /// `|41 42|text`: hexadecimal between bars; a backslash takes the next letter as it is.
+///
+/// As the tools have it, what stands right behind a block is text, be it a bar or a backslash, and a bar at the very end
+/// says nothing.
 fn parse_hex(text: &str) -> Result<Vec<u8>, Complaint> {
     let bad =
         || Complaint::new("a block of hexadecimal is broken").hint("pairs of digits between bars: `|0d 0a|`");
@@ -46,17 +49,25 @@ fn parse_hex(text: &str) -> Result<Vec<u8>, Complaint> {
     while let Some(b) = rest.next() {
         match b {
             b'\\' => bytes.push(rest.next().ok_or_else(bad)?),
-            b'|' => loop {
-                match rest.next().ok_or_else(bad)? {
-                    b'|' => break,
-                    b' ' => {}
-                    high => {
-                        let pair = [high, rest.next().ok_or_else(bad)?];
-                        let digits = core::str::from_utf8(&pair).map_err(|_| bad())?;
-                        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| bad())?);
+            b'|' if rest.peek().is_none() => {}
+            b'|' => {
+                let before = bytes.len();
+                loop {
+                    match rest.next().ok_or_else(bad)? {
+                        b'|' => break,
+                        b' ' => {}
+                        high => {
+                            let pair = [high, rest.next().ok_or_else(bad)?];
+                            let digits = core::str::from_utf8(&pair).map_err(|_| bad())?;
+                            bytes.push(u8::from_str_radix(digits, 16).map_err(|_| bad())?);
+                        }
                     }
                 }
-            },
+                if bytes.len() == before {
+                    return Err(bad());
+                }
+                bytes.extend(rest.next());
+            }
             other => bytes.push(other),
         }
     }
@@ -164,7 +175,10 @@ mod tests {
     fn hexadecimal_stands_between_bars() {
         assert_eq!(parse_hex("|41 42|foo"), Ok(b"ABfoo".to_vec()));
         assert_eq!(parse_hex("a\\|b"), Ok(b"a|b".to_vec()));
-        for broken in ["|4|", "|4", "|zz|", "a\\"] {
+        assert_eq!(parse_hex("|41||42|"), Ok(b"A|42".to_vec()));
+        assert_eq!(parse_hex("|41|\\|42|"), Ok(b"A\\B".to_vec()));
+        assert_eq!(parse_hex("a|"), Ok(b"a".to_vec()));
+        for broken in ["|4|", "|4", "|zz|", "a\\", "a||b", "|41", "|0a|\\\\"] {
             assert!(parse_hex(broken).is_err(), "{broken}");
         }
     }
