@@ -204,6 +204,9 @@ fn short_ipv4(text: &str) -> Option<Ipv4Addr> {
 
 /// As C's `inet_aton` reads it: the last number fills what is left, so `10.1` stands for `10.0.0.1`.
 fn host_ipv4(text: &str) -> Option<Ipv4Addr> {
+    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.') {
+        return None;
+    }
     let (front, last) = text.rsplit_once('.').map_or((None, text), |(front, last)| (Some(front), last));
     let mut bits = 0;
     let mut room = 32;
@@ -389,6 +392,9 @@ mod tests {
         assert!(host("192.0.2.256").is_err());
         assert!(host("1.2.3.4.5").is_err());
         assert!(host("4294967296").is_err());
+        assert!(host("+1").is_err());
+        assert!(host(" 1").is_err());
+        assert_eq!(Network::parse("+10.1", Family::Ipv4).map(|n| n.to_string()), Ok("10.1.0.0/32".into()));
     }
 
     #[test]

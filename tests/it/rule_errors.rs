@@ -147,6 +147,8 @@ const BROKEN: &[&str] = &[
     "*mangle\n-A FORWARD -p tcp -j TCPOPTSTRIP --strip-options mss,2\nCOMMIT",
     "*mangle\n-A FORWARD -p tcp --syn -j TCPMSS --set-mss 65516\nCOMMIT",
     "create s hash:ip\n*mangle\n-A FORWARD -j SET --add-set s src --timeout 4294967295\nCOMMIT",
+    "create s hash:ip\n*mangle\n-A FORWARD -j SET --add-set s src --timeout 5000000000 --timeout 5\nCOMMIT",
+    "-A FORWARD -m recent --set --mask +1 -j DROP",
     "create s hash:ip skbinfo\n*filter\n-A FORWARD -j SET --map-set s src --map-mark\nCOMMIT",
     "-A FORWARD -m helper --he ftp -j DROP",
     "-A FORWARD --help",

@@ -73,10 +73,11 @@ impl Targeted for Set {
             let problem = given.problem(format!("the elements of set `{}` have no marks to give", set.name));
             return Err(problem.hint("`create … skbinfo` gives them some"));
         }
-        // The last one counts.
-        let given = options.given.iter().rfind(|given| given.opt.name == "timeout");
-        let timeout =
-            given.map(|g| g.read(|text| number(text, MAX_TIMEOUT).map(|n| n as u32))).transpose()?;
+        // The last one counts, but each must be right.
+        let mut timeout = None;
+        for given in options.given.iter().filter(|given| given.opt.name == "timeout") {
+            timeout = Some(given.read(|text| number(text, MAX_TIMEOUT))? as u32);
+        }
         Ok(Self { add, remove, map_mark: map, exist: options.has("exist"), timeout })
     }
 
