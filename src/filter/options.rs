@@ -240,6 +240,8 @@ pub(super) fn find(extensions: &[Options<'_>], name: &str) -> Found {
     }
     let mut candidates: Vec<(usize, &'static Opt)> = Vec::new();
     for (place, extension) in extensions.iter().enumerate() {
+        // An extension that comes again takes the place of its first use.
+        candidates.retain(|(before, _)| extensions[*before].name != extension.name);
         let starts = |o: &&Opt| o.names().any(|n| n.starts_with(name));
         candidates.extend(extension.known.iter().filter(starts).map(|o| (place, o)));
     }
@@ -316,12 +318,13 @@ mod tests {
     #[test]
     fn an_exact_name_wins_over_an_abbreviation_and_late_over_early() {
         let list = |known| Options::new("x", known, 0);
-        let both = [list(&TCP), list(&MULTIPORT)];
+        let both = [list(&TCP), Options::new("y", &MULTIPORT, 0)];
         assert!(matches!(find(&both, "dport"), Found::One(0, _)));
         assert!(matches!(find(&both, "dports"), Found::One(1, _)));
         assert!(matches!(find(&both, "dpor"), Found::Ambiguous(_)));
         assert!(matches!(find(&both, "dest"), Found::One(0, _)));
         assert!(matches!(find(&[list(&TCP), list(&TCP)], "sport"), Found::One(1, _)));
+        assert!(matches!(find(&[list(&TCP), list(&TCP)], "destin"), Found::One(1, _)));
         assert!(matches!(find(&both, "mark"), Found::None));
     }
 
