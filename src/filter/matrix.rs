@@ -18,10 +18,10 @@ Spelling is that of iptables-restore 1.8.9. What follows one letter may stand in
 
 ## What is read otherwise than by the tools
 
-Taken though they refuse it: lines that end in CRLF; a comment, `COMMIT` or empty line with blanks around it; a last
-line that does not end; with `-c`, a policy without counters; a long name with its value in one
-word where they want two, `--source=192.0.2.1`; names of protocols in capitals; whatever stands in a line with `-4` or
-`-6` that is not for this family.
+Taken though they refuse it: lines that end in CRLF; a comment, `COMMIT` or empty line with blanks around it; a last line
+that does not end; with `-c`, a policy without counters; a long name with its value in one word where they want two,
+`--source=192.0.2.1`; names of protocols in capitals; whatever stands in a line with `-4` or `-6` that is not for this
+family.
 
 Refused, though they take it, is what they take for something else than it says, or pass over:
 
