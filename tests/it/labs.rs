@@ -206,3 +206,20 @@ fn what_a_killed_test_left_is_taken_away_by_the_next() {
     assert!(errors.contains("taking away what an interrupted command left of `t-killed`"), "{errors}");
     assert!(!Path::new("/run/netns/sw-t-killed-a").exists());
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_is_no_lab_is_never_taken_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("precious");
+    std::fs::write(&file, "").unwrap();
+    // A lab that is up has made the folder of all labs, where names are looked for.
+    for name in [folder.path().to_str().unwrap(), "..", "../..", "no such lab"] {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_stateway")).args(["lab", "down", name]).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{name}: {errors}");
+        assert!(errors.contains(&format!("there is no lab at `{name}`")), "{errors}");
+    }
+    assert!(file.exists());
+}

@@ -154,12 +154,15 @@ fn load(path: &Path) -> Result<Lab> {
 
 /// What a user may call a lab: its folder, its file, or the name of one that is up.
 #[cfg(target_os = "linux")]
-fn name_of(lab: &Path) -> Result<String> {
+pub(super) fn name_of(lab: &Path) -> Result<String> {
     use crate::lab::netns::state;
-    let file = lab::resolve::find(lab);
-    let canonical: Option<PathBuf> = std::fs::canonicalize(&file).ok();
     let records = state::all();
-    if let Some(record) = records.iter().find(|record| Some(&record.file) == canonical.as_ref()) {
+    // A lab may be up whose file has gone since.
+    let file = lab::resolve::find(lab);
+    let places = [&file, lab, &lab.join("lab.yaml")]
+        .map(|path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).ok());
+    let is_there = |record: &&state::Record| places.iter().any(|place| place.as_ref() == Some(&record.file));
+    if let Some(record) = records.iter().find(is_there) {
         return Ok(record.lab.clone());
     }
     let text = lab.to_string_lossy();
@@ -168,6 +171,11 @@ fn name_of(lab: &Path) -> Result<String> {
     }
     if file.exists() {
         return Ok(load(lab)?.name);
+    }
+    if !lab::resolve::is_lab_name(&text) {
+        return Err(Failure::Input(anyhow::anyhow!(
+            "there is no lab at `{text}`\n  hint: a lab is a folder with a `lab.yaml` in it, such a file, or the name of one that is up"
+        )));
     }
     Ok(text.into_owned())
 }

@@ -83,11 +83,12 @@ impl Output {
     }
 }
 
-/// A brief command of our own: it must succeed.
+/// A brief command of our own: it must succeed. Ctrl-C is for us alone: it must not end what builds or removes half-way.
 pub fn brief(lock: &File, program: &str, args: &[&OsStr]) -> anyhow::Result<String> {
     let output = Command::new(program)
         .args(args)
         .stdin(lock.try_clone()?)
+        .process_group(0)
         .output()
         .with_context(|| format!("cannot run `{program}`"))?;
     if output.status.success() {

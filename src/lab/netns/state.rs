@@ -13,6 +13,7 @@ use super::build;
 use super::command::{self, Interrupt};
 use crate::control::place;
 use crate::lab::model::{Lab, RunnerKind};
+use crate::lab::resolve::is_lab_name;
 use anyhow::{Context as _, bail};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
@@ -96,6 +97,8 @@ impl State {
             complete: false,
         };
         let state = Self { record, lock, interrupt };
+        // What a command that was killed while it removed the lab, or before it wrote anything down, left of it.
+        clear(&state.path(""), &state.lock)?;
         // Owned by root and open to nobody else: sshd insists on it, and so do private keys.
         fs::DirBuilder::new()
             .recursive(true)
@@ -169,6 +172,10 @@ impl State {
 
 /// Takes the lock of a lab; waits a while for another command that is at it.
 fn lock(name: &str, interrupt: &Interrupt) -> anyhow::Result<File> {
+    // It becomes a path, below which everything is removed in the end.
+    if !is_lab_name(name) {
+        bail!("no lab can be called `{name}`");
+    }
     let folder = folder();
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let path = folder.join(format!("{name}.lock"));
@@ -199,8 +206,16 @@ pub fn is_held(name: &str) -> bool {
     file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
 }
 
+/// Whether there is anything of the lab `name` on this machine, whole or not.
+pub fn is_there(name: &str) -> bool {
+    is_lab_name(name) && (folder().join(name).exists() || folder().join(format!("{name}.lock")).exists())
+}
+
 /// What is written down of the lab `name`, if it is on this machine.
 pub fn read(name: &str) -> Option<Record> {
+    if !is_lab_name(name) {
+        return None;
+    }
     let text = fs::read_to_string(folder().join(name).join("state.json")).ok()?;
     serde_json::from_str(&text).ok()
 }
@@ -240,14 +255,19 @@ pub fn remove_locked(name: &str, lock: &File) -> anyhow::Result<bool> {
             gone(fs::remove_file(control))?;
         }
     }
-    unmount_below(&dir, lock)?;
-    gone(fs::remove_dir_all(&dir)).with_context(|| format!("cannot remove {}", dir.display()))?;
+    clear(&dir, lock)?;
     // Last, and still locked: who waits for it sees that the file is another one.
     gone(fs::remove_file(folder().join(format!("{name}.lock"))))?;
     // Only if no other lab is there.
     let _ = fs::remove_dir(folder());
     let _ = fs::remove_dir(folder().parent().unwrap_or(Path::new("/nowhere")));
     Ok(there)
+}
+
+/// Removes the folder of a lab whose namespaces and processes are gone, and what is mounted in it.
+fn clear(dir: &Path, lock: &File) -> anyhow::Result<()> {
+    unmount_below(dir, lock)?;
+    gone(fs::remove_dir_all(dir)).with_context(|| format!("cannot remove {}", dir.display()))
 }
 
 fn gone(result: io::Result<()>) -> io::Result<()> {

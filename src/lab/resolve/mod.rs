@@ -15,6 +15,7 @@ use super::locate::Places;
 use super::model::Lab;
 use super::spec::{self, LabSpec, RouterSpec};
 use crate::config::{RouterConfig, RunOptions};
+use crate::filter::{RuleError, text_of};
 use crate::packet::{Addr, Family, Prefix};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -80,10 +81,15 @@ pub fn find(path: &Path) -> PathBuf {
 }
 
 fn read(file: &Path) -> Result<String, LabErrors> {
-    std::fs::read_to_string(file).map_err(|error| {
+    let bytes = std::fs::read(file).map_err(|error| {
         let hint = (error.kind() == std::io::ErrorKind::NotFound)
             .then(|| "a lab is a folder with a `lab.yaml` in it, or such a file".to_owned());
         LabErrors::unreadable(file.to_owned(), &error, hint)
+    })?;
+    text_of(bytes).map_err(|RuleError { line, column, message, .. }| {
+        let hint = Some("is this a text file? if so, save it as UTF-8".to_owned());
+        let problem = Problem { path: String::new(), place: Some((line, column)), message, hint };
+        LabErrors { file: file.to_owned(), problems: vec![problem] }
     })
 }
 
@@ -167,10 +173,9 @@ impl<'a> Check<'a> {
 
     /// Names become parts of the names of namespaces, and of hosts.
     fn name(&mut self, path: &str, name: &str, longest: usize) {
-        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if name.is_empty() || name.len() > longest {
             self.problem(path, format!("`{name}` must have 1 to {longest} characters"), None);
-        } else if !name.chars().all(fits) || name.starts_with('-') || name.ends_with('-') {
+        } else if !is_name(name) {
             let hint = "use small letters, digits and `-` within".to_owned();
             self.problem(path, format!("`{name}` cannot be a name"), Some(hint));
         }
@@ -216,6 +221,16 @@ impl<'a> Check<'a> {
 
 /// Together with a host's name it still fits the name of a namespace and of a Unix socket.
 const MAX_LAB_NAME: usize = 32;
+
+/// Whether a lab can be called so.
+pub(crate) fn is_lab_name(name: &str) -> bool {
+    name.len() <= MAX_LAB_NAME && is_name(name)
+}
+
+fn is_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !name.is_empty() && name.chars().all(fits) && !name.starts_with('-') && !name.ends_with('-')
+}
 
 fn parse_prefix(text: &str) -> Result<Prefix, String> {
     let Some((addr, len)) = text.trim().split_once('/') else {
