@@ -85,6 +85,38 @@ pub(crate) fn hint<'a>(
     }
 }
 
+/// The first character that no YAML may hold.
+pub(crate) fn control_character(text: &str) -> Option<Problem> {
+    let is_allowed = |c: char| matches!(c, '\n' | '\r' | '\t' | '\u{85}') || !c.is_control();
+    let at = text.find(|c| !is_allowed(c))?;
+    let (before, rest) = text.split_at(at);
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    Some(Problem {
+        path: String::new(),
+        place: Some((before.matches('\n').count() + 1, column)),
+        message: format!("not YAML: the control character {:?}", rest.chars().next().unwrap_or_default()),
+        hint: Some("is this a text file, in UTF-8?".to_owned()),
+    })
+}
+
+/// What somebody who made one of the usual mistakes would want to know.
+pub(crate) fn yaml_hint(text: &str, place: Option<(usize, usize)>, message: &str) -> Option<String> {
+    let line = text.lines().nth(place?.0.checked_sub(1)?).unwrap_or_default();
+    let indent = &line[..line.len() - line.trim_start().len()];
+    let hint = if indent.contains('\t') {
+        "YAML is indented with blanks, never with tabs"
+    } else if message.contains("duplicate entry") {
+        "a key stands once only: put what belongs to it together"
+    } else if message.contains("mapping values are not allowed") {
+        "text with `: ` in it stands in quotes"
+    } else if message.contains("unknown anchor") || message.contains("scanning an alias") {
+        "`*name` repeats what `&name` marks before it; text that begins with `*` stands in quotes"
+    } else {
+        return None;
+    };
+    Some(hint.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

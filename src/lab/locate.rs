@@ -21,6 +21,16 @@ struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct Places(BTreeMap<String, Place>);
 
+/// Stands for a key that is no word.
+const ODD_KEY: &str = "?";
+
+/// Where a second document begins, if there is one.
+pub(crate) fn second_document(source: &str) -> Option<(usize, usize)> {
+    let events = Parser::new_from_str(source).map_while(Result::ok);
+    let starts = events.filter(|(event, _)| matches!(event, Event::DocumentStart(_)));
+    starts.map(|(_, span)| (span.start.line(), span.start.col() + 1)).nth(1)
+}
+
 /// The path of `key` below `path`.
 pub(crate) fn key(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
@@ -55,6 +65,13 @@ impl Places {
             }
             path = &path[..path.rfind(['.', '['])?];
         }
+    }
+
+    /// The first key that is no word.
+    pub(crate) fn odd_key(&self) -> Option<(usize, usize)> {
+        let odd =
+            self.0.iter().filter(|(path, _)| *path == ODD_KEY || path.ends_with(&format!(".{ODD_KEY}")));
+        odd.map(|(_, place)| (place.line, place.column)).min()
     }
 
     /// Where line `line`, column `column` of the text at `path` stands in the file.
@@ -117,8 +134,8 @@ impl<'a> Walk<'a> {
                 Event::Scalar(name, ..) => name.into_owned(),
                 // A key that is no word: the shape check refuses it; its parts are skipped under no name.
                 other => {
-                    self.value(&key(path, "?"), &other, span, None);
-                    String::from("?")
+                    self.value(&key(path, ODD_KEY), &other, span, None);
+                    String::from(ODD_KEY)
                 }
             };
             let Some((event, value)) = self.next() else { return };

@@ -100,9 +100,8 @@ impl<'a> Shape<'a> {
         }
         if !self.accepts_kind(schema, value) {
             let wanted = self.kinds(schema).join(" or ");
-            let quoted = (wanted.contains("text") && !value.is_array() && !value.is_object())
-                .then(|| format!("in quotes it is text: \"{value}\""));
-            return self.misfit(path, format!("expected {wanted}, found {}", kind(value)), quoted);
+            let hint = remedy(schema, &wanted, value);
+            return self.misfit(path, format!("expected {wanted}, found {}", kind(value)), hint);
         }
         match value {
             Value::Object(object) => self.object(schema, object, path),
@@ -169,11 +168,12 @@ impl<'a> Shape<'a> {
                 (Some(property), _) => self.value(property, value, &path.key(name)),
                 (None, Some(Value::Bool(false))) => {
                     let known = properties.unwrap_or(&none).keys().map(String::as_str);
-                    self.misfit(
-                        &path.key(name),
-                        format!("unknown key `{name}`"),
-                        hint(name, known, "known keys"),
-                    );
+                    let hint = if name == "<<" {
+                        Some("merge keys are not read: a whole value is marked with `&name`, and repeated with `*name`".to_owned())
+                    } else {
+                        hint(name, known, "known keys")
+                    };
+                    self.misfit(&path.key(name), format!("unknown key `{name}`"), hint);
                 }
                 (None, Some(any)) => self.value(any, value, &path.key(name)),
                 (None, None) => {}
@@ -241,6 +241,21 @@ impl<'a> Shape<'a> {
             Some(name) => vec![word(name)],
             None => vec!["something else"],
         }
+    }
+}
+
+/// How to write what was wanted, where something of another kind stands.
+fn remedy(schema: &Value, wanted: &str, value: &Value) -> Option<String> {
+    match value {
+        Value::Object(_) if wanted == "a list" => Some("each item begins with `- `".to_owned()),
+        Value::Array(_) | Value::Null | Value::String(_) if wanted == "a mapping" => {
+            match schema.get("properties").and_then(Value::as_object) {
+                Some(known) => hint("", known.keys().map(String::as_str), "known keys"),
+                None => Some("each begins with its name and a colon, such as `name: {}`".to_owned()),
+            }
+        }
+        Value::Array(_) | Value::Object(_) => None,
+        value => wanted.contains("text").then(|| format!("in quotes it is text: \"{value}\"")),
     }
 }
 

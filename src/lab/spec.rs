@@ -5,8 +5,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::error::Problem;
-use super::locate::Places;
+use super::error::{Problem, control_character, yaml_hint};
+use super::locate::{self, Places};
 use super::shape;
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -796,14 +796,30 @@ pub(crate) struct Document {
 
 /// Reads text as YAML.
 pub(crate) fn parse(text: &str) -> Result<Document, Problem> {
-    let broken = |message: String, place| Problem { path: String::new(), place, message, hint: None };
+    // Some editors put a byte order mark in front, which the parser takes for a document.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if let Some(problem) = control_character(text) {
+        return Err(problem);
+    }
     let tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| {
         let place = error.location().map(|at| (at.line(), at.column()));
-        broken(format!("not YAML: {error}"), place)
+        let message = format!("not YAML: {error}");
+        if let (None, Some(second)) = (place, locate::second_document(text)) {
+            let hint = "a file is one lab: take the `---` away".to_owned();
+            let message = "a second document begins here".to_owned();
+            return Problem { path: String::new(), place: Some(second), message, hint: Some(hint) };
+        }
+        let hint = yaml_hint(text, place, &message);
+        Problem { path: String::new(), place, message, hint }
     })?;
-    let tree =
-        serde_json::to_value(tree).map_err(|error| broken(format!("not a lab file: {error}"), None))?;
-    Ok(Document { tree, places: Places::of(text) })
+    let places = Places::of(text);
+    let tree = serde_json::to_value(tree).map_err(|error| Problem {
+        path: String::new(),
+        place: places.odd_key(),
+        message: format!("not a lab file: {error}"),
+        hint: Some("a key is a word and a colon".to_owned()),
+    })?;
+    Ok(Document { tree, places })
 }
 
 /// What could be read of a file, and what could not.

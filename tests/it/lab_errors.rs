@@ -153,9 +153,93 @@ fn what_is_no_yaml_says_where() {
     check(
         "- 1\n",
         expect![[r"
-        lab.yaml has 1 problem
-          1:1: expected a mapping, found a list"]],
+            lab.yaml has 1 problem
+              1:1: expected a mapping, found a list
+                hint: known keys: `name`, `description`, `router`, `hosts`, `tests`"]],
     );
+}
+
+#[test]
+fn the_usual_slips_in_yaml_are_met_with_what_would_be_right() {
+    let told = [
+        "",
+        "name: x\nrouter:\n\tports: {}\n",
+        "name: x\nname: y\n",
+        "name: x\ndescription: what: now\n",
+        "name: x\ndescription: *bold*\n",
+        "name: x\n---\nname: y\n",
+        "name: x\nrouter:\n  ? [a]\n  : 1\n",
+        "name: x\ndescription: a\0b\n",
+        "name: x\nrouter: { ports: [a, b] }\ntests: { t: 1 }\n",
+        "name: x\nrouter: { ports: { a: &a {}, b: { <<: *a } } }\n",
+    ]
+    .map(|text| load_text(text, Path::new("lab.yaml")).unwrap_err().to_string());
+    expect![[r#"
+        lab.yaml has 1 problem
+          1:1: expected a mapping, found nothing
+            hint: known keys: `name`, `description`, `router`, `hosts`, `tests`
+        lab.yaml has 1 problem
+          3:1: not YAML: found character that cannot start any token at line 3 column 1, while scanning for the next token
+            hint: YAML is indented with blanks, never with tabs
+        lab.yaml has 1 problem
+          1:1: not YAML: duplicate entry with key "name"
+            hint: a key stands once only: put what belongs to it together
+        lab.yaml has 1 problem
+          2:18: not YAML: mapping values are not allowed in this context at line 2 column 18
+            hint: text with `: ` in it stands in quotes
+        lab.yaml has 1 problem
+          2:19: not YAML: did not find expected alphabetic or numeric character at line 2 column 19, while scanning an alias at line 2 column 14
+            hint: `*name` repeats what `&name` marks before it; text that begins with `*` stands in quotes
+        lab.yaml has 1 problem
+          2:1: a second document begins here
+            hint: a file is one lab: take the `---` away
+        lab.yaml has 1 problem
+          3:5: not a lab file: key must be a string
+            hint: a key is a word and a colon
+        lab.yaml has 1 problem
+          2:15: not YAML: the control character '\0'
+            hint: is this a text file, in UTF-8?
+        lab.yaml has 2 problems
+          2:11: router.ports: expected a mapping, found a list
+            hint: each begins with its name and a colon, such as `name: {}`
+          3:1: tests: expected a list, found a mapping
+            hint: each item begins with `- `
+        lab.yaml has 3 problems
+          2:20: router.ports.a: no host is behind port `a`
+            hint: give a host `port: a`, or take the port away
+          2:30: router.ports.b: no host is behind port `b`
+            hint: give a host `port: b`, or take the port away
+          2:35: router.ports.b.<<: unknown key `<<`
+            hint: merge keys are not read: a whole value is marked with `&name`, and repeated with `*name`"#]].assert_eq(&told.join("\n"));
+}
+
+#[test]
+fn a_byte_order_mark_and_foreign_line_ends_are_no_mistakes() {
+    check(&format!("\u{feff}{}", GOOD.replace('\n', "\r\n")), expect!["ok"]);
+}
+
+#[test]
+fn the_name_of_a_test_is_printed_as_it_stands() {
+    check(
+        &GOOD.replace("name: ssh", r#"name: "ok 2\n\e[31m""#),
+        expect![[r"
+            lab.yaml has 1 problem
+              13:5: tests[0].name: the name of a test is one line of plain text
+                hint: it is printed in lists and reports"]],
+    );
+}
+
+#[test]
+fn what_is_no_text_says_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lab.yaml");
+    std::fs::write(&file, b"name: x\ndescription: caf\xe9\n").unwrap();
+    let told = stateway::lab::load(&file).unwrap_err().to_string();
+    let (_, told) = told.split_once('\n').unwrap();
+    expect![[r#"
+          2:17: byte 0xe9 is no text in UTF-8
+            hint: is this a text file? if so, save it as UTF-8"#]]
+    .assert_eq(told);
 }
 
 #[test]

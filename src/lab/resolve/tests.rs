@@ -57,6 +57,10 @@ impl Check<'_> {
             let number = self.number("tests", index);
             let path = item("tests", number);
             let name = test.name.clone().unwrap_or_else(|| format!("test {}", number + 1));
+            if name.contains(char::is_control) {
+                let hint = Some("it is printed in lists and reports".to_owned());
+                self.problem(&key(&path, "name"), "the name of a test is one line of plain text", hint);
+            }
             if tests.iter().any(|other| other.name == name) {
                 self.problem(&key(&path, "name"), format!("there is a test named `{name}` already"), None);
             }
