@@ -79,15 +79,54 @@ pub fn running() -> anyhow::Result<Vec<PathBuf>> {
     Ok(sockets)
 }
 
-/// Whether somebody listens at `path`; if surely nobody does, the file is removed.
+/// Makes sure that a socket can be made at `path`: a dead one is removed, everything else is somebody's.
+pub(super) fn make_room(path: &Path) -> anyhow::Result<()> {
+    if answers(path) {
+        bail!("somebody listens at `{}` already", path.display());
+    }
+    if fs::symlink_metadata(path).is_ok() {
+        bail!("`{}` is there already, and is left alone", path.display());
+    }
+    Ok(())
+}
+
+/// Whether `path` is a socket. A file that is none refuses a client like a dead socket does.
+pub(super) fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
+}
+
+/// Whether somebody listens at `path`; if surely nobody does, the socket is removed.
 pub fn answers(path: &Path) -> bool {
     match UnixStream::connect(path) {
         Ok(_) => true,
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_socket(path) => {
             // Somebody else may have removed it first.
             let _ = fs::remove_file(path);
             false
         }
         Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn a_dead_socket_makes_room_and_whatever_else_is_there_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        drop(UnixListener::bind(at("dead")).unwrap());
+        make_room(&at("dead")).unwrap();
+        assert!(!at("dead").exists());
+        fs::write(at("file"), "precious").unwrap();
+        let told = make_room(&at("file")).unwrap_err().to_string();
+        assert!(told.ends_with("is there already, and is left alone"), "{told}");
+        assert_eq!(fs::read_to_string(at("file")).unwrap(), "precious");
+        let alive = UnixListener::bind(at("alive")).unwrap();
+        assert!(make_room(&at("alive")).is_err());
+        drop(alive);
+        make_room(&at("nothing")).unwrap();
     }
 }

@@ -70,9 +70,7 @@ impl Server {
         if path.as_os_str().len() > super::place::MAX_SOCKET_PATH {
             bail!("`{}` is too long for the path of a socket", path.display());
         }
-        if super::place::answers(path) {
-            bail!("somebody listens at `{}` already", path.display());
-        }
+        super::place::make_room(path)?;
         let listener = bind_privately(path)
             .with_context(|| format!("cannot make the control socket `{}`", path.display()))?;
         let stopping = Arc::new(AtomicBool::new(false));
@@ -104,7 +102,10 @@ fn bind_privately(path: &Path) -> io::Result<UnixListener> {
     let mut hidden = path.as_os_str().to_owned();
     hidden.push("~");
     let hidden = PathBuf::from(hidden);
-    let _ = fs::remove_file(&hidden);
+    // Left by a router that was killed just then.
+    if super::place::is_socket(&hidden) {
+        let _ = fs::remove_file(&hidden);
+    }
     let listener = UnixListener::bind(&hidden)?;
     fs::set_permissions(&hidden, fs::Permissions::from_mode(0o600))
         .and_then(|()| fs::rename(&hidden, path))

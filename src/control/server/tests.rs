@@ -218,3 +218,15 @@ fn settings_are_read_and_changed_by_name() {
     let unknown = Command::SysctlSet { name: "nf_conntrack_udp_timeuot".into(), value: "7".into() };
     assert!(client.call(&unknown).unwrap_err().to_string().contains("did you mean"));
 }
+
+#[test]
+fn a_file_beside_the_socket_is_not_taken_for_one_of_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, beside) = (folder.path().join("control"), folder.path().join("control~"));
+    fs::write(&beside, "an editor's copy").unwrap();
+    assert!(bind_privately(&socket).is_err());
+    assert_eq!(fs::read_to_string(&beside).unwrap(), "an editor's copy");
+    fs::remove_file(&beside).unwrap();
+    drop(UnixListener::bind(&beside).unwrap());
+    assert!(bind_privately(&socket).is_ok(), "what a killed router left is in nobody's way");
+}
