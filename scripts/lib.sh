@@ -10,7 +10,8 @@ as_root() {
     elif command -v sudo >/dev/null; then
         sudo --preserve-env=PATH,NO_COLOR "$@"
     else
-        echo "error: \`$1\` takes root, and there is no sudo here" >&2
+        echo "error: this takes root, and there is no sudo here" >&2
+        echo "  hint: without root, \`cargo build --release\` and \`target/release/stateway lab test topologies/article\`" >&2
         exit 3
     fi
 }

@@ -1,6 +1,7 @@
 //! `stateway completions SHELL`.
 
-use super::Result;
+use super::{Result, render};
+use std::io::{self, Write as _};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -8,6 +9,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> Result {
-    clap_complete::generate(args.shell, &mut super::command(), "stateway", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut super::command(), "stateway", &mut script);
+    render::finish(io::stdout().lock().write_all(&script));
     Ok(())
 }

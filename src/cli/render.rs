@@ -47,7 +47,7 @@ pub(super) fn finish(result: io::Result<()>) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => {
             eprintln!("error: cannot write: {error}");
-            std::process::exit(1);
+            std::process::exit(3);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `stateway lab exec`, `shell`, `ssh` and `inspect`: looking around in a lab that is up.
 
 use super::super::{Failure, Result};
-use super::up::health;
+use super::up::{health, takes_root};
 use super::{Format, name_of, say, tell};
 use crate::iface::IfaceId;
 use crate::lab::live::{RouterProcess, capture};
@@ -70,6 +70,7 @@ pub(super) struct CaptureArgs {
 
 pub(super) fn capture(args: CaptureArgs) -> Result {
     let record = record_of(&args.lab)?;
+    takes_root("a capture", "")?;
     let lab = lab::load(&record.file).map_err(|errors| Failure::Input(errors.into()))?;
     let all = 0..lab.router.ifaces.len() as u16;
     let mut ports: Vec<IfaceId> = Vec::new();
@@ -117,6 +118,7 @@ pub(super) fn ssh(args: SshArgs) -> Result {
         Some(lab) => record_of(lab)?,
         None => the_only_one()?,
     };
+    takes_root("entering a host", "")?;
     let config = folder().join(&record.lab).join("ssh/config");
     if !config.exists() {
         return Err(Failure::Input(anyhow::anyhow!("no host of the lab `{}` serves ssh", record.lab)));
@@ -160,6 +162,7 @@ fn become_inside(record: &Record, host: &str, command: Vec<OsString>) -> Result 
             error::hint(host, hosts, "hosts").map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
         return Err(Failure::Input(anyhow::anyhow!("the lab `{}` has no host `{host}`{hint}", record.lab)));
     }
+    takes_root("entering a host", "")?;
     let uts = folder().join(&record.lab).join("uts").join(host);
     let mut words = command::inside(&netns, Some(&uts));
     words.extend(command);

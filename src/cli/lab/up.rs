@@ -10,6 +10,8 @@ use crate::lab::netns::state::{self, State};
 use crate::lab::netns::{Namespaces, programs};
 use crate::lab::{kernel, live};
 use serde_json::json;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -46,11 +48,7 @@ pub(super) struct LsArgs {
 
 pub(super) fn up(args: UpArgs) -> Result {
     let lab = load(&args.lab)?;
-    if !rustix::process::geteuid().is_root() {
-        return Err(Failure::Machine(anyhow::anyhow!(
-            "a lab that stays up takes root\n  hint: run it with `sudo`; `stateway lab test` does without root"
-        )));
-    }
+    takes_root("a lab that stays up", "; `stateway lab test` does without root")?;
     let interrupt = Interrupt::listen().map_err(Failure::Machine)?;
     let kind = match args.on {
         Between::Live => RunnerKind::Live,
@@ -99,11 +97,22 @@ pub(super) fn down(args: DownArgs) -> Result {
         names.push(name_of(lab)?);
     }
     for name in names {
-        let there = state::remove(&name, &interrupt).map_err(Failure::Machine)?;
+        let there = state::is_there(&name) && {
+            takes_root("taking a lab down", "")?;
+            state::remove(&name, &interrupt).map_err(Failure::Machine)?
+        };
         let what = if there { "is down" } else { "is not up" };
         say(&format!("the lab `{name}` {what}"));
     }
     Ok(())
+}
+
+/// Says so where an ordinary user tries what only root may.
+pub(super) fn takes_root(what: &str, or_else: &str) -> Result {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Failure::Machine(anyhow::anyhow!("{what} takes root\n  hint: run it with `sudo`{or_else}")))
 }
 
 pub(super) fn ls(args: LsArgs) -> Result {
@@ -141,8 +150,11 @@ pub(super) fn ls(args: LsArgs) -> Result {
 /// `up`; `at work` while a command makes, tests or removes it; `half up` if such a command was interrupted; `broken` if the
 /// router is gone.
 pub(in crate::cli) fn health(record: &state::Record) -> &'static str {
-    let router =
-        record.control.as_ref().is_none_or(|socket| std::os::unix::net::UnixStream::connect(socket).is_ok());
+    let router = record.control.as_ref().is_none_or(|socket| match UnixStream::connect(socket) {
+        Ok(_) => true,
+        // An ordinary user may not ask it.
+        Err(error) => error.kind() == ErrorKind::PermissionDenied,
+    });
     match (record.complete, router) {
         (true, true) => "up",
         (true, false) => "broken",
