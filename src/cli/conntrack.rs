@@ -4,9 +4,10 @@ use super::render::{self, Format};
 use super::{Failure, Result};
 use crate::control::protocol::{EntryFilter, EntryView, EventView, ExpectationView, FlowSelect};
 use crate::control::{Client, Command, Reply, place};
+use crate::lab::netns::state;
 use anyhow::{Context as _, anyhow, bail};
 use clap::{ArgGroup, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("action").required(true))]
@@ -47,20 +48,35 @@ pub(super) struct RouterArgs {
     /// The router's control socket; by default that of the one that runs
     #[arg(long, value_name = "SOCKET", conflicts_with = "lab")]
     control: Option<PathBuf>,
-    /// The router of a lab that is up, by the lab's name
-    #[arg(long, value_name = "NAME")]
-    lab: Option<String>,
+    /// The router of a lab that is up: its name, its folder or its file
+    #[arg(long, value_name = "LAB")]
+    lab: Option<PathBuf>,
 }
 
 impl RouterArgs {
     pub(super) fn connect(&self) -> Result<Client> {
         let path = match (&self.control, &self.lab) {
             (Some(path), _) => path.clone(),
-            (None, Some(lab)) => place::of_lab(lab),
+            (None, Some(lab)) => of_lab(lab)?,
             (None, None) => place::of_the_only_one().map_err(Failure::Input)?,
         };
         Client::connect(&path).map_err(Failure::Input)
     }
+}
+
+fn of_lab(lab: &Path) -> Result<PathBuf> {
+    let name = super::lab::name_of(lab)?;
+    let Some(record) = state::read(&name) else {
+        return Err(Failure::Input(anyhow!(
+            "the lab `{name}` is not up\n  hint: `stateway lab up {}`",
+            lab.display()
+        )));
+    };
+    record.control.ok_or_else(|| {
+        Failure::Input(anyhow!(
+            "in the lab `{name}` the kernel stands between the hosts: no router of ours is running"
+        ))
+    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -276,7 +292,10 @@ fn show_one(client: &mut Client, filter: EntryFilter, output: &OutputArgs) -> an
         Ok(())
     })?;
     match &found[..] {
-        [] => bail!("such conntrack doesn't exist"),
+        [] => {
+            note("such conntrack doesn't exist");
+            return Ok(false);
+        }
         [entry] if output.is_json() => render::json(entry),
         [entry] => render::line(&output.entry(entry)),
         several => bail!("{} connections are like that: say more, or list them with -L", several.len()),

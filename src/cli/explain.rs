@@ -50,7 +50,7 @@ pub(super) struct Args {
     /// The Nth frame of the capture
     #[arg(long, value_name = "N", requires = "capture", value_parser = clap::value_parser!(u64).range(1..))]
     frame: Option<u64>,
-    /// TCP flags: `S F R P . U E C`, or `-` for none
+    /// TCP flags: letters of `FSRP.UEW`, or `none`
     #[arg(long, default_value = "S", allow_hyphen_values = true, requires = "tcp")]
     flags: String,
     /// TCP sequence number

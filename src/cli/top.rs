@@ -21,6 +21,9 @@ pub(super) struct Args {
     /// Print one look and end; so does standard output that is no terminal
     #[arg(long)]
     once: bool,
+    /// Print what Prometheus collects, as for the textfile collector of `node_exporter`, and end
+    #[arg(long, conflicts_with_all = ["once", "format"])]
+    metrics: bool,
     /// Seconds from one look to the next
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
     interval: f64,
@@ -32,6 +35,9 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result {
     let mut client = args.router.connect()?;
     let interval = Duration::from_secs_f64(args.interval);
+    if args.metrics {
+        return metrics(&mut client).map_err(Failure::Input);
+    }
     let result = if args.once || args.format == Format::Json || !io::stdout().is_terminal() {
         once(&mut client, interval, args.format)
     } else {
@@ -43,6 +49,15 @@ pub(super) fn run(args: Args) -> Result {
 fn seconds(text: &str) -> anyhow::Result<f64> {
     let seconds: f64 = text.parse()?;
     if (0.1..=3600.0).contains(&seconds) { Ok(seconds) } else { Err(anyhow!("from 0.1 to 3600")) }
+}
+
+fn metrics(client: &mut Client) -> anyhow::Result<()> {
+    for reply in client.call(&Command::Metrics)? {
+        if let Reply::Text { text } = reply {
+            render::line(text.trim_end());
+        }
+    }
+    Ok(())
 }
 
 /// Two looks make one rate.

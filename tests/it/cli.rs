@@ -311,7 +311,7 @@ fn help_says_what_the_options_are_for() {
               --icmp <FLOW>             An ICMP echo request, or what `--line` says: `SRC>DST`
               --hex <HEX>               An IP packet, or a whole Ethernet frame, in hex
               --frame <N>               The Nth frame of the capture
-              --flags <FLAGS>           TCP flags: `S F R P . U E C`, or `-` for none [default: S]
+              --flags <FLAGS>           TCP flags: letters of `FSRP.UEW`, or `none` [default: S]
               --seq <SEQ>               TCP sequence number [default: 0]
               --ack <ACK>               TCP acknowledgement [default: 0]
               --win <WIN>               TCP window [default: 65535]

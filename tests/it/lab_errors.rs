@@ -236,9 +236,9 @@ fn what_is_no_text_says_where() {
     std::fs::write(&file, b"name: x\ndescription: caf\xe9\n").unwrap();
     let told = stateway::lab::load(&file).unwrap_err().to_string();
     let (_, told) = told.split_once('\n').unwrap();
-    expect![[r#"
+    expect![[r"
           2:17: byte 0xe9 is no text in UTF-8
-            hint: is this a text file? if so, save it as UTF-8"#]]
+            hint: is this a text file? if so, save it as UTF-8"]]
     .assert_eq(told);
 }
 

@@ -54,7 +54,7 @@ fn parse_report(text: &str) -> std::result::Result<(ReportKind, PathBuf), String
 }
 
 pub(super) fn test(args: TestArgs) -> Result {
-    let labs: Vec<Lab> = args.labs.iter().map(|path| load(path)).collect::<Result<_>>()?;
+    let labs = load_all(&args.labs)?;
     let (kinds, first_line) = runners(&args.on, &labs)?;
     #[cfg(target_os = "linux")]
     if kinds.contains(&RunnerKind::Live) {
@@ -66,6 +66,11 @@ pub(super) fn test(args: TestArgs) -> Result {
             };
         }
         rootless::settle().map_err(Failure::Machine)?;
+    }
+    // Before any test, so that none is taken in vain.
+    for (_, file) in &args.report {
+        let create = || std::fs::File::create(file).map(drop);
+        create().with_context(|| format!("cannot write {}", file.display())).map_err(Failure::Input)?;
     }
     if args.format == Format::Text {
         say(&first_line);
@@ -111,6 +116,23 @@ pub(super) fn test(args: TestArgs) -> Result {
     if well { Ok(()) } else { Err(Failure::Differs) }
 }
 
+/// Every lab, or what is wrong with each of those that are broken.
+fn load_all(paths: &[PathBuf]) -> Result<Vec<Lab>> {
+    let (mut labs, mut wrong) = (Vec::new(), Vec::new());
+    for path in paths {
+        match load(path) {
+            Ok(lab) => labs.push(lab),
+            Err(Failure::Input(error)) => wrong.push(format!("{error:#}")),
+            Err(other) => return Err(other),
+        }
+    }
+    if wrong.is_empty() {
+        Ok(labs)
+    } else {
+        Err(Failure::Input(anyhow::anyhow!("{}", wrong.join("\nerror: "))))
+    }
+}
+
 /// Which runners are meant, and the first line of output, which says so and why.
 fn runners(on: &[On], labs: &[Lab]) -> Result<(Vec<RunnerKind>, String)> {
     const ALL: [RunnerKind; 3] = [RunnerKind::Sim, RunnerKind::Live, RunnerKind::Kernel];
@@ -121,7 +143,7 @@ fn runners(on: &[On], labs: &[Lab]) -> Result<(Vec<RunnerKind>, String)> {
                 (vec![RunnerKind::Live], line.to_owned())
             }
             Some(why) => {
-                (vec![RunnerKind::Sim], format!("running in simulation: {}", why.replace('\n', ";")))
+                (vec![RunnerKind::Sim], format!("running in simulation: {}", why.replace("\n  ", "; ")))
             }
         });
     }
@@ -227,7 +249,9 @@ fn disagreements(reports: &[(String, TestReport)]) -> Vec<String> {
     use trial::Ending;
     let mut lines = Vec::new();
     for (at, (lab, report)) in reports.iter().enumerate() {
-        let same = |other: &&(String, TestReport)| other.0 == *lab && other.1.name == report.name;
+        let same = |(other, taken): &&(String, TestReport)| {
+            other == lab && taken.name == report.name && taken.runner != report.runner
+        };
         let Some((_, other)) = reports[..at].iter().find(same) else { continue };
         let judged = |ending: &Ending| !matches!(ending, Ending::Skipped(_));
         if !judged(&report.ending) || !judged(&other.ending) {
