@@ -379,9 +379,8 @@ fn unexpected(reply: &Reply) -> anyhow::Result<()> {
 }
 
 /// What conntrack-tools say on standard error, after the listing.
-#[expect(clippy::print_stderr, reason = "standard output carries nothing but the listing")]
 fn note(text: &str) {
-    eprintln!("stateway v{} (conntrack): {text}", env!("CARGO_PKG_VERSION"));
+    render::tell(&format!("stateway v{} (conntrack): {text}", env!("CARGO_PKG_VERSION")));
 }
 
 fn protocol(text: &str) -> anyhow::Result<u8> {

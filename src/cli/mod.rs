@@ -119,9 +119,8 @@ fn run(command: Command) -> Result {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "this is where errors meet the user")]
 fn report(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+    render::tell(&format!("error: {error:#}"));
 }
 
 /// The whole command line, for completions and manual pages.

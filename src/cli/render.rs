@@ -24,10 +24,14 @@ pub(super) fn json(value: &impl Serialize) {
     }
 }
 
+/// Says a line on standard error. That nobody reads there is no reason to stop, least of all for a router.
+pub(super) fn tell(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// Says what is no error, but deserves a second look.
-#[expect(clippy::print_stderr, reason = "this is where warnings meet the user")]
 pub(super) fn warn(text: &str) {
-    eprintln!("warning: {text}");
+    tell(&format!("warning: {text}"));
 }
 
 /// Shows how far long work has come, on a terminal only; an empty text takes it away.
@@ -40,13 +44,12 @@ pub(super) fn progress(text: &str) {
 
 /// Ends the program if standard output cannot be written, quietly if nobody reads it any more.
 #[expect(clippy::exit, reason = "`| head` is no failure, and nothing is left to be done")]
-#[expect(clippy::print_stderr, reason = "standard output is what failed")]
 pub(super) fn finish(result: io::Result<()>) {
     match result {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => {
-            eprintln!("error: cannot write: {error}");
+            tell(&format!("error: cannot write: {error}"));
             std::process::exit(3);
         }
     }

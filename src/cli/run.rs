@@ -1,5 +1,6 @@
 //! `stateway run`: the router alone, on TAPs that others use.
 
+use super::render::tell as say;
 use super::{Failure, Result};
 use crate::config::{DeviceChoice, Mode, RouterConfig};
 use crate::control::server::Server;
@@ -204,11 +205,6 @@ fn describe(runtime: &Runtime, mode: Mode) -> String {
         runtime.burst(),
         std::process::id()
     )
-}
-
-#[expect(clippy::print_stderr, reason = "what `run` has to say to its user")]
-fn say(line: &str) {
-    eprintln!("{line}");
 }
 
 /// Tells the service manager, if there is one that asked (`sd_notify(3)`).

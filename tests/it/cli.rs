@@ -256,6 +256,18 @@ fn mistakes_are_answered_with_what_would_be_right() {
 }
 
 #[test]
+fn what_nobody_reads_is_no_reason_to_stop() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(env!("CARGO_BIN_EXE_stateway"))
+        .args(["replay", "nothing.pcapng"])
+        .stderr(writer)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(2));
+}
+
+#[test]
 fn help_says_what_the_options_are_for() {
     says(
         "replay --help",
