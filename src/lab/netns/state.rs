@@ -177,12 +177,20 @@ fn lock(name: &str, interrupt: &Interrupt) -> anyhow::Result<File> {
         bail!("no lab can be called `{name}`");
     }
     let folder = folder();
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let path = folder.join(format!("{name}.lock"));
+    let open = || {
+        fs::create_dir_all(&folder)?;
+        File::options().create(true).truncate(false).write(true).open(&path)
+    };
     let deadline = command::now() + LOCK_PATIENCE;
     let mut held = None;
     let taken = command::wait_until(deadline, interrupt, || {
-        let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+        let file = match open() {
+            Ok(file) => file,
+            // The last of the other labs has just taken the folder along.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error).with_context(|| format!("cannot write {}", path.display())),
+        };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),

@@ -223,6 +223,7 @@ impl<'a> Check<'a> {
 const MAX_LAB_NAME: usize = 32;
 
 /// Whether a lab can be called so.
+#[cfg(target_os = "linux")]
 pub(crate) fn is_lab_name(name: &str) -> bool {
     name.len() <= MAX_LAB_NAME && is_name(name)
 }
