@@ -10,6 +10,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 #[path = "../examples/packets/traffic.rs"]
+#[expect(dead_code, reason = "other programs use more of it")]
 mod traffic;
 
 use traffic::{Frame, LEFT, answered_tcp, answered_udp, carry, open_tcp, open_udp, router, send, udp};

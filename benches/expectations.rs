@@ -14,28 +14,17 @@ use std::time::{Duration, Instant};
 mod traffic;
 
 use traffic::{
-    ACK, Frame, LEFT, RIGHT, STATE_RULES, SYN, answered_udp, carry, datagram, open_udp, router_of, segment,
-    send, udp,
+    ACK, CLIENT, CLIENT_PORTS, Frame, LEFT, RIGHT, SYN, answered_udp, carry, open_udp, router_with_helpers,
+    segment, send, tftp_request, udp,
 };
 
 /// Others' frames between two announcements, or between two times sixteen.
 const BURST: u32 = 64;
 /// Connections of others that are known.
 const OTHERS: u32 = 1000;
-/// The client that announces: an address of its own, with so many ports.
-const CLIENT: u32 = 60 * 60_000;
-const PORTS: u32 = 60_000;
 /// Where flows begin that nobody has seen.
 const FRESH: u32 = 100 * 60_000;
 const PAGE: u64 = 4096;
-
-fn rules() -> String {
-    let helper = |proto, name| {
-        format!("-A PREROUTING -s 198.19.0.60/32 -p {proto} -m {proto} --dport 53 -j CT --helper {name}\n")
-    };
-    let (ftp, tftp) = (helper("tcp", "ftp"), helper("udp", "tftp"));
-    format!("*raw\n:PREROUTING ACCEPT [0:0]\n{ftp}{tftp}COMMIT\n*filter\n:FORWARD DROP [0:0]\n{STATE_RULES}")
-}
 
 /// A client that announces connections, each another.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,7 +49,7 @@ struct World {
 
 impl World {
     fn new(announcer: Announcer) -> Self {
-        let (router, mut worker) = (router_of(rules()), Worker::new(0));
+        let (router, mut worker) = (router_with_helpers(), Worker::new(0));
         open_udp(&router, OTHERS);
         let handshake = [(LEFT, SYN, [100, 0]), (RIGHT, SYN | ACK, [500, 101]), (LEFT, ACK, [101, 501])];
         for (iface, flags, numbers) in handshake {
@@ -76,12 +65,11 @@ impl World {
                 Announcer::Nobody => continue,
                 Announcer::Talker => self.say("NOOP\r\n"),
                 Announcer::OneConnection => {
-                    let port = 1024 + self.made % PORTS;
+                    let port = 1024 + self.made % CLIENT_PORTS;
                     self.say(&format!("PORT 198,19,0,60,{},{}\r\n", port >> 8, port & 255));
                 }
                 Announcer::EachPort => {
-                    let mut request = datagram(CLIENT + self.made % PORTS, false, b"\0\x01file\0octet\0");
-                    send(&self.router, &mut self.worker, LEFT, &mut request);
+                    send(&self.router, &mut self.worker, LEFT, &mut tftp_request(self.made));
                 }
             }
             self.made += 1;

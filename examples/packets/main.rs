@@ -6,10 +6,16 @@
 use stateway::router::{Router, Worker};
 use std::hint::black_box;
 
+#[expect(dead_code, reason = "other programs use more of it")]
 mod traffic;
 
-use traffic::{Frame, LEFT, answered_tcp, answered_udp, open_tcp, open_udp, router, send, udp};
+use traffic::{
+    Frame, LEFT, answered_tcp, answered_udp, open_tcp, open_udp, router, router_with_helpers, send,
+    tftp_request, udp,
+};
 
+/// More than `nf_conntrack_expect_max` lets wait.
+const ANNOUNCED: u32 = 10_000;
 /// Connections that are open while packets of known ones are counted.
 const FLOWS: u32 = 1000;
 
@@ -25,17 +31,21 @@ fn main() -> anyhow::Result<()> {
             open_tcp(&router, FLOWS);
             established(&(router, answered_tcp(0..FLOWS)), count);
         }
-        "new-udp" => {
-            let (router, mut worker) = (router(0), Worker::new(0));
-            let mut frames: Vec<Vec<u8>> = (0..count).map(|flow| udp(flow, false)).collect();
-            for frame in &mut frames {
-                black_box(send(&router, &mut worker, LEFT, frame));
+        "new-udp" => new(&router(0), count),
+        // The same beside a client that may announce connections, and beside one that has: as many as may wait.
+        "new-udp-helpers" => new(&router_with_helpers(), count),
+        "new-udp-announced" => {
+            let router = router_with_helpers();
+            for n in 0..ANNOUNCED {
+                send(&router, &mut Worker::new(0), LEFT, &mut tftp_request(n));
             }
+            new(&router, count);
         }
         // What `new-udp` spends on making its frames, to be taken off.
         "frames" => drop(black_box((0..count).map(|flow| udp(flow, false)).collect::<Vec<_>>())),
         other => anyhow::bail!(
-            "no kind `{other}`: established-udp, established-udp-10k-rules, established-tcp, new-udp, frames"
+            "no kind `{other}`: established-udp, established-udp-10k-rules, established-tcp, new-udp, \
+             new-udp-helpers, new-udp-announced, frames"
         ),
     }
     Ok(())
@@ -45,6 +55,15 @@ fn udp_flows(rules: usize) -> (Router, Vec<Frame>) {
     let router = router(rules);
     open_udp(&router, FLOWS);
     (router, answered_udp(0..FLOWS))
+}
+
+/// Opens `count` flows.
+fn new(router: &Router, count: u32) {
+    let (mut worker, mut frames) =
+        (Worker::new(0), (0..count).map(|flow| udp(flow, false)).collect::<Vec<_>>());
+    for frame in &mut frames {
+        black_box(send(router, &mut worker, LEFT, frame));
+    }
 }
 
 /// Sends the same frames over and over, at least `count` of them.

@@ -52,6 +52,26 @@ pub fn router_of(rules: String) -> Router {
     router
 }
 
+/// The flows of a client that may announce connections: an address of its own, with so many ports.
+pub const CLIENT: u32 = 60 * 60_000;
+pub const CLIENT_PORTS: u32 = 60_000;
+
+/// A bridge that listens to what that client says in FTP and TFTP.
+pub fn router_with_helpers() -> Router {
+    let helper = |proto, name| {
+        format!("-A PREROUTING -s 198.19.0.60/32 -p {proto} -m {proto} --dport 53 -j CT --helper {name}\n")
+    };
+    let (ftp, tftp) = (helper("tcp", "ftp"), helper("udp", "tftp"));
+    router_of(format!(
+        "*raw\n:PREROUTING ACCEPT [0:0]\n{ftp}{tftp}COMMIT\n*filter\n:FORWARD DROP [0:0]\n{STATE_RULES}"
+    ))
+}
+
+/// The client asks for a file by TFTP from the `n`th of its ports, and so announces the answer.
+pub fn tftp_request(n: u32) -> Vec<u8> {
+    datagram(CLIENT + n % CLIENT_PORTS, false, b"\0\x01file\0octet\0")
+}
+
 /// One frame through the router, as a worker carries it.
 pub fn send(router: &Router, worker: &mut Worker, iface: IfaceId, frame: &mut [u8]) -> Outcome {
     let outcome = router.process(worker, Instant::from_secs(1), iface, frame, Offload::NONE, &mut NoRecord);
@@ -62,7 +82,6 @@ pub fn send(router: &Router, worker: &mut Worker, iface: IfaceId, frame: &mut [u
 }
 
 /// Frames that came in together, as a worker carries them.
-#[allow(dead_code, reason = "not every program that shares this file has bursts")]
 pub fn carry(router: &Router, worker: &mut Worker, frames: &mut [Frame]) {
     if router.looks_ahead() {
         for (_, frame) in &*frames {

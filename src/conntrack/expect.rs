@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::hash::Seed;
 use super::{EntryId, Helper};
 use crate::packet::Tuple;
 use crate::time::{Duration, Instant};
@@ -48,11 +49,15 @@ pub(super) struct Expectations {
 
 #[derive(Debug, Default)]
 struct Inner {
-    waiting: BTreeMap<Tuple, (EntryId, Expectation)>,
+    seed: Seed,
+    waiting: BTreeMap<Key, (EntryId, Expectation)>,
     /// Oldest first.
     masters: BTreeMap<EntryId, VecDeque<Tuple>>,
     ends: BTreeSet<(Instant, Tuple)>,
 }
+
+/// By what an expectation is looked for, once for every new connection: numbers compare faster than tuples.
+type Key = (u64, Tuple);
 
 /// The tuple that an expectation is found by.
 const fn any_source_port(tuple: &Tuple) -> Tuple {
@@ -60,6 +65,10 @@ const fn any_source_port(tuple: &Tuple) -> Tuple {
 }
 
 impl Expectations {
+    pub(super) fn new(seed: Seed) -> Self {
+        Self { count: AtomicUsize::new(0), inner: Mutex::new(Inner { seed, ..Inner::default() }) }
+    }
+
     /// Takes an expectation of `master`; what it replaces and what its master had too much is returned.
     ///
     /// # Errors
@@ -87,7 +96,7 @@ impl Expectations {
     ) -> Result<(), Refused> {
         let mut inner = self.inner.lock();
         inner.reap(now, &mut Vec::new());
-        if inner.waiting.contains_key(&expectation.tuple) {
+        if inner.waiting.contains_key(&inner.key(&expectation.tuple)) {
             return Err(Refused::Clash);
         }
         if inner.waiting.len() >= total_max as usize { Err(Refused::Limit) } else { Ok(()) }
@@ -99,11 +108,11 @@ impl Expectations {
             return None;
         }
         let mut inner = self.inner.lock();
-        let key = any_source_port(tuple);
-        if inner.waiting.get(&key)?.1.expires_at <= now {
+        let tuple = any_source_port(tuple);
+        if inner.waiting.get(&inner.key(&tuple))?.1.expires_at <= now {
             return None;
         }
-        let taken = inner.remove(&key);
+        let taken = inner.remove(&tuple);
         self.count.store(inner.waiting.len(), Ordering::Relaxed);
         taken
     }
@@ -139,20 +148,31 @@ impl Expectations {
     }
 
     pub(super) fn clear(&self) -> Vec<Expectation> {
-        let inner = core::mem::take(&mut *self.inner.lock());
+        let mut inner = self.inner.lock();
+        let seed = inner.seed;
+        let gone = core::mem::replace(&mut *inner, Inner { seed, ..Inner::default() });
         self.count.store(0, Ordering::Relaxed);
-        inner.waiting.into_values().map(|(_, expectation)| expectation).collect()
+        drop(inner);
+        let mut gone: Vec<_> = gone.waiting.into_values().map(|(_, expectation)| expectation).collect();
+        gone.sort_unstable_by_key(|expectation| expectation.tuple);
+        gone
     }
 
     /// Those that live, in the order of their tuples.
     pub(super) fn list(&self, now: Instant) -> Vec<Expectation> {
         let inner = self.inner.lock();
         let all = inner.waiting.values().map(|(_, expectation)| expectation);
-        all.filter(|expectation| expectation.expires_at > now).cloned().collect()
+        let mut list: Vec<_> = all.filter(|expectation| expectation.expires_at > now).cloned().collect();
+        list.sort_unstable_by_key(|expectation| expectation.tuple);
+        list
     }
 }
 
 impl Inner {
+    fn key(&self, tuple: &Tuple) -> Key {
+        (self.seed.hash(tuple), *tuple)
+    }
+
     fn add(
         &mut self,
         master: EntryId,
@@ -161,7 +181,8 @@ impl Inner {
     ) -> Result<Vec<Expectation>, Refused> {
         let tuple = expectation.tuple;
         let mut replaced = Vec::new();
-        match self.waiting.get(&tuple) {
+        let key = self.key(&tuple);
+        match self.waiting.get(&key) {
             Some((owner, _)) if *owner != master => return Err(Refused::Clash),
             Some(_) => replaced.extend(self.remove(&tuple)),
             None => {}
@@ -179,12 +200,12 @@ impl Inner {
         }
         self.ends.insert((expectation.expires_at, tuple));
         self.masters.entry(master).or_default().push_back(tuple);
-        self.waiting.insert(tuple, (master, expectation));
+        self.waiting.insert(key, (master, expectation));
         Ok(replaced)
     }
 
     fn remove(&mut self, tuple: &Tuple) -> Option<(EntryId, Expectation)> {
-        let (master, expectation) = self.waiting.remove(tuple)?;
+        let (master, expectation) = self.waiting.remove(&self.key(tuple))?;
         self.ends.remove(&(expectation.expires_at, *tuple));
         if let Some(own) = self.masters.get_mut(&master) {
             own.retain(|other| other != tuple);

@@ -8,7 +8,7 @@
 use crate::packet::{Family, Tuple};
 
 /// The secret of one table.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seed([u64; 2]);
 
 impl Seed {

@@ -52,6 +52,7 @@ use core::ops::ControlFlow::{Break, Continue};
 use core::sync::atomic::{AtomicU64, Ordering};
 use event::Events;
 use expect::Expectations;
+use hash::Seed;
 use parking_lot::MutexGuard;
 use query::Counters;
 use table::{Shard, Table};
@@ -101,7 +102,7 @@ impl Conntrack {
         events.switch(sysctls.events != 0);
         Self {
             table: Table::new(seed),
-            expectations: Expectations::default(),
+            expectations: Expectations::new(Seed::new(seed)),
             events,
             sysctls: ArcSwap::from_pointee(sysctls),
             sysctls_version: AtomicU64::new(next_version()),
