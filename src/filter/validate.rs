@@ -160,7 +160,9 @@ fn check(table: Table, chains: &[Chain], errors: &mut Vec<RuleError>) {
     }
     let reached = reached_from(table, chains);
     for (chain, hooks) in chains.iter().zip(&reached) {
-        errors.extend(walked(chain).iter().filter_map(|rule| wrong_hook(rule, hooks)));
+        // What stands in the wrong table was told before.
+        let rules = walked(chain).iter().filter(|rule| misplaced_match(table, rule).is_none());
+        errors.extend(rules.filter_map(|rule| wrong_hook(rule, hooks)));
     }
 }
 

@@ -173,6 +173,7 @@ const BROKEN: &[&str] = &[
     "-A FORWARD -p dccp --dport 5 -j DROP",
     "-A FORWARD -m multiport --dports 22 -p tcp -j DROP",
     "*filter\n:island -\n-A island -m rpfilter -j DROP\nCOMMIT",
+    "*filter\n-A FORWARD -m rpfilter -j DROP\nCOMMIT",
     "name: article\nrouter:\n  mode: bridge\n",
     "iptables -t filtre -A FORWARD -j DROP\niptables -A FORWARD -p tcp --dprot 22 -j DROP\n",
     "*filter\niptables -A FORWARD -j DROP\nCOMMIT",
