@@ -5,7 +5,6 @@
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use stateway::router::{Router, Worker};
-use std::fs;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,9 @@ use std::time::{Duration, Instant};
 #[expect(dead_code, reason = "other programs use more of it")]
 mod traffic;
 
-use traffic::{Frame, LEFT, answered_tcp, answered_udp, carry, open_tcp, open_udp, router, send, udp};
+use traffic::{
+    Frame, LEFT, answered_tcp, answered_udp, carry, open_tcp, open_udp, resident, router, send, udp,
+};
 
 /// A step that visits every flow, each far from the one before.
 const STRIDE: u64 = 7_368_787;
@@ -21,7 +22,6 @@ const STRIDE: u64 = 7_368_787;
 const READY: u32 = 250_000;
 /// Frames that a port hands over at a time, as under load.
 const BURST: usize = 64;
-const PAGE: u64 = 4096;
 
 /// So many flows out of all of them, in no order.
 fn scattered(flows: u32) -> impl Iterator<Item = u32> {
@@ -70,10 +70,6 @@ fn established(c: &mut Criterion) {
 #[expect(clippy::print_stdout, reason = "criterion measures times alone")]
 fn memory(_: &mut Criterion) {
     const FLOWS: u32 = 1_000_000;
-    let resident = || {
-        let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-        statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * PAGE
-    };
     let before = resident();
     let router = router(0);
     open_udp(&router, FLOWS);

@@ -6,7 +6,6 @@
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use stateway::router::{Router, Worker};
-use std::fs;
 use std::time::{Duration, Instant};
 
 #[path = "../examples/packets/traffic.rs"]
@@ -14,17 +13,16 @@ use std::time::{Duration, Instant};
 mod traffic;
 
 use traffic::{
-    ACK, CLIENT, CLIENT_PORTS, Frame, LEFT, RIGHT, SYN, answered_udp, carry, open_udp, router_with_helpers,
-    segment, send, tftp_request, udp,
+    ACK, CLIENT, CLIENT_PORTS, Frame, LEFT, RIGHT, SYN, answered_udp, carry, open_udp, resident,
+    router_with_helpers, segment, send, tftp_request, udp,
 };
 
-/// Others' frames between two announcements, or between two times sixteen.
+/// Others' frames between two rounds of announcements.
 const BURST: u32 = 64;
 /// Connections of others that are known.
 const OTHERS: u32 = 1000;
 /// Where flows begin that nobody has seen.
 const FRESH: u32 = 100 * 60_000;
-const PAGE: u64 = 4096;
 
 /// A client that announces connections, each another.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -156,16 +154,12 @@ fn new_connection(c: &mut Criterion) {
 /// How many expectations wait and what memory the program takes, as the kernel counts its pages.
 #[expect(clippy::print_stdout, reason = "criterion measures times alone")]
 fn memory(_: &mut Criterion) {
-    let resident = || {
-        let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-        statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * PAGE / 1024
-    };
     for (name, announcer) in &ANNOUNCERS[2..] {
         let mut world = World::new(*announcer);
         for total in [10_000, 100_000, 1_000_000, 4_000_000] {
             world.announce(total - world.made);
             let waiting = world.router.conntrack().expectations(stateway::time::Instant::from_secs(1)).len();
-            println!("memory/{name}: {total} announced, {waiting} wait, {} KiB resident", resident());
+            println!("memory/{name}: {total} announced, {waiting} wait, {} KiB resident", resident() / 1024);
         }
     }
 }

@@ -35,9 +35,9 @@ fn main() -> anyhow::Result<()> {
         // The same beside a client that may announce connections, and beside one that has: as many as may wait.
         "new-udp-helpers" => new(&router_with_helpers(), count),
         "new-udp-announced" => {
-            let router = router_with_helpers();
+            let (router, mut worker) = (router_with_helpers(), Worker::new(0));
             for n in 0..ANNOUNCED {
-                send(&router, &mut Worker::new(0), LEFT, &mut tftp_request(n));
+                send(&router, &mut worker, LEFT, &mut tftp_request(n));
             }
             new(&router, count);
         }

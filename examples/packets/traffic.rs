@@ -8,6 +8,7 @@ use stateway::record::NoRecord;
 use stateway::router::{Outcome, Router, Worker};
 use stateway::time::Instant;
 use std::fmt::Write as _;
+use std::fs;
 use std::hint::black_box;
 
 pub const LEFT: IfaceId = IfaceId(0);
@@ -183,4 +184,11 @@ pub fn open_tcp(router: &Router, flows: u32) {
             assert!(send(router, &mut worker, iface, &mut frame).out.is_some());
         }
     }
+}
+
+/// Bytes of memory that this program takes, as the kernel counts its pages.
+pub fn resident() -> u64 {
+    const PAGE: u64 = 4096;
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * PAGE
 }

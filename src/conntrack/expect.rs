@@ -64,6 +64,13 @@ const fn any_source_port(tuple: &Tuple) -> Tuple {
     Tuple { left: 0, ..*tuple }
 }
 
+/// In the order of their tuples, which is the same whatever the seed.
+fn in_order(expectations: impl Iterator<Item = Expectation>) -> Vec<Expectation> {
+    let mut list: Vec<_> = expectations.collect();
+    list.sort_unstable_by_key(|expectation| expectation.tuple);
+    list
+}
+
 impl Expectations {
     pub(super) fn new(seed: Seed) -> Self {
         Self { count: AtomicUsize::new(0), inner: Mutex::new(Inner { seed, ..Inner::default() }) }
@@ -149,22 +156,19 @@ impl Expectations {
 
     pub(super) fn clear(&self) -> Vec<Expectation> {
         let mut inner = self.inner.lock();
-        let seed = inner.seed;
-        let gone = core::mem::replace(&mut *inner, Inner { seed, ..Inner::default() });
+        let gone = core::mem::take(&mut inner.waiting);
+        inner.masters.clear();
+        inner.ends.clear();
         self.count.store(0, Ordering::Relaxed);
         drop(inner);
-        let mut gone: Vec<_> = gone.waiting.into_values().map(|(_, expectation)| expectation).collect();
-        gone.sort_unstable_by_key(|expectation| expectation.tuple);
-        gone
+        in_order(gone.into_values().map(|(_, expectation)| expectation))
     }
 
     /// Those that live, in the order of their tuples.
     pub(super) fn list(&self, now: Instant) -> Vec<Expectation> {
         let inner = self.inner.lock();
         let all = inner.waiting.values().map(|(_, expectation)| expectation);
-        let mut list: Vec<_> = all.filter(|expectation| expectation.expires_at > now).cloned().collect();
-        list.sort_unstable_by_key(|expectation| expectation.tuple);
-        list
+        in_order(all.filter(|expectation| expectation.expires_at > now).cloned())
     }
 }
 
