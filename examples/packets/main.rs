@@ -71,7 +71,7 @@ fn established((router, frames): &(Router, Vec<Frame>), count: u32) {
     let (mut worker, mut frames) = (Worker::new(0), frames.clone());
     for _ in 0..(count as usize).div_ceil(frames.len()) {
         for (iface, frame) in &mut frames {
-            black_box(send(router, &mut worker, *iface, frame));
+            black_box(send(router, &mut worker, *iface, frame).out);
         }
     }
 }

@@ -8,33 +8,65 @@ use super::{Addr, ETHERNET_LEN, Family, Offload, Packet};
 
 /// A ones' complement sum that is being built. Order does not matter to it, only that words begin at even places.
 ///
-/// Words are added with their low byte first, which such a sum does not mind (RFC 1071 §2 (B)), and carries are left
-/// for the end: there is room for more of them than a packet has bytes.
+/// Words are added with their low byte first, which such a sum does not mind (RFC 1071 §2 (B)), eight bytes at a time;
+/// a carry may be added to the next word, or wait for the end, where it comes round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sum(u128);
+pub struct Sum {
+    low: u64,
+    carries: u64,
+}
 
 impl Sum {
-    pub const ZERO: Self = Self(0);
+    pub const ZERO: Self = Self { low: 0, carries: 0 };
 
     /// Adds bytes that begin at an even place; an odd one at the end counts as if a zero followed.
     #[must_use]
-    #[inline]
+    #[inline(never)]
     pub fn bytes(self, bytes: &[u8]) -> Self {
-        let (eights, rest) = bytes.as_chunks::<8>();
-        let mut sum = self.0;
-        for eight in eights {
-            sum += u128::from(u64::from_le_bytes(*eight));
+        self.bytes_here(bytes)
+    }
+
+    /// The same without a call, for those whose time is most packets' time.
+    #[inline(always)]
+    fn bytes_here(self, bytes: &[u8]) -> Self {
+        let mut sum = self;
+        let (blocks, mut rest) = bytes.as_chunks::<64>();
+        for block in blocks {
+            sum = sum.eights(block);
         }
-        if !rest.is_empty() {
-            sum += u128::from(last_bytes(bytes, rest));
+        if let Some((block, behind)) = rest.split_first_chunk::<32>() {
+            (sum, rest) = (sum.eights(block), behind);
         }
-        Self(sum)
+        if let Some((block, behind)) = rest.split_first_chunk::<16>() {
+            (sum, rest) = (sum.eights(block), behind);
+        }
+        if let Some((block, behind)) = rest.split_first_chunk::<8>() {
+            (sum, rest) = (sum.eights(block), behind);
+        }
+        if rest.is_empty() { sum } else { sum.eight(last_bytes(bytes, rest)) }
+    }
+
+    /// Adds words of eight bytes, each with the carry of the one before: one instruction a word.
+    #[inline(always)]
+    fn eights<const N: usize>(self, bytes: &[u8; N]) -> Self {
+        let Self { mut low, carries } = self;
+        let mut carry = false;
+        for eight in bytes.as_chunks::<8>().0 {
+            (low, carry) = low.carrying_add(u64::from_le_bytes(*eight), carry);
+        }
+        Self { low, carries: carries + u64::from(carry) }
+    }
+
+    #[inline]
+    const fn eight(self, eight: u64) -> Self {
+        let (low, carry) = self.low.overflowing_add(eight);
+        Self { low, carries: self.carries + carry as u64 }
     }
 
     #[must_use]
     #[inline]
     pub const fn word(self, word: u16) -> Self {
-        Self(self.0 + word.swap_bytes() as u128)
+        self.eight(word.swap_bytes() as u64)
     }
 
     /// What stands in front of the upper layer's header in thought only (RFC 9293 §3.1, RFC 8200 §8.1).
@@ -45,13 +77,40 @@ impl Sum {
 
     #[inline]
     const fn beside_addresses(self, proto: u8, len: usize) -> Self {
-        self.word((len >> 16) as u16).word(len as u16).word(proto as u16)
+        // The length in 32 bits, and the protocol behind a zero: as they stand, read with the low byte first.
+        self.eight((len as u32).swap_bytes() as u64 + ((proto as u64) << 8))
+    }
+
+    /// The sum of an IPv4 header without options.
+    #[inline(always)]
+    pub(super) fn of_ipv4_header(header: &[u8; 20]) -> Self {
+        let &[begin @ .., a, b, c, d] = header;
+        Self::ZERO.eights::<16>(&begin).eight(u32::from_le_bytes([a, b, c, d]).into())
     }
 
     /// The sum in 16 bits, not complemented: all ones where a checksum is in it and right.
     #[inline]
     pub const fn folded(self) -> u16 {
-        fold(self.0).swap_bytes()
+        fold(self.in_64_bits()).swap_bytes()
+    }
+
+    /// Whether the sum in 16 bits is all ones: a multiple of that, and not zero.
+    ///
+    /// A number is a multiple of an odd one if its product with the inverse of that (modulo 2^64) is as small as a quotient
+    /// can be (Granlund and Montgomery, 1994, §9).
+    #[inline]
+    pub const fn is_all_ones(self) -> bool {
+        const ALL_ONES: u64 = 0xffff;
+        const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
+        const { assert!(ALL_ONES.wrapping_mul(INVERSE) == 1) };
+        let quotient = self.in_64_bits().wrapping_mul(INVERSE);
+        quotient.wrapping_sub(1) < u64::MAX / ALL_ONES
+    }
+
+    #[inline]
+    const fn in_64_bits(self) -> u64 {
+        let (sum, carry) = self.low.overflowing_add(self.carries);
+        sum + carry as u64
     }
 
     /// What goes into the checksum field.
@@ -70,12 +129,10 @@ fn last_bytes(bytes: &[u8], rest: &[u8]) -> u64 {
     }
 }
 
-/// Adds the carries: from 128 bits to 64, to 32 and to 16. A number and itself with its halves swapped have the halves'
-/// sum in the upper one, and the carry of the lower one is the one that comes round.
+/// Adds the carries: from 64 bits to 32 and to 16. A number and itself with its halves swapped have the halves' sum in
+/// the upper one, and the carry of the lower one is the one that comes round.
 #[inline]
-const fn fold(sum: u128) -> u16 {
-    let (sum, carry) = (sum as u64).overflowing_add((sum >> 64) as u64);
-    let sum = sum + carry as u64;
+const fn fold(sum: u64) -> u16 {
     let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
     (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
@@ -83,7 +140,7 @@ const fn fold(sum: u128) -> u16 {
 /// The checksum after one 16-bit word under it changed (RFC 1624 §3, equation 3).
 #[must_use]
 pub const fn adjust(checksum: u16, old: u16, new: u16) -> u16 {
-    !fold(!checksum as u128 + !old as u128 + new as u128)
+    !fold(!checksum as u64 + !old as u64 + new as u64)
 }
 
 /// The same for a run of bytes that begins at an even place.
@@ -134,7 +191,7 @@ impl Packet<'_> {
         if proto == PROTO_UDP && field == [0, 0] {
             return true;
         }
-        self.l4_sum().folded() == 0xffff
+        self.l4_sum().is_all_ones()
     }
 
     /// The sum over the upper layer, its checksum field included.
@@ -142,7 +199,7 @@ impl Packet<'_> {
     fn l4_sum(&self) -> Sum {
         let l4 = self.l4();
         let covered = if self.proto() == PROTO_UDPLITE { udplite_covered(l4) } else { l4 };
-        self.pseudo_sum().bytes(covered)
+        self.pseudo_sum().bytes_here(covered)
     }
 
     /// The sum over the pseudo-header, which a partial checksum stands for.
@@ -153,7 +210,7 @@ impl Packet<'_> {
         }
         // Source and destination stand one behind the other.
         let addresses = match self.family() {
-            Family::Ipv4 => Sum(u64::from_le_bytes(self.bytes_at(ETHERNET_LEN + 12)).into()),
+            Family::Ipv4 => Sum::ZERO.eights::<8>(&self.bytes_at(ETHERNET_LEN + 12)),
             Family::Ipv6 => Sum::ZERO.bytes(&self.bytes_at::<32>(ETHERNET_LEN + 8)),
         };
         addresses.beside_addresses(self.proto(), self.l4().len())
@@ -229,6 +286,31 @@ mod tests {
     }
 
     /// RFC 1624 §4: the case in which the older equation gives 0xffff.
+    /// Word by word, the carry brought round at each (RFC 1071 §4.1).
+    fn plain_sum(bytes: &[u8]) -> u16 {
+        bytes.chunks(2).fold(0, |sum: u16, word| {
+            let word = u16::from_be_bytes([word[0], word.get(1).copied().unwrap_or(0)]);
+            let (sum, carry) = sum.overflowing_add(word);
+            sum + u16::from(carry)
+        })
+    }
+
+    #[test]
+    fn any_length_has_the_sum_of_its_words() {
+        let counting: Vec<u8> = (0..400_u32).map(|n| (n * 89 + 7) as u8).collect();
+        // All ones carry at every word.
+        for bytes in [counting, vec![0xff; 400], vec![0; 400]] {
+            for len in 0..=bytes.len() {
+                let sum = Sum::ZERO.bytes(&bytes[..len]);
+                assert_eq!(sum.folded(), plain_sum(&bytes[..len]), "{len} bytes");
+                assert_eq!(sum.is_all_ones(), sum.folded() == 0xffff, "{len} bytes");
+                let even = len / 4 * 2;
+                let in_two = Sum::ZERO.bytes(&bytes[..even]).bytes(&bytes[even..len]);
+                assert_eq!(in_two.folded(), sum.folded(), "{even} bytes and the rest of {len}");
+            }
+        }
+    }
+
     #[test]
     fn the_example_of_rfc_1624() {
         assert_eq!(adjust(0xdd2f, 0x5555, 0x3285), 0x0000);

@@ -24,6 +24,7 @@ pub use seq::Seq;
 pub use tuple::Tuple;
 
 use crate::fate::DropReason;
+use checksum::Sum;
 use smoltcp::wire::{EthernetAddress, EthernetFrame, Ipv6Packet};
 
 /// Bytes of an Ethernet II header; frames with VLAN tags are not IP to us.
@@ -116,6 +117,15 @@ pub fn kind(frame: &[u8]) -> Option<Kind> {
     })
 }
 
+/// Whether a frame carries IPv4 with a header as short as most are.
+#[inline(always)]
+pub(crate) fn is_plain_ipv4(frame: &[u8]) -> bool {
+    const WITHOUT_OPTIONS: u8 = 0x45;
+    let Some(head) = frame.first_chunk::<{ ETHERNET_LEN + 20 }>() else { return false };
+    u16::from_ne_bytes([head[12], head[13]]) == ETHERTYPE_IPV4.to_be()
+        && head[ETHERNET_LEN] == WITHOUT_OPTIONS
+}
+
 impl<'a> Packet<'a> {
     /// Reads an Ethernet frame that carries IP.
     ///
@@ -132,12 +142,31 @@ impl<'a> Packet<'a> {
     }
 
     /// Reads a frame whose [`kind`] is [`Kind::Ipv4`].
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn parse_ipv4(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
+        let first = frame.get(ETHERNET_LEN).copied().unwrap_or(0);
+        if frame.len() >= ETHERNET_LEN + 20 && first >> 4 != 4 {
+            return Err(DropReason::IpHeader);
+        }
+        Self::parse_ipv4_header(frame, usize::from(first & 0x0f) * 4, offload)
+    }
+
+    /// Reads a frame that [`is_plain_ipv4`].
+    #[inline(always)]
+    pub(crate) fn parse_plain_ipv4(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
+        Self::parse_ipv4_header(frame, 20, offload)
+    }
+
+    /// `header_len` is what the header says.
+    #[inline(always)]
+    fn parse_ipv4_header(
+        frame: &'a mut [u8],
+        header_len: usize,
+        offload: Offload,
+    ) -> Result<Self, DropReason> {
         let l3 = &frame[ETHERNET_LEN..];
         let Some(fixed) = l3.first_chunk::<20>() else { return Err(DropReason::IpTruncated) };
-        let header_len = usize::from(fixed[0] & 0x0f) * 4;
-        if fixed[0] >> 4 != 4 || header_len < 20 {
+        if header_len < 20 {
             return Err(DropReason::IpHeader);
         }
         let total_len = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
@@ -147,9 +176,11 @@ impl<'a> Packet<'a> {
         if total_len < header_len {
             return Err(DropReason::IpHeader);
         }
-        let sum = checksum::Sum::ZERO.bytes(fixed);
-        let sum = if header_len > 20 { sum.bytes(&l3[20..header_len]) } else { sum };
-        if sum.folded() != 0xffff {
+        let sum = match header_len {
+            20 => Sum::of_ipv4_header(fixed),
+            _ => Sum::ZERO.bytes(&l3[..header_len]),
+        };
+        if !sum.is_all_ones() {
             return Err(DropReason::IpChecksum);
         }
         let is_fragment = Fragment::of_ipv4(fixed).is_some();
@@ -192,6 +223,11 @@ impl<'a> Packet<'a> {
     #[inline]
     pub const fn proto(&self) -> u8 {
         self.proto
+    }
+
+    #[inline]
+    pub(crate) const fn is_fragment(&self) -> bool {
+        self.is_fragment
     }
 
     #[inline]

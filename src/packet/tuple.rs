@@ -30,7 +30,7 @@ pub const fn ports_header_len(proto: u8) -> Option<usize> {
 ///
 /// `left` and `right` are the source and destination port of TCP, UDP, UDP-Lite and SCTP; the two keys of GRE;
 /// for ICMP queries `left` is the identifier, `right` type and code. Protocols without either leave them zero.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Eq, PartialOrd, Ord)]
 pub struct Tuple {
     pub src: Addr,
     pub dst: Addr,
@@ -39,6 +39,20 @@ pub struct Tuple {
     pub zone: u16,
     pub proto: u8,
     pub family: Family,
+}
+
+/// Written out so that it is never a call, and begins with what most often differs.
+impl PartialEq for Tuple {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        self.left == other.left
+            && self.right == other.right
+            && self.src == other.src
+            && self.dst == other.dst
+            && self.zone == other.zone
+            && self.proto == other.proto
+            && self.family == other.family
+    }
 }
 
 impl Tuple {
