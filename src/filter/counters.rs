@@ -7,7 +7,7 @@ use core::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The most workers that have a row of their own; later ones share the last.
+/// The most workers that have a row of their own; later ones share one.
 const MAX_WORKERS: usize = 64;
 
 #[derive(Default)]
@@ -16,29 +16,58 @@ struct Cell {
     bytes: AtomicU64,
 }
 
+impl Cell {
+    /// Nobody else writes to this row, so a plain addition loses nothing and costs no locked bus.
+    #[inline(always)]
+    fn count_alone(&self, bytes: u64) {
+        self.packets.store(self.packets.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.bytes.store(self.bytes.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
+    }
+}
+
 /// Cells of one ruleset, by worker and slot.
 pub(super) struct Counters {
     slots: usize,
     rows: [OnceLock<Box<[Cell]>>; MAX_WORKERS],
+    /// The row of all workers that have none.
+    shared: OnceLock<Box<[Cell]>>,
 }
 
 impl Counters {
     pub(super) fn new(slots: usize) -> Self {
-        Self { slots, rows: [const { OnceLock::new() }; MAX_WORKERS] }
+        Self { slots, rows: [const { OnceLock::new() }; MAX_WORKERS], shared: OnceLock::new() }
     }
 
     /// The row of one worker.
     #[inline(always)]
     pub(super) fn row(&self, worker: usize) -> Row<'_> {
-        let row = self.rows[worker.min(MAX_WORKERS - 1)]
-            .get_or_init(|| (0..self.slots).map(|_| Cell::default()).collect());
-        Row { cells: row, shared: worker >= MAX_WORKERS - 1 }
+        let cells = || (0..self.slots).map(|_| Cell::default()).collect();
+        match self.rows.get(worker) {
+            Some(row) => Row { cells: row.get_or_init(cells), shared: false },
+            None => Row { cells: self.shared.get_or_init(cells), shared: true },
+        }
+    }
+
+    /// Counts once for a worker.
+    #[inline(always)]
+    pub(super) fn count(&self, worker: usize, slot: usize, bytes: u64) {
+        match self.rows.get(worker).and_then(OnceLock::get) {
+            Some(row) => row[slot].count_alone(bytes),
+            None => self.count_first(worker, slot, bytes),
+        }
+    }
+
+    /// The same for a worker without a row of its own, or without one yet.
+    #[cold]
+    fn count_first(&self, worker: usize, slot: usize, bytes: u64) {
+        self.row(worker).count(slot, bytes);
     }
 
     /// The sum over all workers.
     pub(super) fn total(&self, slot: usize) -> Count {
         let mut total = Count::default();
-        for cell in self.rows.iter().filter_map(OnceLock::get).map(|row| &row[slot]) {
+        let rows = self.rows.iter().chain([&self.shared]);
+        for cell in rows.filter_map(OnceLock::get).map(|row| &row[slot]) {
             total += Count {
                 packets: cell.packets.load(Ordering::Relaxed),
                 bytes: cell.bytes.load(Ordering::Relaxed),
@@ -64,14 +93,12 @@ pub(super) struct Row<'a> {
 impl Row<'_> {
     #[inline(always)]
     pub(super) fn count(&self, slot: usize, bytes: u64) {
-        let Cell { packets, bytes: total } = &self.cells[slot];
+        let cell = &self.cells[slot];
         if self.shared {
-            packets.fetch_add(1, Ordering::Relaxed);
-            total.fetch_add(bytes, Ordering::Relaxed);
-            return;
+            cell.packets.fetch_add(1, Ordering::Relaxed);
+            cell.bytes.fetch_add(bytes, Ordering::Relaxed);
+        } else {
+            cell.count_alone(bytes);
         }
-        // Nobody else writes to this row, so a plain addition loses nothing and costs no locked bus.
-        packets.store(packets.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        total.store(total.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
     }
 }

@@ -8,8 +8,7 @@ use super::log::Speaker;
 use super::matches::View;
 use super::rule::Outcome;
 use super::targets::{self, Next, Place, Target};
-use super::{Chain, ChainId, Hook, Policy, RuleId, Ruleset, Table, Verdict};
-use crate::conntrack::CtState;
+use super::{Chain, ChainId, Hook, Policy, RuleId, Ruleset, Table, Verdict, memo};
 use crate::context::Context;
 use crate::packet::Packet;
 use crate::record::{Note, Recorder};
@@ -33,8 +32,12 @@ impl Ruleset {
     ) -> Verdict {
         let Some(base) = self.heads[table as usize][hook as usize] else { return Verdict::Accept };
         let may_remember = !R::LISTENS && (table, hook) == (Table::Filter, Hook::Forward);
-        if may_remember && let Some(memo) = self.remembered(base, pkt, ctx) {
-            return if memo & memo::ACCEPTS != 0 { Verdict::Accept } else { self.refused(base, memo) };
+        if may_remember && let Some(memo) = self.remembered(ctx) {
+            if memo & memo::ACCEPTS == 0 {
+                return self.refused(base, memo, pkt, ctx);
+            }
+            self.count_again(memo, pkt, ctx);
+            return Verdict::Accept;
         }
         self.decide(base, table, hook, pkt, ctx)
     }
@@ -61,7 +64,7 @@ impl Ruleset {
     }
 
     #[inline]
-    fn chain(&self, table: Table, id: ChainId) -> &Chain {
+    pub(super) fn chain(&self, table: Table, id: ChainId) -> &Chain {
         &self.tables[table as usize].chains[id.index()]
     }
 }
@@ -192,78 +195,4 @@ fn find<R: Recorder>(
         }
     }
     None
-}
-
-/// What a connection keeps of its verdict in one direction, while its state is ESTABLISHED.
-///
-/// From the highest bit down: the ruleset's generation, the interfaces in and out; whether it was let pass, and the
-/// rule that decided.
-mod memo {
-    use crate::iface::IfaceId;
-
-    pub(super) const INDEX_BITS: u32 = 19;
-    pub(super) const ACCEPTS: u64 = 1 << INDEX_BITS;
-    /// What is kept; above it is for whom.
-    pub(super) const KEPT: u64 = ACCEPTS << 1;
-    const IFACE_BITS: u32 = 10;
-
-    #[inline]
-    pub(super) fn key(generation: u32, ingress: IfaceId, egress: IfaceId) -> u64 {
-        const { assert!(crate::iface::MAX_IFACES <= 1 << IFACE_BITS) };
-        (u64::from(generation) << (2 * IFACE_BITS) | u64::from(ingress.0) << IFACE_BITS | u64::from(egress.0))
-            * KEPT
-    }
-}
-
-impl Ruleset {
-    /// Where in a connection's memory FORWARD looks, if it may.
-    #[inline(always)]
-    fn memo_key<R>(&self, ctx: &Context<R>) -> Option<u64> {
-        if ctx.ct.state != CtState::Established || ctx.traced || ctx.template.notrack {
-            return None;
-        }
-        Some(memo::key(self.generation, ctx.in_iface?, ctx.out_iface?))
-    }
-
-    /// What was said of this connection before, if nothing has changed since; counted as if it were walked again.
-    #[inline(always)]
-    fn remembered<R: Recorder>(&self, base: ChainId, pkt: &Packet, ctx: &Context<R>) -> Option<u64> {
-        let memo = ctx.ct.verdict;
-        if memo == 0 || memo & !(memo::KEPT - 1) != self.memo_key(ctx)? {
-            return None;
-        }
-        let index = (memo & (memo::ACCEPTS - 1)) as usize;
-        let slot = self.chain(Table::Filter, base).first_slot + index;
-        self.counters.row(ctx.worker).count(slot, pkt.l3_len() as u64);
-        Some(memo)
-    }
-
-    /// The refusal that a connection remembers.
-    #[cold]
-    fn refused(&self, base: ChainId, memo: u64) -> Verdict {
-        let index = (memo & (memo::ACCEPTS - 1)) as u32;
-        let id = RuleId { family: self.family, table: Table::Filter, chain: base.0, index };
-        let is_policy = index as usize == self.chain(Table::Filter, base).rules.len();
-        if is_policy { Verdict::DropByPolicy(id) } else { Verdict::Drop(id) }
-    }
-
-    /// Notes the verdict with the connection, if every rule up to the one that gave it will say the same again.
-    fn remember<R: Recorder>(&self, base: ChainId, index: u32, ctx: &mut Context<R>) {
-        let chain = self.chain(Table::Filter, base);
-        let accepts = match chain.rules.get(index as usize).map(|rule| &rule.target) {
-            None if index <= chain.steady => chain.policy != Some(Policy::Drop),
-            Some(Target::Accept) if index < chain.steady => true,
-            Some(Target::Drop) if index < chain.steady => false,
-            _ => return,
-        };
-        if index >= 1 << memo::INDEX_BITS {
-            return;
-        }
-        if let Some(key) = self.memo_key(ctx) {
-            let direction = ctx.ct.direction as usize;
-            let memo = key | u64::from(index) | if accepts { memo::ACCEPTS } else { 0 };
-            let conntrack = &ctx.env.conntrack;
-            let _ = conntrack.with_entry(&mut ctx.ct, |entry| entry.verdict[direction] = memo);
-        }
-    }
 }

@@ -20,6 +20,7 @@ mod lex;
 pub mod log;
 pub mod matches;
 pub mod matrix;
+mod memo;
 mod memory;
 mod names;
 mod options;
@@ -40,6 +41,7 @@ use crate::packet::{Family, Packet};
 use classify::Classifier;
 use core::fmt;
 use counters::Counters;
+use memo::Generation;
 use shared::{Named, Shared};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -191,8 +193,7 @@ pub struct Ruleset {
     /// Tables that the text names, in the order in which iptables-save prints them.
     order: Vec<Table>,
     counters: Counters,
-    /// No other ruleset of this process has it; fits 24 bits.
-    generation: u32,
+    generation: Generation,
     /// A rule may make a packet longer.
     grows: bool,
     /// What a ruleset in place of this one takes over.
@@ -208,7 +209,7 @@ impl Default for Ruleset {
             heads: [[None; 5]; 4],
             order: Vec::new(),
             counters: Counters::new(0),
-            generation: 0,
+            generation: Generation::default(),
             grows: false,
             named: Named::default(),
         }

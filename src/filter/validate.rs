@@ -4,13 +4,13 @@
 
 use super::classify::{self, Classifier};
 use super::counters::Counters;
+use super::memo::Generation;
 use super::rule_line::DraftRule;
 use super::save::{Draft, DraftChain, DraftTable};
 use super::shared::Named;
 use super::{Chain, ChainId, Chains, Hook, RuleError, Ruleset, Table, Target};
 use crate::packet::Family;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Makes the ruleset, unless something is wrong with it.
 pub(super) fn build(
@@ -43,15 +43,9 @@ pub(super) fn build(
         heads,
         order,
         counters: Counters::new(slots),
-        generation: next_generation(),
+        generation: Generation::next(),
         named: Named::default(),
     })
-}
-
-/// Counts rulesets, so that what a connection remembers of an old one is not taken for a new one's; never 0.
-fn next_generation() -> u32 {
-    static LAST: AtomicU32 = AtomicU32::new(0);
-    LAST.fetch_add(1, Ordering::Relaxed) % 0x00ff_ffff + 1
 }
 
 /// Gives every chain its id and turns the names in jumps into ids.

@@ -1,0 +1,112 @@
+//! What a connection keeps of FORWARD's verdict in one direction, while its state is ESTABLISHED.
+//!
+//! From the highest bit down: the ruleset's generation, the interfaces in and out; whether it was let pass, and where the
+//! rule that decided counts.
+
+#![forbid(unsafe_code)]
+
+use super::targets::Target;
+use super::{ChainId, Policy, RuleId, Ruleset, Table, Verdict};
+use crate::conntrack::CtState;
+use crate::context::Context;
+use crate::iface::{IfaceId, MAX_IFACES};
+use crate::packet::Packet;
+use crate::record::Recorder;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+const SLOT_BITS: u32 = 19;
+pub(super) const ACCEPTS: u64 = 1 << SLOT_BITS;
+/// What is kept is below, for whom above.
+const KEPT: u64 = ACCEPTS << 1;
+const IFACE_BITS: u32 = 10;
+const EGRESS_SHIFT: u32 = KEPT.trailing_zeros();
+const INGRESS_SHIFT: u32 = EGRESS_SHIFT + IFACE_BITS;
+const GENERATION_SHIFT: u32 = INGRESS_SHIFT + IFACE_BITS;
+
+const _: () = assert!(MAX_IFACES <= 1 << IFACE_BITS);
+
+/// Counts rulesets, so that what a connection remembers of an old one is not taken for a new one's. It stands where the
+/// memory has it; 0 is the generation of no ruleset with chains.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Generation(u64);
+
+impl Generation {
+    pub(super) fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        const MOST: u64 = u64::MAX >> GENERATION_SHIFT;
+        Self((LAST.fetch_add(1, Ordering::Relaxed) % MOST + 1) << GENERATION_SHIFT)
+    }
+}
+
+#[inline]
+fn key(generation: Generation, ingress: IfaceId, egress: IfaceId) -> u64 {
+    generation.0 | u64::from(ingress.0) << INGRESS_SHIFT | u64::from(egress.0) << EGRESS_SHIFT
+}
+
+#[inline]
+const fn slot_of(memo: u64) -> usize {
+    (memo & (ACCEPTS - 1)) as usize
+}
+
+impl Ruleset {
+    /// Where in a connection's memory FORWARD looks, if it may.
+    #[inline(always)]
+    fn memo_key<R>(&self, ctx: &Context<R>) -> Option<u64> {
+        if ctx.ct.state != CtState::Established || ctx.traced {
+            return None;
+        }
+        Some(key(self.generation, ctx.in_iface?, ctx.out_iface?))
+    }
+
+    /// What was said of this connection before, if nothing has changed since.
+    #[inline(always)]
+    pub(super) fn remembered<R: Recorder>(&self, ctx: &Context<R>) -> Option<u64> {
+        let memo = ctx.ct.verdict;
+        // A key is never 0, as no generation is.
+        if memo ^ self.memo_key(ctx)? >= KEPT { None } else { Some(memo) }
+    }
+
+    /// Counts as if the chain were walked again.
+    #[inline(always)]
+    pub(super) fn count_again<R: Recorder>(&self, memo: u64, pkt: &Packet, ctx: &Context<R>) {
+        self.counters.count(ctx.worker, slot_of(memo), pkt.l3_len() as u64);
+    }
+
+    /// The refusal that a connection remembers.
+    #[cold]
+    pub(super) fn refused<R: Recorder>(
+        &self,
+        base: ChainId,
+        memo: u64,
+        pkt: &Packet,
+        ctx: &Context<R>,
+    ) -> Verdict {
+        self.count_again(memo, pkt, ctx);
+        let chain = self.chain(Table::Filter, base);
+        let index = (slot_of(memo) - chain.first_slot) as u32;
+        let id = RuleId { family: self.family, table: Table::Filter, chain: base.0, index };
+        let is_policy = index as usize == chain.rules.len();
+        if is_policy { Verdict::DropByPolicy(id) } else { Verdict::Drop(id) }
+    }
+
+    /// Notes the verdict with the connection, if every rule up to the one that gave it will say the same again.
+    pub(super) fn remember<R: Recorder>(&self, base: ChainId, index: u32, ctx: &mut Context<R>) {
+        let chain = self.chain(Table::Filter, base);
+        let accepts = match chain.rules.get(index as usize).map(|rule| &rule.target) {
+            None if index <= chain.steady => chain.policy != Some(Policy::Drop),
+            Some(Target::Accept) if index < chain.steady => true,
+            Some(Target::Drop) if index < chain.steady => false,
+            _ => return,
+        };
+        let slot = chain.first_slot as u64 + u64::from(index);
+        if slot >= ACCEPTS {
+            return;
+        }
+        if let Some(key) = self.memo_key(ctx) {
+            let direction = ctx.ct.direction as usize;
+            let memo = key | slot | if accepts { ACCEPTS } else { 0 };
+            let conntrack = &ctx.env.conntrack;
+            let _ = conntrack.with_entry(&mut ctx.ct, |entry| entry.verdict[direction] = memo);
+        }
+    }
+}
