@@ -94,9 +94,9 @@ impl Ends {
 
     #[inline(always)]
     const fn place(self) -> usize {
-        // Odd and unlike, so that there and back fall apart.
-        const ODD: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
-        let mixed = self.first.wrapping_mul(ODD[0]) ^ (self.last as u64).wrapping_mul(ODD[1]);
+        // The ends of both addresses meet in different bytes, so that there and back fall apart.
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mixed = (self.first ^ (self.last as u64) << 32).wrapping_mul(ODD);
         (mixed >> (64 - Memory::PLACES.trailing_zeros())) as usize
     }
 }

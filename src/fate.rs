@@ -27,15 +27,6 @@ pub enum Fate {
 }
 
 impl Fate {
-    /// What became of a packet whose way ended so.
-    #[inline(always)]
-    pub const fn at_end(way: Stage<()>) -> Self {
-        match way {
-            ControlFlow::Continue(()) => Self::Forwarded,
-            ControlFlow::Break(fate) => fate,
-        }
-    }
-
     /// The word that listings and `replay` print.
     pub const fn word(self) -> &'static str {
         match self {

@@ -15,7 +15,8 @@
 
 #![forbid(unsafe_code)]
 
-use crate::conntrack::{CtState, Tracked, listing};
+use crate::config::Mode;
+use crate::conntrack::{CtState, Helper, Tracked, listing};
 use crate::context::Context;
 use crate::fate::{DropReason, Fate, Stage};
 use crate::filter::{Hook, Ruleset, Table, Verdict};
@@ -26,10 +27,11 @@ use crate::record::{Note, Recorder};
 use crate::router::{Router, Rules, Way};
 use core::ops::ControlFlow::{Break, Continue};
 
-/// Takes one packet from its arrival to its fate.
+/// Takes one packet from its arrival to its fate. `mode` is the router's, at hand where the compiler knows it.
 #[inline(always)]
 pub(crate) fn walk<R: Recorder>(
     r: &Router,
+    mode: Mode,
     rules: Option<&Ruleset>,
     pkt: &mut Packet,
     ctx: &mut Context<R>,
@@ -42,9 +44,9 @@ pub(crate) fn walk<R: Recorder>(
     run(r, rules, Table::Mangle, Hook::Prerouting, pkt, ctx)?;
 
     // Routing decision
-    match r.decide(pkt, ctx)? {
+    match r.decide(mode, pkt, ctx)? {
         Way::Local => input(r, rules, pkt, ctx),
-        Way::Forward(out) => forward(r, rules, pkt, out, ctx),
+        Way::Forward(out) => forward(r, mode, rules, pkt, out, ctx),
         Way::Flood => flood(r, rules, pkt, ctx),
     }
 }
@@ -53,6 +55,7 @@ pub(crate) fn walk<R: Recorder>(
 #[inline(always)]
 fn forward<R: Recorder>(
     r: &Router,
+    mode: Mode,
     rules: &Ruleset,
     pkt: &mut Packet,
     out: IfaceId,
@@ -60,7 +63,7 @@ fn forward<R: Recorder>(
 ) -> Stage<()> {
     ctx.out_iface = Some(out);
     // TTL and MTU come before FORWARD: the filter never sees what they refuse.
-    r.prepare_forward(pkt, out, ctx)?;
+    r.prepare_forward(mode, pkt, out, ctx)?;
 
     // FORWARD
     run(r, rules, Table::Mangle, Hook::Forward, pkt, ctx)?;
@@ -71,7 +74,7 @@ fn forward<R: Recorder>(
     run(r, rules, Table::Mangle, Hook::Postrouting, pkt, ctx)?;
     confirm(r, pkt, ctx)?;
 
-    r.send(pkt, out, ctx)
+    r.send(mode, pkt, out, ctx)
 }
 
 /// INPUT: the packet is for the router itself.
@@ -115,17 +118,14 @@ pub(crate) fn output<R: Recorder>(
     run(r, rules, Table::Mangle, Hook::Postrouting, pkt, ctx)?;
     confirm(r, pkt, ctx)?;
 
-    r.send(pkt, out, ctx)
+    r.send(r.mode(), pkt, out, ctx)
 }
 
 /// Behind all rules: the helper reads the packet, and a NEW connection enters the table.
 #[inline(always)]
 fn confirm<R: Recorder>(r: &Router, pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
-    if let Some(expectation) = r.env.conntrack.help(pkt, &mut ctx.ct, ctx.now)? {
-        ctx.rec.note(|| Note::Expected(listing::expectation(&expectation, ctx.now)));
-    }
-    if let Some(pieces) = &mut ctx.pieces {
-        pieces.is_melted |= ctx.ct.helper.is_some_and(|helper| helper.melts(ctx.ct.state));
+    if let Some(helper) = ctx.ct.helper {
+        help(r, helper, pkt, ctx)?;
     }
     let is_new = ctx.ct.id().is_none();
     r.env.conntrack.confirm(&mut ctx.ct, ctx.now)?;
@@ -135,12 +135,24 @@ fn confirm<R: Recorder>(r: &Router, pkt: &Packet, ctx: &mut Context<R>) -> Stage
     Continue(())
 }
 
+/// The connection's helper reads the packet.
+#[inline(never)]
+fn help<R: Recorder>(r: &Router, helper: Helper, pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
+    if let Some(expectation) = r.env.conntrack.help(pkt, &mut ctx.ct, ctx.now)? {
+        ctx.rec.note(|| Note::Expected(listing::expectation(&expectation, ctx.now)));
+    }
+    if let Some(pieces) = &mut ctx.pieces {
+        pieces.is_melted |= helper.melts(ctx.ct.state);
+    }
+    Continue(())
+}
+
 /// Bridge mode, station unknown or a group: the packet walks FORWARD once for each port, as the kernel's clones do.
 #[inline(never)]
 fn flood<R: Recorder>(r: &Router, rules: &Ruleset, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<()> {
     let mut end = Break(Fate::Dropped(DropReason::SamePort));
     for iface in r.other_ifaces(ctx.in_iface) {
-        let one = forward(r, rules, pkt, iface, ctx);
+        let one = forward(r, Mode::Bridge, rules, pkt, iface, ctx);
         if end.is_break() {
             end = one;
         }

@@ -14,7 +14,7 @@
 
 use crate::bridge::{self, Bridge, Segment};
 use crate::config::{Mode, RouterConfig};
-use crate::conntrack::{Ahead, Conntrack, Helper, InvalidReason, Sysctls, next_version};
+use crate::conntrack::{Ahead, Conntrack, Helper, InvalidReason, Sysctls, Unfit};
 use crate::context::{Context, Emission, EmissionKind, Env};
 use crate::fate::{DropReason, Fate, QueueReason, Stage};
 use crate::filter::log::Logs;
@@ -38,8 +38,6 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 pub struct Router {
     pub(crate) env: Env,
     rules: ArcSwap<Rules>,
-    /// Changes after the rules did.
-    rules_version: AtomicU64,
     mode: Mode,
     bridge: Bridge,
     fragments: Fragments,
@@ -53,30 +51,36 @@ pub struct Router {
 /// The rules in force: replaced as a whole, so that no packet sees half of them.
 #[derive(Debug, Default)]
 pub struct Rules {
-    pub v4: Option<Ruleset>,
-    pub v6: Option<Ruleset>,
-    /// What IPv4 walks through without rules.
-    none: Ruleset,
+    /// Empty without rules, which IPv4 then passes.
+    v4: Ruleset,
+    v6: Option<Ruleset>,
+    has_v4: bool,
 }
 
 impl Rules {
     /// Whether a rule asks how much a connection has carried.
     fn count_connections(&self) -> bool {
-        [&self.v4, &self.v6].into_iter().flatten().any(Ruleset::counts_connections)
+        self.all().any(Ruleset::counts_connections)
+    }
+
+    /// Those that were loaded.
+    pub fn all(&self) -> impl Iterator<Item = &Ruleset> {
+        [Family::Ipv4, Family::Ipv6].into_iter().filter_map(|family| self.for_family(family))
     }
 
     pub const fn for_family(&self, family: Family) -> Option<&Ruleset> {
         match family {
-            Family::Ipv4 => self.v4.as_ref(),
+            Family::Ipv4 if self.has_v4 => Some(&self.v4),
+            Family::Ipv4 => None,
             Family::Ipv6 => self.v6.as_ref(),
         }
     }
 
     /// What a packet walks through. Without any rules IPv4 passes, and IPv6 does not: `None`.
     #[inline]
-    pub(crate) fn in_force(&self, family: Family) -> Option<&Ruleset> {
+    pub(crate) const fn in_force(&self, family: Family) -> Option<&Ruleset> {
         match family {
-            Family::Ipv4 => Some(self.v4.as_ref().unwrap_or(&self.none)),
+            Family::Ipv4 => Some(&self.v4),
             Family::Ipv6 => self.v6.as_ref(),
         }
     }
@@ -118,7 +122,7 @@ pub struct Worker {
 /// asking costs every packet as much as a lookup does.
 #[derive(Clone, Debug)]
 struct Settings {
-    versions: (u64, u64),
+    version: u64,
     rules: Arc<Rules>,
     sysctls: Arc<Sysctls>,
 }
@@ -176,7 +180,6 @@ impl Router {
                 logs: Logs::default(),
             },
             rules: ArcSwap::from_pointee(rules),
-            rules_version: AtomicU64::new(next_version()),
             mode: config.mode,
             bridge: Bridge::default(),
             fragments,
@@ -222,7 +225,7 @@ impl Router {
             text.map(|text| load_one(text, family)).transpose().map(|l| l.map(|l| l.ruleset))
         };
         match (load(rules, Family::Ipv4), load(rules6, Family::Ipv6)) {
-            (Ok(v4), Ok(v6)) => Ok(Rules { v4, v6, none: Ruleset::default() }),
+            (Ok(v4), Ok(v6)) => Ok(Rules { has_v4: v4.is_some(), v4: v4.unwrap_or_default(), v6 }),
             (v4, v6) => Err(v4.err().into_iter().chain(v6.err()).flatten().collect()),
         }
     }
@@ -239,7 +242,7 @@ impl Router {
             let _ = self.env.conntrack.set_sysctl("nf_conntrack_acct", "1");
         }
         self.rules.store(Arc::new(rules));
-        self.rules_version.store(next_version(), Ordering::Release);
+        self.env.conntrack.settings_changed();
         Ok(())
     }
 
@@ -263,6 +266,11 @@ impl Router {
         self.env.unix_epoch_nanos.saturating_add(at.as_nanos())
     }
 
+    #[inline]
+    pub(crate) const fn mode(&self) -> Mode {
+        self.mode
+    }
+
     pub fn ifaces(&self) -> &[Iface] {
         &self.env.ifaces
     }
@@ -276,6 +284,7 @@ impl Router {
     ///
     /// # Panics
     /// If `iface` is not one of this router's.
+    #[inline]
     pub fn process<R: Recorder>(
         &self,
         worker: &mut Worker,
@@ -285,34 +294,71 @@ impl Router {
         offload: Offload,
         rec: &mut R,
     ) -> Outcome {
+        let mut outcome = Outcome { fate: Fate::Forwarded, out: None, len: frame.len(), offload };
+        self.carry(worker, now, iface, frame, rec, &mut outcome);
+        outcome
+    }
+
+    /// Changes of `outcome`, which says that the frame passes as it came, what is otherwise: so nothing is copied.
+    #[inline(never)]
+    fn carry<R: Recorder>(
+        &self,
+        worker: &mut Worker,
+        now: Instant,
+        iface: IfaceId,
+        frame: &mut [u8],
+        rec: &mut R,
+        outcome: &mut Outcome,
+    ) {
         assert!(iface.index() < self.env.ifaces.len(), "no interface {iface:?}");
-        let len = frame.len();
         let Worker { index, emissions, settings, stations, .. } = worker;
         let mut ctx = self.context(now, Some(iface), *index, emissions, rec);
         let Settings { rules, sysctls, .. } = self.settings(settings);
         ctx.sysctls = Some(sysctls);
         ctx.stations = Some(stations);
-        let as_it_came = |fate| Outcome { fate, out: None, len, offload };
-        let mut outcome = match packet::kind(frame) {
-            // Written out for each family by itself: what is known of a packet then stays in registers.
-            Some(Kind::Ipv4) => match Packet::parse_ipv4(frame, offload) {
-                Ok(mut pkt) => self.take_ip(&mut pkt, rules.in_force(Family::Ipv4), iface, &mut ctx),
-                Err(reason) => as_it_came(Fate::Dropped(reason)),
-            },
-            Some(Kind::Ipv6) => match Packet::parse_ipv6(frame, offload) {
-                Ok(mut pkt) => self.take_ipv6(&mut pkt, rules.in_force(Family::Ipv6), iface, &mut ctx),
-                Err(reason) => as_it_came(Fate::Dropped(reason)),
-            },
-            Some(Kind::Arp) => as_it_came(self.arp(frame, &mut ctx)),
-            Some(Kind::Other(_)) => as_it_came(self.non_ip(frame, &mut ctx)),
-            None => as_it_came(Fate::Dropped(DropReason::FrameShort)),
+        let way = if self.mode == Mode::Bridge && packet::is_plain_ipv4(frame) {
+            match Packet::parse_plain_ipv4(frame, outcome.offload) {
+                Ok(mut pkt) => {
+                    let rules = rules.in_force(Family::Ipv4);
+                    self.take_ip(Mode::Bridge, rules, &mut pkt, iface, &mut ctx, outcome)
+                }
+                Err(reason) => Break(Fate::Dropped(reason)),
+            }
+        } else {
+            self.take_other(rules, iface, frame, &mut ctx, outcome)
         };
         outcome.out = ctx.in_place;
-        if let Fate::Dropped(reason) = outcome.fate {
-            self.count_drops(reason, 1);
+        if let Break(fate) = way {
+            self.end(fate, outcome);
         }
         ctx.rec.note(|| Note::Fate(outcome.fate));
-        outcome
+    }
+
+    #[inline(never)]
+    fn take_other<R: Recorder>(
+        &self,
+        rules: &Rules,
+        iface: IfaceId,
+        frame: &mut [u8],
+        ctx: &mut Context<R>,
+        outcome: &mut Outcome,
+    ) -> Stage<()> {
+        match packet::kind(frame) {
+            Some(Kind::Ipv4) => self.take_ipv4(rules, iface, frame, ctx, outcome),
+            Some(Kind::Ipv6) => self.take_ipv6(rules, iface, frame, ctx, outcome),
+            Some(Kind::Arp) => self.arp(frame, ctx),
+            Some(Kind::Other(_)) => self.non_ip(frame, ctx),
+            None => Break(Fate::Dropped(DropReason::FrameShort)),
+        }
+    }
+
+    /// A way that was left early.
+    #[inline(never)]
+    fn end(&self, fate: Fate, outcome: &mut Outcome) {
+        outcome.fate = fate;
+        if let Fate::Dropped(reason) = fate {
+            self.count_drops(reason, 1);
+        }
     }
 
     /// Whether telling the router of frames ahead of their turn pays: the table is larger than the caches.
@@ -349,41 +395,69 @@ impl Router {
     }
 
     #[inline(never)]
-    fn take_ipv6<R: Recorder>(
+    fn take_ipv4<R: Recorder>(
         &self,
-        pkt: &mut Packet,
-        rules: Option<&Ruleset>,
+        rules: &Rules,
         iface: IfaceId,
+        frame: &mut [u8],
         ctx: &mut Context<R>,
-    ) -> Outcome {
-        self.take_ip(pkt, rules, iface, ctx)
+        outcome: &mut Outcome,
+    ) -> Stage<()> {
+        match Packet::parse_ipv4(frame, outcome.offload) {
+            Ok(mut pkt) => {
+                self.take_ip(self.mode, rules.in_force(Family::Ipv4), &mut pkt, iface, ctx, outcome)
+            }
+            Err(reason) => Break(Fate::Dropped(reason)),
+        }
     }
 
+    #[inline(never)]
+    fn take_ipv6<R: Recorder>(
+        &self,
+        rules: &Rules,
+        iface: IfaceId,
+        frame: &mut [u8],
+        ctx: &mut Context<R>,
+        outcome: &mut Outcome,
+    ) -> Stage<()> {
+        match Packet::parse_ipv6(frame, outcome.offload) {
+            Ok(mut pkt) => {
+                self.take_ip(self.mode, rules.in_force(Family::Ipv6), &mut pkt, iface, ctx, outcome)
+            }
+            Err(reason) => Break(Fate::Dropped(reason)),
+        }
+    }
+
+    /// One way for all packets, which the compiler writes out for each kind: what is known of it then costs nothing.
     #[inline(always)]
     fn take_ip<R: Recorder>(
         &self,
-        pkt: &mut Packet,
+        mode: Mode,
         rules: Option<&Ruleset>,
+        pkt: &mut Packet,
         iface: IfaceId,
         ctx: &mut Context<R>,
-    ) -> Outcome {
-        let fate = self.ip(rules, pkt, iface, ctx);
-        Outcome { fate, out: None, len: pkt.frame_len(), offload: pkt.offload() }
+        outcome: &mut Outcome,
+    ) -> Stage<()> {
+        let way = self.ip(mode, rules, pkt, iface, ctx);
+        (outcome.len, outcome.offload) = (pkt.frame_len(), pkt.offload());
+        way
     }
 
     #[inline(always)]
     fn ip<R: Recorder>(
         &self,
+        mode: Mode,
         rules: Option<&Ruleset>,
         pkt: &mut Packet,
         iface: IfaceId,
         ctx: &mut Context<R>,
-    ) -> Fate {
-        match self.mode {
+    ) -> Stage<()> {
+        match mode {
             Mode::Bridge => self.meet(pkt.macs(), iface, ctx),
             Mode::Route => {
                 if let Err(reason) = self.admit(pkt, iface, ctx) {
-                    return Fate::Dropped(reason);
+                    return Break(Fate::Dropped(reason));
                 }
                 self.see(pkt, iface);
             }
@@ -391,35 +465,46 @@ impl Router {
         if pkt.fragment().is_some() {
             return self.join(rules, pkt, ctx);
         }
-        self.walk(rules, pkt, ctx)
+        self.walk(mode, rules, pkt, ctx)
     }
 
     /// Holds a fragment until its datagram is whole: only that walks on.
     #[inline(never)]
-    fn join<R: Recorder>(&self, rules: Option<&Ruleset>, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
+    fn join<R: Recorder>(
+        &self,
+        rules: Option<&Ruleset>,
+        pkt: &mut Packet,
+        ctx: &mut Context<R>,
+    ) -> Stage<()> {
         let ipv6 = ctx.sysctls.map_or_else(Bounds6::default, Sysctls::fragments);
         let from = ctx.in_iface.map_or(0, |iface| iface.0);
         let mut whole = match self.fragments.add(pkt, from, ipv6, ctx.now) {
-            Reassembly::Pending => return Fate::Queued(QueueReason::Fragment),
-            Reassembly::Refused(reason) => return Fate::Dropped(reason),
+            Reassembly::Pending => return Break(Fate::Queued(QueueReason::Fragment)),
+            Reassembly::Refused(reason) => return Break(Fate::Dropped(reason)),
             Reassembly::Passes => return self.walk_apart(rules, pkt, ctx),
             Reassembly::Whole(whole) => whole,
         };
         ctx.pieces = Some(Box::new(whole.pieces.clone()));
         match whole.packet() {
             Ok(mut pkt) => self.walk_apart(rules, &mut pkt, ctx),
-            Err(reason) => Fate::Dropped(reason),
+            Err(reason) => Break(Fate::Dropped(reason)),
         }
     }
 
     /// The way of one packet, with room behind it where rules may make it longer.
     #[inline(always)]
-    fn walk<R: Recorder>(&self, rules: Option<&Ruleset>, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
+    fn walk<R: Recorder>(
+        &self,
+        mode: Mode,
+        rules: Option<&Ruleset>,
+        pkt: &mut Packet,
+        ctx: &mut Context<R>,
+    ) -> Stage<()> {
         let room = rules.map_or(0, |rules| rules.room_for(pkt));
         if room > 0 {
             return self.walk_with_room(rules, pkt, room, ctx);
         }
-        Fate::at_end(pipeline::walk(self, rules, pkt, ctx))
+        pipeline::walk(self, mode, rules, pkt, ctx)
     }
 
     /// The same as a call, for what is seldom: the way is long, and written out wherever it is inlined.
@@ -429,8 +514,8 @@ impl Router {
         rules: Option<&Ruleset>,
         pkt: &mut Packet,
         ctx: &mut Context<R>,
-    ) -> Fate {
-        self.walk(rules, pkt, ctx)
+    ) -> Stage<()> {
+        self.walk(self.mode, rules, pkt, ctx)
     }
 
     /// The same in a buffer of its own, for a packet that rules may make longer.
@@ -440,53 +525,72 @@ impl Router {
         pkt: &mut Packet,
         room: usize,
         ctx: &mut Context<R>,
-    ) -> Fate {
+    ) -> Stage<()> {
         let mut frame = pkt.frame().to_vec();
         frame.resize(frame.len() + room, 0);
         let mut roomy = match Packet::parse(&mut frame, pkt.offload()) {
             Ok(roomy) => roomy,
-            Err(reason) => return Fate::Dropped(reason),
+            Err(reason) => return Break(Fate::Dropped(reason)),
         };
-        let fate = Fate::at_end(pipeline::walk(self, rules, &mut roomy, ctx));
+        let way = pipeline::walk(self, self.mode, rules, &mut roomy, ctx);
         if roomy.frame_len() == pkt.frame_len() {
             pkt.frame_mut().copy_from_slice(roomy.frame());
             pkt.set_offload(roomy.offload());
         } else if let Some(iface) = ctx.in_place.take() {
             ctx.emit_copy(iface, &roomy);
         }
-        fate
+        way
     }
 
     /// The rules and settings in force, from the worker's memory if they have not changed.
-    #[inline]
+    #[inline(always)]
     fn settings<'a>(&self, known: &'a mut Option<Settings>) -> &'a Settings {
-        let versions = (self.rules_version.load(Ordering::Acquire), self.env.conntrack.sysctls_version());
-        if known.as_ref().is_none_or(|known| known.versions != versions) {
+        let version = self.env.conntrack.settings_version();
+        if known.as_ref().is_none_or(|known| known.version != version) {
             *known = None;
         }
-        known.get_or_insert_with(|| Settings {
-            versions,
-            rules: self.rules.load_full(),
-            sysctls: self.env.conntrack.sysctls(),
-        })
+        known.get_or_insert_with(|| self.settings_anew(version))
+    }
+
+    #[cold]
+    fn settings_anew(&self, version: u64) -> Settings {
+        Settings { version, rules: self.rules.load_full(), sysctls: self.env.conntrack.sysctls() }
     }
 
     /// Says which state a packet has, and takes it into account.
     #[inline(always)]
     pub(crate) fn track<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
-        if let Some(sysctls) = ctx.sysctls {
-            self.env.conntrack.track_with(pkt, &ctx.template, ctx.now, sysctls, &mut ctx.ct)?;
-        } else {
-            ctx.ct = self.env.conntrack.track(pkt, ctx.template, ctx.now)?;
+        let Some(sysctls) = ctx.sysctls else { return self.track_own(pkt, ctx) };
+        match self.env.conntrack.track_with(pkt, &ctx.template, ctx.now, sysctls, &mut ctx.ct) {
+            Ok(()) => Continue(()),
+            Err(unfit) => self.stay_untracked(unfit, pkt, ctx),
         }
-        if let Some(reason) = ctx.ct.invalid {
-            self.log_invalid(reason, pkt, ctx.now);
+    }
+
+    /// The same for a packet that no worker carries, with the settings asked for anew.
+    #[cold]
+    fn track_own<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
+        ctx.ct = self.env.conntrack.track(pkt, ctx.template, ctx.now)?;
+        match ctx.ct.invalid {
+            None => Continue(()),
+            Some(_) => self.stay_untracked(Unfit::Invalid, pkt, ctx),
         }
-        Continue(())
+    }
+
+    #[cold]
+    fn stay_untracked<R: Recorder>(&self, unfit: Unfit, pkt: &Packet, ctx: &Context<R>) -> Stage<()> {
+        match unfit {
+            Unfit::Invalid => {
+                if let Some(reason) = ctx.ct.invalid {
+                    self.log_invalid(reason, pkt, ctx.now);
+                }
+                Continue(())
+            }
+            Unfit::TableFull => Break(Fate::Dropped(DropReason::TableFull)),
+        }
     }
 
     /// `nf_conntrack_log_invalid`: of one protocol, or of all.
-    #[cold]
     fn log_invalid(&self, reason: InvalidReason, pkt: &Packet, now: Instant) {
         const ALL: u8 = 255;
         let wanted = self.env.conntrack.sysctls().log_invalid;
@@ -503,28 +607,28 @@ impl Router {
         }
     }
 
-    fn arp<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Fate {
+    fn arp<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Stage<()> {
         match self.mode {
             Mode::Bridge => self.switch(frame, ctx),
-            Mode::Route => self.take_arp(frame, ctx),
+            Mode::Route => Break(self.take_arp(frame, ctx)),
         }
     }
 
-    fn non_ip<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Fate {
+    fn non_ip<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Stage<()> {
         if !self.pass_non_ip || self.mode != Mode::Bridge {
-            return Fate::Dropped(DropReason::NotIp);
+            return Break(Fate::Dropped(DropReason::NotIp));
         }
         self.switch(frame, ctx)
     }
 
     /// Bridge mode: carries a frame that no rule looks at.
-    fn switch<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Fate {
-        let Some(from) = ctx.in_iface else { return Fate::Dropped(DropReason::NotIp) };
+    fn switch<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Stage<()> {
+        let Some(from) = ctx.in_iface else { return Break(Fate::Dropped(DropReason::NotIp)) };
         self.meet(&core::array::from_fn(|at| frame[at]), from, ctx);
         let dst = packet::Mac(core::array::from_fn(|at| frame[at]));
         match self.bridge.lookup(dst, from, ctx.now) {
-            Segment::Same => return Fate::Dropped(DropReason::SamePort),
-            Segment::Reserved => return Fate::Dropped(DropReason::LinkLocalGroup),
+            Segment::Same => return Break(Fate::Dropped(DropReason::SamePort)),
+            Segment::Reserved => return Break(Fate::Dropped(DropReason::LinkLocalGroup)),
             Segment::Port(iface) => self.switch_to(iface, frame, ctx),
             Segment::Flood => {
                 for iface in self.other_ifaces(Some(from)) {
@@ -532,7 +636,7 @@ impl Router {
                 }
             }
         }
-        Fate::Forwarded
+        Continue(())
     }
 
     fn switch_to<R: Recorder>(&self, iface: IfaceId, frame: &[u8], ctx: &mut Context<R>) {
@@ -546,8 +650,13 @@ impl Router {
 
     /// Where the packet goes: bridge mode asks the stations, route mode the routes.
     #[inline(always)]
-    pub(crate) fn decide<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<Way> {
-        if self.mode == Mode::Route {
+    pub(crate) fn decide<R: Recorder>(
+        &self,
+        mode: Mode,
+        pkt: &mut Packet,
+        ctx: &mut Context<R>,
+    ) -> Stage<Way> {
+        if mode == Mode::Route {
             return self.route(pkt, ctx);
         }
         if let Some(iface) = ctx.receiver {
@@ -571,11 +680,12 @@ impl Router {
     #[inline(always)]
     pub(crate) fn prepare_forward<R: Recorder>(
         &self,
+        mode: Mode,
         pkt: &mut Packet,
         out: IfaceId,
         ctx: &mut Context<R>,
     ) -> Stage<()> {
-        match self.mode {
+        match mode {
             Mode::Bridge => Continue(()),
             Mode::Route => self.prepare_routed(pkt, out, ctx),
         }
@@ -585,11 +695,12 @@ impl Router {
     #[inline(always)]
     pub(crate) fn send<R: Recorder>(
         &self,
+        mode: Mode,
         pkt: &mut Packet,
         out: IfaceId,
         ctx: &mut Context<R>,
     ) -> Stage<()> {
-        if self.mode == Mode::Route {
+        if mode == Mode::Route {
             return self.send_routed(pkt, out, ctx);
         }
         self.leave(pkt, out, ctx);
@@ -600,13 +711,20 @@ impl Router {
     #[inline(always)]
     pub(crate) fn leave<R: Recorder>(&self, pkt: &Packet, iface: IfaceId, ctx: &mut Context<R>) {
         ctx.rec.note(|| Note::Sent(iface));
+        if ctx.in_place.is_none() && ctx.pieces.is_none() {
+            ctx.in_place = Some(iface);
+        } else {
+            self.leave_otherwise(pkt, iface, ctx);
+        }
+    }
+
+    #[cold]
+    fn leave_otherwise<R: Recorder>(&self, pkt: &Packet, iface: IfaceId, ctx: &mut Context<R>) {
         if let Some(pieces) = ctx.pieces.take() {
             for frame in pieces.cut(pkt, self.env.ifaces[iface.index()].mtu_bytes) {
                 ctx.emit(iface, EmissionKind::Fragment, frame, Offload::NONE);
             }
             ctx.pieces = Some(pieces);
-        } else if ctx.in_place.is_none() {
-            ctx.in_place = Some(iface);
         } else {
             ctx.emit_copy(iface, pkt);
         }

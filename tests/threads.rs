@@ -19,6 +19,7 @@ use stateway::device::Port;
 use stateway::device::memory::{self, FarEnd};
 use stateway::fate::Fate;
 use stateway::iface::Iface;
+use stateway::packet::Family;
 use stateway::router::{Outcome, Router, Worker};
 use stateway::runtime::{Options, Runtime};
 use stateway::time::Instant;
@@ -72,7 +73,7 @@ fn beside(workers: u32, work: impl Fn(u32) + Sync, other: impl Fn() + Send) {
 
 /// Packets that the rules and policies of FORWARD have counted.
 fn counted(router: &Router) -> u64 {
-    let text = router.rules().v4.as_ref().unwrap().render(true);
+    let text = router.rules().for_family(Family::Ipv4).unwrap().render(true);
     let filter = text.split("*filter").nth(1).unwrap();
     let counts = filter.lines().filter(|line| line.contains("FORWARD")).map(|line| {
         let (_, counts) = line.split_once('[').unwrap();

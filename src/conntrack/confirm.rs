@@ -104,7 +104,7 @@ impl Conntrack {
         if let Some(table::Found { slot, direction }) = shard.find(place, &entry.original) {
             let there = place.id(slot, shard.generation(slot));
             if shard.entry(slot).is_some_and(|there| there.is_alive(now)) {
-                return self.resolve_clash(ct, &there, direction);
+                return self.resolve_clash(ct, there, direction);
             }
             dead = self.table.remove(there, &mut shard);
         }
@@ -129,11 +129,11 @@ impl Conntrack {
     }
 
     /// Another packet of the flow was confirmed while this one was on its way.
-    fn resolve_clash(&self, ct: &mut Tracked, there: &EntryId, direction: Direction) -> Stage<()> {
+    fn resolve_clash(&self, ct: &mut Tracked, there: EntryId, direction: Direction) -> Stage<()> {
         if direction == Direction::Original {
             // The same connection, so the packet belongs to the entry that came first.
             self.counters.clash_resolve.add(1);
-            ct.id = Some(*there);
+            ct.id = Some(there);
             return Continue(());
         }
         self.counters.insert_failed.add(1);

@@ -5,8 +5,8 @@
 use super::event::Told;
 use super::expect::Expectation;
 use super::helper::{Helper, ftp};
-use super::sctp::Sctp;
-use super::tcp::Tcp;
+use super::sctp::{Sctp, SctpState};
+use super::tcp::{Tcp, TcpState};
 use super::wheel::{Tick, begin_of};
 use super::{Direction, EntryId, Sysctls};
 use crate::packet::Tuple;
@@ -67,6 +67,15 @@ pub enum Proto {
     Tcp(Tcp),
     Sctp(Sctp),
     /// Everything that tuple, status and timers say already: UDP, ICMP, GRE and the rest.
+    Plain,
+}
+
+/// Which state a connection's protocol is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProtoState {
+    Tcp(TcpState),
+    Sctp(SctpState),
+    /// It has none.
     Plain,
 }
 
@@ -208,12 +217,20 @@ impl Entry {
         !self.status.contains(Status::ASSURED) || is_closing
     }
 
+    pub(super) const fn state(&self) -> ProtoState {
+        match &self.proto {
+            Proto::Tcp(tcp) => ProtoState::Tcp(tcp.state()),
+            Proto::Sctp(sctp) => ProtoState::Sctp(sctp.state()),
+            Proto::Plain => ProtoState::Plain,
+        }
+    }
+
     /// Which state its protocol is in, in conntrack's words; `None` for protocols without states.
     pub const fn state_word(&self) -> Option<&'static str> {
-        match &self.proto {
-            Proto::Tcp(tcp) => Some(tcp.state().name()),
-            Proto::Sctp(sctp) => Some(sctp.state().word()),
-            Proto::Plain => None,
+        match self.state() {
+            ProtoState::Tcp(state) => Some(state.name()),
+            ProtoState::Sctp(state) => Some(state.word()),
+            ProtoState::Plain => None,
         }
     }
 }

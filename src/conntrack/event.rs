@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Entry, Expectation, Status};
+use super::{Entry, Expectation, ProtoState, Status};
 use crate::conntrack::entry::Proto;
 use crate::time::Instant;
 use bitflags::bitflags;
@@ -60,7 +60,7 @@ impl Happened {
     }
 
     /// What differs between the status and protocol state before a packet and those behind it.
-    pub(super) fn between(before: (Status, Option<&str>), after: (Status, Option<&str>)) -> Self {
+    pub(super) fn between(before: (Status, ProtoState), after: (Status, ProtoState)) -> Self {
         let gained = after.0.difference(before.0);
         let mut happened = Self::empty();
         happened.set(Self::REPLY, gained.contains(Status::SEEN_REPLY));

@@ -234,11 +234,12 @@ impl Inner {
 mod tests {
     use super::*;
     use crate::packet::{Addr, Family, tuple::PROTO_TCP};
+    use core::num::NonZero;
 
     const NOW: Instant = Instant::from_secs(1000);
 
     fn master(n: u32) -> EntryId {
-        EntryId { shard: 0, slot: n, generation: 0 }
+        EntryId::new(0, n, NonZero::<u32>::MIN)
     }
 
     fn announced(number: u32) -> Expectation {

@@ -50,6 +50,7 @@ use crate::time::Instant;
 use arc_swap::ArcSwap;
 use core::ops::ControlFlow::{Break, Continue};
 use core::sync::atomic::{AtomicU64, Ordering};
+use entry::ProtoState;
 use event::Events;
 use expect::Expectations;
 use hash::Seed;
@@ -71,11 +72,20 @@ pub struct Conntrack {
     expectations: Expectations,
     events: Events,
     sysctls: ArcSwap<Sysctls>,
-    /// Changes after the settings did.
-    sysctls_version: AtomicU64,
+    /// Changes after the settings did, or what is remembered with them.
+    settings_version: AtomicU64,
     /// Given to connections on their usual port, as by a rule for each.
     helpers: Vec<Helper>,
     counters: Counters,
+}
+
+/// Why a packet belongs to no connection, known or new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// It goes on as INVALID; [`Tracked::invalid`] says why.
+    Invalid,
+    /// It would open one, but `nf_conntrack_max` is reached and nothing could be evicted: it is to be dropped.
+    TableFull,
 }
 
 /// What the tracker of a protocol needs of a packet that has passed its checks.
@@ -83,6 +93,7 @@ enum Layer4<'a> {
     Tcp(Segment),
     Sctp(sctp::Chunks<'a>),
     Udp,
+    UdpLite,
     Icmp,
     Gre,
     Other,
@@ -105,7 +116,7 @@ impl Conntrack {
             expectations: Expectations::new(Seed::new(seed)),
             events,
             sysctls: ArcSwap::from_pointee(sysctls),
-            sysctls_version: AtomicU64::new(next_version()),
+            settings_version: AtomicU64::new(next_version()),
             helpers,
             counters: Counters::default(),
         }
@@ -116,11 +127,16 @@ impl Conntrack {
     /// State, timer and status of a confirmed connection change here and now, whatever rules say later.
     pub fn track(&self, pkt: &Packet, template: Template, now: Instant) -> Stage<Tracked> {
         let mut tracked = Tracked::none();
-        self.track_with(pkt, &template, now, &self.sysctls.load(), &mut tracked)?;
-        Continue(tracked)
+        match self.track_with(pkt, &template, now, &self.sysctls.load(), &mut tracked) {
+            Ok(()) | Err(Unfit::Invalid) => Continue(tracked),
+            Err(Unfit::TableFull) => Break(Fate::Dropped(DropReason::TableFull)),
+        }
     }
 
     /// As [`Conntrack::track`], by settings that somebody has at hand, and into `tracked`, which said nothing before.
+    ///
+    /// # Errors
+    /// The packet belongs to no connection: it is INVALID, or it is to be dropped.
     pub fn track_with(
         &self,
         pkt: &Packet,
@@ -128,17 +144,17 @@ impl Conntrack {
         now: Instant,
         sysctls: &Sysctls,
         tracked: &mut Tracked,
-    ) -> Stage<()> {
+    ) -> Result<(), Unfit> {
         if template.notrack {
             tracked.state = CtState::Untracked;
-            return Continue(());
+            return Ok(());
         }
         // One way for all of them, which the compiler writes out for what most packets are.
         match (pkt.family(), pkt.proto()) {
-            (Family::Ipv4, PROTO_TCP) => {
+            (Family::Ipv4, PROTO_TCP) if !pkt.is_fragment() => {
                 self.place(Family::Ipv4, PROTO_TCP, pkt, template, now, sysctls, tracked)
             }
-            (Family::Ipv4, PROTO_UDP) => {
+            (Family::Ipv4, PROTO_UDP) if !pkt.is_fragment() => {
                 self.place(Family::Ipv4, PROTO_UDP, pkt, template, now, sysctls, tracked)
             }
             (family, proto) => self.place(family, proto, pkt, template, now, sysctls, tracked),
@@ -157,51 +173,84 @@ impl Conntrack {
         now: Instant,
         sysctls: &Sysctls,
         tracked: &mut Tracked,
-    ) -> Stage<()> {
-        let zone = template.zone;
+    ) -> Result<(), Unfit> {
         // I. ICMP: what is an error belongs to another flow.
         if icmp::is_icmp(family, proto) {
-            match icmp::kind(pkt, zone, sysctls) {
+            match icmp::kind(pkt, template.zone, sysctls) {
                 Ok(icmp::Kind::Query) => {}
                 Ok(icmp::Kind::Untracked) => {
                     tracked.state = CtState::Untracked;
-                    return Continue(());
+                    return Ok(());
                 }
                 Ok(icmp::Kind::Error(flow)) => return self.related(pkt, flow, now, tracked),
                 Err(reason) => return self.erroneous(reason, tracked),
             }
         }
-        // II. Which flow?
-        let tuple = match flow::tuple_of(pkt, family, proto, zone) {
+        // II. Is it sound? What is not comes apart, so that the way of what is carries nothing along for it.
+        match check(pkt, family, proto, sysctls) {
+            Ok(layer4) => self.follow(Ok(layer4), family, proto, pkt, template, now, sysctls, tracked),
+            Err(reason) => self.follow_unsound(reason, pkt, template, now, sysctls, tracked),
+        }
+    }
+
+    /// A packet that is INVALID whatever is known, unless something is wrong with its flow before that.
+    #[cold]
+    fn follow_unsound(
+        &self,
+        reason: InvalidReason,
+        pkt: &Packet,
+        template: &Template,
+        now: Instant,
+        sysctls: &Sysctls,
+        tracked: &mut Tracked,
+    ) -> Result<(), Unfit> {
+        self.follow(Err(reason), pkt.family(), pkt.proto(), pkt, template, now, sysctls, tracked)
+    }
+
+    /// The lookup, and what follows from it.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "two of them only say what is in the packet")]
+    fn follow(
+        &self,
+        checked: Result<Layer4, InvalidReason>,
+        family: Family,
+        proto: u8,
+        pkt: &Packet,
+        template: &Template,
+        now: Instant,
+        sysctls: &Sysctls,
+        tracked: &mut Tracked,
+    ) -> Result<(), Unfit> {
+        // III. Which flow?
+        let tuple = match flow::tuple_of(pkt, family, proto, template.zone) {
             Ok(tuple) => tuple,
             Err(reason) => return self.invalid(reason, tracked),
         };
         // Put together once, where it will be asked for: no call below needs it anywhere else in memory.
         tracked.tuple = Some(tuple);
-        let checked = check(pkt, family, proto, sysctls);
-        // III. A known one, or a new one. A reopened connection is deleted and looked for again.
-        if self.known(&tuple, &checked, pkt, now, sysctls, tracked) {
-            return Continue(());
+        // IV. A known one, or a new one. A reopened connection is deleted and looked for again.
+        match self.known(&tuple, &checked, pkt, now, sysctls, tracked) {
+            Some(result) => result,
+            None => self.open(checked, pkt, *template, now, sysctls, tracked),
         }
-        self.open(checked, pkt, *template, now, sysctls, tracked)
     }
 
     /// An ICMP message that is INVALID before any flow of its own is looked for: Linux counts those apart.
     #[cold]
-    fn erroneous(&self, reason: InvalidReason, tracked: &mut Tracked) -> Stage<()> {
+    fn erroneous(&self, reason: InvalidReason, tracked: &mut Tracked) -> Result<(), Unfit> {
         self.counters.error.add(1);
         tracked.invalid = Some(reason);
-        Continue(())
+        Err(Unfit::Invalid)
     }
 
     #[cold]
-    fn invalid(&self, reason: InvalidReason, tracked: &mut Tracked) -> Stage<()> {
+    fn invalid(&self, reason: InvalidReason, tracked: &mut Tracked) -> Result<(), Unfit> {
         (tracked.invalid, tracked.tuple) = (Some(reason), None);
         self.counters.invalid.add(1);
-        Continue(())
+        Err(Unfit::Invalid)
     }
 
-    /// A packet of a connection in the table; `false` if there is none, or no more.
+    /// A packet of a connection in the table; `None` if there is none, or no more.
     #[inline(always)]
     fn known(
         &self,
@@ -211,27 +260,22 @@ impl Conntrack {
         now: Instant,
         sysctls: &Sysctls,
         tracked: &mut Tracked,
-    ) -> bool {
+    ) -> Option<Result<(), Unfit>> {
         let place = self.table.place(tuple);
         let mut shard = self.table.lock(place);
-        let Some(table::Found { slot, direction }) = shard.find(place, tuple) else { return false };
-        let Some(table::Tenant { entry, due, generation }) = shard.tenant(slot) else { return false };
-        let id = place.id(slot, generation);
+        let (table::Found { slot, direction }, tenant) = shard.find_tenant(place, tuple)?;
+        let table::Tenant { entry, due, generation } = tenant;
         if !entry.is_alive(now) {
-            self.end(id, shard, now);
-            return false;
+            self.end(place.id(slot, generation), shard, now);
+            return None;
         }
         let layer4 = match checked {
             Ok(layer4) => layer4,
-            Err(reason) => {
-                let _ = self.invalid(*reason, tracked);
-                return true;
-            }
+            Err(reason) => return Some(self.invalid(*reason, tracked)),
         };
 
         let state = entry.ctstate(direction);
-        let is_heard = self.events.is_heard();
-        let before = is_heard.then(|| (entry.status, entry.state_word()));
+        let before = self.events.is_heard().then(|| (entry.status, entry.state()));
         let delete = match entry.take(layer4, direction, now, sysctls) {
             Outcome::Accept { timeout, assured, delete } => {
                 if let Some(timeout) = timeout {
@@ -240,10 +284,10 @@ impl Conntrack {
                 if timeout.is_some() || delete {
                     entry.count(direction, pkt);
                 }
-                entry.status.set(Status::ASSURED, assured || entry.status.contains(Status::ASSURED));
-                if direction == Direction::Reply {
-                    entry.status.insert(Status::SEEN_REPLY);
-                }
+                let mut gained = Status::empty();
+                gained.set(Status::ASSURED, assured);
+                gained.set(Status::SEEN_REPLY, direction == Direction::Reply);
+                entry.status.insert(gained);
                 delete
             }
             Outcome::Invalid { reason, cap_lifetime } => {
@@ -252,30 +296,26 @@ impl Conntrack {
                     entry.expires_at = entry.expires_at.min(now + cap);
                 }
                 self.table.expect_due(shard.rescheduled(slot));
-                let _ = self.invalid(reason, tracked);
-                return true;
+                return Some(self.invalid(reason, tracked));
             }
             Outcome::Reopen => {
                 tracked.reopens = true;
-                self.end(id, shard, now);
-                return false;
+                self.end(place.id(slot, generation), shard, now);
+                return None;
             }
         };
         tracked.stand_for(state, direction, entry);
-        tracked.id = Some(id);
+        tracked.id = Some(place.id(slot, generation));
         if delete {
             // Rules still see what the packet has ended.
             tracked.new = Some(Box::new(entry.clone()));
         }
-        let update = before.and_then(|before| update(before, entry));
-        if entry.ends_before(due) {
+        if delete || before.is_some() {
+            self.tell_and_end(place.id(slot, generation), shard, before, delete, now);
+        } else if entry.ends_before(due) {
             self.table.expect_due(shard.rescheduled(slot));
         }
-        if update.is_none() && !delete {
-            return true;
-        }
-        self.tell_and_end(id, shard, update, delete, now);
-        true
+        Some(Ok(()))
     }
 
     /// Listeners hear of an update first, and then of the end, if the packet brought both.
@@ -284,10 +324,12 @@ impl Conntrack {
         &self,
         id: EntryId,
         mut shard: MutexGuard<'_, Shard>,
-        update: Option<(Happened, Box<Entry>)>,
+        before: Option<(Status, ProtoState)>,
         delete: bool,
         now: Instant,
     ) {
+        let update = before.and_then(|before| update(before, shard.entry(id.slot())?));
+        self.table.expect_due(shard.rescheduled(id.slot()));
         let dead = if delete { self.table.remove(id, &mut shard) } else { None };
         drop(shard);
         if let Some((happened, entry)) = update {
@@ -314,7 +356,7 @@ impl Conntrack {
         now: Instant,
         sysctls: &Sysctls,
         tracked: &mut Tracked,
-    ) -> Stage<()> {
+    ) -> Result<(), Unfit> {
         let tuple = tracked.tuple.expect("a packet has its tuple before it opens a connection");
         if !flow::is_answerable(&tuple) {
             return self.invalid(InvalidReason::IcmpType, tracked);
@@ -357,18 +399,15 @@ impl Conntrack {
         }
         tracked.stand_for(state, Direction::Original, &entry);
         tracked.new = Some(entry);
-        Continue(())
+        Ok(())
     }
 
     /// An ICMP error about a packet to whose answer `flow` would belong.
-    fn related(&self, pkt: &Packet, flow: Tuple, now: Instant, tracked: &mut Tracked) -> Stage<()> {
+    fn related(&self, pkt: &Packet, flow: Tuple, now: Instant, tracked: &mut Tracked) -> Result<(), Unfit> {
         let place = self.table.place(&flow);
         let mut shard = self.table.lock(place);
-        let Some(table::Found { slot, direction }) = shard.find(place, &flow) else {
-            return self.erroneous(InvalidReason::IcmpOrphan, tracked);
-        };
-        let tenant = shard.tenant(slot).filter(|tenant| tenant.entry.is_alive(now));
-        let Some(table::Tenant { entry, generation, .. }) = tenant else {
+        let found = shard.find_tenant(place, &flow).filter(|(_, tenant)| tenant.entry.is_alive(now));
+        let Some((table::Found { slot, direction }, table::Tenant { entry, generation, .. })) = found else {
             return self.erroneous(InvalidReason::IcmpOrphan, tracked);
         };
         // It must go to the sender of the quoted packet; who it comes from is any router's business.
@@ -378,22 +417,22 @@ impl Conntrack {
         tracked.tuple = Some(flow);
         tracked.stand_for(CtState::Related, direction, entry);
         tracked.id = Some(place.id(slot, generation));
-        Continue(())
+        Ok(())
     }
 
     /// Before a connection is made: the table must not be full, or something in it must be worth less.
-    fn make_room(&self, tuple: &Tuple, now: Instant, sysctls: &Sysctls) -> Stage<()> {
+    fn make_room(&self, tuple: &Tuple, now: Instant, sysctls: &Sysctls) -> Result<(), Unfit> {
         if sysctls.max == 0 || self.table.len() < sysctls.max as usize {
-            return Continue(());
+            return Ok(());
         }
         let evicted = self.table.early_drop(self.table.place(tuple));
         if evicted.is_none() {
             self.counters.drop.add(1);
-            return Break(Fate::Dropped(DropReason::TableFull));
+            return Err(Unfit::TableFull);
         }
         self.counters.early_drop.add(1);
         self.bury(evicted, now);
-        Continue(())
+        Ok(())
     }
 
     fn assign_helper(&self, entry: &mut Entry, template: Template) {
@@ -503,9 +542,13 @@ fn check<'a>(
 ) -> Result<Layer4<'a>, InvalidReason> {
     Ok(match (family, proto) {
         (_, PROTO_TCP) => Layer4::Tcp(tcp::check(pkt, sysctls)?),
-        (_, PROTO_UDP | PROTO_UDPLITE) => {
+        (_, PROTO_UDP) => {
             udp::check(pkt, sysctls)?;
             Layer4::Udp
+        }
+        (_, PROTO_UDPLITE) => {
+            udp::check_lite(pkt, sysctls)?;
+            Layer4::UdpLite
         }
         (_, PROTO_SCTP) => Layer4::Sctp(sctp::Chunks::check(pkt, sysctls)?),
         (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6) => Layer4::Icmp,
@@ -521,14 +564,13 @@ fn open(layer4: &Layer4, tuple: &Tuple, sysctls: &Sysctls) -> Result<Proto, Inva
         Layer4::Tcp(seg) => Proto::Tcp(tcp::Tcp::open(seg, sysctls)?),
         Layer4::Sctp(chunks) => Proto::Sctp(sctp::Sctp::open(chunks)?),
         Layer4::Icmp if !icmp::is_request(tuple) => return Err(InvalidReason::IcmpUnsolicited),
-        Layer4::Udp | Layer4::Icmp | Layer4::Gre | Layer4::Other => Proto::Plain,
+        Layer4::Udp | Layer4::UdpLite | Layer4::Icmp | Layer4::Gre | Layer4::Other => Proto::Plain,
     })
 }
 
 /// What listeners are told if the packet has changed the connection.
-#[cold]
-fn update(before: (Status, Option<&str>), entry: &Entry) -> Option<(Happened, Box<Entry>)> {
-    let after = (entry.status, entry.state_word());
+fn update(before: (Status, ProtoState), entry: &Entry) -> Option<(Happened, Box<Entry>)> {
+    let after = (entry.status, entry.state());
     (before != after).then(|| (Happened::between(before, after), Box::new(entry.clone())))
 }
 
@@ -561,7 +603,8 @@ impl Entry {
                 self.status.set(Status::ASSURED, sctp.was_established());
                 outcome
             }
-            (_, Layer4::Udp) => udp::track(self.original.proto, status, self.began_at, now, sysctls),
+            (_, Layer4::Udp) => udp::track(seen_reply && udp::is_old(self.began_at, now), sysctls),
+            (_, Layer4::UdpLite) => udp::track(seen_reply, sysctls),
             (_, Layer4::Icmp) if self.original.family == Family::Ipv4 => keep(sysctls.icmp_timeout),
             (_, Layer4::Icmp) => keep(sysctls.icmpv6_timeout),
             (_, Layer4::Gre) if seen_reply => {

@@ -238,10 +238,15 @@ impl Conntrack {
         self.sysctls.load_full()
     }
 
-    /// Another number after each change of the settings.
+    /// Another number after each change of the settings, and of whatever else a worker remembers with them.
     #[inline]
-    pub(crate) fn sysctls_version(&self) -> u64 {
-        self.sysctls_version.load(Ordering::Acquire)
+    pub(crate) fn settings_version(&self) -> u64 {
+        self.settings_version.load(Ordering::Acquire)
+    }
+
+    /// To be called after the change: whoever sees the new number sees the change, too.
+    pub(crate) fn settings_changed(&self) {
+        self.settings_version.store(next_version(), Ordering::Release);
     }
 
     /// Changes a setting: it applies from the next packet on, and timers that run stay as they are.
@@ -255,7 +260,7 @@ impl Conntrack {
             result = changed.set(name, value);
             changed
         });
-        self.sysctls_version.store(next_version(), Ordering::Release);
+        self.settings_changed();
         self.events.switch(self.sysctls.load().events != 0);
         result
     }

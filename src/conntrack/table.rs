@@ -15,6 +15,7 @@ use super::wheel::{self, Link, Links, Tick, Wheel};
 use super::{Direction, EntryId};
 use crate::packet::Tuple;
 use crate::time::Instant;
+use core::num::NonZero;
 use core::slice::from_ref;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
@@ -34,7 +35,7 @@ const REAP_LOOKS: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Table {
-    shards: Box<[Line<Mutex<Shard>>]>,
+    shards: Box<[Line<Mutex<Shard>>; SHARDS]>,
     seed: Seed,
     count: AtomicUsize,
     /// No shard has anything to reap before this; in nanoseconds.
@@ -59,7 +60,8 @@ pub(super) struct Shard {
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Slot {
-    generation: u32,
+    /// Counts tenants.
+    generation: NonZero<u32>,
     /// Where the wheel will look at the entry.
     due: Tick,
     entry: Option<Entry>,
@@ -97,27 +99,41 @@ pub(super) struct Tenant<'a> {
     pub(super) entry: &'a mut Entry,
     /// Where the wheel will look at it.
     pub(super) due: Tick,
-    pub(super) generation: u32,
+    pub(super) generation: NonZero<u32>,
 }
 
 impl Place {
     /// The handle of a connection that was found here.
     #[inline]
-    pub(super) const fn id(self, slot: u32, generation: u32) -> EntryId {
-        EntryId { shard: self.shard as u16, slot, generation }
+    pub(super) fn id(self, slot: u32, generation: NonZero<u32>) -> EntryId {
+        EntryId::new(self.shard, slot, generation)
     }
 }
 
 impl Slot {
     const fn empty() -> Self {
-        Self { generation: 0, due: 0, entry: None, hash: 0, link: Link::EMPTY }
+        Self { generation: NonZero::<u32>::MIN, due: 0, entry: None, hash: 0, link: Link::EMPTY }
+    }
+
+    /// Which way a packet of `tuple` goes, if it is of the connection here.
+    #[inline(always)]
+    fn direction(&self, tuple: &Tuple, reply: &Tuple) -> Option<Direction> {
+        let original = &self.entry.as_ref()?.original;
+        // A tuple that is its own reply counts as original, as the kernel finds it first.
+        if original == tuple {
+            Some(Direction::Original)
+        } else if original == reply {
+            Some(Direction::Reply)
+        } else {
+            None
+        }
     }
 
     /// Has the cache lines fetched that a packet of an established connection reads.
     #[inline]
     fn fetch(&self) {
         for line in 0..LINES_READ {
-            prefetch_index(from_ref(&self.generation), line * CACHE_LINE / size_of::<u32>());
+            prefetch_index(from_ref(&self.due), line * CACHE_LINE / size_of::<Tick>());
         }
     }
 }
@@ -138,6 +154,7 @@ impl Slots {
         if let Some(slot) = self.free.pop() {
             return slot;
         }
+        assert!(self.made < 1 << EntryId::SLOT_BITS, "more connections in a shard than any setting allows");
         if self.made as usize == self.chunks.len() * CHUNK {
             // Made in its place: an array would be made on the stack and copied.
             let chunk: Box<[Slot]> = (0..CHUNK).map(|_| Slot::empty()).collect();
@@ -162,23 +179,25 @@ impl Shard {
     /// Finds the connection of `tuple`, alive or not.
     #[inline(always)]
     pub(super) fn find(&self, place: Place, tuple: &Tuple) -> Option<Found> {
+        let reply = tuple.reply();
+        self.index.find(place.hash).find_map(|slot| {
+            let direction = self.slots.get(slot).direction(tuple, &reply)?;
+            Some(Found { slot, direction })
+        })
+    }
+
+    /// The same with what is in the slot.
+    #[inline(always)]
+    pub(super) fn find_tenant(&mut self, place: Place, tuple: &Tuple) -> Option<(Found, Tenant<'_>)> {
+        let reply = tuple.reply();
         for slot in self.index.find(place.hash) {
-            let Some(entry) = &self.slots.get(slot).entry else { continue };
-            // A tuple that is its own reply counts as original, as the kernel finds it first.
-            if entry.original == *tuple {
-                return Some(Found { slot, direction: Direction::Original });
-            }
-            if entry.original == tuple.reply() {
-                return Some(Found { slot, direction: Direction::Reply });
+            if let Some(direction) = self.slots.get(slot).direction(tuple, &reply) {
+                let Slot { generation, due, entry, .. } = self.slots.get_mut(slot);
+                let tenant = Tenant { entry: entry.as_mut()?, due: *due, generation: *generation };
+                return Some((Found { slot, direction }, tenant));
             }
         }
         None
-    }
-
-    #[inline]
-    pub(super) fn tenant(&mut self, slot: u32) -> Option<Tenant<'_>> {
-        let Slot { generation, due, entry, .. } = self.slots.get_mut(slot);
-        Some(Tenant { entry: entry.as_mut()?, due: *due, generation: *generation })
     }
 
     #[inline]
@@ -187,8 +206,13 @@ impl Shard {
     }
 
     #[inline]
-    pub(super) fn generation(&self, slot: u32) -> u32 {
+    pub(super) fn generation(&self, slot: u32) -> NonZero<u32> {
         self.slots.get(slot).generation
+    }
+
+    /// Whether the tenant that `id` means is still there.
+    fn holds(&self, id: EntryId) -> bool {
+        id.slot() < self.slots.made && self.generation(id.slot()).get() == id.generation()
     }
 
     /// Puts an entry in, for which [`Shard::find`] has found nothing.
@@ -215,7 +239,7 @@ impl Shard {
     fn detach(&mut self, slot: u32) -> Option<Entry> {
         let vacated = self.slots.get_mut(slot);
         let entry = vacated.entry.take()?;
-        vacated.generation = vacated.generation.wrapping_add(1);
+        vacated.generation = vacated.generation.checked_add(1).unwrap_or(NonZero::<u32>::MIN);
         self.index.remove(vacated.hash, slot);
         self.slots.free.push(slot);
         Some(entry)
@@ -239,7 +263,7 @@ impl Shard {
     }
 
     /// Takes out what has ended, looking at a bounded number of entries; `true` if there is more to look at.
-    fn reap(&mut self, number: u16, now: Instant, dead: &mut Vec<(EntryId, Entry)>) -> bool {
+    fn reap(&mut self, number: usize, now: Instant, dead: &mut Vec<(EntryId, Entry)>) -> bool {
         let tick = wheel::tick_at(now);
         for _ in 0..REAP_LOOKS {
             let Some(slot) = self.wheel.pop(&mut self.slots, tick) else { return false };
@@ -247,7 +271,7 @@ impl Shard {
             if expires_at > now {
                 self.wheel.insert(&mut self.slots, slot, wheel::tick_after(expires_at));
             } else {
-                let id = EntryId { shard: number, slot, generation: self.generation(slot) };
+                let id = EntryId::new(number, slot, self.generation(slot));
                 dead.extend(self.detach(slot).map(|entry| (id, entry)));
             }
         }
@@ -265,7 +289,7 @@ impl Shard {
 impl Table {
     pub(super) fn new(seed: u64) -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Line::default()).collect(),
+            shards: Box::new(core::array::from_fn(|_| Line::default())),
             seed: Seed::new(seed),
             count: AtomicUsize::new(0),
             next_due: AtomicU64::new(u64::MAX),
@@ -311,12 +335,12 @@ impl Table {
 
     /// Reads or changes a connection that may have gone.
     pub(super) fn with<T>(&self, id: EntryId, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
-        let mut shard = self.shards.get(usize::from(id.shard))?.0.lock();
-        if id.slot >= shard.slots.made || shard.generation(id.slot) != id.generation {
+        let mut shard = self.shards.get(id.shard())?.0.lock();
+        if !shard.holds(id) {
             return None;
         }
-        let result = change(shard.entry(id.slot)?);
-        let sooner = shard.rescheduled(id.slot);
+        let result = change(shard.entry(id.slot())?);
+        let sooner = shard.rescheduled(id.slot());
         drop(shard);
         self.expect_due(sooner);
         Some(result)
@@ -333,17 +357,17 @@ impl Table {
 
     /// Takes an entry out, under the lock of its shard.
     pub(super) fn remove(&self, id: EntryId, shard: &mut Shard) -> Option<(EntryId, Entry)> {
-        let entry = shard.remove(id.slot)?;
+        let entry = shard.remove(id.slot())?;
         self.count.fetch_sub(1, Ordering::Relaxed);
         Some((id, entry))
     }
 
     pub(super) fn remove_id(&self, id: EntryId) -> Option<Entry> {
-        let mut shard = self.shards.get(usize::from(id.shard))?.0.lock();
-        if id.slot >= shard.slots.made || shard.generation(id.slot) != id.generation {
+        let mut shard = self.shards.get(id.shard())?.0.lock();
+        if !shard.holds(id) {
             return None;
         }
-        let entry = shard.remove(id.slot)?;
+        let entry = shard.remove(id.slot())?;
         self.count.fetch_sub(1, Ordering::Relaxed);
         Some(entry)
     }
@@ -375,7 +399,7 @@ impl Table {
         self.next_due.store(u64::MAX, Ordering::Relaxed);
         for (number, shard) in self.shards.iter().enumerate() {
             let mut shard = shard.0.lock();
-            let has_more = shard.reap(number as u16, now, &mut dead);
+            let has_more = shard.reap(number, now, &mut dead);
             let due = shard.wheel.next_due().map(wheel::instant_of);
             self.expect_due(if has_more { Some(now) } else { due });
         }
@@ -395,7 +419,7 @@ impl Table {
                 let slot = (start + at) % len;
                 let Some(entry) = shard.entry(slot) else { continue };
                 if entry.is_evictable() {
-                    let id = EntryId { shard: number as u16, slot, generation: shard.generation(slot) };
+                    let id = EntryId::new(number, slot, shard.generation(slot));
                     let entry = shard.remove(slot)?;
                     self.count.fetch_sub(1, Ordering::Relaxed);
                     return Some((id, entry));
@@ -414,7 +438,7 @@ impl Table {
         for (number, shard) in self.shards.iter().enumerate() {
             let copies: Vec<_> = {
                 let shard = shard.0.lock();
-                let id = |slot, generation| EntryId { shard: number as u16, slot, generation };
+                let id = |slot, generation| EntryId::new(number, slot, generation);
                 shard.entries().map(|(at, slot, entry)| (id(at, slot.generation), entry.clone())).collect()
             };
             for (id, entry) in copies {

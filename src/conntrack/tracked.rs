@@ -5,6 +5,7 @@
 use super::event::Told;
 use super::{Entry, Helper, InvalidReason, Status};
 use crate::packet::Tuple;
+use core::num::NonZero;
 
 /// The five states, as a rule sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,18 +60,38 @@ pub struct Template {
 }
 
 /// Which confirmed connection: a handle that outlives it harmlessly.
+///
+/// One number, so that it is handed on in a register: the shard, the slot in it, and the count of the slot's tenants, from
+/// the highest bit down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EntryId {
-    pub(super) shard: u16,
-    pub(super) slot: u32,
-    /// Counts the slot's tenants.
-    pub(super) generation: u32,
-}
+pub struct EntryId(NonZero<u64>);
 
 impl EntryId {
+    /// Bits for slots of a shard: with 64 shards twice as many as `nf_conntrack_max` may be.
+    pub(super) const SLOT_BITS: u32 = 26;
+
+    /// `slot` fits [`EntryId::SLOT_BITS`].
+    #[inline]
+    pub(super) fn new(shard: usize, slot: u32, generation: NonZero<u32>) -> Self {
+        Self(NonZero::from(generation) | ((shard as u64) << Self::SLOT_BITS | u64::from(slot)) << 32)
+    }
+
+    pub(super) const fn shard(self) -> usize {
+        (self.0.get() >> (32 + Self::SLOT_BITS)) as usize
+    }
+
+    pub(super) const fn slot(self) -> u32 {
+        (self.0.get() >> 32) as u32 & ((1 << Self::SLOT_BITS) - 1)
+    }
+
+    /// Counts the slot's tenants.
+    pub(super) const fn generation(self) -> u32 {
+        self.0.get() as u32
+    }
+
     /// One number for it, as `conntrack -o id` prints one.
     pub const fn number(self) -> u64 {
-        (self.shard as u64) << 48 | (self.generation as u16 as u64) << 32 | self.slot as u64
+        (self.shard() as u64) << 48 | ((self.generation() - 1) as u16 as u64) << 32 | self.slot() as u64
     }
 }
 

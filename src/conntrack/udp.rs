@@ -2,9 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::{InvalidReason, Outcome, Status, Sysctls};
+use super::{InvalidReason, Outcome, Sysctls};
 use crate::packet::checksum::Sum;
-use crate::packet::tuple::{PROTO_UDP, PROTO_UDPLITE};
+use crate::packet::tuple::PROTO_UDP;
 use crate::packet::{Family, Packet};
 use crate::time::{Duration, Instant};
 
@@ -19,24 +19,37 @@ const QUESTION: Duration = Duration::from_secs(2);
 #[inline(always)]
 pub(super) fn check(pkt: &Packet, sysctls: &Sysctls) -> Result<(), InvalidReason> {
     let l4 = pkt.l4();
-    let Some(&[_, _, _, _, len_high, len_low, sum_high, sum_low]) = l4.first_chunk::<HEADER_LEN>() else {
+    let Some(&[.., len_high, len_low, sum_high, sum_low]) = l4.first_chunk::<HEADER_LEN>() else {
         return Err(InvalidReason::Truncated);
     };
-    // UDP's length; UDP-Lite has the checksum's coverage there instead.
     let len = usize::from(u16::from_be_bytes([len_high, len_low]));
-    let is_lite = pkt.proto() == PROTO_UDPLITE;
-    let fits = len >= HEADER_LEN && len <= l4.len();
-    if is_lite && len != 0 && !fits {
-        return Err(InvalidReason::UdpliteCoverage);
-    }
-    if !is_lite && !fits {
+    if len < HEADER_LEN || len > l4.len() {
         return Err(InvalidReason::UdpLength);
     }
-    if [sum_high, sum_low] == [0, 0] {
-        return if is_lite { Err(InvalidReason::UdpliteNoChecksum) } else { Ok(()) };
+    let has_checksum = [sum_high, sum_low] != [0, 0];
+    if has_checksum && sysctls.checksum && !pkt.offload().skips_checksum() && !pkt.l4_checksum_ok() {
+        return Err(InvalidReason::Checksum);
     }
-    let is_sound = || if is_lite { udplite_checksum_ok(pkt, len) } else { pkt.l4_checksum_ok() };
-    if sysctls.checksum && !pkt.offload().skips_checksum() && !is_sound() {
+    Ok(())
+}
+
+/// The same for UDP-Lite, which has the checksum's coverage where UDP has its length (RFC 3828 §3.1).
+///
+/// # Errors
+/// Why it is INVALID whatever is known.
+pub(super) fn check_lite(pkt: &Packet, sysctls: &Sysctls) -> Result<(), InvalidReason> {
+    let l4 = pkt.l4();
+    let Some(&[.., len_high, len_low, sum_high, sum_low]) = l4.first_chunk::<HEADER_LEN>() else {
+        return Err(InvalidReason::Truncated);
+    };
+    let coverage = usize::from(u16::from_be_bytes([len_high, len_low]));
+    if coverage != 0 && (coverage < HEADER_LEN || coverage > l4.len()) {
+        return Err(InvalidReason::UdpliteCoverage);
+    }
+    if [sum_high, sum_low] == [0, 0] {
+        return Err(InvalidReason::UdpliteNoChecksum);
+    }
+    if sysctls.checksum && !pkt.offload().skips_checksum() && !udplite_checksum_ok(pkt, coverage) {
         return Err(InvalidReason::Checksum);
     }
     Ok(())
@@ -44,26 +57,23 @@ pub(super) fn check(pkt: &Packet, sysctls: &Sysctls) -> Result<(), InvalidReason
 
 /// The kernel's tracker sums the pseudo-header of UDP-Lite with the protocol number of UDP, and in IPv4 with the last
 /// byte alone of the length. Hosts do neither (RFC 3828 §3.2), so what they send in earnest is INVALID to both of us.
-#[cold]
 fn udplite_checksum_ok(pkt: &Packet, coverage: usize) -> bool {
     let l4 = pkt.l4();
     let covered = if coverage == 0 { l4 } else { l4.get(..coverage).unwrap_or(l4) };
     let len = if pkt.family() == Family::Ipv4 { l4.len() & 0xff } else { l4.len() };
     let sum = Sum::pseudo_header(pkt.src(), pkt.dst(), pkt.family(), PROTO_UDP, len);
-    sum.bytes(covered).folded() == 0xffff
+    sum.bytes(covered).is_all_ones()
 }
 
-/// Takes a datagram of a flow that began at `began_at`. UDP-Lite is a stream once it was answered.
+/// Whether a flow that was answered is more than a question with its answer.
+#[inline]
+pub(super) const fn is_old(began_at: Instant, now: Instant) -> bool {
+    now.as_nanos().saturating_sub(began_at.as_nanos()) > QUESTION.as_nanos() as u64
+}
+
+/// Takes a datagram of a flow. UDP-Lite is a stream once it was answered; UDP then must also be old.
 #[inline(always)]
-pub(super) fn track(
-    proto: u8,
-    status: Status,
-    began_at: Instant,
-    now: Instant,
-    sysctls: &Sysctls,
-) -> Outcome {
-    let is_old = proto == PROTO_UDPLITE || now > began_at + QUESTION;
-    let is_stream = status.contains(Status::SEEN_REPLY) && is_old;
+pub(super) fn track(is_stream: bool, sysctls: &Sysctls) -> Outcome {
     let timeout = if is_stream { sysctls.udp_timeout_stream } else { sysctls.udp_timeout };
     Outcome::Accept { timeout: Some(timeout), assured: is_stream, delete: false }
 }

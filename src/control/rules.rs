@@ -6,7 +6,7 @@ use crate::router::Rules;
 
 /// Every rule of both families in the order of its chain, and then the chain's policy.
 pub(super) fn count(rules: &Rules) -> Vec<RuleCount> {
-    [&rules.v4, &rules.v6].into_iter().flatten().flat_map(count_family).collect()
+    rules.all().flat_map(count_family).collect()
 }
 
 fn count_family(ruleset: &Ruleset) -> Vec<RuleCount> {

@@ -404,7 +404,7 @@ mod tests {
         let by = || Speaker::Trace;
         let router = router();
         let rules = router.rules();
-        let chains = rules.v4.as_ref().map_or(&[][..], |rules| rules.chains(Table::Filter));
+        let chains = rules.for_family(Family::Ipv4).map_or(&[][..], |rules| rules.chains(Table::Filter));
         let chain = chains.iter().position(|chain| chain.name == "FORWARD").unwrap_or_default() as u16;
         for (index, word) in [(0, "TRACE: filter:FORWARD:rule:1 "), (1, "TRACE: filter:FORWARD:policy:2 ")] {
             let mut logged = logged(Family::Ipv4, by(), packet.clone());

@@ -300,7 +300,7 @@ impl Sim {
         let mut values: BTreeMap<String, u64> =
             self.router.drop_counters().map(|(code, count)| (format!("drop/{code}"), count)).collect();
         let rules = self.router.rules();
-        for ruleset in [&rules.v4, &rules.v6].into_iter().flatten() {
+        for ruleset in rules.all() {
             for table in ruleset.tables() {
                 for (chain, found) in ruleset.chains(*table).iter().enumerate() {
                     let policy = usize::from(found.policy.is_some());
