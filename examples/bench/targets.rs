@@ -132,24 +132,29 @@ fn line(text: &mut String, what: &str, bound: Bound, unit: &str, reached: Option
     let _ = writeln!(text, "| {what} | {} | {cell} | {verdict} |", bound.text(unit));
 }
 
+/// How often `scripts/bench` measures the core alone, one after another.
+const CORE_RUNS: u32 = 5;
+
 /// The core alone: what `cargo bench` and `scripts/instructions` wrote down when they ran last.
 fn core(text: &mut String) {
-    let one = |value: f64| Spread { median: value, least: value, most: value };
-    let (few, many, new) =
-        (criterion("established/udp/1000"), criterion("established/udp/1000000"), criterion("new/udp"));
-    line(text, "Core: established packet among 1,000 connections", Most(80.0), " ns", few.map(one));
-    let instructions = instructions("established-udp").map(one);
+    let [few, many, new] = ["established/udp/1000", "established/udp/1000000", "new/udp"].map(criterion);
+    let spread = |values: &[f64]| Spread::of(values.iter().copied());
+    line(text, "Core: established packet among 1,000 connections", Most(80.0), " ns", spread(&few));
+    let instructions = Spread::of(instructions("established-udp").into_iter());
     line(text, "Core: the same in instructions", Most(600.0), "", instructions);
-    let ratio = few.zip(many).map(|(few, many)| one(many / few));
+    let ratio = Spread::of(few.iter().zip(&many).map(|(few, many)| many / few));
     line(text, "Core: among 1,000,000, to among 1,000", Most(2.0), "x", ratio);
-    line(text, "Core: new connection with its insertion", Most(500.0), " ns", new.map(one));
+    line(text, "Core: new connection with its insertion", Most(500.0), " ns", spread(&new));
 }
 
-/// The median of one of criterion's benchmarks, in nanoseconds.
-fn criterion(name: &str) -> Option<f64> {
-    let file = Path::new("target/criterion").join(name).join("new/estimates.json");
-    let json: serde_json::Value = serde_json::from_str(&fs::read_to_string(file).ok()?).ok()?;
-    json["median"]["point_estimate"].as_f64()
+/// The medians of one of criterion's benchmarks, in nanoseconds, run by run.
+fn criterion(name: &str) -> Vec<f64> {
+    let run = |run| {
+        let file = Path::new("target/core").join(format!("{run}/{name}/new/estimates.json"));
+        let json: serde_json::Value = serde_json::from_str(&fs::read_to_string(file).ok()?).ok()?;
+        json["median"]["point_estimate"].as_f64()
+    };
+    (1..=CORE_RUNS).filter_map(run).collect()
 }
 
 fn instructions(name: &str) -> Option<f64> {
