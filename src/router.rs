@@ -299,7 +299,7 @@ impl Router {
         outcome
     }
 
-    /// Changes of `outcome`, which says that the frame passes as it came, what is otherwise: so nothing is copied.
+    /// `outcome` says that the frame passes as it came; what is otherwise is written there, and nothing is copied.
     #[inline(never)]
     fn carry<R: Recorder>(
         &self,
@@ -334,6 +334,7 @@ impl Router {
         ctx.rec.note(|| Note::Fate(outcome.fate));
     }
 
+    /// Every frame but the usual ones, which are written out in [`Router::carry`].
     #[inline(never)]
     fn take_other<R: Recorder>(
         &self,
