@@ -255,7 +255,8 @@ fn machine() -> String {
             "echo \"$(nproc)-core $(grep -q hypervisor /proc/cpuinfo && echo virtual) machine,$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-), $(free -g | awk '/^Mem/ {print $2}') GiB\"",
         ),
         ("Kernel", "echo $(uname -s) $(uname -r | cut -d. -f1,2)"),
-        ("Commit", "git describe --always --dirty"),
+        // The report and its plots are no change of what was measured.
+        ("Commit", "echo $(git describe --always; git diff --quiet HEAD -- . ':!docs' || echo with changes)"),
         ("Compiler", "rustc --version"),
         ("iptables", "iptables --version"),
         ("iperf3", "iperf3 --version | head -1"),
