@@ -154,7 +154,8 @@ impl Slots {
         if let Some(slot) = self.free.pop() {
             return slot;
         }
-        assert!(self.made < 1 << EntryId::SLOT_BITS, "more connections in a shard than any setting allows");
+        // 64 shards of so many slots take more than 800 GB.
+        assert!(self.made < 1 << EntryId::SLOT_BITS, "a shard has no more slots than handles can name");
         if self.made as usize == self.chunks.len() * CHUNK {
             // Made in its place: an array would be made on the stack and copied.
             let chunk: Box<[Slot]> = (0..CHUNK).map(|_| Slot::empty()).collect();

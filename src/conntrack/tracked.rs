@@ -67,7 +67,7 @@ pub struct Template {
 pub struct EntryId(NonZero<u64>);
 
 impl EntryId {
-    /// Bits for slots of a shard: with 64 shards twice as many as `nf_conntrack_max` may be.
+    /// Bits for slots of a shard; what is above is for shards.
     pub(super) const SLOT_BITS: u32 = 26;
 
     /// `slot` fits [`EntryId::SLOT_BITS`].
@@ -182,5 +182,19 @@ impl Tracked {
             Direction::Original => tuple,
             Direction::Reply => tuple.reply(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_names_any_slot_of_any_shard_and_any_tenant_of_it() {
+        let last_slot = (1 << EntryId::SLOT_BITS) - 1;
+        for (shard, slot, generation) in [(0, 0, 1), (63, last_slot, u32::MAX), (1, 0, 7), (0, 1, 7)] {
+            let id = EntryId::new(shard, slot, NonZero::new(generation).unwrap());
+            assert_eq!((id.shard(), id.slot(), id.generation()), (shard, slot, generation));
+        }
     }
 }

@@ -110,3 +110,74 @@ impl Ruleset {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RouterConfig;
+    use crate::fate::{DropReason, Fate};
+    use crate::iface::Iface;
+    use crate::packet::checksum::Sum;
+    use crate::packet::{Family, Offload};
+    use crate::record::NoRecord;
+    use crate::router::{Router, Worker};
+    use crate::time::Instant;
+
+    const LEFT: IfaceId = IfaceId(0);
+    const RIGHT: IfaceId = IfaceId(1);
+
+    /// Counts in mangle, so that the cells of FORWARD's rules are not the first ones.
+    fn rules(for_answers: &str) -> String {
+        format!(
+            "*mangle\n-A FORWARD -p udp\n-A FORWARD -p tcp\nCOMMIT\n*filter\n-A FORWARD -p tcp -j ACCEPT\n\
+             -A FORWARD -i right -m conntrack --ctstate ESTABLISHED -j {for_answers}\nCOMMIT\n"
+        )
+    }
+
+    /// A datagram from the left, or its answer.
+    fn datagram(from: IfaceId) -> Vec<u8> {
+        let (left, right) = ([192, 0, 2, 1, 0x10, 0], [192, 0, 2, 2, 0, 53]);
+        let (src, dst) = if from == LEFT { (left, right) } else { (right, left) };
+        let mut frame = vec![2, 0, 0, 0, 0, dst[3], 2, 0, 0, 0, 0, src[3], 8, 0];
+        frame.extend([0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0]);
+        frame.extend([&src[..4], &dst[..4]].concat());
+        let checksum = Sum::ZERO.bytes(&frame[14..]).checksum();
+        frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+        frame.extend([&src[4..], &dst[4..], &[0, 8, 0, 0]].concat());
+        frame
+    }
+
+    #[test]
+    fn what_is_remembered_is_what_the_rules_would_say_and_counts_where_they_would() {
+        let ifaces = vec![Iface::new("left", LEFT), Iface::new("right", RIGHT)];
+        let config = RouterConfig { ifaces, rules: Some(rules("DROP")), ..RouterConfig::default() };
+        let (router, mut worker) = (Router::new(config).unwrap(), Worker::new(0));
+        let mut send = |from| {
+            let (now, mut frame) = (Instant::from_secs(1), datagram(from));
+            router.process(&mut worker, now, from, &mut frame, Offload::NONE, &mut NoRecord).fate
+        };
+        let by = |index| RuleId { family: Family::Ipv4, table: Table::Filter, chain: 1, index };
+        let dropped = Fate::Dropped(DropReason::Rule(by(1)));
+        for from in [LEFT, RIGHT, LEFT, RIGHT, LEFT, RIGHT] {
+            assert_eq!(send(from), if from == LEFT { Fate::Forwarded } else { dropped });
+        }
+        let mut remembered = Vec::new();
+        router.conntrack().for_each(
+            &crate::conntrack::Filter::default(),
+            Instant::from_secs(1),
+            |_, entry| {
+                remembered.extend(entry.verdict);
+            },
+        );
+        assert!(remembered.len() == 2 && !remembered.contains(&0), "{remembered:?}");
+        let count = |index| router.rules().for_family(Family::Ipv4).unwrap().count(by(index)).packets;
+        assert_eq!(
+            [0, 1, 2].map(count),
+            [0, 3, 3],
+            "a rule that never held, the one for answers, the policy"
+        );
+
+        router.replace_rules(Some(&rules("ACCEPT")), None).unwrap();
+        assert_eq!(send(RIGHT), Fate::Forwarded, "the memory of other rules is none");
+    }
+}
