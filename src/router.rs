@@ -344,12 +344,16 @@ impl Router {
         ctx: &mut Context<R>,
         outcome: &mut Outcome,
     ) -> Stage<()> {
-        match packet::kind(frame) {
-            Some(Kind::Ipv4) => self.take_ipv4(rules, iface, frame, ctx, outcome),
-            Some(Kind::Ipv6) => self.take_ipv6(rules, iface, frame, ctx, outcome),
-            Some(Kind::Arp) => self.arp(frame, ctx),
-            Some(Kind::Other(_)) => self.non_ip(frame, ctx),
-            None => Break(Fate::Dropped(DropReason::FrameShort)),
+        let (family, parsed) = match packet::kind(frame) {
+            Some(Kind::Ipv4) => (Family::Ipv4, Packet::parse_ipv4(frame, outcome.offload)),
+            Some(Kind::Ipv6) => (Family::Ipv6, Packet::parse_ipv6(frame, outcome.offload)),
+            Some(Kind::Arp) => return self.arp(frame, ctx),
+            Some(Kind::Other(_)) => return self.non_ip(frame, ctx),
+            None => return Break(Fate::Dropped(DropReason::FrameShort)),
+        };
+        match parsed {
+            Ok(mut pkt) => self.take_ip(self.mode, rules.in_force(family), &mut pkt, iface, ctx, outcome),
+            Err(reason) => Break(Fate::Dropped(reason)),
         }
     }
 
@@ -395,41 +399,7 @@ impl Router {
         Context::new(now, in_iface, worker, &self.env, emissions, rec)
     }
 
-    #[inline(never)]
-    fn take_ipv4<R: Recorder>(
-        &self,
-        rules: &Rules,
-        iface: IfaceId,
-        frame: &mut [u8],
-        ctx: &mut Context<R>,
-        outcome: &mut Outcome,
-    ) -> Stage<()> {
-        match Packet::parse_ipv4(frame, outcome.offload) {
-            Ok(mut pkt) => {
-                self.take_ip(self.mode, rules.in_force(Family::Ipv4), &mut pkt, iface, ctx, outcome)
-            }
-            Err(reason) => Break(Fate::Dropped(reason)),
-        }
-    }
-
-    #[inline(never)]
-    fn take_ipv6<R: Recorder>(
-        &self,
-        rules: &Rules,
-        iface: IfaceId,
-        frame: &mut [u8],
-        ctx: &mut Context<R>,
-        outcome: &mut Outcome,
-    ) -> Stage<()> {
-        match Packet::parse_ipv6(frame, outcome.offload) {
-            Ok(mut pkt) => {
-                self.take_ip(self.mode, rules.in_force(Family::Ipv6), &mut pkt, iface, ctx, outcome)
-            }
-            Err(reason) => Break(Fate::Dropped(reason)),
-        }
-    }
-
-    /// One way for all packets, which the compiler writes out for each kind: what is known of it then costs nothing.
+    /// One way for all packets, which the compiler writes out twice: what is known of the usual ones then costs nothing.
     #[inline(always)]
     fn take_ip<R: Recorder>(
         &self,
