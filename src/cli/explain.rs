@@ -22,7 +22,7 @@ const STATION: Mac = Mac([2, 0, 0, 0, 0xfe, 1]);
 /// And, in bridge mode, go to one that nobody has seen either, so that they are carried everywhere.
 const UNKNOWN: Mac = Mac([2, 0, 0, 0, 0xfe, 2]);
 
-/// The packet is made from options (`--in lan --tcp 192.0.2.10:40000>198.51.100.10:22 --flags S`), read as hex, or
+/// The packet is made from options (`--in lan --tcp 192.0.2.10:40000,198.51.100.10:22 --flags S`), read as hex, or
 /// taken from a capture. With a capture, the frames before it come first.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("packet").required(true).args(["tcp", "udp", "icmp", "hex", "frame"]))]
@@ -35,13 +35,13 @@ pub(super) struct Args {
     /// The router's ports, where no lab and no capture names them; by default those of the rules
     #[arg(long, value_name = "PORT", value_delimiter = ',')]
     ports: Vec<String>,
-    /// A TCP segment: `SRC:PORT>DST:PORT`, IPv6 addresses in brackets
+    /// A TCP segment: `SRC:PORT,DST:PORT`, IPv6 addresses in brackets
     #[arg(long, value_name = "FLOW", value_parser = ports_flow)]
     tcp: Option<Flow>,
-    /// A UDP datagram: `SRC:PORT>DST:PORT`
+    /// A UDP datagram: `SRC:PORT,DST:PORT`
     #[arg(long, value_name = "FLOW", value_parser = ports_flow)]
     udp: Option<Flow>,
-    /// An ICMP echo request, or what `--line` says: `SRC>DST`
+    /// An ICMP echo request, or what `--line` says: `SRC,DST`
     #[arg(long, value_name = "FLOW", value_parser = icmp_flow)]
     icmp: Option<Flow>,
     /// An IP packet, or a whole Ethernet frame, in hex
@@ -87,17 +87,25 @@ struct Flow {
     ports: (u16, u16),
 }
 
+/// What may stand between the ends of a flow. The comma comes first in all that we say, since it means nothing to a
+/// shell: there `>` makes a file, unless it is quoted. The others are how traces and people write it.
+const BETWEEN: [&str; 5] = [",", "→", "->", ">", " to "];
+
+fn ends(text: &str) -> Option<(&str, &str)> {
+    BETWEEN.iter().find_map(|between| text.split_once(between))
+}
+
 fn ports_flow(text: &str) -> Result<Flow, String> {
-    let wrong = || format!("`{text}` is no flow such as 192.0.2.10:40000>198.51.100.10:22");
-    let (src, dst) = text.split_once('>').ok_or_else(wrong)?;
+    let wrong = || format!("`{text}` is no flow such as 192.0.2.10:40000,198.51.100.10:22");
+    let (src, dst) = ends(text).ok_or_else(wrong)?;
     let end = |text: &str| text.trim().parse::<SocketAddr>().map_err(|_| wrong());
     let (src, dst) = (end(src)?, end(dst)?);
     same_family(Flow { src: src.ip(), dst: dst.ip(), ports: (src.port(), dst.port()) })
 }
 
 fn icmp_flow(text: &str) -> Result<Flow, String> {
-    let wrong = || format!("`{text}` is no flow such as 192.0.2.10>198.51.100.10");
-    let (src, dst) = text.split_once('>').ok_or_else(wrong)?;
+    let wrong = || format!("`{text}` is no flow such as 192.0.2.10,198.51.100.10");
+    let (src, dst) = ends(text).ok_or_else(wrong)?;
     let end = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| wrong());
     same_family(Flow { src: end(src)?, dst: end(dst)?, ports: (0, 0) })
 }
@@ -243,4 +251,38 @@ fn from_hex(text: &str) -> Result<Vec<u8>, String> {
         .map(byte)
         .collect::<Option<Vec<u8>>>()
         .ok_or_else(|| "not an even number of hex digits".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_stands_between_the_ends_it_is_one_flow() {
+        for text in [
+            "192.0.2.10:40000,198.51.100.10:22",
+            "192.0.2.10:40000 , 198.51.100.10:22",
+            "192.0.2.10:40000>198.51.100.10:22",
+            "192.0.2.10:40000 > 198.51.100.10:22",
+            "192.0.2.10:40000->198.51.100.10:22",
+            "192.0.2.10:40000 → 198.51.100.10:22",
+            "192.0.2.10:40000 to 198.51.100.10:22",
+        ] {
+            let Flow { src, dst, ports } = ports_flow(text).unwrap();
+            assert_eq!((src.to_string().as_str(), dst.to_string().as_str()), ("192.0.2.10", "198.51.100.10"));
+            assert_eq!(ports, (40000, 22), "{text}");
+        }
+        let flow = icmp_flow("2001:db8::1,2001:db8::2").unwrap();
+        assert_eq!((flow.src, flow.dst), ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_is_no_flow_is_answered_with_one_that_needs_no_quotes() {
+        for wrong in
+            ["192.0.2.10:40000", "192.0.2.10:40000,198.51.100.10", "192.0.2.10:40000;198.51.100.10:22"]
+        {
+            let told = ports_flow(wrong).unwrap_err();
+            assert_eq!(told, format!("`{wrong}` is no flow such as 192.0.2.10:40000,198.51.100.10:22"));
+        }
+    }
 }

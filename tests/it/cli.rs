@@ -46,7 +46,7 @@ fn fails(args: &str, expected: Expect) {
 #[test]
 fn a_stranger_is_told_which_match_said_no() {
     says(
-        "explain --rules rules --in host77 --tcp 192.0.2.77:40000>192.0.2.104:22 --flags S",
+        "explain --rules rules --in host77 --tcp 192.0.2.77:40000,192.0.2.104:22 --flags S",
         expect![[r#"
         packet: tcp S 192.0.2.77:40000 → 192.0.2.104:22, in on host77
         raw PREROUTING
@@ -66,7 +66,7 @@ fn a_stranger_is_told_which_match_said_no() {
 #[test]
 fn who_may_open_enters_the_table() {
     says(
-        "explain --rules rules --in host104 --tcp 192.0.2.104:40000>192.0.2.77:22",
+        "explain --rules rules --in host104 --tcp 192.0.2.104:40000,192.0.2.77:22",
         expect![[r#"
         packet: tcp S 192.0.2.104:40000 → 192.0.2.77:22, in on host104
         raw PREROUTING
@@ -87,7 +87,7 @@ fn who_may_open_enters_the_table() {
 #[test]
 fn a_refusal_and_what_tells_of_it() {
     says(
-        "explain --rules rules --in host77 --tcp 192.0.2.77:40000>192.0.2.104:23",
+        "explain --rules rules --in host77 --tcp 192.0.2.77:40000,192.0.2.104:23",
         expect![[r#"
         packet: tcp S 192.0.2.77:40000 → 192.0.2.104:23, in on host77
         raw PREROUTING
@@ -107,7 +107,7 @@ fn a_refusal_and_what_tells_of_it() {
 #[test]
 fn an_invalid_packet_has_its_reason() {
     says(
-        "explain --rules rules --in host77 --tcp 192.0.2.77:40000>192.0.2.104:22 --flags FPU --format json",
+        "explain --rules rules --in host77 --tcp 192.0.2.77:40000,192.0.2.104:22 --flags FPU --format json",
         expect![[r#"
             {
               "packet": "tcp FPU 192.0.2.77:40000 → 192.0.2.104:22",
@@ -180,7 +180,7 @@ fn an_invalid_packet_has_its_reason() {
 #[test]
 fn what_is_not_tracked() {
     says(
-        "explain --rules rules --in host104 --udp 192.0.2.104:1000>192.0.2.77:9",
+        "explain --rules rules --in host104 --udp 192.0.2.104:1000,192.0.2.77:9",
         expect![[r#"
         packet: udp 192.0.2.104:1000 → 192.0.2.77:9, in on host104
         raw PREROUTING
@@ -205,15 +205,15 @@ fn mistakes_are_answered_with_what_would_be_right() {
         error: the following required arguments were not provided:
           <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW>|--hex <HEX>|--frame <N>>
 
-        Usage: stateway explain --in <PORT> <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW>|--hex <HEX>|--frame <N>>
+        Usage: stateway explain --in <PORT> <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW,|--hex <HEX>|--frame <N>>
 
         For more information, try '--help'.
     "#]],
     );
     fails(
-        "explain --in lan --tcp 192.0.2.77>192.0.2.104",
+        "explain --in lan --tcp 192.0.2.77,192.0.2.104",
         expect![[r#"
-        error: invalid value '192.0.2.77>192.0.2.104' for '--tcp <FLOW>': `192.0.2.77>192.0.2.104` is no flow such as 192.0.2.10:40000>198.51.100.10:22
+        error: invalid value '192.0.2.77,192.0.2.104' for '--tcp <FLOW>': `192.0.2.77,192.0.2.104` is no flow such as 192.0.2.10:40000,198.51.100.10:22
 
         For more information, try '--help'.
     "#]],
@@ -225,7 +225,7 @@ fn mistakes_are_answered_with_what_would_be_right() {
     "#]],
     );
     fails(
-        "explain --in wan --ports lan,dmz --tcp 192.0.2.1:1>192.0.2.2:2 --flags X",
+        "explain --in wan --ports lan,dmz --tcp 192.0.2.1:1,192.0.2.2:2 --flags X",
         expect![[r#"
             error: `X` does not name TCP flags: letters of FSRP.UEW, or `none`
         "#]],
@@ -305,7 +305,7 @@ fn help_says_what_the_options_are_for() {
         expect![[r#"
         Show one packet's whole way through the router, and why it met its fate
 
-        Usage: stateway explain [OPTIONS] <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW>|--hex <HEX>|--frame <N>>
+        Usage: stateway explain [OPTIONS] <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW,|--hex <HEX>|--frame <N>>
 
         Options:
               --rules <FILE>            iptables-save text with the rules for IPv4; none: every policy is
@@ -318,9 +318,9 @@ fn help_says_what_the_options_are_for() {
               --in <PORT>               The port where the packet comes in
               --ports <PORT>            The router's ports, where no lab and no capture names them; by
                                         default those of the rules
-              --tcp <FLOW>              A TCP segment: `SRC:PORT>DST:PORT`, IPv6 addresses in brackets
-              --udp <FLOW>              A UDP datagram: `SRC:PORT>DST:PORT`
-              --icmp <FLOW>             An ICMP echo request, or what `--line` says: `SRC>DST`
+              --tcp <FLOW>              A TCP segment: `SRC:PORT,DST:PORT`, IPv6 addresses in brackets
+              --udp <FLOW>              A UDP datagram: `SRC:PORT,DST:PORT`
+              --icmp <FLOW>             An ICMP echo request, or what `--line` says: `SRC,DST`
               --hex <HEX>               An IP packet, or a whole Ethernet frame, in hex
               --frame <N>               The Nth frame of the capture
               --flags <FLAGS>           TCP flags: letters of `FSRP.UEW`, or `none` [default: S]
