@@ -100,6 +100,8 @@ pub mod device {
 }
 pub mod explain;
 pub mod flow;
+#[cfg(target_os = "linux")]
+pub mod keeper;
 pub mod lab;
 pub mod replay;
 #[cfg(target_os = "linux")]

@@ -10,17 +10,17 @@ use crate::device::tap::TapPort;
 use crate::device::{Kind, Port, link};
 use crate::filter::RuleError;
 use crate::iface::Iface;
+use crate::keeper::{Direct, Keeper, Plan, PortPlan};
 use crate::lab;
 use crate::router::Router;
 use crate::runtime::listener::Listener;
 use crate::runtime::orders::{Order, SignalOrders};
+use crate::runtime::service::ServiceManager;
 use crate::runtime::{self, Options, Runtime};
 use anyhow::Context as _;
 use std::fs::File;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,11 +43,14 @@ pub(super) fn run(args: Args) -> Result {
     let _signals =
         SignalOrders::listen(sender.clone()).context("cannot catch signals").map_err(Failure::Machine)?;
 
-    let (mut config, run_options) = lab::load_router(&args.file).map_err(|e| Failure::Input(e.into()))?;
+    let service = ServiceManager::connect();
+    let file = lab::find(&args.file);
+    let here = std::env::current_dir().context("no current folder").map_err(Failure::Machine)?;
+    let (mut config, run_options) = lab::load_router(&file).map_err(|e| Failure::Input(e.into()))?;
     config.unix_epoch_nanos = runtime::unix_nanos();
     config.seed = RandomState::new().build_hasher().finish();
     let mode = config.mode;
-    let router = Router::new(config).map_err(|errors| Failure::Input(rule_errors(&args.file, &errors)))?;
+    let router = Router::new(config).map_err(|errors| Failure::Input(rule_errors(&file, &errors)))?;
     let router = Arc::new(router);
     // Before anything is forwarded, so that nothing goes unheard.
     let log = runtime::log::start(Arc::clone(&router))
@@ -55,6 +58,7 @@ pub(super) fn run(args: Args) -> Result {
         .map_err(Failure::Machine)?;
     let nflog = args.nflog.as_deref().map(|path| write_nflog(path, &router)).transpose()?;
     let ports = open_ports(&router, run_options.device).map_err(Failure::Machine)?;
+    let keeper: Arc<dyn Keeper> = Arc::new(Direct::new(plan(&here.join(&file), &router, &ports)));
     // The plain port is the plain way all through: one read, one frame.
     let io_uring = ports.iter().any(|port| port.kind() == Kind::Offload);
     let workers = runtime::usual_workers(ports.len());
@@ -67,11 +71,14 @@ pub(super) fn run(args: Args) -> Result {
     let server = listen(args.control.as_deref(), context).map_err(Failure::Machine)?;
 
     say(&format!("ready: {}, control {}", describe(&runtime, mode), server.path().display()));
-    notify_systemd("READY=1");
+    service.tell("READY=1");
     let result = loop {
         crossbeam_channel::select! {
             recv(orders) -> order => match order {
-                Ok(Order::Reload(reply)) => reload(&args.file, &router, reply),
+                Ok(Order::Reload(reply)) => {
+                    let open = |path: &Path| keeper.open_config(&here.join(path));
+                    reload(&file, &open, &router, reply);
+                }
                 Ok(Order::Stop) | Err(_) => break Ok(()),
             },
             recv(runtime.failures()) -> failure => match failure {
@@ -80,7 +87,7 @@ pub(super) fn run(args: Args) -> Result {
             },
         }
     };
-    notify_systemd("STOPPING=1");
+    service.tell("STOPPING=1");
     drop(server);
     runtime.stop();
     drop((log, nflog));
@@ -134,6 +141,16 @@ fn open_ports(router: &Router, device: DeviceChoice) -> anyhow::Result<Vec<Box<d
     Ok(ports)
 }
 
+/// What a keeper does for this router.
+fn plan(lab: &Path, router: &Router, ports: &[Box<dyn Port>]) -> Plan {
+    let ports = router.ifaces().iter().zip(ports).map(|(iface, port)| PortPlan {
+        name: iface.name.clone(),
+        kind: port.kind(),
+        mtu_bytes: iface.mtu_bytes,
+    });
+    Plan { lab: lab.to_owned(), ports: ports.collect(), state: None }
+}
+
 /// Tries again for a while if somebody holds the TAP: the kernel lets go of a killed router's a little later.
 fn unless_busy<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..50 {
@@ -166,10 +183,11 @@ fn why_no_tap(name: &str, error: &io::Error) -> anyhow::Error {
 /// Loads the rules again; on any error the old ones stay in force.
 fn reload(
     path: &Path,
+    open: lab::Open<'_>,
     router: &Router,
     reply: Option<crossbeam_channel::Sender<std::result::Result<(), String>>>,
 ) {
-    let result = lab::load_router(path).map_err(anyhow::Error::from).and_then(|(config, _)| {
+    let result = lab::load_router_through(path, open).map_err(anyhow::Error::from).and_then(|(config, _)| {
         let RouterConfig { rules, rules6, .. } = config;
         router.replace_rules(rules.as_deref(), rules6.as_deref()).map_err(|errors| rule_errors(path, &errors))
     });
@@ -205,16 +223,4 @@ fn describe(runtime: &Runtime, mode: Mode) -> String {
         runtime.burst(),
         std::process::id()
     )
-}
-
-/// Tells the service manager, if there is one that asked (`sd_notify(3)`).
-fn notify_systemd(state: &str) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let path = path.as_encoded_bytes();
-    let address = match path.strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name),
-        None => SocketAddr::from_pathname(Path::new(&*String::from_utf8_lossy(path))),
-    };
-    // Whoever asked and does not listen any more has no use for an error.
-    let _ = address.and_then(|a| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &a));
 }

@@ -6,9 +6,10 @@
 
 use crate::iface::IfaceId;
 use crate::packet::Offload;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 mod arena;
@@ -50,7 +51,7 @@ pub trait Port: AsFd + fmt::Debug + Send + Sync {
 }
 
 /// How a port is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// One read, one frame.
     Tap,
@@ -66,6 +67,31 @@ impl Kind {
             Self::Offload => "fast",
             Self::Memory => "memory",
         }
+    }
+}
+
+/// Makes the TAP `name` in the current network namespace, or attaches to it; the descriptor alone, so that it can be
+/// passed to another process.
+///
+/// # Errors
+/// With the kernel's reason; there is no memory port of a name.
+pub fn open_fd(name: &str, kind: Kind) -> io::Result<OwnedFd> {
+    match kind {
+        Kind::Tap => tap::open_fd(name),
+        Kind::Offload => offload::open_fd(name),
+        Kind::Memory => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// The port on a descriptor from [`open_fd`].
+///
+/// # Panics
+/// If `kind` is [`Kind::Memory`], which [`open_fd`] never opens.
+pub fn port_on(name: &str, kind: Kind, fd: OwnedFd) -> Box<dyn Port> {
+    match kind {
+        Kind::Tap => Box::new(tap::TapPort::from_fd(name, fd)),
+        Kind::Offload => Box::new(offload::OffloadPort::from_fd(name, fd)),
+        Kind::Memory => panic!("a port in memory has no descriptor of its own"),
     }
 }
 

@@ -37,24 +37,34 @@ impl OffloadPort {
     /// # Errors
     /// With the kernel's reason: as for a plain TAP, and that it knows no virtio header or offloads.
     pub fn open(name: &str) -> io::Result<Self> {
-        let mut request = IfReq::new(name)?;
-        let fd = rustix::fs::open(
-            "/dev/net/tun",
-            OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        request.set_flags(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
-        // SAFETY: TUNSETIFF reads and writes a `struct ifreq`, which `IfReq` is.
-        unsafe { ioctl(&fd, Updater::<TUNSETIFF, _>::new(&mut request)) }?;
-        // SAFETY: TUNSETVNETHDRSZ reads an int.
-        unsafe { ioctl(&fd, Setter::<TUNSETVNETHDRSZ, _>::new(HEADROOM as i32)) }?;
-        let offer = |offloads: usize| {
-            // SAFETY: TUNSETOFFLOAD takes a bit mask for its argument, no pointer.
-            unsafe { ioctl(&fd, IntegerSetter::<TUNSETOFFLOAD>::new_usize(offloads)) }
-        };
-        offer(TCP_OFFLOADS | UDP_OFFLOADS).or_else(|_| offer(TCP_OFFLOADS))?;
-        Ok(Self { name: name.to_owned(), fd })
+        open_fd(name).map(|fd| Self::from_fd(name, fd))
     }
+
+    /// The port on a descriptor that [`open_fd`] opened, here or in another process.
+    pub fn from_fd(name: &str, fd: OwnedFd) -> Self {
+        Self { name: name.to_owned(), fd }
+    }
+}
+
+/// As [`OffloadPort::open`]: the descriptor alone.
+///
+/// # Errors
+/// As [`OffloadPort::open`].
+pub fn open_fd(name: &str) -> io::Result<OwnedFd> {
+    let mut request = IfReq::new(name)?;
+    let fd =
+        rustix::fs::open("/dev/net/tun", OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+    request.set_flags(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+    // SAFETY: TUNSETIFF reads and writes a `struct ifreq`, which `IfReq` is.
+    unsafe { ioctl(&fd, Updater::<TUNSETIFF, _>::new(&mut request)) }?;
+    // SAFETY: TUNSETVNETHDRSZ reads an int.
+    unsafe { ioctl(&fd, Setter::<TUNSETVNETHDRSZ, _>::new(HEADROOM as i32)) }?;
+    let offer = |offloads: usize| {
+        // SAFETY: TUNSETOFFLOAD takes a bit mask for its argument, no pointer.
+        unsafe { ioctl(&fd, IntegerSetter::<TUNSETOFFLOAD>::new_usize(offloads)) }
+    };
+    offer(TCP_OFFLOADS | UDP_OFFLOADS).or_else(|_| offer(TCP_OFFLOADS))?;
+    Ok(fd)
 }
 
 impl AsFd for OffloadPort {

@@ -1,18 +1,18 @@
 //! The plain TAP port: one read, one frame. The only place that names `tun-tap`.
 
-#![allow(unsafe_code, reason = "tun-tap lends its file descriptor as a bare number")]
+#![allow(unsafe_code, reason = "tun-tap hands its file descriptor over as a bare number")]
 
 use super::{HEADROOM, Kind, Port};
 use crate::packet::Offload;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd};
 use tun_tap::{Iface, Mode};
 
 /// A TAP device, made or attached to by name.
 #[derive(Debug)]
 pub struct TapPort {
     name: String,
-    iface: Iface,
+    fd: OwnedFd,
 }
 
 impl TapPort {
@@ -21,20 +21,33 @@ impl TapPort {
     /// # Errors
     /// With the kernel's reason: no `/dev/net/tun`, no privilege, the name is taken by something else.
     pub fn open(name: &str) -> io::Result<Self> {
-        let iface = Iface::without_packet_info(name, Mode::Tap)?;
-        if iface.name() != name {
-            let message = format!("the kernel calls it `{}`", iface.name());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
-        iface.set_non_blocking()?;
-        Ok(Self { name: name.to_owned(), iface })
+        open_fd(name).map(|fd| Self::from_fd(name, fd))
     }
+
+    /// The port on a descriptor that [`open_fd`] opened, here or in another process.
+    pub fn from_fd(name: &str, fd: OwnedFd) -> Self {
+        Self { name: name.to_owned(), fd }
+    }
+}
+
+/// As [`TapPort::open`]: the descriptor alone.
+///
+/// # Errors
+/// As [`TapPort::open`].
+pub fn open_fd(name: &str) -> io::Result<OwnedFd> {
+    let iface = Iface::without_packet_info(name, Mode::Tap)?;
+    if iface.name() != name {
+        let message = format!("the kernel calls it `{}`", iface.name());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    iface.set_non_blocking()?;
+    // SAFETY: `iface` owned the descriptor and gives it up here, so nobody else closes it.
+    Ok(unsafe { OwnedFd::from_raw_fd(iface.into_raw_fd()) })
 }
 
 impl AsFd for TapPort {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: `iface` owns the descriptor and closes it only when it is dropped, with `self`.
-        unsafe { BorrowedFd::borrow_raw(self.iface.as_raw_fd()) }
+        self.fd.as_fd()
     }
 }
 
@@ -48,10 +61,11 @@ impl Port for TapPort {
     }
 
     fn recv(&self, slot: &mut [u8]) -> io::Result<(usize, Offload)> {
-        self.iface.recv(&mut slot[HEADROOM..]).map(|len| (len, Offload::NONE))
+        Ok((rustix::io::read(&self.fd, &mut slot[HEADROOM..])?, Offload::NONE))
     }
 
     fn send(&self, slot: &mut [u8], len: usize, _: Offload) -> io::Result<()> {
-        self.iface.send(&slot[HEADROOM..HEADROOM + len]).map(drop)
+        rustix::io::write(&self.fd, &slot[HEADROOM..HEADROOM + len])?;
+        Ok(())
     }
 }

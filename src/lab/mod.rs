@@ -30,5 +30,5 @@ pub mod trial;
 
 pub use error::{LabErrors, Problem};
 pub use model::Lab;
-pub use resolve::{load, load_router};
+pub use resolve::{Open, find, load, load_router, load_router_through};
 pub use runner::{Observation, RunError, Runner, Seen};

@@ -35,6 +35,7 @@ pub mod log;
 mod log_line;
 pub mod nflog;
 pub mod orders;
+pub mod service;
 pub mod watch;
 mod worker;
 

@@ -19,6 +19,8 @@ use crate::filter::{RuleError, text_of};
 use crate::packet::{Addr, Family, Prefix};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -28,7 +30,7 @@ use std::path::{Path, PathBuf};
 /// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Lab, LabErrors> {
     let file = find(path);
-    let text = read(&file)?;
+    let text = read(&file, &open_file)?;
     load_text(&text, &file)
 }
 
@@ -55,8 +57,23 @@ pub fn load_text(text: &str, file: &Path) -> Result<Lab, LabErrors> {
 /// # Errors
 /// Everything that is wrong with the router.
 pub fn load_router(path: &Path) -> Result<(RouterConfig, RunOptions), LabErrors> {
+    load_router_through(path, &open_file)
+}
+
+/// How a file is opened: a router that gave up its privileges has its keeper do it.
+pub type Open<'a> = &'a dyn Fn(&Path) -> io::Result<File>;
+
+fn open_file(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// As [`load_router`]; the lab file, and whatever files it names, are opened by `open`.
+///
+/// # Errors
+/// Everything that is wrong with the router.
+pub fn load_router_through(path: &Path, open: Open<'_>) -> Result<(RouterConfig, RunOptions), LabErrors> {
     let file = find(path);
-    let text = read(&file)?;
+    let text = read(&file, open)?;
     let errors = |problems| LabErrors { file: file.clone(), problems };
     let document = spec::parse(&text).map_err(|problem| errors(vec![problem]))?;
     let (tree, below) = match document.tree.get("router") {
@@ -65,6 +82,7 @@ pub fn load_router(path: &Path) -> Result<(RouterConfig, RunOptions), LabErrors>
     };
     let reading = document.read::<RouterSpec>(tree, below);
     let mut check = Check::new(&document.places, &file, reading.problems, reading.pruned);
+    check.open = open;
     if below == "router" {
         check.only_lab_keys(&document.tree);
     }
@@ -80,9 +98,9 @@ pub fn find(path: &Path) -> PathBuf {
     if path.is_dir() { path.join("lab.yaml") } else { path.to_owned() }
 }
 
-fn read(file: &Path) -> Result<String, LabErrors> {
-    let bytes = std::fs::read(file).map_err(|error| {
-        let hint = (error.kind() == std::io::ErrorKind::NotFound)
+fn read(file: &Path, open: Open<'_>) -> Result<String, LabErrors> {
+    let bytes = open(file).and_then(bytes_of).map_err(|error| {
+        let hint = (error.kind() == io::ErrorKind::NotFound)
             .then(|| "a lab is a folder with a `lab.yaml` in it, or such a file".to_owned());
         LabErrors::unreadable(file.to_owned(), &error, hint)
     })?;
@@ -93,11 +111,18 @@ fn read(file: &Path) -> Result<String, LabErrors> {
     })
 }
 
+fn bytes_of(mut file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// The work in progress on one file: what was found so far.
 struct Check<'a> {
     places: &'a Places,
     /// Where other files are looked for.
     folder: &'a Path,
+    open: Open<'a>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
     /// Paths of what the shape check left out.
@@ -109,7 +134,15 @@ struct Check<'a> {
 impl<'a> Check<'a> {
     fn new(places: &'a Places, file: &'a Path, problems: Vec<Problem>, pruned: Vec<String>) -> Self {
         let folder = file.parent().unwrap_or(Path::new("."));
-        Self { places, folder, problems, warnings: Vec::new(), pruned, kept: BTreeMap::new() }
+        Self {
+            places,
+            folder,
+            open: &open_file,
+            problems,
+            warnings: Vec::new(),
+            pruned,
+            kept: BTreeMap::new(),
+        }
     }
 
     fn problem(&mut self, path: &str, message: impl Into<String>, hint: Option<String>) {

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Check, family_of, network};
+use super::{Check, bytes_of, family_of, network};
 use crate::config::{
     BusyPoll, DeviceChoice, Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfig, RunOptions,
 };
@@ -308,19 +308,21 @@ impl Check<'_> {
                 return None;
             }
             (Some(text), None) => (text.clone(), None),
-            (None, Some(name)) => match std::fs::read(self.folder.join(name)).map(text_of) {
-                Ok(Ok(text)) => (text, Some(name)),
-                Ok(Err(error)) => {
-                    let place = format!("`{name}` {}:{}", error.line, error.column);
-                    self.problem(&file_path, format!("{place}: {}", error.message), error.hint);
-                    return None;
+            (None, Some(name)) => {
+                match (self.open)(&self.folder.join(name)).and_then(bytes_of).map(text_of) {
+                    Ok(Ok(text)) => (text, Some(name)),
+                    Ok(Err(error)) => {
+                        let place = format!("`{name}` {}:{}", error.line, error.column);
+                        self.problem(&file_path, format!("{place}: {}", error.message), error.hint);
+                        return None;
+                    }
+                    Err(error) => {
+                        let hint = "the name is relative to this file".to_owned();
+                        self.problem(&file_path, format!("cannot read `{name}`: {error}"), Some(hint));
+                        return None;
+                    }
                 }
-                Err(error) => {
-                    let hint = "the name is relative to this file".to_owned();
-                    self.problem(&file_path, format!("cannot read `{name}`: {error}"), Some(hint));
-                    return None;
-                }
-            },
+            }
         };
         let (found, errors) = match Ruleset::load(&text, family, ifaces) {
             Ok(loaded) => (loaded.warnings, false),
