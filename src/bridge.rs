@@ -7,14 +7,17 @@ use crate::packet::Mac;
 use crate::time::{Duration, Instant};
 use core::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A port is forgotten when its station was silent for so long (IEEE 802.1D §7.9.2).
 const AGEING: Duration = Duration::from_secs(300);
 /// A sighting refreshes the entry only if it is older than this: most frames take no write lock.
 const REFRESH: Duration = Duration::from_secs(10);
-/// Stations remembered at once; behind that, frames for unknown ones are flooded, which is correct, only slower.
-const MAX_STATIONS: usize = 4096;
+/// Stations remembered behind one port. One more displaces the one of the same port that was refreshed longest ago, so
+/// that whoever makes stations up displaces nobody behind another port.
+const MAX_PORT_STATIONS: usize = 4096;
+/// Ports share a counter of departures with those that have the same number modulo this.
+const COUNTERS: usize = 64;
 
 /// The first five bytes of the sixteen group addresses that stay on their link.
 const RESERVED: [u8; 5] = [0x01, 0x80, 0xc2, 0x00, 0x00];
@@ -45,13 +48,49 @@ impl Station {
 }
 
 /// Which station is behind which port.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Bridge {
-    stations: RwLock<BTreeMap<Mac, Station>>,
-    /// Changes when a station appears, moves or is forgotten, after the change.
-    version: AtomicU64,
-    /// There is no room for a new station before this, in nanoseconds: the first one cannot have aged.
-    full_until: AtomicU64,
+    stations: RwLock<Stations>,
+    /// How often a station moved away from a port or was displaced, by port; changed with `stations` locked.
+    departures: [AtomicU64; COUNTERS],
+}
+
+/// The stations, and which of a port's was refreshed longest ago.
+///
+/// Invariant: a station is in `ports` exactly once, at its port and the time of its last refresh.
+#[derive(Debug, Default)]
+struct Stations {
+    by_mac: BTreeMap<Mac, Station>,
+    /// By number of the port.
+    ports: Vec<BTreeSet<(Instant, Mac)>>,
+}
+
+impl Stations {
+    /// Enters what was seen of `mac`; says what was known of it before.
+    fn insert(&mut self, mac: Mac, station: Station) -> Option<Station> {
+        let before = self.by_mac.insert(mac, station);
+        if let Some(before) = before {
+            self.ports[before.iface.index()].remove(&(before.seen, mac));
+        }
+        let port = station.iface.index();
+        if self.ports.len() <= port {
+            self.ports.resize_with(port + 1, BTreeSet::new);
+        }
+        self.ports[port].insert((station.seen, mac));
+        before
+    }
+
+    /// Forgets the station of a port that was refreshed longest ago if there are too many; says whether there were.
+    fn displace(&mut self, iface: IfaceId) -> bool {
+        let port = &mut self.ports[iface.index()];
+        if port.len() <= MAX_PORT_STATIONS {
+            return false;
+        }
+        if let Some((_, oldest)) = port.pop_first() {
+            self.by_mac.remove(&oldest);
+        }
+        true
+    }
 }
 
 /// What one worker remembers of frames between stations, so that most of them take no lock.
@@ -67,8 +106,8 @@ struct Passed {
     ends: Ends,
     /// Until then nothing that silence brings about can change it.
     until: Instant,
-    /// [`Bridge::version`] when it was so.
-    version: u64,
+    /// [`Bridge::departures`] of both ports when it was so.
+    departures: u64,
 }
 
 /// Receiver and sender, as they stand at the head of a frame; where it came in and where it goes.
@@ -109,7 +148,21 @@ impl Memory {
     }
 }
 
+impl Default for Bridge {
+    fn default() -> Self {
+        Self { stations: RwLock::default(), departures: [const { AtomicU64::new(0) }; COUNTERS] }
+    }
+}
+
 impl Bridge {
+    /// How often a station left one of two ports. Both counts only grow, so that the same sum means that neither has
+    /// changed.
+    #[inline(always)]
+    fn departures(&self, from: IfaceId, to: IfaceId) -> u64 {
+        let of = |iface: IfaceId| self.departures[iface.index() % COUNTERS].load(Ordering::Acquire);
+        of(from).wrapping_add(of(to))
+    }
+
     /// Learns where the sender of a frame is, and says behind which other port the receiver is, if `memory` or the
     /// stations know it. `ends` is the head of the frame: receiver and sender.
     #[inline(always)]
@@ -117,7 +170,7 @@ impl Bridge {
         let key = Ends::new(ends, from);
         if let Some(passed) = memory.passed.get(key.place())
             && passed.ends.begin_as(key)
-            && passed.version == self.version.load(Ordering::Acquire)
+            && passed.departures == self.departures(from, passed.ends.to)
             && now < passed.until
         {
             return Some(passed.ends.to);
@@ -134,60 +187,44 @@ impl Bridge {
         now: Instant,
     ) -> Option<IfaceId> {
         let [dst, src] = [0, 6].map(|at| Mac(core::array::from_fn(|byte| ends[at + byte])));
-        let sender = self.learn(src, from, now)?;
-        // Read before what it vouches for.
-        let version = self.version.load(Ordering::Acquire);
-        let receiver = self.stations.read().get(&dst).copied()?;
+        self.learn(src, from, now);
+        // Both and the counts are read under one lock: another worker may have seen them elsewhere meanwhile.
+        let stations = self.stations.read();
+        let sender = stations.by_mac.get(&src).filter(|s| s.iface == from)?;
+        let receiver = stations.by_mac.get(&dst)?;
         let Segment::Port(to) = receiver.segment(from) else { return None };
         let until = (sender.seen + REFRESH).min(receiver.seen + AGEING);
         if now >= until {
             return None;
         }
+        let departures = self.departures(from, to);
         memory.passed.resize(Memory::PLACES, Passed::default());
         let ends = Ends { to, ..Ends::new(ends, from) };
-        memory.passed[ends.place()] = Passed { ends, until, version };
+        memory.passed[ends.place()] = Passed { ends, until, departures };
         Some(to)
     }
 
-    /// Remembers that `src` was seen on `iface`, and says what is remembered. Group addresses are never learnt.
-    pub fn learn(&self, src: Mac, iface: IfaceId, now: Instant) -> Option<Station> {
+    /// Remembers that `src` was seen on `iface`. Group addresses are never learnt.
+    pub fn learn(&self, src: Mac, iface: IfaceId, now: Instant) {
         if src.is_group() || src == Mac::default() {
-            return None;
+            return;
         }
-        let known = self.stations.read().get(&src).copied();
+        let known = self.stations.read().by_mac.get(&src).copied();
         if known.is_some_and(|s| s.iface == iface && now.saturating_since(s.seen) < REFRESH) {
-            return known;
-        }
-        if known.is_none() && now.as_nanos() < self.full_until.load(Ordering::Relaxed) {
-            return None;
+            return;
         }
         let mut stations = self.stations.write();
-        if stations.len() >= MAX_STATIONS
-            && !stations.contains_key(&src)
-            && !self.make_room(&mut stations, now)
-        {
-            return None;
+        let before = stations.insert(src, Station { iface, seen: now });
+        if let Some(before) = before.filter(|before| before.iface != iface) {
+            self.count_departure(before.iface);
         }
-        let station = Station { iface, seen: now };
-        let before = stations.insert(src, station);
-        if before.is_none_or(|before| before.iface != iface) {
-            self.version.fetch_add(1, Ordering::Release);
+        if stations.displace(iface) {
+            self.count_departure(iface);
         }
-        Some(station)
     }
 
-    /// Forgets who was silent for too long. If nobody was, notes until when there is no need to look again: made-up
-    /// stations would otherwise have every one of theirs looked through.
-    #[cold]
-    fn make_room(&self, stations: &mut BTreeMap<Mac, Station>, now: Instant) -> bool {
-        stations.retain(|_, s| now.saturating_since(s.seen) < AGEING);
-        if stations.len() < MAX_STATIONS {
-            self.version.fetch_add(1, Ordering::Release);
-            return true;
-        }
-        let first = stations.values().map(|s| s.seen).min().unwrap_or(now);
-        self.full_until.store((first + AGEING).as_nanos(), Ordering::Relaxed);
-        false
+    fn count_departure(&self, iface: IfaceId) {
+        self.departures[iface.index() % COUNTERS].fetch_add(1, Ordering::Release);
     }
 
     /// Where a frame for `dst` that came in on `from` goes.
@@ -198,7 +235,7 @@ impl Bridge {
         if dst.is_group() {
             return Segment::Flood;
         }
-        match self.stations.read().get(&dst) {
+        match self.stations.read().by_mac.get(&dst) {
             Some(s) if now.saturating_since(s.seen) >= AGEING => Segment::Flood,
             Some(s) => s.segment(from),
             None => Segment::Flood,
@@ -256,19 +293,77 @@ mod tests {
         assert_eq!(meet(Mac::BROADCAST, B, 0, 0), None);
     }
 
+    /// A station that somebody makes up.
+    fn made_up(n: u32) -> Mac {
+        let mut mac = [2, 1, 0, 0, 0, 0];
+        mac[2..].copy_from_slice(&n.to_be_bytes());
+        Mac(mac)
+    }
+
     #[test]
-    fn ten_thousand_made_up_stations_do_not_grow_the_table_beyond_its_bound() {
-        let bridge = Bridge::default();
-        for n in 0..10_000u32 {
-            let [a, b, c, d] = n.to_be_bytes();
-            bridge.learn(Mac([2, 1, a, b, c, d]), IfaceId(0), Instant::ZERO);
+    fn a_flood_of_made_up_stations_displaces_nobody_behind_another_port() {
+        let (bridge, attacker, victim) = (Bridge::default(), IfaceId(0), IfaceId(1));
+        let at = |n: u32| Instant::ZERO + Duration::from_millis(1) * n;
+        bridge.learn(A, victim, at(0));
+        bridge.learn(B, attacker, at(0));
+        let remembered = bridge.departures(victim, IfaceId(2));
+        for n in 0..10_000 {
+            bridge.learn(made_up(n), attacker, at(n));
+            assert_eq!(bridge.lookup(A, attacker, at(n)), Segment::Port(victim));
         }
-        assert_eq!(bridge.stations.read().len(), MAX_STATIONS);
-        let changes = bridge.version.load(Ordering::Relaxed);
-        assert!(bridge.learn(A, IfaceId(0), Instant::from_secs(299)).is_none(), "no room");
-        assert_eq!(bridge.version.load(Ordering::Relaxed), changes, "nobody forgets what he remembers");
-        assert!(bridge.learn(A, IfaceId(0), Instant::from_secs(300)).is_some(), "they aged");
-        assert_eq!(bridge.stations.read().len(), 1);
+        assert_eq!(bridge.stations.read().ports.iter().map(BTreeSet::len).collect::<Vec<_>>(), [4096, 1]);
+        assert_eq!(bridge.departures(victim, IfaceId(2)), remembered, "others need not ask anew");
+        assert_eq!(
+            bridge.lookup(B, victim, at(10_000)),
+            Segment::Flood,
+            "it was silent longest behind its port"
+        );
+        // Whoever comes now finds room, behind whatever port.
+        bridge.learn(B, attacker, at(10_000));
+        bridge.learn(made_up(20_000), IfaceId(2), at(10_000));
+        assert_eq!(bridge.lookup(B, victim, at(10_000)), Segment::Port(attacker));
+        assert_eq!(bridge.lookup(made_up(20_000), victim, at(10_000)), Segment::Port(IfaceId(2)));
+    }
+
+    #[test]
+    fn the_bound_is_a_ports_own_and_the_one_refreshed_longest_ago_goes() {
+        let (bridge, port) = (Bridge::default(), IfaceId(0));
+        let known = |mac| bridge.lookup(mac, IfaceId(9), Instant::from_secs(20)) == Segment::Port(port);
+        for n in 0..MAX_PORT_STATIONS as u32 {
+            bridge.learn(made_up(n), port, Instant::ZERO);
+        }
+        bridge.learn(made_up(0), port, Instant::from_secs(20));
+        assert!((0..4096).all(|n| known(made_up(n))), "the last one that there is room for");
+        bridge.learn(A, port, Instant::from_secs(20));
+        assert!(known(made_up(0)), "refreshed");
+        assert!(!known(made_up(1)));
+        assert!(known(made_up(2)) && known(A));
+        // One that moves here takes room, and leaves some where it was.
+        bridge.learn(B, IfaceId(1), Instant::from_secs(20));
+        bridge.learn(B, port, Instant::from_secs(20));
+        assert!(!known(made_up(2)) && known(B));
+        let stations = bridge.stations.read();
+        assert_eq!(stations.ports.iter().map(BTreeSet::len).collect::<Vec<_>>(), [4096, 0]);
+        assert_eq!(stations.by_mac.len(), 4096);
+    }
+
+    #[test]
+    fn a_memory_ends_when_its_station_is_displaced() {
+        let (bridge, mut memory) = (Bridge::default(), Memory::new());
+        let frame =
+            |dst: Mac, src: Mac| core::array::from_fn(|n| if n < 6 { dst.0[n] } else { src.0[n - 6] });
+        let at = Instant::from_secs;
+        let mut meet =
+            |dst, src, from, now| bridge.meet(&mut memory, &frame(dst, src), IfaceId(from), at(now));
+        meet(B, A, 0, 0);
+        assert_eq!(meet(A, B, 1, 0), Some(IfaceId(0)));
+        assert_eq!(meet(B, A, 0, 0), Some(IfaceId(1)));
+        for n in 0..MAX_PORT_STATIONS as u32 {
+            bridge.learn(made_up(n), IfaceId(0), at(1));
+        }
+        assert_eq!(meet(A, B, 1, 2), None, "A was displaced");
+        assert_eq!(meet(B, A, 0, 2), Some(IfaceId(1)), "and is learnt again by its next frame");
+        assert_eq!(meet(A, B, 1, 2), Some(IfaceId(0)));
     }
 
     #[test]

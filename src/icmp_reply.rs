@@ -96,14 +96,19 @@ pub fn deserves_reset(pkt: &Packet) -> bool {
         && !flags(pkt).contains(TcpFlags::RST)
 }
 
-/// What a rule's REJECT answers, or `None` where Linux keeps silent too.
-pub fn refuse(with: RejectWith, pkt: &Packet, author: Author) -> Option<Vec<u8>> {
+/// Whether a rule's REJECT answers this packet, or keeps silent as Linux does.
+pub fn deserves(with: RejectWith, pkt: &Packet) -> bool {
     match with {
-        RejectWith::TcpReset => deserves_reset(pkt).then(|| reject_reset(pkt)),
-        RejectWith::Icmp(kind, code) => {
-            let error = IcmpError::new(kind, code);
-            deserves_reject(pkt, error).then(|| write_error(pkt, error, author, &[]))
-        }
+        RejectWith::TcpReset => deserves_reset(pkt),
+        RejectWith::Icmp(kind, code) => deserves_reject(pkt, IcmpError::new(kind, code)),
+    }
+}
+
+/// What a rule's REJECT answers to a packet that [`deserves`] it.
+pub fn refuse(with: RejectWith, pkt: &Packet, author: Author) -> Vec<u8> {
+    match with {
+        RejectWith::TcpReset => reject_reset(pkt),
+        RejectWith::Icmp(kind, code) => write_error(pkt, IcmpError::new(kind, code), author, &[]),
     }
 }
 

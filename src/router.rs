@@ -162,13 +162,10 @@ impl Router {
         }
         let conntrack = Self::make_conntrack(&config)?;
         let fragments = Fragments::new(Bounds::new(&config.sysctl));
-        let (host, routes) = match config.mode {
-            Mode::Bridge => (Host::default(), Routes::default()),
-            Mode::Route => {
-                let host = Host::new(&config);
-                let routes = host.routes(&config);
-                (host, routes)
-            }
+        let host = Host::new(&config);
+        let routes = match config.mode {
+            Mode::Bridge => Routes::default(),
+            Mode::Route => host.routes(&config),
         };
         Ok(Self {
             env: Env {
@@ -721,11 +718,15 @@ impl Router {
             return self.reject_routed(with, by, pkt, ctx);
         }
         let Some(iface) = ctx.in_iface else { return Fate::Dropped(DropReason::Rule(by)) };
+        if !icmp_reply::deserves(with, pkt) {
+            return Fate::Dropped(DropReason::Rule(by));
+        }
+        if !self.host.may_answer_on_link(with, pkt, ctx.now) {
+            return Fate::Rejected(with, by);
+        }
         // The router has no address on a bridge: it speaks in the name of the host that was asked for.
         let author = Author { src: pkt.dst(), ident: self.next_ident() };
-        let Some(mut frame) = icmp_reply::refuse(with, pkt, author) else {
-            return Fate::Dropped(DropReason::Rule(by));
-        };
+        let mut frame = icmp_reply::refuse(with, pkt, author);
         frame[..6].copy_from_slice(&pkt.src_mac().0);
         frame[6..12].copy_from_slice(&pkt.dst_mac().0);
         ctx.emit(iface, EmissionKind::Own, frame, Offload::NONE);

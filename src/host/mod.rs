@@ -18,12 +18,16 @@ mod tests;
 pub use settings::check_sysctl;
 
 use crate::config::RouterConfig;
+use crate::filter::RejectWith;
+use crate::icmp_reply::IcmpError;
 use crate::neighbour::{Key, Neighbours};
+use crate::packet::Packet;
 use crate::route::Routes;
+use crate::time::Instant;
 use limits::Limits;
 use settings::Settings;
 
-/// What route mode adds to a router. In bridge mode it is empty.
+/// What route mode adds to a router. In bridge mode only the limits are used.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
     pub(crate) neighbours: Neighbours<send::Pending>,
@@ -43,6 +47,15 @@ impl Host {
             limits: Limits::default(),
             settings,
         }
+    }
+
+    /// Whether REJECT may answer the sender of `pkt` now, who is on the same link; resets have no limit, as in Linux.
+    pub(crate) fn may_answer_on_link(&self, with: RejectWith, pkt: &Packet, now: Instant) -> bool {
+        /// The prefix that networks of IPv6 have: a bridge knows none.
+        const PREFIX_LEN: u8 = 64;
+        let RejectWith::Icmp(kind, code) = with else { return true };
+        let to = (pkt.src(), pkt.family());
+        self.limits.allow(&self.settings, IcmpError::new(kind, code), to, PREFIX_LEN, now)
     }
 
     pub(crate) fn routes(&self, config: &RouterConfig) -> Routes {

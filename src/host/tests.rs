@@ -38,6 +38,10 @@ struct Story {
 
 impl Story {
     fn new(rules: &str, sysctl: &[(&str, &str)]) -> Self {
+        Self::in_mode(Mode::Route, rules, ACCEPT, sysctl)
+    }
+
+    fn in_mode(mode: Mode, rules: &str, rules6: &str, sysctl: &[(&str, &str)]) -> Self {
         let iface = |name: &str, id: IfaceId, addresses: [&str; 2]| Iface {
             addresses: addresses.map(prefix).to_vec(),
             ..Iface::new(name, id)
@@ -49,14 +53,14 @@ impl Story {
             iface: LEFT,
         };
         let config = RouterConfig {
-            mode: Mode::Route,
+            mode,
             ifaces: vec![
                 iface("left", LEFT, ["192.0.2.1/24", "2001:db8:1::1/64"]),
                 iface("right", RIGHT, ["198.18.0.1/15", "2001:db8:2::1/64"]),
             ],
             neighbours: vec![known("192.0.2.10"), known("2001:db8:1::10")],
             rules: Some(rules.into()),
-            rules6: Some(ACCEPT.into()),
+            rules6: Some(rules6.into()),
             sysctl: sysctl.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect(),
             ..RouterConfig::default()
         };
@@ -73,6 +77,21 @@ impl Story {
         let l3 = datagram(addr(src), addr(dst), src.contains(':'), ttl);
         let kind = if src.contains(':') { [0x86, 0xdd] } else { [8, 0] };
         let frame = [&self.mac(LEFT).0[..], &HOST_MAC.0, &kind, &l3].concat();
+        self.frame(LEFT, frame)
+    }
+
+    /// The host opens a TCP connection.
+    fn syn(&mut self, src: &str, dst: &str) -> (Fate, Vec<Emission>) {
+        let mut l3 = datagram(addr(src), addr(dst), false, 64);
+        l3.truncate(20);
+        let mut tcp = vec![0x13, 0x88, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0];
+        let sum = Sum::pseudo_header(addr(src), addr(dst), Family::Ipv4, 6, tcp.len()).bytes(&tcp);
+        tcp[16..18].copy_from_slice(&sum.checksum().to_be_bytes());
+        (l3[3], l3[9]) = (40, 6);
+        l3[10..12].fill(0);
+        let checksum = Sum::ZERO.bytes(&l3).checksum().to_be_bytes();
+        l3[10..12].copy_from_slice(&checksum);
+        let frame = [&self.mac(LEFT).0[..], &HOST_MAC.0, &[8, 0], &l3, &tcp].concat();
         self.frame(LEFT, frame)
     }
 
@@ -186,6 +205,35 @@ fn a_host_is_told_of_errors_only_so_often() {
     assert_eq!(errors(&mut story), 2, "and one each second");
     let mut unlimited = Story::new(ACCEPT, &[("net.ipv4.icmp_ratelimit", "0")]);
     assert_eq!(errors(&mut unlimited), 10);
+}
+
+#[test]
+fn reject_answers_a_host_as_often_on_a_bridge_as_between_networks() {
+    const ANY: &str = "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -j REJECT\nCOMMIT\n";
+    const RESETS: &str = "*filter\n-A FORWARD -p tcp -j REJECT --reject-with tcp-reset\nCOMMIT\n";
+    for mode in [Mode::Route, Mode::Bridge] {
+        for (from, to, rate) in [("192.0.2.10", "198.18.0.7", 1), ("2001:db8:1::10", "2001:db8:2::7", 40)] {
+            let answers = |story: &mut Story| {
+                (0..20)
+                    .map(|_| {
+                        let (fate, sent) = story.datagram(from, to, 64);
+                        assert!(matches!(fate, Fate::Rejected(..)), "{fate:?}");
+                        sent.len()
+                    })
+                    .sum::<usize>()
+            };
+            let mut story = Story::in_mode(mode, ANY, ANY, &[]);
+            assert_eq!(answers(&mut story), 6, "{mode:?} {from}");
+            story.wait(2000 / rate);
+            assert_eq!(answers(&mut story), 2, "{mode:?} {from}");
+            let unlimited = [("net.ipv4.icmp_ratelimit", "0"), ("net.ipv6.icmp.ratelimit", "0")];
+            assert_eq!(answers(&mut Story::in_mode(mode, ANY, ANY, &unlimited)), 20, "{mode:?} {from}");
+        }
+        // Resets have no limit, as in Linux.
+        let mut story = Story::in_mode(mode, RESETS, ANY, &[]);
+        let refused = (0..20).map(|_| story.syn("192.0.2.10", "198.18.0.7").1.len()).sum::<usize>();
+        assert_eq!(refused, 20, "{mode:?}");
+    }
 }
 
 #[test]

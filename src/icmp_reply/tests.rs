@@ -16,7 +16,7 @@ fn frame(l3: &[u8]) -> Vec<u8> {
 fn refuse_l3(with: RejectWith, l3: &[u8], author: Author) -> Option<Vec<u8>> {
     let mut frame = frame(l3);
     let pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
-    refuse(with, &pkt, author).map(|answer| answer[ETHERNET_LEN..].to_vec())
+    deserves(with, &pkt).then(|| refuse(with, &pkt, author)[ETHERNET_LEN..].to_vec())
 }
 
 /// The source and the identification that an expected answer has.

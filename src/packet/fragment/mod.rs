@@ -376,6 +376,17 @@ impl<'a> Piece<'a> {
             dont_fragment: pkt.family() == Family::Ipv4 && pkt.dont_fragment(),
         }
     }
+
+    const fn is_first(&self) -> bool {
+        self.range.start == 0
+    }
+
+    /// What of it waits in memory: of the first piece also its headers, which may be long in IPv6, and are kept once
+    /// for the whole and once to tell the sender.
+    const fn kept_bytes(&self) -> usize {
+        let headers = if self.is_first() { self.header.len() + self.head.len() + self.tail.len() } else { 0 };
+        self.data.len() + headers
+    }
 }
 
 impl Queue {
@@ -402,10 +413,10 @@ impl Queue {
     fn add(&mut self, family: Family, piece: &Piece) -> Result<(), Refusal> {
         self.learn_end(family, piece)?;
         self.insert(piece.range.clone())?;
-        self.cost += piece.data.len() + PIECE_OVERHEAD;
+        self.cost += piece.kept_bytes() + PIECE_OVERHEAD;
         self.came += piece.data.len();
         self.pieces.insert(piece.range.start, piece.data.to_vec());
-        if piece.range.start == 0 {
+        if piece.is_first() {
             self.header.clone_from(&piece.header);
             self.first = piece.head.to_vec();
             self.tail = piece.tail.to_vec();

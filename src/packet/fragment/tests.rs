@@ -131,7 +131,35 @@ fn what_waits_is_bounded_in_datagrams_and_bytes() {
         taken.count()
     };
     assert_eq!(flood(Bounds { datagrams: 10, ..Bounds::default() }), 10);
-    assert_eq!(flood(Bounds { bytes: 20 * 1280, ..Bounds::default() }), 21, "one more than fits");
+    // Its data, what it takes to hold them, and its headers: for the whole, and to tell the sender.
+    let each = 1024 + PIECE_OVERHEAD + 2 * 34;
+    assert_eq!(flood(Bounds { bytes: 20 * each, ..Bounds::default() }), 21, "one more than fits");
+}
+
+#[test]
+fn long_headers_in_front_of_a_fragment_count_in_the_bound() {
+    // Destination options of 1,400 bytes, and eight bytes of data.
+    let mut frame = fragment(V6, 0, &[7; 8], true);
+    let mut options = vec![0; 1400];
+    (options[0], options[1]) = (IPV6_FRAGMENT, 174);
+    for at in (2..1400).step_by(233) {
+        (options[at], options[at + 1]) = (1, 231);
+    }
+    frame[ETHERNET_LEN + 6] = super::super::IPV6_DESTINATION;
+    frame[ETHERNET_LEN + 4..ETHERNET_LEN + 6].copy_from_slice(&1416_u16.to_be_bytes());
+    frame.splice(ETHERNET_LEN + 40..ETHERNET_LEN + 40, options);
+    let fragments = Fragments::default();
+    let bounds = Bounds6 { bytes: 100_000, ..Bounds6::default() };
+    let taken = (0..1000_u16).filter(|n| {
+        let id = frame.len() - 10;
+        frame[id..id + 2].copy_from_slice(&n.to_be_bytes());
+        let pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
+        matches!(fragments.add(&pkt, 0, bounds, Instant::ZERO), Reassembly::Pending)
+    });
+    assert_eq!(taken.count(), 32, "3,180 bytes are kept of each");
+    let waiting = fragments.waiting.lock();
+    let held = |queue: &Queue| queue.header.len() + queue.first.len() + queue.tail.len();
+    assert!(waiting.queues.values().map(held).sum::<usize>() <= 100_000 + 3180);
 }
 
 #[test]
