@@ -2,9 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use crate::iface::IfaceId;
+use crate::base::iface::IfaceId;
+use crate::base::time::{Duration, Instant};
 use crate::packet::Mac;
-use crate::time::{Duration, Instant};
 use core::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::iface::{Iface, IfaceId};
+use crate::base::iface::{Iface, IfaceId};
 use crate::packet::{Addr, Family, Mac, Prefix};
 
 pub use crate::neighbour::NeighbourPolicy;
@@ -27,7 +27,7 @@ pub struct RouterConfig {
     /// Seeds the hash of the connection table: unpredictable where strangers choose the addresses, fixed where a run
     /// must repeat.
     pub seed: u64,
-    /// When [`crate::time::Instant::ZERO`] was, in nanoseconds since 1970: what `-m time` counts from.
+    /// When [`crate::base::time::Instant::ZERO`] was, in nanoseconds since 1970: what `-m time` counts from.
     pub unix_epoch_nanos: u64,
     /// Bridge mode: frames that are neither IP nor ARP pass.
     pub pass_non_ip: bool,

@@ -4,10 +4,10 @@
 
 #![forbid(unsafe_code)]
 
+use crate::base::fate::{DropReason, Fate};
+use crate::base::iface::IfaceId;
 use crate::conntrack::{CtState, Direction, InvalidReason, Tracked};
-use crate::fate::{DropReason, Fate};
 use crate::filter::{RuleId, Table};
-use crate::iface::IfaceId;
 use crate::packet::Tuple;
 use crate::record::{Note, Recorder};
 use crate::router::Router;

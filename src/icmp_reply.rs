@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::filter::RejectWith;
+use crate::base::RejectWith;
 use crate::packet::checksum::Sum;
 use crate::packet::segment::MIN_HEADER_LEN as TCP_HEADER_LEN;
 use crate::packet::tuple::{

@@ -66,23 +66,23 @@
 //! ```
 
 // The core.
+pub mod base;
 pub mod bridge;
 pub mod config;
 pub mod conntrack;
-pub mod context;
 pub mod decision;
-pub mod fate;
 pub mod filter;
 pub mod host;
 pub mod icmp_reply;
-pub mod iface;
 pub mod neighbour;
 pub mod packet;
 mod pipeline;
 pub mod record;
 pub mod route;
 pub mod router;
-pub mod time;
+
+// The words of the ground floor, by the names that most of the outside knows them by.
+pub use base::{fate, iface, time};
 
 // The outside world.
 pub mod cli;

@@ -15,12 +15,12 @@
 
 #![forbid(unsafe_code)]
 
+use crate::base::fate::{DropReason, Fate, Stage};
+use crate::base::iface::IfaceId;
 use crate::config::Mode;
 use crate::conntrack::{CtState, Helper, Tracked, listing};
-use crate::context::Context;
-use crate::fate::{DropReason, Fate, Stage};
+use crate::filter::context::Context;
 use crate::filter::{Hook, Ruleset, Table, Verdict};
-use crate::iface::IfaceId;
 use crate::packet::Packet;
 use crate::packet::tuple::PROTO_TCP;
 use crate::record::{Note, Recorder};

@@ -5,10 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+use crate::base::fate::Fate;
+use crate::base::iface::IfaceId;
+use crate::base::{Hook, RuleId, Table};
 use crate::conntrack::Tracked;
-use crate::fate::Fate;
-use crate::filter::{Hook, RuleId, Table};
-use crate::iface::IfaceId;
 use crate::packet::Addr;
 
 pub trait Recorder {

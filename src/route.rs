@@ -5,8 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+use crate::base::iface::{Iface, IfaceId};
 use crate::config::{RouteConfig, RouteTarget};
-use crate::iface::{Iface, IfaceId};
 use crate::packet::{Addr, Family, Mac, Prefix};
 use prefix_trie::PrefixMap;
 

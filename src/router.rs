@@ -12,22 +12,24 @@
 
 #![forbid(unsafe_code)]
 
+use crate::base::fate::{DropReason, Fate, QueueReason, Stage};
+use crate::base::iface::{Iface, IfaceId};
+use crate::base::log::{LogDetails, Logged, Logs, Speaker};
+use crate::base::time::Instant;
+use crate::base::{Emission, EmissionKind};
+use crate::base::{Hook, Table};
 use crate::bridge::{self, Bridge, Segment};
 use crate::config::{Mode, RouterConfig};
 use crate::conntrack::{Ahead, Conntrack, Helper, InvalidReason, Sysctls, Unfit};
-use crate::context::{Context, Emission, EmissionKind, Env};
-use crate::fate::{DropReason, Fate, QueueReason, Stage};
-use crate::filter::log::Logs;
+use crate::filter::context::{Context, Env};
 use crate::filter::{RejectWith, RuleError, RuleId, Ruleset};
 use crate::host::Host;
 use crate::icmp_reply::{self, Author};
-use crate::iface::{Iface, IfaceId};
 use crate::packet::fragment::{Bounds, Bounds6, Fragments, Reassembly};
 use crate::packet::{self, Family, Kind, Offload, Packet};
 use crate::pipeline;
 use crate::record::{NoRecord, Note, Recorder};
 use crate::route::Routes;
-use crate::time::Instant;
 use arc_swap::ArcSwap;
 use core::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
@@ -563,7 +565,7 @@ impl Router {
         const ALL: u8 = 255;
         let wanted = self.env.conntrack.sysctls().log_invalid;
         if wanted != 0 && (wanted == ALL || wanted == pkt.proto()) {
-            self.env.logs.say_invalid(reason, pkt, now);
+            self.env.logs.say(|| invalid_packet(reason, pkt, now));
         }
     }
 
@@ -781,5 +783,25 @@ impl Router {
     /// The connections: to list, delete, count and set.
     pub const fn conntrack(&self) -> &Conntrack {
         &self.env.conntrack
+    }
+}
+
+/// What the log says of a packet that fits no connection; as in Linux's log, without interfaces.
+fn invalid_packet(reason: InvalidReason, pkt: &Packet, at: Instant) -> Logged {
+    const NOTICE: u8 = 5;
+    let prefix = format!("nf_ct_proto_{}: {reason} ", pkt.proto());
+    Logged {
+        at,
+        by: Speaker::Log { prefix, level: NOTICE, details: LogDetails::default() },
+        rule: RuleId { family: pkt.family(), table: Table::Raw, chain: u16::MAX, index: 0 },
+        table: Table::Raw,
+        hook: Hook::Prerouting,
+        in_iface: None,
+        out_iface: None,
+        src_mac: pkt.src_mac(),
+        dst_mac: pkt.dst_mac(),
+        mark: 0,
+        packet: pkt.l3().to_vec(),
+        packet_len: pkt.l3().len(),
     }
 }

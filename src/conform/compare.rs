@@ -5,8 +5,8 @@
 use super::ctnetlink::{KernelEntry, KernelExpectation};
 use super::kernel::Answer;
 use super::subject::{Ours, Sent, Subject};
+use crate::base::EmissionKind;
 use crate::conntrack::{Direction, Entry, Expectation, Proto, Status};
-use crate::context::EmissionKind;
 use crate::packet::{ETHERNET_LEN, Tuple};
 use core::fmt;
 use core::fmt::Write as _;

@@ -6,9 +6,9 @@ use super::clock;
 use super::kernel::{
     ADDRESSES, MACS, NAMES, NEIGHBOUR_LINK_LOCAL, NEIGHBOUR_MACS, NEIGHBOURS, ROUTES, SHARED_SETTINGS, Setup,
 };
+use crate::base::EmissionKind;
 use crate::config::{Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfig};
 use crate::conntrack::{CtState, Direction, Entry, Expectation, InvalidReason};
-use crate::context::EmissionKind;
 use crate::fate::Fate;
 use crate::iface::{Iface, IfaceId};
 use crate::packet::{Addr, Family, Offload, Prefix, Tuple};

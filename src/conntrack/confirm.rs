@@ -7,9 +7,9 @@ use super::{
     Conntrack, Direction, Entry, EntryId, EventKind, Expectation, Happened, Helper, Status, Tracked, helper,
     table,
 };
-use crate::fate::{DropReason, Fate, Stage};
+use crate::base::fate::{DropReason, Fate, Stage};
+use crate::base::time::Instant;
 use crate::packet::{Packet, Tuple};
-use crate::time::Instant;
 use core::ops::ControlFlow::{Break, Continue};
 
 impl Conntrack {

@@ -9,8 +9,8 @@ use super::sctp::{Sctp, SctpState};
 use super::tcp::{Tcp, TcpState};
 use super::wheel::{Tick, begin_of};
 use super::{Direction, EntryId, Sysctls};
+use crate::base::time::{Duration, Instant};
 use crate::packet::Tuple;
-use crate::time::{Duration, Instant};
 use bitflags::bitflags;
 
 bitflags! {

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::{Entry, Expectation, ProtoState, Status};
+use crate::base::time::Instant;
 use crate::conntrack::entry::Proto;
-use crate::time::Instant;
 use bitflags::bitflags;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};

@@ -6,8 +6,8 @@
 
 use super::hash::Seed;
 use super::{EntryId, Helper};
+use crate::base::time::{Duration, Instant};
 use crate::packet::Tuple;
-use crate::time::{Duration, Instant};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -3,11 +3,11 @@
 #![forbid(unsafe_code)]
 
 use super::{Direction, Entry, EntryId, Event, EventKind, Expectation, Stats, Status};
+use crate::base::time::Instant;
 use crate::packet::tuple::{
     PROTO_DCCP, PROTO_GRE, PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
 };
 use crate::packet::{Family, Tuple};
-use crate::time::Instant;
 use core::fmt::{self, Display, Write as _};
 
 /// What `-o` adds to a line.

@@ -16,7 +16,6 @@ mod hash;
 pub mod helper;
 mod icmp;
 mod index;
-pub mod invalid;
 pub mod listing;
 mod query;
 pub mod sctp;
@@ -30,23 +29,23 @@ mod wheel;
 #[cfg(test)]
 mod tests;
 
+pub use crate::base::InvalidReason;
 pub use ahead::Ahead;
 pub use entry::{Counter, Entry, Proto, Status};
 pub use event::{Event, EventKind, Happened, Told};
 pub use expect::Expectation;
 pub(crate) use flow::flow_of;
 pub use helper::Helper;
-pub use invalid::InvalidReason;
 pub use query::{Filter, FlowFilter, Stats};
 pub use sysctl::{SysctlError, Sysctls};
 pub use tracked::{CtState, Direction, EntryId, Template, Tracked};
 
-use crate::fate::{DropReason, Fate, Stage};
+use crate::base::fate::{DropReason, Fate, Stage};
+use crate::base::time::Instant;
 use crate::packet::tuple::{
     PROTO_GRE, PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
 };
 use crate::packet::{Family, Packet, Segment, Tuple};
-use crate::time::Instant;
 use arc_swap::ArcSwap;
 use core::ops::ControlFlow::{Break, Continue};
 use core::sync::atomic::{AtomicU64, Ordering};

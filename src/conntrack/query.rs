@@ -7,8 +7,8 @@ use super::{
     Conntrack, Direction, Entry, EntryId, EventKind, Expectation, Helper, Status, SysctlError, Sysctls, flow,
     icmp, next_version,
 };
+use crate::base::time::{Duration, Instant};
 use crate::packet::{Family, Packet, Prefix, Tuple};
-use crate::time::{Duration, Instant};
 use core::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::Receiver;
 use std::sync::Arc;

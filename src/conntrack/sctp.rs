@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::{Direction, InvalidReason, Outcome, Sysctls};
+use crate::base::time::Duration;
 use crate::packet::Packet;
-use crate::time::Duration;
 
 const HEADER_LEN: usize = 12;
 const CHUNK_HEADER_LEN: usize = 4;

@@ -1,8 +1,8 @@
 //! The tracker as a whole: packets in, states and entries out. Times are virtual.
 
 use super::*;
+use crate::base::time::Duration;
 use crate::packet::Offload;
-use crate::time::Duration;
 
 const CLIENT: [u8; 4] = [192, 0, 2, 10];
 const SERVER: [u8; 4] = [198, 51, 100, 10];

@@ -3,10 +3,10 @@
 #![forbid(unsafe_code)]
 
 use super::{InvalidReason, Outcome, Sysctls};
+use crate::base::time::{Duration, Instant};
 use crate::packet::checksum::Sum;
 use crate::packet::tuple::PROTO_UDP;
 use crate::packet::{Family, Packet};
-use crate::time::{Duration, Instant};
 
 const HEADER_LEN: usize = 8;
 /// A flow that lives longer than this is a stream; a question with its answer is not.

@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::time::{Duration, Instant};
+use crate::base::time::{Duration, Instant};
 
 const LEVELS: usize = 6;
 const SLOTS: usize = 64;

@@ -59,7 +59,7 @@ impl Point {
             Some(len) if pkt.l4().len() < len => return None,
             Some(_) => pkt.ports()?,
         };
-        let iface = |id: Option<crate::iface::IfaceId>| id.map_or(NO_IFACE, |id| u128::from(id.0));
+        let iface = |id: Option<crate::base::iface::IfaceId>| id.map_or(NO_IFACE, |id| u128::from(id.0));
         Some(Self([
             pkt.src().bits(),
             pkt.dst().bits(),

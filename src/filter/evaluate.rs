@@ -4,12 +4,12 @@
 
 use super::classify::{Candidates, Point};
 use super::counters::Row;
-use super::log::Speaker;
 use super::matches::View;
 use super::rule::Outcome;
 use super::targets::{self, Next, Place, Target};
 use super::{Chain, ChainId, Hook, Policy, RuleId, Ruleset, Table, Verdict, memo};
-use crate::context::Context;
+use crate::base::log::Speaker;
+use crate::filter::context::Context;
 use crate::packet::Packet;
 use crate::record::{Note, Recorder};
 use arrayvec::ArrayVec;

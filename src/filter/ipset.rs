@@ -9,11 +9,11 @@ use super::matches::{parse_marked, type_and_code};
 use super::names::{self, Services};
 use super::options::{Complaint, Problem, did_you_mean};
 use super::value::{Network, addr, number, number_u32, port};
+use crate::base::time::{Duration, Instant};
 use crate::packet::tuple::{
     PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE, ports_header_len,
 };
 use crate::packet::{Addr, Family, Packet};
-use crate::time::{Duration, Instant};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

@@ -7,9 +7,9 @@
 
 use super::targets::Target;
 use super::{ChainId, Policy, RuleId, Ruleset, Table, Verdict};
+use crate::base::iface::{IfaceId, MAX_IFACES};
 use crate::conntrack::CtState;
-use crate::context::Context;
-use crate::iface::{IfaceId, MAX_IFACES};
+use crate::filter::context::Context;
 use crate::packet::Packet;
 use crate::record::Recorder;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -114,14 +114,14 @@ impl Ruleset {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::fate::{DropReason, Fate};
+    use crate::base::iface::Iface;
+    use crate::base::time::Instant;
     use crate::config::RouterConfig;
-    use crate::fate::{DropReason, Fate};
-    use crate::iface::Iface;
     use crate::packet::checksum::Sum;
     use crate::packet::{Family, Offload};
     use crate::record::NoRecord;
     use crate::router::{Router, Worker};
-    use crate::time::Instant;
 
     const LEFT: IfaceId = IfaceId(0);
     const RIGHT: IfaceId = IfaceId(1);

@@ -6,7 +6,7 @@ use super::matches::{Answer, Match, View, ends_early};
 use super::names;
 use super::targets::Target;
 use super::value::{Network, not};
-use crate::iface::IfaceId;
+use crate::base::iface::IfaceId;
 use core::fmt;
 
 /// One rule: if all its conditions hold, its target is carried out.

@@ -1,14 +1,14 @@
 //! Rules against packets, and what loading and printing make of text.
 
 use super::*;
+use crate::base::iface::IfaceId;
+use crate::base::time::Instant;
 use crate::config::RouterConfig;
 use crate::conntrack::CtState;
-use crate::context::{Context, Env};
-use crate::iface::IfaceId;
+use crate::filter::context::{Context, Env};
 use crate::packet::{Offload, Packet, TcpFlags};
 use crate::record::Recorder;
 use crate::record::{NoRecord, Note, Trace};
-use crate::time::Instant;
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
@@ -638,9 +638,17 @@ fn those_who_listen_hear_what_rules_log() {
             (
                 "filter/FORWARD/1".into(),
                 40,
-                log::Speaker::Log { prefix: "new: ".into(), level: 4, details: log::LogDetails::default() }
+                crate::base::log::Speaker::Log {
+                    prefix: "new: ".into(),
+                    level: 4,
+                    details: crate::base::log::LogDetails::default()
+                }
             ),
-            ("filter/FORWARD/2".into(), 20, log::Speaker::Nflog { prefix: String::new(), group: 3 }),
+            (
+                "filter/FORWARD/2".into(),
+                20,
+                crate::base::log::Speaker::Nflog { prefix: String::new(), group: 3 }
+            ),
         ]
     );
 }

@@ -4,10 +4,10 @@
 
 use super::build::frame;
 use super::{Expect, Scenario, Step};
+use crate::base::EmissionKind;
 use crate::config::{Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfig};
 use crate::conntrack::listing::proto_name;
 use crate::conntrack::{CtState, Entry, Expectation, Status};
-use crate::context::EmissionKind;
 use crate::fate::{Fate, QueueReason};
 use crate::filter::{RejectWith, RuleError};
 use crate::iface::{Iface, IfaceId};

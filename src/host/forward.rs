@@ -4,10 +4,10 @@
 
 use super::hop_by_hop::{self, Flaw};
 use super::send::stamp;
-use crate::context::Context;
-use crate::fate::{DropReason, Fate, Stage};
+use crate::base::fate::{DropReason, Fate, Stage};
+use crate::base::iface::IfaceId;
+use crate::filter::context::Context;
 use crate::icmp_reply::IcmpError;
-use crate::iface::IfaceId;
 use crate::neighbour::message;
 use crate::packet::ipv4_options::{Here, Ipv4Options};
 use crate::packet::tuple::PROTO_TCP;

@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::settings::Settings;
+use crate::base::time::{Duration, Instant};
 use crate::icmp_reply::IcmpError;
 use crate::packet::{Addr, Family};
-use crate::time::{Duration, Instant};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 

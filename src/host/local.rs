@@ -3,10 +3,11 @@
 #![forbid(unsafe_code)]
 
 use super::send::stamp;
-use crate::context::{Context, EmissionKind};
-use crate::fate::{DropReason, Fate};
+use crate::base::EmissionKind;
+use crate::base::fate::{DropReason, Fate};
+use crate::base::iface::IfaceId;
+use crate::filter::context::Context;
 use crate::icmp_reply::{self, IcmpError};
-use crate::iface::IfaceId;
 use crate::neighbour::message::{self, ADVERTISEMENT, Arp, Claim, Discovery, SOLICITATION};
 use crate::neighbour::{Hearing, Key};
 use crate::packet::checksum::Sum;

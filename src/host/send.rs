@@ -3,12 +3,14 @@
 #![forbid(unsafe_code)]
 
 use super::forward::{ADDRESS_UNREACHABLE_V6, HOST_UNREACHABLE, wire_len};
+use crate::base::EmissionKind;
+use crate::base::fate::{DropReason, Fate, QueueReason, Stage};
+use crate::base::iface::IfaceId;
+use crate::base::time::Instant;
+use crate::base::{RejectWith, RuleId};
 use crate::conntrack::{CtState, InvalidReason, Tracked};
-use crate::context::{Context, EmissionKind};
-use crate::fate::{DropReason, Fate, QueueReason, Stage};
-use crate::filter::{RejectWith, RuleId};
+use crate::filter::context::Context;
 use crate::icmp_reply::{self, Author, IcmpError};
-use crate::iface::IfaceId;
 use crate::neighbour::message::{self, Arp};
 use crate::neighbour::{Ask, Key, Resolution, Waiting};
 use crate::packet::fragment::{Expired, cut_to_mtu};
@@ -20,7 +22,6 @@ use crate::pipeline;
 use crate::record::{NoRecord, Note, Recorder};
 use crate::route::{Hop, Route};
 use crate::router::Router;
-use crate::time::Instant;
 use core::ops::ControlFlow::{Break, Continue};
 
 const REASSEMBLY_TIME_EXCEEDED: IcmpError = IcmpError::new(11, 1);

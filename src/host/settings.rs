@@ -2,9 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use crate::iface::Iface;
+use crate::base::iface::Iface;
+use crate::base::time::Duration;
 use crate::packet::fragment;
-use crate::time::Duration;
 
 /// What this router was told, or Linux's default.
 #[derive(Debug, Default)]
@@ -115,7 +115,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::iface::IfaceId;
+    use crate::base::iface::IfaceId;
 
     #[test]
     fn a_setting_is_for_all_interfaces_or_for_one() {

@@ -1,16 +1,16 @@
 //! Stories of a router between two networks, without a kernel beside it: `tests/it/kernel_route` has those.
 
+use crate::base::fate::{DropReason, Fate, QueueReason};
+use crate::base::iface::{Iface, IfaceId};
+use crate::base::log::Speaker;
+use crate::base::time::Instant;
+use crate::base::{Emission, EmissionKind};
 use crate::config::{Mode, NeighbourConfig, RouterConfig};
-use crate::context::{Emission, EmissionKind};
-use crate::fate::{DropReason, Fate, QueueReason};
-use crate::filter::log::Speaker;
-use crate::iface::{Iface, IfaceId};
 use crate::neighbour::{MAX_NEIGHBOURS, message};
 use crate::packet::checksum::Sum;
 use crate::packet::{Addr, ETHERNET_LEN, Family, Mac, Offload, Prefix};
 use crate::record::NoRecord;
 use crate::router::{Router, Worker};
-use crate::time::Instant;
 use core::net::IpAddr;
 
 const LEFT: IfaceId = IfaceId(0);

@@ -20,10 +20,10 @@ pub mod message;
 #[cfg(test)]
 mod tests;
 
-use crate::fate::DropReason;
-use crate::iface::IfaceId;
+use crate::base::fate::DropReason;
+use crate::base::iface::IfaceId;
+use crate::base::time::{Duration, Instant};
 use crate::packet::{Addr, Family, Mac};
-use crate::time::{Duration, Instant};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -6,24 +6,21 @@
 
 #![forbid(unsafe_code)]
 
-pub mod addr;
 pub mod checksum;
 pub mod fragment;
 pub mod ipv4_options;
-pub mod offload;
 mod rewrite;
 pub mod segment;
 pub mod seq;
 pub mod summary;
 pub mod tuple;
 
-pub use addr::{Addr, Family, Mac, Prefix};
-pub use offload::Offload;
+pub use crate::base::{Addr, Family, Mac, Offload, Prefix};
 pub use segment::{Segment, TcpFlags};
 pub use seq::Seq;
 pub use tuple::Tuple;
 
-use crate::fate::DropReason;
+use crate::base::fate::DropReason;
 use checksum::Sum;
 use smoltcp::wire::{EthernetAddress, EthernetFrame, Ipv6Packet};
 

@@ -5,9 +5,9 @@
 
 #![forbid(unsafe_code)]
 
+use crate::base::EmissionKind;
 use crate::config::RouterConfig;
 use crate::conntrack::{CtState, Direction, listing};
-use crate::context::EmissionKind;
 use crate::decision::Decision;
 use crate::device::pcap::{Capture, Frame};
 use crate::explain::{self, Account};

@@ -1,6 +1,6 @@
 //! A thread that hears what the rules say, until it is told to end; it takes what is left before it does.
 
-use crate::filter::log::Logged;
+use crate::base::log::Logged;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use std::io;
 use std::thread::JoinHandle;

@@ -3,7 +3,7 @@
 
 use super::listener::Listener;
 use super::log_line;
-use crate::filter::log::Logged;
+use crate::base::log::Logged;
 use crate::router::Router;
 use std::io::{self, Write as _};
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 //!   lost: IN=lan OUT=wan MAC=02:… SRC=192.0.2.1 DST=192.0.2.2 LEN=60 … PROTO=TCP SPT=40000 DPT=22 … SYN URGP=0
 //! ```
 
-use crate::filter::log::{LogDetails, Logged, Speaker};
+use crate::base::log::{LogDetails, Logged, Speaker};
 use crate::iface::IfaceId;
 use crate::packet::{Family, TcpFlags, tuple};
 use crate::router::Router;

@@ -2,8 +2,8 @@
 
 use super::watch::{self, VerdictRecorder, Watcher};
 use super::{PortCount, Shared};
+use crate::base::Emission;
 use crate::config::BusyPoll;
-use crate::context::Emission;
 use crate::device::{Burst, segment};
 use crate::iface::IfaceId;
 use crate::packet::Offload;

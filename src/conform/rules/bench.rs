@@ -11,7 +11,7 @@ use crate::conform::trace::Frame;
 use crate::conform::{Answer, Kernel, Setup, clock, flow_key};
 use crate::conntrack::{CtState, Direction, Entry};
 
-use crate::filter::log::{Logged, Speaker};
+use crate::base::log::{Logged, Speaker};
 use crate::packet::Family;
 use crate::packet::tuple::PROTO_TCP;
 use anyhow::Result;

@@ -10,9 +10,9 @@ mod tftp;
 
 use super::entry::Extra;
 use super::{CtState, Direction};
+use crate::base::time::Duration;
 use crate::packet::tuple::{PROTO_TCP, PROTO_UDP};
 use crate::packet::{Packet, Segment, Tuple};
-use crate::time::Duration;
 
 /// A helper, as `-j CT --helper` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

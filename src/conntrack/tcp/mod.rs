@@ -20,9 +20,9 @@ mod tests;
 pub use state::{Class, TcpState};
 pub use window::Bound;
 
+use crate::base::time::Duration;
 use crate::conntrack::{Direction, InvalidReason, Sysctls};
 use crate::packet::{Packet, Segment, Seq, TcpFlags};
-use crate::time::Duration;
 use state::Next;
 use window::{Fit, Passage, Side, SideFlags, syn_flags};
 

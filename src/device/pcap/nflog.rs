@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::Writer;
-use crate::filter::log::{Logged, Speaker};
+use crate::base::log::{Logged, Speaker};
 use crate::iface::IfaceId;
 use crate::packet::Family;
 use crate::router::Router;

@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
+use crate::base::iface::IfaceId;
 use crate::filter::options::{Complaint, Given, Opt, Options, Problem, did_you_mean};
 use crate::filter::value::{abbreviates, not};
-use crate::iface::IfaceId;
 use crate::packet::{Addr, Family};
 use crate::route::Route;
 use bitflags::bitflags;

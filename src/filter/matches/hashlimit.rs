@@ -7,10 +7,10 @@
 
 use super::limit::{Bucket, Rate};
 use super::{Answer, Matcher, Setting, Spec, View};
+use crate::base::time::{Duration, Instant};
 use crate::filter::options::{Complaint, Opt, Options, Problem};
 use crate::filter::value::{is_file_name, number, number_u32, unsigned};
 use crate::packet::{Addr, Family};
-use crate::time::{Duration, Instant};
 use bitflags::bitflags;
 use core::fmt;
 use parking_lot::Mutex;

@@ -3,10 +3,10 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
+use crate::base::time::Instant;
 use crate::filter::memory::Memory;
 use crate::filter::options::{Complaint, Opt, Options, Problem};
 use crate::filter::value::{number, unsigned};
-use crate::time::Instant;
 use core::fmt;
 
 /// The kernel counts the time between packets in units of 1/10000 s.

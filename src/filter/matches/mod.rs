@@ -46,12 +46,12 @@ mod udp;
 use super::options::{Given, Opt, Options, Problem};
 use super::shared::Shared;
 use super::value::Ports;
+use crate::base::iface::IfaceId;
+use crate::base::time::Instant;
 use crate::conntrack::{Conntrack as Tracker, Helper as Assistant, Template, Tracked};
-use crate::context::Context;
-use crate::iface::IfaceId;
+use crate::filter::context::Context;
 use crate::packet::{Family, Packet};
 use crate::route::Routes;
-use crate::time::Instant;
 use core::cell::RefCell;
 use core::fmt;
 

@@ -5,10 +5,10 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
+use crate::base::iface::IfaceId;
 use crate::filter::options::{Given, Opt, Options, Problem};
 use crate::filter::rule::IfaceMatch;
 use crate::filter::value::{self, not};
-use crate::iface::IfaceId;
 use core::fmt;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
+use crate::base::time::{Duration, Instant};
 use crate::filter::options::{Complaint, Opt, Options, Problem};
 use crate::filter::value::{addr, is_file_name, not, number_u32, show_addr};
 use crate::packet::{Addr, Family};
-use crate::time::{Duration, Instant};
 use core::fmt;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::{Next, Place, Spec, Targeted};
-use crate::context::Context;
 use crate::filter::Table;
+use crate::filter::context::Context;
 use crate::filter::matches::Setting;
 use crate::filter::options::{Opt, Options, Problem};
 use crate::packet::Packet;

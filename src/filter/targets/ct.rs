@@ -4,8 +4,8 @@
 
 use super::{Next, Place, Spec, Targeted};
 use crate::conntrack::{Happened, Helper, Template, Told};
-use crate::context::Context;
 use crate::filter::Table;
+use crate::filter::context::Context;
 use crate::filter::matches::Setting;
 use crate::filter::names;
 use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};

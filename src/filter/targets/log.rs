@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::{Next, Place, Spec, Targeted};
-use crate::context::Context;
+use crate::base::log::{LogDetails, Logged, Speaker};
 use crate::filter::Table;
-use crate::filter::log::{LogDetails, Logged, Speaker};
+use crate::filter::context::Context;
 use crate::filter::matches::Setting;
 use crate::filter::options::{Complaint, Given, Opt, Options, Problem, did_you_mean};
 use crate::filter::value::{number, number_u16, number_u32, quoted};
@@ -63,12 +63,8 @@ pub(in crate::filter) fn say<R: Recorder>(
     ctx: &Context<R>,
     place: Place,
 ) {
-    let logs = &ctx.env.logs;
-    if !logs.is_heard() {
-        return;
-    }
     let packet = pkt.l3();
-    logs.say(&Logged {
+    ctx.env.logs.say(|| Logged {
         at: ctx.now,
         by: by(),
         rule: place.rule,

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Next, Place, Spec, Targeted};
-use crate::context::Context;
+use crate::filter::context::Context;
 use crate::filter::matches::{Setting, parse_marked};
 use crate::filter::options::{Given, Opt, Options, Problem};
 use crate::filter::value::{number, number_u32};

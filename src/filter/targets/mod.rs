@@ -16,7 +16,7 @@ mod ttl;
 use super::matches::Setting;
 use super::options::{Opt, Options, Problem};
 use super::{ChainId, Hook, RuleId, Table, Verdict};
-use crate::context::Context;
+use crate::filter::context::Context;
 use crate::packet::{Family, Packet};
 use crate::record::Recorder;
 use core::fmt;

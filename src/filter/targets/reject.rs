@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Next, Place, Spec, Targeted};
-use crate::context::Context;
+use crate::filter::context::Context;
 use crate::filter::matches::Setting;
 use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};
 use crate::filter::{Hook, RejectWith, Table, Verdict};

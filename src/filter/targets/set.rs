@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Next, Place, Spec, Targeted};
-use crate::context::Context;
+use crate::filter::context::Context;
 use crate::filter::ipset::{Set as Members, Side};
 use crate::filter::matches::{Setting, lookup_set};
 use crate::filter::options::{Opt, Options, Problem};

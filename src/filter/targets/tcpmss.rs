@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Next, Place, Spec, Targeted};
-use crate::context::Context;
+use crate::filter::context::Context;
 use crate::filter::matches::{Match, Setting};
 use crate::filter::options::{Opt, Options, Problem};
 use crate::filter::value::number;
@@ -97,7 +97,7 @@ impl Targeted for Tcpmss {
         let most = match self {
             Self::Set(mss) => *mss,
             Self::Clamp => {
-                let mtu = |iface: Option<crate::iface::IfaceId>| {
+                let mtu = |iface: Option<crate::base::iface::IfaceId>| {
                     iface.and_then(|id| ctx.env.ifaces.get(id.index())).map_or(65_535, |i| i.mtu_bytes)
                 };
                 let room =

@@ -3,7 +3,7 @@
 
 #![forbid(unsafe_code)]
 use super::*;
-use crate::time::Duration;
+use crate::base::time::Duration;
 
 const UDP: u8 = 17;
 

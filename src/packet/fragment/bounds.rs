@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::time::Duration;
+use crate::base::time::Duration;
 
 /// What is set when a router is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,9 +9,9 @@ mod addresses;
 mod frames;
 
 use frames::{Ip, ipv4, ipv6};
+use stateway::base::EmissionKind;
 use stateway::config::{Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfig};
 use stateway::conform::kernel::{ADDRESSES, Kernel, MACS, NAMES, NEIGHBOUR_MACS, NEIGHBOURS, ROUTES, Setup};
-use stateway::context::EmissionKind;
 use stateway::iface::{Iface, IfaceId};
 use stateway::packet::{Addr, Family, Offload, Prefix};
 use stateway::record::NoRecord;

@@ -5,8 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+use crate::base::time::Instant;
 use crate::filter::options::{Complaint, Given, Problem};
-use crate::time::Instant;
 use core::fmt;
 
 /// A second, as a bucket holds it.

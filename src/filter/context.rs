@@ -2,16 +2,17 @@
 
 #![forbid(unsafe_code)]
 
+use crate::base::iface::{Iface, IfaceId};
+use crate::base::log::Logs;
+use crate::base::time::Instant;
+use crate::base::{Emission, EmissionKind};
 use crate::bridge;
 use crate::conntrack::{Conntrack, Sysctls, Template, Tracked};
-use crate::filter::log::Logs;
-use crate::iface::{Iface, IfaceId};
 use crate::packet::fragment::Pieces;
 use crate::packet::ipv4_options::Ipv4Options;
 use crate::packet::{Addr, Offload, Packet};
 use crate::record::Recorder;
 use crate::route::Routes;
-use crate::time::Instant;
 
 /// What is the same for every packet of a router.
 #[derive(Debug, Default)]
@@ -110,25 +111,4 @@ impl<'a, R: Recorder> Context<'a, R> {
     pub fn emit_copy(&mut self, iface: IfaceId, pkt: &Packet) {
         self.emit(iface, EmissionKind::Copy, pkt.frame().to_vec(), pkt.offload());
     }
-}
-
-/// A frame that the router wants to send, besides the one that came in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Emission {
-    pub iface: IfaceId,
-    pub kind: EmissionKind,
-    pub frame: Vec<u8>,
-    pub offload: Offload,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EmissionKind {
-    /// Written by the router itself: an error, a reset, an echo reply, a neighbour message.
-    Own,
-    /// The packet of this walk on one more port, or grown out of its buffer.
-    Copy,
-    /// A piece of the packet of this walk.
-    Fragment,
-    /// An earlier packet, that waited for its next hop.
-    Released,
 }

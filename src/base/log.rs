@@ -4,11 +4,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Hook, RuleId, Table};
-use crate::conntrack::InvalidReason;
-use crate::iface::IfaceId;
-use crate::packet::{Mac, Packet};
-use crate::time::Instant;
+use super::{Hook, IfaceId, Instant, Mac, RuleId, Table};
 use core::fmt;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::RwLock;
@@ -89,37 +85,19 @@ impl Logs {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Whether a message is worth making.
     #[inline]
-    pub(super) fn is_heard(&self) -> bool {
+    fn is_heard(&self) -> bool {
         self.is_heard.load(Ordering::Acquire)
     }
 
-    /// `nf_conntrack_log_invalid`: tells why a packet fits no connection. As in Linux's log, without interfaces.
-    pub(crate) fn say_invalid(&self, reason: InvalidReason, pkt: &Packet, at: Instant) {
-        const NOTICE: u8 = 5;
-        if !self.is_heard() {
-            return;
+    /// Sends a message to all who listen; it is made only if somebody does.
+    pub(crate) fn say(&self, message: impl FnOnce() -> Logged) {
+        if self.is_heard() {
+            self.send(&message());
         }
-        let prefix = format!("nf_ct_proto_{}: {reason} ", pkt.proto());
-        let nowhere = RuleId { family: pkt.family(), table: Table::Raw, chain: u16::MAX, index: 0 };
-        self.say(&Logged {
-            at,
-            by: Speaker::Log { prefix, level: NOTICE, details: LogDetails::default() },
-            rule: nowhere,
-            table: Table::Raw,
-            hook: Hook::Prerouting,
-            in_iface: None,
-            out_iface: None,
-            src_mac: pkt.src_mac(),
-            dst_mac: pkt.dst_mac(),
-            mark: 0,
-            packet: pkt.l3().to_vec(),
-            packet_len: pkt.l3().len(),
-        });
     }
 
-    pub(super) fn say(&self, message: &Logged) {
+    fn send(&self, message: &Logged) {
         let mut gone = false;
         for listener in self.listeners.read().iter() {
             match listener.try_send(message.clone()) {

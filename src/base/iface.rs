@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::packet::{Mac, Prefix};
+use super::{Mac, Prefix};
 
 /// The most interfaces one router may have.
 pub const MAX_IFACES: usize = 1024;

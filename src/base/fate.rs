@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::filter::{RejectWith, RuleId};
+use super::{RejectWith, RuleId};
 use core::fmt;
 use core::ops::ControlFlow;
 

@@ -41,7 +41,7 @@ impl Family {
 
 /// An address in network byte order; an IPv4 address takes the first four bytes and leaves the rest zero.
 ///
-/// The family is kept beside it (in a [`super::Tuple`], a packet, a ruleset), so that 16 bytes suffice.
+/// The family is kept beside it (in a tuple, a packet, a ruleset), so that 16 bytes suffice.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Addr([u8; 16]);
 

@@ -1,0 +1,22 @@
+//! The words that everything here uses, and that name nothing above themselves: time, addresses, interfaces, hooks, fates.
+
+#![forbid(unsafe_code)]
+
+pub mod addr;
+pub mod emission;
+pub mod fate;
+pub mod hook;
+pub mod iface;
+pub mod invalid;
+pub mod log;
+pub mod offload;
+pub mod time;
+
+pub use addr::{Addr, Family, Mac, Prefix};
+pub use emission::{Emission, EmissionKind};
+pub use fate::{DropReason, Fate, QueueReason, Stage};
+pub use hook::{Hook, RejectWith, RuleId, Table};
+pub use iface::{Iface, IfaceId};
+pub use invalid::InvalidReason;
+pub use offload::Offload;
+pub use time::{Duration, Instant};
