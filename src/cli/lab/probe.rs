@@ -40,7 +40,7 @@ enum Kind {
     },
     /// Sends IP packets: a line of hexadecimal digits for each
     Send,
-    /// Waits until somebody listens: `tcp:22`, `udp:69`
+    /// Waits until somebody listens, or a server answers: `tcp:22`, `udp:53`, `tftp:69:192.0.2.77`
     Ready {
         #[arg(long, default_value_t = 20.0)]
         timeout: f64,

@@ -7,10 +7,12 @@ use super::programs;
 use super::rootless;
 use super::state::State;
 use crate::lab::model::{Host, Lab, Service, ServiceKind};
+use crate::packet::Family;
 use anyhow::{Context as _, bail};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -117,7 +119,11 @@ pub fn await_ready(host: &Host, state: &State) -> anyhow::Result<()> {
         let port = service.port.unwrap_or_default();
         match &service.kind {
             ServiceKind::Ssh | ServiceKind::Http | ServiceKind::Ftp => ports.push(format!("tcp:{port}")),
-            ServiceKind::Tftp | ServiceKind::Dns => ports.push(format!("udp:{port}")),
+            ServiceKind::Dns => ports.push(format!("udp:{port}")),
+            ServiceKind::Tftp => {
+                let servers = families(host).into_iter().map(|(_, addr)| format!("tftp:{port}:{addr}"));
+                ports.extend(servers);
+            }
             ServiceKind::Echo => ports.extend([format!("tcp:{port}"), format!("udp:{port}")]),
             ServiceKind::Command { ready: Some(line), .. } => command_ready(host, state, line)?,
             ServiceKind::Command { ready: None, .. } => {
@@ -204,7 +210,7 @@ fn vsftpd(host: &Host, service: &Service, state: &State) -> anyhow::Result<()> {
     fs::set_permissions(root.join("up"), Permissions::from_mode(0o777))?;
     fs::write(root.join("hello.txt"), format!("hello from {}\n", host.name))?;
     let config = state.path("ftp").join(format!("{}.conf", host.name));
-    let v6 = host.addresses.iter().any(|own| own.family == crate::packet::Family::Ipv6);
+    let v6 = host.addresses.iter().any(|own| own.family == Family::Ipv6);
     let (listen, listen_v6) = if v6 { ("NO", "YES") } else { ("YES", "NO") };
     let empty = state.path("ftp/empty");
     fs::create_dir_all(&empty)?;
@@ -231,20 +237,28 @@ fn tftp_root(host: &Host, state: &State) -> anyhow::Result<PathBuf> {
     Ok(root)
 }
 
+/// A server for each family. tftpd-hpa 5.3 (Debian 13) answers a request as if it had come like the one before: it loses
+/// the first one of all, and each one that follows a request of the other family. [`await_ready`] asks the first one.
 fn tftpd(host: &Host, service: &Service, state: &State) -> anyhow::Result<()> {
     let root = tftp_root(host, state)?;
     let address = format!(":{}", service.port.unwrap_or(69));
-    let words = [
-        program("in.tftpd")?,
-        "--foreground".into(),
-        "--create".into(),
-        "--permissive".into(),
-        "--user".into(),
-        "nobody".into(),
-        "--address".into(),
-        address.into(),
-        "--secure".into(),
-        root.into_os_string(),
-    ];
-    lasting(host, state, "tftpd", &words)
+    for (family, _) in families(host) {
+        let only = if family == Family::Ipv4 { "--ipv4" } else { "--ipv6" };
+        let mut words = vec![program("in.tftpd")?];
+        words.extend(
+            ["--foreground", only, "--create", "--permissive", "--user", "nobody"].map(OsString::from),
+        );
+        words.extend(["--address".into(), (&address).into(), "--secure".into(), (&root).into()]);
+        lasting(host, state, "tftpd", &words)?;
+    }
+    Ok(())
+}
+
+/// The families that a host speaks, with its first address of each.
+fn families(host: &Host) -> Vec<(Family, IpAddr)> {
+    let first = |family| {
+        let own = host.addresses.iter().find(|own| own.family == family)?;
+        Some((family, own.addr.to_ip(family)))
+    };
+    [Family::Ipv4, Family::Ipv6].into_iter().filter_map(first).collect()
 }

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::icmp::{IcmpEar, IcmpError};
-use super::{Finding, Target};
+use super::{Finding, Target, tftp};
 use crate::lab::model::Word;
 use crate::lab::netns::command::{now, pause};
 use crate::lab::resolve::packets;
@@ -316,20 +316,33 @@ fn packets_sent() -> u64 {
     counts.and_then(|counts| counts.split_whitespace().nth(SENT)?.parse().ok()).unwrap_or(0)
 }
 
-/// Waits until somebody listens on every port (`tcp:22`, `udp:69`) of this namespace.
-pub fn ready(ports: &[String], timeout: Duration) -> io::Result<Result<(), String>> {
+/// Waits until every service is there: somebody listens (`tcp:22`, `udp:53`) in this namespace, or a server answers
+/// (`tftp:69:192.0.2.77`). Says which are not.
+pub fn ready(services: &[String], timeout: Duration) -> io::Result<Result<(), String>> {
     let deadline = now() + timeout;
+    let (servers, ports): (Vec<&String>, Vec<&String>) =
+        services.iter().partition(|service| service.starts_with("tftp:"));
     loop {
-        let waiting: Vec<&String> = ports.iter().filter(|port| !is_open(port)).collect();
+        let waiting: Vec<&str> =
+            ports.iter().filter(|port| !is_open(port)).map(|port| port.as_str()).collect();
         if waiting.is_empty() {
-            return Ok(Ok(()));
+            break;
         }
         if now() >= deadline {
-            let names: Vec<&str> = waiting.iter().map(|port| port.as_str()).collect();
-            return Ok(Err(names.join(", ")));
+            return Ok(Err(waiting.join(", ")));
         }
         pause(Duration::from_millis(10));
     }
+    for server in servers {
+        let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("`{server}` is no server"));
+        let (_, rest) = server.split_once(':').ok_or_else(wrong)?;
+        let (port, addr) = rest.split_once(':').ok_or_else(wrong)?;
+        let at = SocketAddr::new(addr.parse().map_err(|_| wrong())?, port.parse().map_err(|_| wrong())?);
+        if !tftp::answers(at, deadline)? {
+            return Ok(Err(server.clone()));
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// Reads the kernel's own list, so that no connection is made.

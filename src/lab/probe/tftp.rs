@@ -1,18 +1,22 @@
-//! A TFTP server (RFC 1350) for hosts whose users cannot run another one: one file at a time for each client.
+//! A TFTP server (RFC 1350) for hosts whose users cannot run another one: one file at a time for each client. And a
+//! client that knows when a server answers.
 
 #![forbid(unsafe_code)]
 
+use crate::lab::netns::command::now;
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Component, Path};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const BLOCK: usize = 512;
 /// A packet without an answer is sent again after this, so many times.
 const AGAIN: Duration = Duration::from_millis(500);
 const TRIES: usize = 6;
+/// Whoever waits for a server asks again after this.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// What a client may put.
 const MAX_FILE: usize = 64 << 20;
 
@@ -31,6 +35,25 @@ pub(super) fn serve(socket: &UdpSocket, folder: &Path) {
         // A client that breaks off harms nobody else.
         thread::spawn(move || transfer(code, &file, own, peer));
     }
+}
+
+/// Whether a server answers before the deadline. It is asked for a file that is not there, again and again, as a client
+/// does whose request was lost; the server's word that there is none is the answer.
+pub(super) fn answers(server: SocketAddr, deadline: Instant) -> io::Result<bool> {
+    const REQUEST: &[u8] = b"\0\x01stateway-is-this-server-ready\0octet\0";
+    let socket = UdpSocket::bind((server.ip(), 0))?;
+    socket.set_read_timeout(Some(ASK_AGAIN))?;
+    let mut buffer = [0; 4 + BLOCK];
+    while now() < deadline {
+        socket.send_to(REQUEST, server)?;
+        match socket.recv_from(&mut buffer) {
+            Ok((len, _)) if len >= 4 => return Ok(true),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
 }
 
 /// What is asked for, and of which file; nothing outside the folder has a name here.
@@ -71,7 +94,7 @@ fn take(socket: &UdpSocket, file: &Path) -> io::Result<()> {
         block = block.wrapping_add(1);
         bytes.extend_from_slice(&data);
         if bytes.len() > MAX_FILE {
-            return Err(io::ErrorKind::FileTooLarge.into());
+            return Err(ErrorKind::FileTooLarge.into());
         }
         if data.len() < BLOCK {
             // Whoever hears of the end finds the file whole.
@@ -97,12 +120,26 @@ fn exchange(socket: &UdpSocket, packet: &[u8], code: u8, block: u16) -> io::Resu
             }
         }
     }
-    Err(io::ErrorKind::TimedOut.into())
+    Err(ErrorKind::TimedOut.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_is_ready_when_it_answers_and_not_when_its_port_is_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        let at = socket.local_addr().unwrap();
+        assert!(!answers(at, now()).unwrap());
+        // It loses the first request, as tftpd-hpa 5.3 does.
+        thread::spawn(move || {
+            socket.recv_from(&mut [0; 1024]).unwrap();
+            serve(&socket, folder.path());
+        });
+        assert!(answers(at, now() + Duration::from_secs(60)).unwrap());
+    }
 
     #[test]
     fn a_request_names_a_file_of_the_folder_and_no_other() {
