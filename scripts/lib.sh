@@ -1,26 +1,114 @@
-# Shared by the scripts: where we are, how to become root, and what a build makes. To be sourced, not run.
+# Shared by the scripts: where we are, what must hold before long work begins, how to become root, and what a build
+# makes. To be sourced, not run.
 
+self=$(realpath "$0")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 target=${CARGO_TARGET_DIR:-target}
+# Servers and rustup's programs lie where not every PATH leads.
+PATH=$PATH:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
 
-# Runs a command as root.
+# Says why this machine cannot do it, with the remedy, and ends with the exit code for that.
+cannot() {
+    echo "error: $1" >&2
+    shift
+    [ $# -eq 0 ] || printf '  hint: %s\n' "$@" >&2
+    exit 3
+}
+
+# Runs a command as root. sudo drops most of the environment and chooses its own PATH, hence `env`.
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
-    elif command -v sudo >/dev/null; then
-        sudo --preserve-env=PATH,NO_COLOR "$@"
     else
-        echo "error: this takes root, and there is no sudo here" >&2
-        echo "  hint: without root, \`cargo build --release\` and \`target/release/stateway lab test topologies/article\`" >&2
-        exit 3
+        sudo env "PATH=$PATH" ${NO_COLOR+"NO_COLOR=$NO_COLOR"} "$@"
     fi
+}
+
+# Makes sure that we can be root. Where sudo wants a password, it asks for it here and not after a long build.
+need_root() {
+    [ "$(id -u)" -ne 0 ] || return 0
+    local otherwise='run it as root; or in simulation, without: `cargo run --release -- lab test topologies/article --on sim`'
+    command -v sudo >/dev/null || cannot "this takes root, and there is no sudo here" "$otherwise"
+    sudo true || cannot "this takes root, and sudo refuses" "$otherwise"
+}
+
+# sudo forgets a password after some minutes, and a build may take longer: it is reminded until the script ends.
+keep_root() {
+    [ "$(id -u)" -ne 0 ] || return 0
+    while sudo -n -v; do
+        sleep 60 &
+        trap 'kill $!; exit' TERM
+        wait $!
+    done </dev/null >/dev/null 2>&1 &
+    at_end "kill $! 2>/dev/null"
+}
+
+# Adds a command to what is done when the script ends, whatever ends it.
+at_end() {
+    ends="$1 || true; ${ends:-}"
+    trap 'eval "$ends"' EXIT
+    # A script that was interrupted dies of that signal, so that what called it stops as well.
+    local signal
+    for signal in INT TERM HUP; do
+        # shellcheck disable=SC2064 # the name of now is meant
+        trap "trap - EXIT $signal; eval \"\$ends\"; kill -$signal \$\$" $signal
+    done
+}
+
+# A Rust toolchain that is new enough: cargo itself would notice late, and say less.
+need_toolchain() {
+    local wanted found
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    local get="https://rustup.rs installs one for you alone (Debian 13: \`apt-get install rustup && rustup default stable\`)"
+    command -v cargo >/dev/null || cannot "there is no Rust toolchain; stateway takes Rust $wanted or later" "$get"
+    found=$(cargo --version </dev/null 2>/dev/null | cut -d ' ' -f 2) || true
+    [ -n "$found" ] || cannot "\`cargo --version\` fails; stateway takes Rust $wanted or later" \
+        "\`rustup default stable\` chooses a toolchain; $get"
+    [ "$(printf '%s\n' "$wanted" "${found%%-*}" | sort -V | head -n 1)" = "$wanted" ] || {
+        if command -v rustup >/dev/null; then get='`rustup update stable && rustup default stable`'; fi
+        cannot "the Rust toolchain is $found ($(command -v cargo)), and stateway takes $wanted or later" "$get"
+    }
+}
+
+# The device that the router's ports are made of.
+need_tun() {
+    [ -e /dev/net/tun ] || cannot "there is no /dev/net/tun, which labs with real programs take" \
+        "\`modprobe tun\` as root; in a container, \`--device /dev/net/tun\`" \
+        "in simulation: \`cargo run --release -- lab test topologies/article --on sim\`"
+}
+
+# Namespaces and TAPs, by making one of each where nobody sees it. It takes `unshare` and `ip`.
+need_namespaces() {
+    local why
+    why=$(as_root unshare --mount --net --uts sh -c 'mount -t tmpfs none /tmp && ip tuntap add name swtry mode tap' 2>&1) ||
+        cannot "this machine does not let root make namespaces and TAPs: ${why:-unshare fails}" \
+            "in a container, \`--privileged\`, or \`--device /dev/net/tun --cap-add NET_ADMIN --cap-add SYS_ADMIN\`" \
+            "in simulation: \`cargo run --release -- lab test topologies/article --on sim\`"
+}
+
+# Everything that labs with real programs take, asked for before the build, which takes minutes. What is to be installed
+# is said as to `scripts/setup`.
+prepare_live() {
+    need_toolchain
+    need_root
+    need_tun
+    scripts/setup "$@"
+    need_namespaces
+    keep_root
+}
+
+# For `--help`: the comment at the head of a script.
+usage() {
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$self"
+    exit 0
 }
 
 # Builds the program in the profile named by STATEWAY_PROFILE (release unless told otherwise), and sets $stateway.
 build() {
     local profile=${STATEWAY_PROFILE:-release} flag=()
     [ "$profile" = debug ] || flag=(--profile "$profile")
-    cargo build --quiet --bin stateway "${flag[@]}"
+    [ -x "$target/$profile/stateway" ] || echo "building; the first time takes some minutes" >&2
+    cargo build --bin stateway "${flag[@]}"
     stateway=$target/$profile/stateway
 }
 

@@ -26,6 +26,9 @@ mod rulesets;
 mod run;
 /// The stories of `tests/scenarios/`, packet by packet, against the router.
 mod scenario;
+/// `scripts/`: what they ask for, install and say before a build.
+#[cfg(target_os = "linux")]
+mod scripts;
 /// The simulator: every lab, the same report for the same seed, and random traffic over bad links.
 mod sim;
 /// What a reviewer need not check: the arrows between modules, what the core must not contain, reasons without a story.

@@ -136,12 +136,10 @@ fn load_all(paths: &[PathBuf]) -> Result<Vec<Lab>> {
 /// Which runners are meant, and the first line of output, which says so and why.
 fn runners(on: &[On], labs: &[Lab]) -> Result<(Vec<RunnerKind>, String)> {
     const ALL: [RunnerKind; 3] = [RunnerKind::Sim, RunnerKind::Live, RunnerKind::Kernel];
+    const LIVE: &str = "running live: real programs in network namespaces, the router on TAPs";
     if on.is_empty() {
         return Ok(match lacking(labs, RunnerKind::Live) {
-            None => {
-                let line = "running live: real programs in network namespaces, the router on TAPs";
-                (vec![RunnerKind::Live], line.to_owned())
-            }
+            None => (vec![RunnerKind::Live], LIVE.to_owned()),
             Some(why) => {
                 (vec![RunnerKind::Sim], format!("running in simulation: {}", why.replace("\n  ", "; ")))
             }
@@ -168,6 +166,9 @@ fn runners(on: &[On], labs: &[Lab]) -> Result<(Vec<RunnerKind>, String)> {
                 kind.word()
             )));
         }
+    }
+    if chosen == [RunnerKind::Live] {
+        return Ok((chosen, LIVE.to_owned()));
     }
     let names: Vec<&str> = chosen.iter().map(|kind| kind.word()).collect();
     let line = format!("running on {}, as asked", names.join(", "));
