@@ -106,3 +106,4 @@ pub mod lab;
 pub mod replay;
 #[cfg(target_os = "linux")]
 pub mod runtime;
+pub mod stderr;

@@ -7,7 +7,8 @@ fn main() -> ExitCode {
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("STATEWAY_LOG").unwrap_or_else(|_| "warn".into()),
         )
-        .with_writer(std::io::stderr)
+        .with_ansi(stateway::stderr::is_colourful())
+        .with_writer(|| stateway::stderr::Lines)
         .init();
     stateway::cli::main()
 }

@@ -1,10 +1,11 @@
 //! The command line: one file per subcommand.
 //!
 //! Exit codes: 0 all is well; 1 a test failed or a difference was found; 2 the input is wrong; 3 this machine
-//! cannot do it.
+//! cannot do it; 101 a router that ended itself (`run`).
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use std::process::ExitCode;
+use std::time::Duration;
 
 mod completions;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
@@ -85,6 +86,9 @@ impl Failure {
     }
 }
 
+/// What was said is given so long to be read.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 /// What every subcommand returns.
 pub type Result<T = (), E = Failure> = std::result::Result<T, E>;
 
@@ -92,7 +96,7 @@ pub type Result<T = (), E = Failure> = std::result::Result<T, E>;
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli.command) {
+    let code = match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Failure::Input(error) | Failure::Machine(error) = &failure {
@@ -100,7 +104,9 @@ pub fn main() -> ExitCode {
             }
             ExitCode::from(failure.code())
         }
-    }
+    };
+    crate::stderr::flush(LAST_WORDS);
+    code
 }
 
 fn run(command: Command) -> Result {

@@ -26,7 +26,7 @@ pub(super) fn json(value: &impl Serialize) {
 
 /// Says a line on standard error. That nobody reads there is no reason to stop, least of all for a router.
 pub(super) fn tell(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    crate::stderr::say(text);
 }
 
 /// Says what is no error, but deserves a second look.

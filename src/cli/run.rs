@@ -13,19 +13,28 @@ use crate::iface::Iface;
 use crate::keeper::{Direct, Keeper, Plan, PortPlan};
 use crate::lab;
 use crate::router::Router;
+use crate::runtime::ending::{self, LastResort};
 use crate::runtime::listener::Listener;
 use crate::runtime::orders::{Order, SignalOrders};
 use crate::runtime::service::ServiceManager;
 use crate::runtime::{self, Options, Runtime};
 use anyhow::Context as _;
-use std::fs::File;
+use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What it stands for is told in the manual and in `--help`.
+const EXIT_CODES: &str = "Exit codes:
+  0    SIGTERM, SIGINT or `shutdown` ended it
+  2    the file or the rules are wrong
+  3    this machine cannot do it, and why
+  101  it ended itself: a thread panicked, and it says where; or its end hung for a second";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXIT_CODES)]
 pub(super) struct Args {
     /// A lab file, or just its `router:` part
     file: PathBuf,
@@ -40,8 +49,10 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result {
     let (sender, orders) = crossbeam_channel::unbounded();
     // Before anything is made, so that no signal finds us half-way.
-    let _signals =
-        SignalOrders::listen(sender.clone()).context("cannot catch signals").map_err(Failure::Machine)?;
+    let last_resort = detach_from_readers().map_err(Failure::Machine)?;
+    let _signals = SignalOrders::listen(sender.clone(), last_resort.clone())
+        .context("cannot catch signals")
+        .map_err(Failure::Machine)?;
 
     let service = ServiceManager::connect();
     let file = lab::find(&args.file);
@@ -71,27 +82,56 @@ pub(super) fn run(args: Args) -> Result {
     let server = listen(args.control.as_deref(), context).map_err(Failure::Machine)?;
 
     say(&format!("ready: {}, control {}", describe(&runtime, mode), server.path().display()));
-    service.tell("READY=1");
-    let result = loop {
-        crossbeam_channel::select! {
-            recv(orders) -> order => match order {
-                Ok(Order::Reload(reply)) => {
-                    let open = |path: &Path| keeper.open_config(&here.join(path));
-                    reload(&file, &open, &router, reply);
-                }
-                Ok(Order::Stop) | Err(_) => break Ok(()),
-            },
-            recv(runtime.failures()) -> failure => match failure {
-                Ok(error) => break Err(Failure::Machine(error.context("the forwarding loop failed"))),
-                Err(_) => break Ok(()),
-            },
-        }
+    last_resort.is_at_work();
+    service.ready();
+    let reload = |reply| {
+        service.reloading();
+        let open = |path: &Path| keeper.open_config(&here.join(path));
+        reload(&file, &open, &router, reply);
+        service.ready();
     };
-    service.tell("STOPPING=1");
-    drop(server);
+    let result = obey(&orders, &runtime, &service, reload);
+    last_resort.begin();
+    service.stopping();
     runtime.stop();
+    last_resort.is_done(result.as_ref().map_or_else(|failure| i32::from(failure.code()), |()| 0));
+    drop(server);
     drop((log, nflog));
     result
+}
+
+/// From here on, whoever reads what the router says may stop reading, a panic ends the process, and so does the end.
+fn detach_from_readers() -> anyhow::Result<LastResort> {
+    crate::stderr::detach().context("no thread for standard error")?;
+    ending::at_any_panic();
+    LastResort::start().context("no thread to end the process")
+}
+
+/// Does what the router is told, until it is told to end or cannot go on.
+fn obey(
+    orders: &Receiver<Order>,
+    runtime: &Runtime,
+    service: &ServiceManager,
+    reload: impl Fn(Option<Sender<std::result::Result<(), String>>>),
+) -> Result {
+    let watchdog = service.watchdog_interval().map_or_else(never, tick);
+    loop {
+        select! {
+            recv(orders) -> order => match order {
+                Ok(Order::Reload(reply)) => reload(reply),
+                Ok(Order::Stop) | Err(_) => return Ok(()),
+            },
+            recv(runtime.failures()) -> failure => {
+                let error = failure.unwrap_or_else(|_| anyhow::anyhow!("every worker ended"));
+                return Err(Failure::Machine(error.context("the forwarding loop failed")));
+            },
+            recv(watchdog) -> _ => match runtime.standing_still().as_slice() {
+                [] => service.alive(),
+                // The service manager hears nothing, and acts.
+                still => tracing::error!(workers = ?still, "a worker takes no turn any more"),
+            },
+        }
+    }
 }
 
 fn write_nflog(path: &Path, router: &Arc<Router>) -> Result<Listener> {
@@ -99,7 +139,7 @@ fn write_nflog(path: &Path, router: &Arc<Router>) -> Result<Listener> {
     let started = if path == Path::new("-") {
         runtime::nflog::start(router, io::stdout())
     } else {
-        File::create(path).and_then(|file| runtime::nflog::start(router, file))
+        runtime::nflog::open(path).and_then(|file| runtime::nflog::start(router, file))
     };
     started.with_context(|| format!("cannot write `{}`", path.display())).map_err(Failure::Input)
 }
@@ -185,7 +225,7 @@ fn reload(
     path: &Path,
     open: lab::Open<'_>,
     router: &Router,
-    reply: Option<crossbeam_channel::Sender<std::result::Result<(), String>>>,
+    reply: Option<Sender<std::result::Result<(), String>>>,
 ) {
     let result = lab::load_router_through(path, open).map_err(anyhow::Error::from).and_then(|(config, _)| {
         let RouterConfig { rules, rules6, .. } = config;

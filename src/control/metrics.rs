@@ -23,6 +23,19 @@ pub(super) fn render(shared: &Shared) -> String {
     for (reason, n) in shared.router.drop_counters() {
         page.sample("stateway_drop_packets_total", &[("reason", reason)], n);
     }
+    let lost = shared.router.logs().lost();
+    page.family(
+        "stateway_log_messages_lost_total",
+        "counter",
+        "LOG, NFLOG and TRACE that nobody took in time.",
+    );
+    page.sample("stateway_log_messages_lost_total", &[], lost);
+    page.family(
+        "stateway_log_lines_lost_total",
+        "counter",
+        "Lines for standard error that nobody read in time.",
+    );
+    page.sample("stateway_log_lines_lost_total", &[], crate::stderr::lost());
     let ports: Vec<(&str, PortCount)> =
         shared.ports.iter().zip(&shared.counters).map(|(p, c)| (p.name(), c.read())).collect();
     type Read = fn(&PortCount) -> u64;

@@ -13,6 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 mod arena;
+#[cfg(test)]
+pub(crate) mod faulty;
 pub mod link;
 pub mod memory;
 pub mod offload;

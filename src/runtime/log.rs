@@ -5,7 +5,7 @@ use super::listener::Listener;
 use super::log_line;
 use crate::base::log::Logged;
 use crate::router::Router;
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::Arc;
 
 /// Prints until the listener is dropped.
@@ -17,7 +17,11 @@ pub fn start(router: Arc<Router>) -> io::Result<Listener> {
     // The service manager reads levels in front of lines (`sd-daemon(3)`), people do not.
     let with_level = std::env::var_os("JOURNAL_STREAM").is_some();
     let mut printer = Printer { router, with_level, lost: 0 };
-    Listener::start("log", messages, move |message, _| printer.print(&message))
+    Listener::start("log", messages, move |message, _| {
+        if let Some(message) = message {
+            printer.print(&message);
+        }
+    })
 }
 
 struct Printer {
@@ -41,7 +45,7 @@ impl Printer {
 
     fn say(&self, level: u8, line: &str) {
         let mark = if self.with_level { format!("<{level}>") } else { String::new() };
-        // Whoever does not read any more need not hear.
-        let _ = writeln!(io::stderr().lock(), "{mark}{line}");
+        // This thread may wait for room: what it cannot take meanwhile is counted where it is said.
+        crate::stderr::say_in_turn(&format!("{mark}{line}"));
     }
 }

@@ -20,9 +20,8 @@ use crate::router::Router;
 use crate::time::Instant;
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender};
-use rustix::event::{EventfdFlags, eventfd};
+use pulse::Pulse;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -30,11 +29,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use watch::Watchers;
 
 mod counters;
+pub mod ending;
 pub mod listener;
 pub mod log;
 mod log_line;
 pub mod nflog;
 pub mod orders;
+mod pulse;
 pub mod service;
 pub mod watch;
 mod worker;
@@ -80,6 +81,8 @@ pub struct Shared {
     pub ports: Arc<[Box<dyn Port>]>,
     pub counters: Vec<PortCounters>,
     pub watchers: Arc<Watchers>,
+    /// One for each worker.
+    pulses: Vec<Pulse>,
     busy_poll: BusyPoll,
     stopping: AtomicBool,
 }
@@ -105,15 +108,9 @@ pub fn usual_workers(ports: usize) -> usize {
 #[derive(Debug)]
 pub struct Runtime {
     shared: Arc<Shared>,
-    workers: Vec<Handle>,
+    workers: Vec<JoinHandle<()>>,
     burst: &'static str,
     failures: Receiver<anyhow::Error>,
-}
-
-#[derive(Debug)]
-struct Handle {
-    thread: Option<JoinHandle<()>>,
-    wake: Arc<OwnedFd>,
 }
 
 impl Runtime {
@@ -125,7 +122,10 @@ impl Runtime {
         let names = |n: usize| router.ifaces().get(n).map(|i| i.name.as_str());
         assert!(ports.len() == router.ifaces().len(), "a port for each interface");
         assert!(ports.iter().enumerate().all(|(n, p)| names(n) == Some(p.name())), "in the same order");
+        let workers = options.workers.clamp(1, ports.len().max(1));
+        let pulses: io::Result<_> = (0..workers).map(|_| Pulse::new()).collect();
         let shared = Arc::new(Shared {
+            pulses: pulses.context("no eventfd")?,
             counters: ports.iter().map(|_| PortCounters::default()).collect(),
             watchers: Arc::default(),
             router,
@@ -136,7 +136,6 @@ impl Runtime {
         });
         let (failed, failures) = crossbeam_channel::bounded(1);
         let mut runtime = Self { shared, workers: Vec::new(), burst: "", failures };
-        let workers = options.workers.clamp(1, runtime.shared.ports.len().max(1));
         for index in 0..workers {
             // All that comes in on a port goes through one worker, so that no flow overtakes itself.
             let reads: Vec<IfaceId> =
@@ -175,8 +174,7 @@ impl Runtime {
         failed: &Sender<anyhow::Error>,
     ) -> anyhow::Result<()> {
         self.burst = burst.describe();
-        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("eventfd")?);
-        let worker = worker::Worker::new(index, workers, Arc::clone(&self.shared), Arc::clone(&wake));
+        let worker = worker::Worker::new(index, workers, Arc::clone(&self.shared));
         let failed = failed.clone();
         let run = move || {
             if let Err(error) = worker.run(burst) {
@@ -185,7 +183,7 @@ impl Runtime {
             }
         };
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?;
-        self.workers.push(Handle { thread: Some(thread), wake });
+        self.workers.push(thread);
         Ok(())
     }
 
@@ -203,6 +201,13 @@ impl Runtime {
         &self.failures
     }
 
+    /// The workers that took no turn since the last call. Wakes those that sleep, so that whoever can takes one until
+    /// the next.
+    pub fn standing_still(&self) -> Vec<usize> {
+        let pulses = self.shared.pulses.iter().enumerate();
+        pulses.filter(|(_, pulse)| !pulse.has_turned()).map(|(index, _)| index).collect()
+    }
+
     /// Ends the workers, each after its burst.
     pub fn stop(mut self) {
         self.end();
@@ -210,12 +215,9 @@ impl Runtime {
 
     fn end(&mut self) {
         self.shared.stopping.store(true, Ordering::Release);
-        for worker in &mut self.workers {
-            // A full counter means that it is awake already.
-            let _ = rustix::io::write(&*worker.wake, &1u64.to_ne_bytes());
-            if let Some(thread) = worker.thread.take() {
-                let _ = thread.join();
-            }
+        self.shared.pulses.iter().for_each(Pulse::wake);
+        for worker in self.workers.drain(..) {
+            let _ = worker.join();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the running router is told from outside: to load its rules again, and to end.
 
+use super::ending::LastResort;
 use crossbeam_channel::Sender;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
@@ -22,16 +23,22 @@ pub struct SignalOrders {
 }
 
 impl SignalOrders {
-    /// SIGHUP orders a reload, SIGTERM and SIGINT the end.
+    /// SIGHUP orders a reload, SIGTERM and SIGINT the end, which from then on is certain.
     ///
     /// # Errors
     /// The signals cannot be caught.
-    pub fn listen(orders: Sender<Order>) -> io::Result<Self> {
+    pub fn listen(orders: Sender<Order>, last_resort: LastResort) -> io::Result<Self> {
         let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
         let handle = signals.handle();
         let forward = move || {
             for signal in &mut signals {
-                let order = if signal == SIGHUP { Order::Reload(None) } else { Order::Stop };
+                let order = if signal == SIGHUP {
+                    Order::Reload(None)
+                } else {
+                    // Here, since whoever takes the order may be held up.
+                    last_resort.begin();
+                    Order::Stop
+                };
                 if orders.send(order).is_err() {
                     return;
                 }

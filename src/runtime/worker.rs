@@ -11,7 +11,7 @@ use crate::record::{NoRecord, Recorder};
 use crate::router::{self, Outcome};
 use crate::time::{Duration, Instant};
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -30,7 +30,7 @@ const LIGHT_BYTES: u64 = 128 * 1024;
 
 pub(super) struct Worker {
     shared: Arc<Shared>,
-    wake: Arc<OwnedFd>,
+    index: usize,
     /// What the core keeps for this worker.
     core: router::Worker,
     /// The first worker does what falls due.
@@ -74,11 +74,11 @@ impl Traffic {
 }
 
 impl Worker {
-    pub(super) fn new(index: usize, workers: usize, shared: Arc<Shared>, wake: Arc<OwnedFd>) -> Self {
+    pub(super) fn new(index: usize, workers: usize, shared: Arc<Shared>) -> Self {
         Self {
             counts: vec![PortCount::default(); shared.ports.len()],
             shared,
-            wake,
+            index,
             core: router::Worker::new(index),
             keeps_time: index == 0,
             shared_duty: workers > 1,
@@ -91,6 +91,7 @@ impl Worker {
     /// Forwards until the runtime stops.
     pub(super) fn run<B: Burst>(mut self, mut burst: B) -> io::Result<()> {
         while !self.shared.stopping.load(Ordering::Acquire) {
+            self.shared.pulses[self.index].turn();
             let frames = burst.turn()?;
             let now = self.shared.clock.now();
             if frames > 0 {
@@ -108,7 +109,10 @@ impl Worker {
                 continue;
             }
             if let Some(timeout) = self.until_next_timeout(now) {
-                burst.wait(self.wake.as_fd(), timeout)?;
+                let pulse = &self.shared.pulses[self.index];
+                if !burst.wait(pulse.as_fd(), timeout)? {
+                    pulse.is_awake();
+                }
             }
         }
         burst.turn().map(drop)

@@ -31,5 +31,8 @@ mod scenario;
 mod scripts;
 /// The simulator: every lab, the same report for the same seed, and random traffic over bad links.
 mod sim;
+/// `stateway run` among readers that stopped reading, and under a service manager.
+#[cfg(target_os = "linux")]
+mod survive;
 /// What a reviewer need not check: the arrows between modules, what the core must not contain, reasons without a story.
 mod tidy;

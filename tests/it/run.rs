@@ -20,11 +20,11 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 /// Whatever should come and does not is missed after so long.
-const PATIENCE: Duration = Duration::from_secs(60);
-const A: &str = "192.0.2.1";
-const B: &str = "192.0.2.2";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const A: &str = "192.0.2.1";
+pub(crate) const B: &str = "192.0.2.2";
 /// What A opens may be answered.
-const STATEFUL: &str = "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+pub(crate) const STATEFUL: &str = "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A FORWARD -i left -m conntrack --ctstate NEW -j ACCEPT";
 
 const IO_URING_SETUP: i64 = 425;
@@ -36,7 +36,7 @@ const TUNSETOFFLOAD: u64 = 0x4004_54d0;
 
 /// What the kernel refuses the router, as a container's seccomp profile or an old kernel would.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refused {
+pub(crate) enum Refused {
     Nothing,
     IoUring,
     VirtioHeader,
@@ -67,18 +67,23 @@ impl Refused {
 }
 
 /// Hosts A and B in namespaces of their own, and a router between them in a third.
-struct Lab {
-    name: String,
-    router: Child,
+pub(crate) struct Lab {
+    pub(crate) name: String,
+    pub(crate) router: Child,
     /// What it says on standard error, from behind the ready line on.
-    says: BufReader<ChildStderr>,
+    pub(crate) says: BufReader<ChildStderr>,
     ready: String,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Lab {
     /// `settings`: lines of the file's `router:` part.
-    fn start(settings: &str, rules: &str, refused: Refused) -> Self {
+    pub(crate) fn start(settings: &str, rules: &str, refused: Refused) -> Self {
+        Self::start_with(settings, rules, refused, &[])
+    }
+
+    /// As [`Lab::start`], with more arguments.
+    pub(crate) fn start_with(settings: &str, rules: &str, refused: Refused, args: &[&str]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("swt-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = tempfile::tempdir().unwrap();
@@ -99,6 +104,7 @@ impl Lab {
             .arg(&file)
             .arg("--control")
             .arg(folder.path().join("control"))
+            .args(args)
             .env_remove("JOURNAL_STREAM")
             .stderr(Stdio::piped());
         let spawn = move || {
@@ -120,7 +126,7 @@ impl Lab {
     }
 
     /// The next line that contains a word.
-    fn hear(&mut self, word: &str) -> String {
+    pub(crate) fn hear(&mut self, word: &str) -> String {
         let mut heard = String::new();
         loop {
             let mut line = String::new();
@@ -133,7 +139,7 @@ impl Lab {
     }
 
     /// Runs something on a host, in a thread of its own.
-    fn on<'scope, T: Send + 'scope>(
+    pub(crate) fn on<'scope, T: Send + 'scope>(
         &self,
         scope: &'scope std::thread::Scope<'scope, '_>,
         host: &str,
@@ -166,7 +172,7 @@ impl Lab {
     }
 
     /// Frames that the router could not send.
-    fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         let mut client = Client::connect(&self.folder.path().join("control")).unwrap();
         let replies = client.call(&Ask::Interfaces).unwrap();
         let Some(Reply::Interfaces { interfaces }) = replies.into_iter().next() else {
@@ -187,13 +193,13 @@ impl Drop for Lab {
     }
 }
 
-fn ip(args: &str) {
+pub(crate) fn ip(args: &str) {
     let output = Command::new("ip").args(args.split(' ')).output().unwrap();
     assert!(output.status.success(), "ip {args}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Whether only what needs no privilege is wanted.
-fn is_left_out() -> bool {
+pub(crate) fn is_left_out() -> bool {
     std::env::var_os("STATEWAY_SIM_ONLY").is_some_and(|v| v == "1")
 }
 
@@ -212,7 +218,7 @@ fn stretch(pattern: &[u8], at: u64, len: usize) -> &[u8] {
 }
 
 /// Sends so many streams of `bytes` from A to B at once, and compares every byte that arrives.
-fn transfer(lab: &Lab, streams: u16, bytes: u64) {
+pub(crate) fn transfer(lab: &Lab, streams: u16, bytes: u64) {
     let pattern = pattern();
     let pattern = &pattern;
     std::thread::scope(|scope| {

@@ -1,0 +1,135 @@
+//! `stateway run` among readers that stopped reading, and under a service manager: it forwards on, and ends when told.
+//!
+//! It takes root, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out.
+
+use crate::run::{A, B, Lab, PATIENCE, Refused, STATEFUL, ip, is_left_out};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use std::fs;
+use std::io::Read as _;
+use std::net::UdpSocket;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+
+/// Sends a signal, and waits for the end; its exit code.
+fn end(router: &mut Child, signal: Signal) -> Option<i32> {
+    let pid = Pid::from_child(router);
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    kill_process(pid, signal).unwrap();
+    let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+    let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience)).unwrap();
+    if ended == 0 {
+        router.kill().unwrap();
+    }
+    assert_eq!(ended, 1, "it did not end");
+    router.wait().unwrap().code()
+}
+
+/// Sends so many datagrams from A to B, a few at a time, and counts that all of them arrive.
+fn datagrams(lab: &Lab, count: u32) {
+    std::thread::scope(|scope| {
+        let (bound, is_bound) = channel();
+        let receiver = lab.on(scope, "b", move || {
+            let socket = UdpSocket::bind((B, 5000)).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            bound.send(()).unwrap();
+            for _ in 0..count {
+                let mut number = [0; 4];
+                let (_, from) = socket.recv_from(&mut number).unwrap();
+                socket.send_to(&number, from).unwrap();
+            }
+        });
+        let sender = lab.on(scope, "a", move || {
+            is_bound.recv().unwrap();
+            let socket = UdpSocket::bind((A, 4000)).unwrap();
+            socket.connect((B, 5000)).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            for number in 0..count {
+                socket.send(&number.to_be_bytes()).unwrap();
+                let mut back = [0; 4];
+                socket.recv(&mut back).unwrap();
+                assert_eq!(u32::from_be_bytes(back), number);
+            }
+        });
+        receiver.join().unwrap();
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_no_packet_up_nor_the_end() {
+    if is_left_out() {
+        return;
+    }
+    let rules = format!("-A FORWARD -j LOG --log-prefix \"a long prefix: \"\n{STATEFUL}");
+    let mut lab = Lab::start("", &rules, Refused::Nothing);
+    // Four times what the pipe holds: 64 KiB, a line of some 200 bytes for each packet.
+    datagrams(&lab, 800);
+    assert_eq!(end(&mut lab.router, Signal::TERM), Some(0));
+    let mut log = String::new();
+    lab.says.read_to_string(&mut log).unwrap();
+    // Its last page need not be full.
+    assert!(log.len() > 15 * 4096, "the pipe was full: {} bytes", log.len());
+}
+
+#[test]
+fn a_capture_that_nobody_reads_holds_no_packet_up_nor_the_end() {
+    if is_left_out() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let rules = format!("-A FORWARD -j NFLOG\n{STATEFUL}");
+    let nflog = ["--nflog", fifo.to_str().unwrap()];
+    let mut lab = Lab::start_with("", &rules, Refused::Nothing, &nflog);
+    datagrams(&lab, 800);
+    assert_eq!(end(&mut lab.router, Signal::TERM), Some(0));
+}
+
+#[test]
+fn the_service_manager_hears_how_it_goes() {
+    if is_left_out() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (file, notify) = (folder.path().join("router.yaml"), folder.path().join("notify"));
+    fs::write(&file, "mode: bridge\nports: { left: {} }\n").unwrap();
+    let manager = UnixDatagram::bind(&notify).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hear = |word: &str| {
+        loop {
+            let mut heard = [0; 256];
+            let len = manager.recv(&mut heard).unwrap_or_else(|error| panic!("{word}: {error}"));
+            let heard = String::from_utf8_lossy(&heard[..len]).into_owned();
+            if heard.starts_with(word) {
+                return heard;
+            }
+        }
+    };
+    let ns = format!("swt-{}-notify", std::process::id());
+    ip(&format!("netns add {ns}"));
+    let mut router = Command::new("ip")
+        .args(["netns", "exec", &ns, env!("CARGO_BIN_EXE_stateway"), "run"])
+        .arg(&file)
+        .arg("--control")
+        .arg(folder.path().join("control"))
+        .env("NOTIFY_SOCKET", &notify)
+        .env("WATCHDOG_USEC", "30000")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    hear("READY=1");
+    // With nothing to forward its worker sleeps, and is alive all the same.
+    for _ in 0..3 {
+        hear("WATCHDOG=1");
+    }
+    kill_process(Pid::from_child(&router), Signal::HUP).unwrap();
+    assert!(hear("RELOADING=1").contains("\nMONOTONIC_USEC="));
+    hear("READY=1");
+    let code = end(&mut router, Signal::TERM);
+    ip(&format!("netns del {ns}"));
+    assert_eq!(code, Some(0));
+    hear("STOPPING=1");
+}
