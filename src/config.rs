@@ -22,8 +22,12 @@ pub struct RouterConfig {
     pub sysctl: Vec<(String, String)>,
     /// iptables-save text. `None`: no rules, so every chain's policy is ACCEPT.
     pub rules: Option<String>,
+    /// IPv4 has no rules on purpose.
+    pub no_rules: bool,
     /// ip6tables-save text. `None`: IPv6 is dropped.
     pub rules6: Option<String>,
+    /// IPv6 has no rules on purpose.
+    pub no_rules6: bool,
     /// Seeds the hash of the connection table: unpredictable where strangers choose the addresses, fixed where a run
     /// must repeat.
     pub seed: u64,

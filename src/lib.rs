@@ -78,6 +78,7 @@ pub mod neighbour;
 pub mod packet;
 mod pipeline;
 pub mod record;
+pub mod reload;
 pub mod route;
 pub mod router;
 
@@ -100,6 +101,7 @@ pub mod device {
 }
 pub mod explain;
 pub mod flow;
+pub mod input;
 #[cfg(target_os = "linux")]
 pub mod keeper;
 pub mod lab;

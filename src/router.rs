@@ -234,8 +234,22 @@ impl Router {
     /// # Errors
     /// Everything that is wrong with the new rules.
     pub fn replace_rules(&self, rules: Option<&str>, rules6: Option<&str>) -> Result<(), Vec<RuleError>> {
+        self.replace_rules_if(rules, rules6, |_, _| Ok(()))
+    }
+
+    /// As [`Router::replace_rules`], if `check` has nothing against it: it is shown the rules in force and the new ones.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the new rules, or what `check` says.
+    pub fn replace_rules_if<E: From<Vec<RuleError>>>(
+        &self,
+        rules: Option<&str>,
+        rules6: Option<&str>,
+        check: impl FnOnce(&Rules, &Rules) -> Result<(), E>,
+    ) -> Result<(), E> {
         let before = self.rules.load_full();
         let rules = Self::load(&self.env.ifaces, rules, rules6, Some(&before))?;
+        check(&before, &rules)?;
         if rules.count_connections() {
             // A name and a value that are known to be right.
             let _ = self.env.conntrack.set_sysctl("nf_conntrack_acct", "1");

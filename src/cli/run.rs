@@ -2,14 +2,14 @@
 
 use super::render::tell as say;
 use super::{Failure, Result};
-use crate::config::{DeviceChoice, Mode, RouterConfig};
+use crate::config::{DeviceChoice, Mode};
 use crate::control::server::Server;
 use crate::control::{self, place};
 use crate::device::offload::OffloadPort;
 use crate::device::tap::TapPort;
 use crate::device::{Kind, Port, link};
-use crate::filter::RuleError;
 use crate::iface::Iface;
+use crate::input;
 use crate::keeper::{Direct, Keeper, Plan, PortPlan};
 use crate::lab;
 use crate::router::Router;
@@ -20,11 +20,14 @@ use crate::runtime::service::ServiceManager;
 use crate::runtime::{self, Options, Runtime};
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
+use source::Source;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+mod source;
 
 /// What it stands for is told in the manual and in `--help`.
 const EXIT_CODES: &str = "Exit codes:
@@ -57,11 +60,13 @@ pub(super) fn run(args: Args) -> Result {
     let service = ServiceManager::connect();
     let file = lab::find(&args.file);
     let here = std::env::current_dir().context("no current folder").map_err(Failure::Machine)?;
-    let (mut config, run_options) = lab::load_router(&file).map_err(|e| Failure::Input(e.into()))?;
+    let mut source = Source::open(&file).map_err(|e| Failure::Input(e.into()))?;
+    let (mut config, run_options) = (source.config(), source.options());
     config.unix_epoch_nanos = runtime::unix_nanos();
     config.seed = RandomState::new().build_hasher().finish();
     let mode = config.mode;
-    let router = Router::new(config).map_err(|errors| Failure::Input(rule_errors(&file, &errors)))?;
+    let router = Router::new(config).map_err(|errors| Failure::Input(source::rule_errors(&file, &errors)))?;
+    source.warn_of_missing_rules(&router);
     let router = Arc::new(router);
     // Before anything is forwarded, so that nothing goes unheard.
     let log = runtime::log::start(Arc::clone(&router))
@@ -87,7 +92,8 @@ pub(super) fn run(args: Args) -> Result {
     let reload = |reply| {
         service.reloading();
         let open = |path: &Path| keeper.open_config(&here.join(path));
-        reload(&file, &open, &router, reply);
+        let read = |path: &Path, most| input::read_through(&open, path, most);
+        reload(&mut source, &read, &router, reply);
         service.ready();
     };
     let result = obey(&orders, &runtime, &service, reload);
@@ -112,7 +118,7 @@ fn obey(
     orders: &Receiver<Order>,
     runtime: &Runtime,
     service: &ServiceManager,
-    reload: impl Fn(Option<Sender<std::result::Result<(), String>>>),
+    mut reload: impl FnMut(Option<Sender<std::result::Result<(), String>>>),
 ) -> Result {
     let watchdog = service.watchdog_interval().map_or_else(never, tick);
     loop {
@@ -220,17 +226,14 @@ fn why_no_tap(name: &str, error: &io::Error) -> anyhow::Error {
     anyhow::anyhow!("cannot open the TAP `{name}`: {error}\n  hint: {hint}")
 }
 
-/// Loads the rules again; on any error the old ones stay in force.
+/// Loads the file again; on any error all of the old configuration stays in force.
 fn reload(
-    path: &Path,
-    open: lab::Open<'_>,
+    source: &mut Source,
+    read: lab::Read<'_>,
     router: &Router,
     reply: Option<Sender<std::result::Result<(), String>>>,
 ) {
-    let result = lab::load_router_through(path, open).map_err(anyhow::Error::from).and_then(|(config, _)| {
-        let RouterConfig { rules, rules6, .. } = config;
-        router.replace_rules(rules.as_deref(), rules6.as_deref()).map_err(|errors| rule_errors(path, &errors))
-    });
+    let result = source.reload(router, read);
     match &result {
         Ok(()) => say("reloaded: the new rules are in force"),
         Err(error) => say(&format!("not reloaded, the old rules stay in force: {error:#}")),
@@ -239,12 +242,6 @@ fn reload(
         // Who asked may have gone.
         let _ = reply.send(result.map_err(|error| format!("{error:#}")));
     }
-}
-
-fn rule_errors(path: &Path, errors: &[RuleError]) -> anyhow::Error {
-    let list: Vec<String> = errors.iter().map(|e| format!("  rules:{e}")).collect();
-    let problems = if errors.len() == 1 { "a problem" } else { "problems" };
-    anyhow::anyhow!("{} has {problems} in its rules\n{}", path.display(), list.join("\n"))
 }
 
 fn describe(runtime: &Runtime, mode: Mode) -> String {

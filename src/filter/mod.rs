@@ -15,6 +15,7 @@ mod classify;
 pub mod context;
 mod counters;
 mod evaluate;
+mod guard;
 mod hints;
 pub mod ipset;
 mod lex;
@@ -144,7 +145,7 @@ impl Default for Ruleset {
 /// One thing wrong with a ruleset's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleError {
-    /// From 1.
+    /// From 1; 0 where it is about no line.
     pub line: usize,
     /// From 1, in characters.
     pub column: usize,
@@ -154,7 +155,11 @@ pub struct RuleError {
 
 impl fmt::Display for RuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.line, self.column, self.message)?;
+        // What has no place in the text is said without one.
+        if self.line > 0 {
+            write!(f, "{}:{}: ", self.line, self.column)?;
+        }
+        f.write_str(&self.message)?;
         self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\n  hint: {hint}"))
     }
 }

@@ -30,5 +30,5 @@ pub mod trial;
 
 pub use error::{LabErrors, Problem};
 pub use model::Lab;
-pub use resolve::{Open, find, load, load_router, load_router_through};
+pub use resolve::{Open, Read, find, load, load_router, load_router_through, load_router_with};
 pub use runner::{Observation, RunError, Runner, Seen};

@@ -53,11 +53,11 @@ pub struct RouterSpec {
     /// Settings by the kernel's own names: `nf_conntrack_max`, …
     #[serde(default)]
     pub sysctl: IndexMap<String, SysctlSpec>,
-    /// iptables-save text.
+    /// iptables-save text; `none` if there are no rules on purpose, and everything passes.
     pub rules: Option<String>,
     /// A file with iptables-save text, beside the lab file.
     pub rules_file: Option<String>,
-    /// ip6tables-save text. Without it, IPv6 is dropped.
+    /// ip6tables-save text. Without it, and with `none`, IPv6 is dropped.
     pub rules6: Option<String>,
     /// A file with ip6tables-save text, beside the lab file.
     pub rules6_file: Option<String>,

@@ -16,11 +16,12 @@ use super::model::Lab;
 use super::spec::{self, LabSpec, RouterSpec};
 use crate::config::{RouterConfig, RunOptions};
 use crate::filter::{RuleError, text_of};
+use crate::input;
 use crate::packet::{Addr, Family, Prefix};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -30,9 +31,12 @@ use std::path::{Path, PathBuf};
 /// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Lab, LabErrors> {
     let file = find(path);
-    let text = read(&file, &open_file)?;
+    let text = read(&file, &input::read)?;
     load_text(&text, &file)
 }
+
+/// How a lab's files are read: the bytes of one that has at most so many.
+pub type Read<'a> = &'a dyn Fn(&Path, usize) -> io::Result<Vec<u8>>;
 
 /// Reads a lab from text; `file` is where other files are looked for, and what errors are led by.
 ///
@@ -42,7 +46,7 @@ pub fn load_text(text: &str, file: &Path) -> Result<Lab, LabErrors> {
     let errors = |problems| LabErrors { file: file.to_owned(), problems };
     let document = spec::parse(text).map_err(|problem| errors(vec![problem]))?;
     let reading = document.read::<LabSpec>(&document.tree, "");
-    let mut check = Check::new(&document.places, file, reading.problems, reading.pruned);
+    let mut check = Check::new(&document.places, file, &input::read, reading.problems, reading.pruned);
     let lab = reading.spec.and_then(|spec| check.lab(&spec, &document.tree));
     match lab {
         Some(lab) if check.problems.is_empty() => {
@@ -57,23 +61,27 @@ pub fn load_text(text: &str, file: &Path) -> Result<Lab, LabErrors> {
 /// # Errors
 /// Everything that is wrong with the router.
 pub fn load_router(path: &Path) -> Result<(RouterConfig, RunOptions), LabErrors> {
-    load_router_through(path, &open_file)
+    load_router_with(path, &input::read)
 }
 
 /// How a file is opened: a router that gave up its privileges has its keeper do it.
 pub type Open<'a> = &'a dyn Fn(&Path) -> io::Result<File>;
-
-fn open_file(path: &Path) -> io::Result<File> {
-    File::open(path)
-}
 
 /// As [`load_router`]; the lab file, and whatever files it names, are opened by `open`.
 ///
 /// # Errors
 /// Everything that is wrong with the router.
 pub fn load_router_through(path: &Path, open: Open<'_>) -> Result<(RouterConfig, RunOptions), LabErrors> {
+    load_router_with(path, &|path, most| input::read_through(open, path, most))
+}
+
+/// As [`load_router`], with every file read by `read`.
+///
+/// # Errors
+/// Everything that is wrong with the router.
+pub fn load_router_with(path: &Path, read: Read) -> Result<(RouterConfig, RunOptions), LabErrors> {
     let file = find(path);
-    let text = read(&file, open)?;
+    let text = self::read(&file, read)?;
     let errors = |problems| LabErrors { file: file.clone(), problems };
     let document = spec::parse(&text).map_err(|problem| errors(vec![problem]))?;
     let (tree, below) = match document.tree.get("router") {
@@ -81,11 +89,11 @@ pub fn load_router_through(path: &Path, open: Open<'_>) -> Result<(RouterConfig,
         None => (&document.tree, ""),
     };
     let reading = document.read::<RouterSpec>(tree, below);
-    let mut check = Check::new(&document.places, &file, reading.problems, reading.pruned);
-    check.open = open;
+    let mut check = Check::new(&document.places, &file, read, reading.problems, reading.pruned);
     if below == "router" {
         check.only_lab_keys(&document.tree);
     }
+    check.empty_rules(tree, below);
     let router = reading.spec.map(|spec| check.router(&spec, below));
     match router {
         Some(router) if check.problems.is_empty() => Ok(router),
@@ -98,8 +106,8 @@ pub fn find(path: &Path) -> PathBuf {
     if path.is_dir() { path.join("lab.yaml") } else { path.to_owned() }
 }
 
-fn read(file: &Path, open: Open<'_>) -> Result<String, LabErrors> {
-    let bytes = open(file).and_then(bytes_of).map_err(|error| {
+fn read(file: &Path, read: Read) -> Result<String, LabErrors> {
+    let bytes = read(file, input::MAX_YAML).map_err(|error| {
         let hint = (error.kind() == io::ErrorKind::NotFound)
             .then(|| "a lab is a folder with a `lab.yaml` in it, or such a file".to_owned());
         LabErrors::unreadable(file.to_owned(), &error, hint)
@@ -111,18 +119,12 @@ fn read(file: &Path, open: Open<'_>) -> Result<String, LabErrors> {
     })
 }
 
-fn bytes_of(mut file: File) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 /// The work in progress on one file: what was found so far.
 struct Check<'a> {
     places: &'a Places,
     /// Where other files are looked for.
     folder: &'a Path,
-    open: Open<'a>,
+    read: Read<'a>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
     /// Paths of what the shape check left out.
@@ -132,17 +134,15 @@ struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn new(places: &'a Places, file: &'a Path, problems: Vec<Problem>, pruned: Vec<String>) -> Self {
+    fn new(
+        places: &'a Places,
+        file: &'a Path,
+        read: Read<'a>,
+        problems: Vec<Problem>,
+        pruned: Vec<String>,
+    ) -> Self {
         let folder = file.parent().unwrap_or(Path::new("."));
-        Self {
-            places,
-            folder,
-            open: &open_file,
-            problems,
-            warnings: Vec::new(),
-            pruned,
-            kept: BTreeMap::new(),
-        }
+        Self { places, folder, read, problems, warnings: Vec::new(), pruned, kept: BTreeMap::new() }
     }
 
     fn problem(&mut self, path: &str, message: impl Into<String>, hint: Option<String>) {
@@ -189,6 +189,9 @@ impl<'a> Check<'a> {
 
     fn lab(&mut self, spec: &LabSpec, tree: &Value) -> Option<Lab> {
         self.name("name", &spec.name, MAX_LAB_NAME);
+        if let Some(router) = tree.get("router") {
+            self.empty_rules(router, "router");
+        }
         let (router, options) = self.router(&spec.router, "router");
         let hosts = self.hosts(spec, &router, tree);
         let tests = self.tests(spec, &router, &hosts);

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Check, bytes_of, family_of, network};
+use super::{Check, family_of, network};
 use crate::config::{
     BusyPoll, DeviceChoice, Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfig, RunOptions,
 };
@@ -10,6 +10,7 @@ use crate::conntrack::sysctl::Sysctls;
 use crate::filter::{Ruleset, text_of};
 use crate::host::check_sysctl;
 use crate::iface::{Iface, IfaceId, MAX_IFACES};
+use crate::input;
 use crate::lab::error::{Problem, hint};
 use crate::lab::locate::{item, key};
 use crate::lab::spec::{
@@ -17,8 +18,11 @@ use crate::lab::spec::{
     RouterSpec,
 };
 use crate::packet::{Addr, Family, Prefix};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// Says in place of rules that there are none on purpose.
+const NONE: &str = "none";
 /// The longest name that Linux gives to an interface.
 const MAX_IFACE_NAME: usize = 15;
 
@@ -30,20 +34,10 @@ impl Check<'_> {
         };
         let ifaces = self.ports(spec, mode, at);
         let names: Vec<String> = ifaces.iter().map(|iface| iface.name.clone()).collect();
-        let rules = self.rules(
-            Family::Ipv4,
-            &key(at, "rules"),
-            spec.rules.as_ref(),
-            spec.rules_file.as_ref(),
-            &names,
-        );
-        let rules6 = self.rules(
-            Family::Ipv6,
-            &key(at, "rules6"),
-            spec.rules6.as_ref(),
-            spec.rules6_file.as_ref(),
-            &names,
-        );
+        let (inline, file) = (spec.rules.as_ref(), spec.rules_file.as_ref());
+        let (rules, no_rules) = self.rules_or_none(Family::Ipv4, &key(at, "rules"), inline, file, &names);
+        let (inline, file) = (spec.rules6.as_ref(), spec.rules6_file.as_ref());
+        let (rules6, no_rules6) = self.rules_or_none(Family::Ipv6, &key(at, "rules6"), inline, file, &names);
         let router = RouterConfig {
             mode,
             routes: self.routes(spec, mode, &ifaces, at),
@@ -59,7 +53,9 @@ impl Check<'_> {
                 .collect(),
             sysctl: self.sysctl(spec, at),
             rules,
+            no_rules,
             rules6,
+            no_rules6,
             pass_non_ip: spec.non_ip == NonIpSpec::Pass,
             ifaces,
             // Who runs the router brings the seed.
@@ -291,6 +287,31 @@ impl Check<'_> {
         neighbours
     }
 
+    /// A key for rules with nothing behind it: a file that was cut there would look like this.
+    pub(super) fn empty_rules(&mut self, router: &Value, at: &str) {
+        for name in ["rules", "rules_file", "rules6", "rules6_file"] {
+            if router.get(name).is_some_and(Value::is_null) {
+                let hint = "is the file whole? `none` says that there are none: `rules: none`".to_owned();
+                self.problem(&key(at, name), format!("there is nothing behind `{name}:`"), Some(hint));
+            }
+        }
+    }
+
+    /// The rules of one family, and whether `none` says that there are none on purpose.
+    fn rules_or_none(
+        &mut self,
+        family: Family,
+        path: &str,
+        inline: Option<&String>,
+        file: Option<&String>,
+        ifaces: &[String],
+    ) -> (Option<String>, bool) {
+        if file.is_none() && inline.is_some_and(|text| text.trim() == NONE) {
+            return (None, true);
+        }
+        (self.rules(family, path, inline, file, ifaces), false)
+    }
+
     /// The text of a ruleset, from the file itself or from another one, once it has been found good.
     pub(super) fn rules(
         &mut self,
@@ -308,24 +329,32 @@ impl Check<'_> {
                 return None;
             }
             (Some(text), None) => (text.clone(), None),
-            (None, Some(name)) => {
-                match (self.open)(&self.folder.join(name)).and_then(bytes_of).map(text_of) {
-                    Ok(Ok(text)) => (text, Some(name)),
-                    Ok(Err(error)) => {
-                        let place = format!("`{name}` {}:{}", error.line, error.column);
-                        self.problem(&file_path, format!("{place}: {}", error.message), error.hint);
-                        return None;
-                    }
-                    Err(error) => {
-                        let hint = "the name is relative to this file".to_owned();
-                        self.problem(&file_path, format!("cannot read `{name}`: {error}"), Some(hint));
-                        return None;
-                    }
+            (None, Some(name)) => match (self.read)(&self.folder.join(name), input::MAX_RULES).map(text_of) {
+                Ok(Ok(text)) => (text, Some(name)),
+                Ok(Err(error)) => {
+                    let place = format!("`{name}` {}:{}", error.line, error.column);
+                    self.problem(&file_path, format!("{place}: {}", error.message), error.hint);
+                    return None;
                 }
-            }
+                Err(error) => {
+                    let hint = "the name is relative to this file".to_owned();
+                    self.problem(&file_path, format!("cannot read `{name}`: {error}"), Some(hint));
+                    return None;
+                }
+            },
         };
         let (found, errors) = match Ruleset::load(&text, family, ifaces) {
-            Ok(loaded) => (loaded.warnings, false),
+            Ok(loaded) => {
+                if loaded.ruleset.tables().is_empty() {
+                    let hint = "is the file whole? `rules: none` says that there are none".to_owned();
+                    let (path, what) = match name {
+                        Some(name) => (file_path.as_str(), format!("`{name}` has no rules")),
+                        None => (path, "there are no rules in it".to_owned()),
+                    };
+                    self.problem(path, what, Some(hint));
+                }
+                (loaded.warnings, false)
+            }
             Err(errors) => (errors, true),
         };
         for finding in found {
