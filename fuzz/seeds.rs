@@ -1,6 +1,6 @@
 //! Writes what fuzzing begins with into `corpus/`: rulesets, scenarios, their packets, captures of them, labs.
 
-use stateway::device::pcap::Writer;
+use stateway::capture::Writer;
 use stateway::flow::{self, Scenario};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,12 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-use crate::config::RouterConfig;
-use crate::device::pcap::Capture;
-use crate::filter::{Count, RuleError, RuleId, Ruleset, Table, Target};
-use crate::packet::Family;
-use crate::replay::{FrameVerdict, Replay, UnknownPort, bridge_of};
+use crate::capture::{CaptureError, Frame, Source};
+use crate::filter::{Count, RuleId, Ruleset, Table, Target};
+use crate::replay::{Emitted, FrameVerdict, Replay, UnknownPort};
 use crate::router::Router;
+use core::ops::ControlFlow;
 
 /// A rule or a policy, and how often it held.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,38 +52,45 @@ pub fn coverage(rules: &Ruleset) -> Vec<Covered> {
 /// Why a run could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    #[error("the ruleset does not load")]
-    Rules(Vec<RuleError>),
     #[error(transparent)]
     Port(#[from] UnknownPort),
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
 }
 
-/// A capture through rules: what became of every frame, and the router with its counters.
+/// A capture through several routers at the same time, frame by frame, until `each` has seen enough: it is given every
+/// frame, and what became of it in each router; nothing of a frame that cannot be judged.
 ///
 /// # Errors
-/// The rules do not load.
-pub fn run(capture: &Capture, family: Family, rules: &str) -> Result<(Vec<FrameVerdict>, Router), RunError> {
-    let mut config: RouterConfig = bridge_of(capture);
-    match family {
-        Family::Ipv4 => config.rules = Some(rules.to_owned()),
-        Family::Ipv6 => config.rules6 = Some(rules.to_owned()),
-    }
-    let router = Router::new(config).map_err(RunError::Rules)?;
-    let mut verdicts = Vec::with_capacity(capture.frames().len());
-    {
-        let mut replay = Replay::new(capture, &router, false)?;
-        loop {
-            replay.pass_time();
-            let Some(verdict) = replay.step() else { break };
-            verdicts.push(verdict);
+/// A port of the capture is not a router's, or the file is damaged; what came before was seen by `each`.
+pub fn run(
+    source: &Source,
+    routers: &[&Router],
+    mut each: impl FnMut(&Frame, &[FrameVerdict]) -> ControlFlow<()>,
+) -> Result<(), RunError> {
+    let mut capture = source.open()?;
+    let replays = routers.iter().map(|router| Replay::new(capture.ports(), router, false));
+    let mut replays: Vec<Replay> = replays.collect::<Result<_, _>>()?;
+    let mut frame = Frame::default();
+    let mut verdicts = Vec::with_capacity(routers.len());
+    while capture.read(&mut frame)? {
+        verdicts.clear();
+        if frame.unjudged.is_none() {
+            for replay in &mut replays {
+                replay.pass_time(&frame);
+                verdicts.push(replay.step(&frame));
+            }
+        }
+        if each(&frame, &verdicts).is_break() {
+            break;
         }
     }
-    Ok((verdicts, router))
+    Ok(())
 }
 
-/// Whether two runs did the same with a frame, whichever rule decided.
-pub fn is_same(a: &FrameVerdict, b: &FrameVerdict) -> bool {
-    a.fate == b.fate && a.out == b.out && a.emitted == b.emitted
+/// What a run did with a frame, whichever rule decided: fate, ports, frames that left.
+pub fn what_became(verdict: &FrameVerdict) -> (&str, &[String], &[Emitted]) {
+    (verdict.fate, &verdict.out, &verdict.emitted)
 }
 
 /// A ruleset with one change that a run should notice.
@@ -284,6 +290,7 @@ fn changes(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::Family;
 
     #[test]
     fn changes_are_made_one_at_a_time() {

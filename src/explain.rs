@@ -92,10 +92,15 @@ pub enum Step {
 }
 
 /// Takes a frame through the router and tells of it.
-pub fn explain(router: &Router, worker: &mut Worker, now: Instant, iface: IfaceId, frame: &[u8]) -> Account {
+pub fn explain(
+    router: &Router,
+    worker: &mut Worker,
+    now: Instant,
+    (iface, frame, offload): (IfaceId, &[u8], Offload),
+) -> Account {
     let mut buffer = frame.to_vec();
     let mut trace = Trace::default();
-    let outcome = router.process(worker, now, iface, &mut buffer, Offload::NONE, &mut trace);
+    let outcome = router.process(worker, now, iface, &mut buffer, offload, &mut trace);
     let mut decision = Decision::default();
     for note in &trace.notes {
         decision.note(|| note.clone());

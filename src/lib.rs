@@ -86,6 +86,7 @@ pub mod router;
 pub use base::{fate, iface, time};
 
 // The outside world.
+pub mod capture;
 pub mod cli;
 #[cfg(target_os = "linux")]
 pub mod conform;
@@ -94,17 +95,13 @@ pub mod control;
 pub mod coverage;
 #[cfg(target_os = "linux")]
 pub mod device;
-/// Without Linux there are no TAPs, but captures all the same.
-#[cfg(not(target_os = "linux"))]
-pub mod device {
-    pub mod pcap;
-}
 pub mod explain;
 pub mod flow;
 pub mod input;
 #[cfg(target_os = "linux")]
 pub mod keeper;
 pub mod lab;
+mod log_line;
 pub mod replay;
 #[cfg(target_os = "linux")]
 pub mod runtime;

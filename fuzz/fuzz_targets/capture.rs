@@ -2,14 +2,24 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stateway::device::pcap::Capture;
+use stateway::capture::{Frame, Reading, Source};
 use stateway::replay::{Replay, bridge_of};
 use stateway::router::Router;
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(capture) = Capture::parse(data.to_vec()) else { return };
-    let router = Router::new(bridge_of(&capture)).expect("a router without rules");
-    let Ok(mut replay) = Replay::new(&capture, &router, true) else { return };
-    while replay.step().is_some() {}
+    let reading = Reading { keeps_blocks: true, ..Reading::default() };
+    let Ok(source) = Source::of_stream(data, reading) else { return };
+    let router = Router::new(bridge_of(&source.survey().ports)).expect("a router without rules");
+    let Ok(mut frames) = source.open() else { return };
+    let Ok(mut replay) = Replay::new(frames.ports(), &router, true) else { return };
+    let Ok(mut annotator) = frames.annotate(Vec::new()) else { return };
+    let mut frame = Frame::default();
+    while let Ok(true) = frames.read(&mut frame) {
+        if frame.unjudged.is_none() {
+            replay.step(&frame);
+        }
+        annotator.frame(&mut frames, &frame, "verdict").expect("memory can be written");
+    }
+    annotator.finish(&mut frames).expect("memory can be written");
     replay.table();
 });

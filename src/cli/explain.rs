@@ -1,15 +1,16 @@
 //! `stateway explain`: one packet's whole way through the router, and why it met its fate.
 
+use super::captures::{self, CaptureArgs};
 use super::render::{self, Format};
 use super::router_args::{self, RouterArgs};
-use super::{Failure, Result, replay as captures};
+use super::{Failure, Result};
+use crate::capture::{Frame, Source};
 use crate::config::{Mode, RouterConfig};
-use crate::device::pcap::Capture;
 use crate::explain::{self, Account};
 use crate::iface::{Iface, IfaceId};
 use crate::lab::resolve::packets;
-use crate::packet::{ETHERNET_LEN, Mac};
-use crate::replay::{Replay, bridge_of, epoch_of};
+use crate::packet::{ETHERNET_LEN, Mac, Offload};
+use crate::replay::{Replay, epoch_of};
 use crate::router::{Router, Worker};
 use crate::time::Instant;
 use anyhow::{Context as _, anyhow};
@@ -71,6 +72,8 @@ pub(super) struct Args {
     /// What the router sees before the packet; with `--frame`, up to that frame
     #[arg(long, visible_alias = "after", value_name = "TRACE.pcapng")]
     capture: Option<PathBuf>,
+    #[command(flatten)]
+    captures: CaptureArgs,
     /// Seconds between the capture's last frame and the packet
     #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
     wait: f64,
@@ -119,15 +122,19 @@ fn same_family(flow: Flow) -> Result<Flow, String> {
 }
 
 pub(super) fn run(args: Args) -> Result {
-    let capture = args.capture.as_deref().map(captures::read).transpose()?;
+    let capture = args.capture.as_deref().map(|path| args.captures.open(path)).transpose()?;
     let packet = args.packet().map_err(|why| Failure::Input(anyhow!(why)))?;
-    let mut config = args.router.config(|| capture.as_ref().map_or_else(|| args.bare(), bridge_of))?;
-    config.unix_epoch_nanos = capture.as_ref().map_or(config.unix_epoch_nanos, epoch_of);
+    let mut config =
+        args.router.config(|| capture.as_ref().map_or_else(|| args.bare(), captures::Opened::router))?;
+    config.unix_epoch_nanos = capture
+        .as_ref()
+        .map_or(config.unix_epoch_nanos, |capture| epoch_of(capture.source.survey().first_nanos));
     let mode = config.mode;
     let router = router_args::build(config)?;
-    let account = match (&capture, args.frame) {
+    let source = capture.as_ref().map(|capture| &capture.source);
+    let account = match (source, args.frame) {
         (Some(capture), Some(number)) => of_frame(capture, &router, number)?,
-        (capture, _) => args.of_packet(capture.as_ref(), &router, mode, &packet)?,
+        (capture, _) => args.of_packet(capture, &router, mode, &packet)?,
     };
     match args.format {
         Format::Text => render::line(explain::render(&account).trim_end()),
@@ -137,19 +144,50 @@ pub(super) fn run(args: Args) -> Result {
 }
 
 /// The frames before it, then the frame itself.
-fn of_frame(capture: &Capture, router: &Router, number: u64) -> Result<Account> {
-    let mut replay = Replay::new(capture, router, false).map_err(|e| Failure::Input(e.into()))?;
-    for _ in 1..number {
-        replay.pass_time();
-        if replay.step().is_none() {
-            break;
+fn of_frame(capture: &Source, router: &Router, number: u64) -> Result<Account> {
+    let mut found = None;
+    let replay = all_before(capture, router, |replay, frame| {
+        if frame.number < number {
+            return false;
+        }
+        found = Some(frame.unjudged.map_or_else(|| Ok(replay.explain(frame)), Err));
+        true
+    })?;
+    drop(replay);
+    match found {
+        Some(Ok(account)) => Ok(account),
+        Some(Err(why)) => {
+            Err(Failure::Input(anyhow!("frame {number} cannot be explained: it {}", captures::why_one(why))))
+        }
+        None => {
+            let frames = capture.survey().frames;
+            Err(Failure::Input(anyhow!(
+                "there is no frame {number}\n  hint: the capture has {frames} frames"
+            )))
         }
     }
-    replay.pass_time();
-    let frames = capture.frames().len();
-    replay.explain().ok_or_else(|| {
-        Failure::Input(anyhow!("there is no frame {number}\n  hint: the capture has {frames} frames"))
-    })
+}
+
+/// Takes the frames of a capture through the router until one is `last`, which is not taken.
+fn all_before<'a>(
+    capture: &Source,
+    router: &'a Router,
+    mut last: impl FnMut(&mut Replay<'a>, &Frame) -> bool,
+) -> Result<Replay<'a>> {
+    let input = |error: anyhow::Error| Failure::Input(error);
+    let mut frames = capture.open().map_err(|error| input(error.into()))?;
+    let mut replay = Replay::new(frames.ports(), router, false).map_err(|error| input(error.into()))?;
+    let mut frame = Frame::default();
+    while frames.read(&mut frame).map_err(|error| input(error.into()))? {
+        replay.pass_time(&frame);
+        if last(&mut replay, &frame) {
+            break;
+        }
+        if frame.unjudged.is_none() {
+            replay.judge(&frame);
+        }
+    }
+    Ok(replay)
 }
 
 impl Args {
@@ -194,7 +232,7 @@ impl Args {
 
     fn of_packet(
         &self,
-        capture: Option<&Capture>,
+        capture: Option<&Source>,
         router: &Router,
         mode: Mode,
         packet: &[u8],
@@ -209,18 +247,13 @@ impl Args {
         let frame = framed(packet, dst);
         let (mut worker, mut now) = (Worker::default(), Instant::ZERO);
         if let Some(capture) = capture {
-            let mut replay = Replay::new(capture, router, false).map_err(|e| Failure::Input(e.into()))?;
-            for _ in capture.frames() {
-                replay.pass_time();
-                replay.step();
-            }
-            now = replay.now();
+            now = all_before(capture, router, |_, _| false)?.now();
         }
         now +=
             Duration::try_from_secs_f64(self.wait).context("`--wait` is no time").map_err(Failure::Input)?;
         router.handle_timeout(&mut worker, now);
         worker.take_emissions();
-        Ok(explain::explain(router, &mut worker, now, iface, &frame))
+        Ok(explain::explain(router, &mut worker, now, (iface, &frame, Offload::NONE)))
     }
 }
 

@@ -7,6 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use std::process::ExitCode;
 use std::time::Duration;
 
+mod captures;
 mod completions;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod conform;
@@ -21,6 +22,7 @@ mod render;
 mod replay;
 mod router_args;
 mod rules;
+mod rules_text;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod run;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]

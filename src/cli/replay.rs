@@ -1,31 +1,53 @@
 //! `stateway replay`: a capture through a ruleset, in virtual time.
 
+use super::captures::{self, CaptureArgs, Tally};
 use super::render::Format;
 use super::router_args::{self, RouterArgs};
 use super::{Failure, Result};
-use crate::device::pcap::Capture;
-use crate::device::pcap::nflog::Nflog;
+use crate::base::log::Logged;
+use crate::capture::{Annotator, CaptureError, Frame, Frames, Source, nflog::Nflog};
+use crate::config::RouterConfig;
+use crate::log_line;
 use crate::packet::summary;
 use crate::replay::{Due, Emitted, FrameVerdict, Replay, bridge_of, epoch_of};
+use crate::router::Router;
 use anyhow::{Context as _, anyhow};
+use crossbeam_channel::Receiver;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, BufWriter, Read as _, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// The router is a bridge between the interfaces of the capture, unless a lab says otherwise. Every enhanced packet
-/// block is a frame that came in on the port of its interface's name, and timestamps drive the clock.
+mod output;
+mod totals;
+
+use output::{FlushFirst, Output};
+use totals::Totals;
+
+/// The router is a bridge between the ports of the capture, unless a lab says otherwise. A frame comes in on the port of
+/// its interface's name, and timestamps drive the clock.
+///
+/// pcapng and pcap are read, gzipped or not, of Ethernet, `any` (SLL, SLL2), TUN and raw IP. Copies of what went out are
+/// left out; what could not be judged is said at the end.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A pcapng file, or `-` for standard input
-    #[arg(value_name = "TRACE.pcapng")]
-    trace: PathBuf,
+    /// A capture, or `-` for standard input
+    #[arg(value_name = "TRACE", required_unless_present = "capture")]
+    trace: Option<PathBuf>,
+    /// Captures of one port each, merged by their timestamps
+    #[arg(long, value_name = "PORT=FILE", num_args = 1.., conflicts_with_all = ["trace", "names", "annotate"], value_parser = port_file)]
+    capture: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    captures: CaptureArgs,
     #[command(flatten)]
     router: RouterArgs,
     /// How to print: a line for each frame, or a JSON object for each
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Print totals instead of a line for each frame
+    #[arg(long, conflicts_with_all = ["bytes", "annotate"])]
+    summary: bool,
     /// Tell the bytes of every frame that leaves, not only of those that the router wrote or changed
     #[arg(long)]
     bytes: bool,
@@ -43,6 +65,13 @@ pub(super) struct Args {
     until: Option<u64>,
 }
 
+fn port_file(text: &str) -> Result<(String, PathBuf), String> {
+    let parts = text.split_once('=').filter(|(port, file)| !port.is_empty() && !file.is_empty());
+    parts
+        .map(|(port, file)| (port.to_owned(), file.into()))
+        .ok_or_else(|| "it is PORT=FILE, such as lan=lan.pcap".into())
+}
+
 /// What `--conntrack` adds in JSON.
 #[derive(Debug, Serialize)]
 struct Tables {
@@ -51,101 +80,159 @@ struct Tables {
 }
 
 pub(super) fn run(args: Args) -> Result {
-    let capture = read(&args.trace)?;
-    let mut config = args.router.config(|| bridge_of(&capture))?;
-    config.unix_epoch_nanos = epoch_of(&capture);
+    let out = Output::default();
+    let path = args.path();
+    let (mut frames, usual) = args.frames(&path, &out)?;
+    let mut config = args.router.config(|| usual)?;
+    config.unix_epoch_nanos = epoch_of(frames.first_nanos());
     let router = router_args::build(config)?;
-    let mut replay =
-        Replay::new(&capture, &router, args.bytes).map_err(|error| in_file(&args.trace, error.into()))?;
-    warn_of(&args.trace, &capture);
-    let annotated = args.annotate.as_deref().map(|path| create(path, &args.trace)).transpose()?;
-
-    let nflog = args.nflog.as_deref().map(|path| create(path, &args.trace)).transpose()?;
-    let mut nflog = match nflog {
-        Some((path, file)) => Some((path, router.logs().listen(), write(path, Nflog::new(file, &router))?)),
-        None => None,
+    let replay = Replay::new(frames.ports(), &router, args.bytes);
+    let replay = replay
+        .map_err(|error| Failure::Input(anyhow::Error::from(error).context(path.display().to_string())))?;
+    let nflog = args.nflog.as_deref().map(|to| create(to, &args)).transpose()?;
+    let nflog =
+        nflog.map(|(to, file)| write(to, Nflog::new(file, &router)).map(|nflog| (to, nflog))).transpose()?;
+    let annotator = args.annotate.as_deref().map(|to| create(to, &args)).transpose()?;
+    let annotator = annotator
+        .map(|(to, file)| write(to, frames.annotate(file)).map(|writer| (to, writer)))
+        .transpose()?;
+    let mut run = Run {
+        args: &args,
+        router: &router,
+        replay,
+        out,
+        said: router.logs().listen(),
+        nflog,
+        annotator,
+        totals: Totals::default(),
+        tally: Tally::new(&path, router.ifaces().iter().map(|iface| iface.name.as_str())),
     };
+    let damage = run.all(&mut frames)?;
+    run.finish(&mut frames)?;
+    damage.map_or(Ok(()), |error| Err(captures::in_file(&path, error)))
+}
 
-    let until = args.until.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
-    let until = until.min(capture.frames().len());
-    let mut comments = Vec::new();
-    let mut nflog_written = Ok(());
-    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let result = (|| -> io::Result<()> {
-        for frame in &capture.frames()[..until] {
-            let due = replay.pass_time();
-            let Some(verdict) = replay.step() else { break };
-            if let Some((_, messages, capture)) = &mut nflog
-                && nflog_written.is_ok()
-            {
-                nflog_written = messages.try_iter().try_for_each(|message| capture.write(&message, &router));
-            }
-            match args.format {
-                Format::Json => print_json(&mut out, &due, &verdict, args.bytes)?,
-                Format::Text => print_text(&mut out, &due, &verdict, capture.data(frame))?,
-            }
-            if args.annotate.is_some() {
-                comments.push(comment(&verdict));
-            }
-        }
-        if args.conntrack {
-            let tables = Tables { table: replay.table(), expectations: replay.expectations() };
-            print_tables(&mut out, args.format, &tables)?;
-        }
-        out.flush()
-    })();
-    super::render::finish(result);
-    if let Some((path, _, mut capture)) = nflog {
-        write(path, nflog_written.and_then(|()| capture.get_mut().flush()))?;
+impl Args {
+    /// What errors and warnings are led by.
+    fn path(&self) -> PathBuf {
+        let names = || self.capture.iter().map(|(_, file)| file.display().to_string()).collect::<Vec<_>>();
+        self.trace.clone().unwrap_or_else(|| names().join(", ").into())
     }
-    match annotated {
-        Some((path, mut file)) => {
-            let comment = |at: usize| comments[at].clone();
-            write(path, capture.annotate(&mut file, comments.len(), comment).and_then(|()| file.flush()))
+
+    /// The frames, and the router around them where nothing else is said.
+    fn frames(&self, path: &Path, out: &Output) -> Result<(Frames, RouterConfig)> {
+        let mut reading = self.captures.reading();
+        reading.keeps_blocks = self.annotate.is_some();
+        if self.capture.is_empty() && captures::is_stream(path) {
+            // Verdicts are there before more frames are waited for.
+            let frames = captures::stream(path, FlushFirst::new(captures::raw(path)?, out), &reading)?;
+            let router = bridge_of(frames.ports());
+            return Ok((frames, router));
         }
-        None => Ok(()),
+        let in_file = |error| captures::in_file(path, error);
+        if self.capture.is_empty() {
+            let opened = captures::open(path, reading)?;
+            return Ok((opened.source.open().map_err(in_file)?, opened.router()));
+        }
+        let sources = self.capture.iter().map(|(port, file)| captures::open_as(file, port, reading.clone()));
+        let sources: Vec<Source> = sources.collect::<Result<_>>()?;
+        let frames = Source::merge(sources).and_then(|source| source.open()).map_err(in_file)?;
+        let router = bridge_of(frames.ports());
+        Ok((frames, router))
+    }
+}
+
+/// A replay under way, and all that listens to it.
+struct Run<'a> {
+    args: &'a Args,
+    router: &'a Router,
+    replay: Replay<'a>,
+    out: Output,
+    /// What LOG, TRACE, NFLOG and `nf_conntrack_log_invalid` say.
+    said: Receiver<Logged>,
+    nflog: Option<(&'a Path, Nflog<BufWriter<File>>)>,
+    annotator: Option<(&'a Path, Annotator<BufWriter<File>>)>,
+    totals: Totals,
+    tally: Tally,
+}
+
+impl Run<'_> {
+    /// Takes frame after frame through the router. Gives back what is wrong with the capture, as far as it was read.
+    fn all(&mut self, frames: &mut Frames) -> Result<Option<CaptureError>> {
+        let mut frame = Frame::default();
+        let until = self.args.until.unwrap_or(u64::MAX);
+        loop {
+            match frames.read(&mut frame) {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(error) => return Ok(Some(error)),
+            }
+            let is_judged = self.tally.count(&frame);
+            let comment = if is_judged { self.one(&frame)? } else { String::new() };
+            if let Some((path, annotator)) = &mut self.annotator {
+                write(path, annotator.frame(frames, &frame, &comment))?;
+            }
+            if frame.number == until {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes one frame through the router; gives back what is to be written beside it.
+    fn one(&mut self, frame: &Frame) -> Result<String> {
+        let due = self.replay.pass_time(frame);
+        if self.args.summary {
+            self.totals.count(self.replay.judge(frame), frame);
+            self.listen(frame)?;
+            return Ok(String::new());
+        }
+        let verdict = self.replay.step(frame);
+        self.listen(frame)?;
+        let (bytes, format) = (self.args.bytes, self.args.format);
+        super::render::finish(self.out.with(|out| match format {
+            Format::Json => print_json(out, &due, &verdict, bytes),
+            Format::Text => print_text(out, &due, &verdict, &frame.data),
+        }));
+        Ok(if self.annotator.is_some() { comment(&verdict) } else { String::new() })
+    }
+
+    /// Writes what the rules and the tracker said of a frame.
+    fn listen(&mut self, frame: &Frame) -> Result {
+        for message in self.said.try_iter() {
+            if let Some((_, line)) = log_line::of(&message, self.router) {
+                super::render::tell(&format!("frame {}: {}", frame.number, line.trim_end()));
+            }
+            if let Some((path, nflog)) = &mut self.nflog {
+                write(path, nflog.write(&message, self.router))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints and writes what comes last.
+    fn finish(self, frames: &mut Frames) -> Result {
+        let tables = || Tables { table: self.replay.table(), expectations: self.replay.expectations() };
+        super::render::finish(self.out.with(|out| {
+            if self.args.summary {
+                self.totals.print(out, self.args.format, self.router)?;
+            }
+            if self.args.conntrack {
+                print_tables(out, self.args.format, &tables())?;
+            }
+            out.flush()
+        }));
+        if let Some((path, mut nflog)) = self.nflog {
+            write(path, nflog.get_mut().flush())?;
+        }
+        if let Some((path, annotator)) = self.annotator {
+            write(path, annotator.finish(frames))?;
+        }
+        self.tally.tell()
     }
 }
 
 fn write<T>(path: &Path, result: io::Result<T>) -> Result<T> {
     result.with_context(|| format!("cannot write `{}`", path.display())).map_err(Failure::Input)
-}
-
-/// Reads a capture, from standard input if it is `-`.
-pub(super) fn read(path: &Path) -> Result<Capture> {
-    let mut bytes = Vec::new();
-    let read = if path == Path::new("-") {
-        io::stdin().lock().read_to_end(&mut bytes).map(drop)
-    } else {
-        std::fs::read(path).map(|read| bytes = read)
-    };
-    read.with_context(|| format!("cannot read the capture `{}`", path.display())).map_err(Failure::Input)?;
-    Capture::parse(bytes).map_err(|error| in_file(path, error.into()))
-}
-
-fn in_file(path: &Path, error: anyhow::Error) -> Failure {
-    Failure::Input(error.context(path.display().to_string()))
-}
-
-/// What is no error, but makes verdicts other than they were on the wire.
-fn warn_of(path: &Path, capture: &Capture) {
-    let frames = capture.frames();
-    let cut = frames.iter().filter(|f| capture.data(f).len() < f.original_len as usize).count();
-    if cut > 0 {
-        super::render::warn(&format!(
-            "{}: {cut} frames were cut short when they were captured, and are judged as they are; \
-             capture with `-s 0`",
-            path.display()
-        ));
-    }
-    if let Some(at) = frames.windows(2).position(|pair| pair[1].nanos < pair[0].nanos) {
-        super::render::warn(&format!(
-            "{}: frame {} is earlier than the one before it; frames are taken in the order of the file, and the \
-             clock never goes back; `reordercap` sorts them",
-            path.display(),
-            at + 2
-        ));
-    }
 }
 
 fn print_json(out: &mut impl Write, due: &[Due], verdict: &FrameVerdict, bytes: bool) -> io::Result<()> {
@@ -226,9 +313,10 @@ fn comment(verdict: &FrameVerdict) -> String {
 }
 
 /// Opens what `--annotate` or `--nflog` writes, before anything is printed.
-fn create<'a>(path: &'a Path, trace: &Path) -> Result<(&'a Path, BufWriter<File>)> {
+fn create<'a>(path: &'a Path, args: &Args) -> Result<(&'a Path, BufWriter<File>)> {
     let open = || -> anyhow::Result<File> {
-        if path.exists() && path.canonicalize().ok() == trace.canonicalize().ok() {
+        let mut captures = args.trace.iter().chain(args.capture.iter().map(|(_, file)| file));
+        if path.exists() && captures.any(|file| file.canonicalize().ok() == path.canonicalize().ok()) {
             return Err(anyhow!("it is the capture itself, which would be lost"));
         }
         Ok(File::create(path)?)

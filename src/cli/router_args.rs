@@ -1,18 +1,18 @@
 //! The router that `replay` and `explain` ask: from a lab, from rule files, from options.
 
+use super::rules_text::RulesText;
 use super::{Failure, Result};
 use crate::config::{NeighbourPolicy, RouterConfig};
 use crate::conntrack::{Helper, Sysctls};
-use crate::filter::{RuleError, Ruleset, text_of};
+use crate::filter::Ruleset;
 use crate::host::check_sysctl;
 use crate::lab;
 use crate::packet::Family;
 use crate::router::Router;
-use anyhow::{Context as _, anyhow};
-use std::fmt::Write as _;
+use anyhow::anyhow;
 use std::path::{Path, PathBuf};
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct RouterArgs {
     /// iptables-save text with the rules for IPv4; none: every policy is ACCEPT
     #[arg(long, value_name = "FILE")]
@@ -20,6 +20,9 @@ pub(super) struct RouterArgs {
     /// ip6tables-save text with the rules for IPv6; none: IPv6 is dropped
     #[arg(long, value_name = "FILE")]
     rules6: Option<PathBuf>,
+    /// A file of `ipset save`, whose sets the rules may name; may be repeated
+    #[arg(long, value_name = "FILE")]
+    sets: Vec<PathBuf>,
     /// Take the router from a lab; other options override what it says
     #[arg(long, value_name = "LAB")]
     lab: Option<PathBuf>,
@@ -74,10 +77,10 @@ impl RouterArgs {
         config.neighbour_policy = NeighbourPolicy::LastSeen;
         let names: Vec<String> = config.ifaces.iter().map(|iface| iface.name.clone()).collect();
         if let Some(file) = &self.rules {
-            config.rules = Some(read_rules(file, Family::Ipv4, &names)?);
+            config.rules = Some(self.read_rules(file, Family::Ipv4, &names)?);
         }
         if let Some(file) = &self.rules6 {
-            config.rules6 = Some(read_rules(file, Family::Ipv6, &names)?);
+            config.rules6 = Some(self.read_rules(file, Family::Ipv6, &names)?);
         }
         // Nor does anybody heed a redirect; and no answer of ours shall be missing because too many came before it.
         let quiet = ["net.ipv4.icmp_ratemask", "net.ipv6.icmp.ratelimit", "net.ipv4.conf.all.send_redirects"];
@@ -88,6 +91,23 @@ impl RouterArgs {
         config.helpers.extend(new);
         Ok(config)
     }
+
+    /// The files of sets.
+    pub(super) fn sets(&self) -> &[PathBuf] {
+        &self.sets
+    }
+
+    /// Reads rules and checks them here, so that errors are led by their file.
+    fn read_rules(&self, file: &Path, family: Family, ifaces: &[String]) -> Result<String> {
+        let text = RulesText::read(&self.sets, file)?;
+        let loaded = Ruleset::load(text.whole(), family, ifaces)
+            .map_err(|errors| Failure::Input(anyhow!(text.problems(&errors))))?;
+        for warning in &loaded.warnings {
+            let (file, warning) = text.locate(warning);
+            super::render::warn(&format!("{}:{warning}", file.display()));
+        }
+        Ok(text.into_whole())
+    }
 }
 
 /// Makes the router; its rules were looked at before.
@@ -96,28 +116,4 @@ pub(super) fn build(config: RouterConfig) -> Result<Router> {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Failure::Input(anyhow!("{}", errors.join("\n")))
     })
-}
-
-/// Reads rules and checks them here, so that errors are led by their file.
-fn read_rules(file: &Path, family: Family, ifaces: &[String]) -> Result<String> {
-    let text = std::fs::read(file)
-        .with_context(|| format!("cannot read the rules `{}`", file.display()))
-        .map_err(Failure::Input)?;
-    let text = text_of(text).map_err(|error| Failure::Input(anyhow!(problems(file, &[error]))))?;
-    let loaded = Ruleset::load(&text, family, ifaces)
-        .map_err(|errors| Failure::Input(anyhow!(problems(file, &errors))))?;
-    for warning in &loaded.warnings {
-        super::render::warn(&format!("{}:{warning}", file.display()));
-    }
-    Ok(text)
-}
-
-fn problems(file: &Path, errors: &[RuleError]) -> String {
-    let noun = if errors.len() == 1 { "problem" } else { "problems" };
-    let mut text = format!("{} has {} {noun}", file.display(), errors.len());
-    for error in errors {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "\n  {}:{}", file.display(), error.to_string().replace('\n', "\n  "));
-    }
-    text
 }

@@ -1,17 +1,16 @@
 //! `stateway rules`: check, print and compare rulesets.
 
 use super::render::{self, Format};
+use super::rules_text::RulesText;
 use super::{Failure, Result};
-use crate::coverage::RunError;
-use crate::filter::{Loaded, RuleError, Ruleset, text_of};
+use crate::filter::{Loaded, RuleError, Ruleset};
 use crate::packet::Family;
-use anyhow::Context as _;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 mod coverage;
 mod diff;
 mod json;
+mod traced;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -89,130 +88,48 @@ impl Reading {
         if self.ipv6 { Family::Ipv6 } else { Family::Ipv4 }
     }
 
-    /// The text of the rules behind that of the sets, and how many lines the sets take.
-    fn text(&self, file: &Path) -> Result<(String, usize)> {
-        let mut text = self.sets_text()?;
-        let lines = text.lines().count();
-        text.push_str(&read(file)?);
-        Ok((text, lines))
+    /// The rules behind the sets.
+    fn text(&self, file: &Path) -> Result<RulesText> {
+        RulesText::read(&self.sets, file)
     }
 
-    /// The text of the sets.
-    fn sets_text(&self) -> Result<String> {
-        let mut text = String::new();
-        for set in &self.sets {
-            text.push_str(&read(set)?);
-            if !text.ends_with('\n') {
-                text.push('\n');
-            }
-        }
-        Ok(text)
-    }
-
-    /// Loads a file; what is wrong with it has the lines of the file itself.
-    fn load(&self, file: &Path, counters: bool) -> Result<std::result::Result<Loaded, Vec<RuleError>>> {
-        let mut text = self.sets_text()?;
-        let before = text.lines().count();
-        let own = match text_of(bytes_of(file)?) {
-            Ok(own) => own,
-            Err(error) => return Ok(Err(vec![error])),
-        };
-        text.push_str(&own);
-        Ok(self.load_text(&text, before, counters))
-    }
-
-    /// Loads text that has so many lines in front of the file's own.
-    fn load_text(
-        &self,
-        text: &str,
-        before: usize,
-        counters: bool,
-    ) -> std::result::Result<Loaded, Vec<RuleError>> {
+    fn load(&self, text: &str, counters: bool) -> std::result::Result<Loaded, Vec<RuleError>> {
         let load = if counters { Ruleset::load_with_counters } else { Ruleset::load };
-        let own_line = |mut e: RuleError| {
-            e.line = e.line.saturating_sub(before);
-            e
-        };
         let loaded = load(text, self.family(), &self.ifaces);
         let other = if self.ipv6 { Family::Ipv4 } else { Family::Ipv6 };
         if loaded.is_err() && load(text, other, &self.ifaces).is_ok() {
             let message = format!("these rules are for {}", other.name());
             let hint = if self.ipv6 { "leave `--ipv6` out" } else { "`--ipv6` reads them" };
-            return Err(vec![RuleError { line: 1, column: 1, message, hint: Some(hint.to_owned()) }]);
+            let line = 1;
+            return Err(vec![RuleError { line, column: 1, message, hint: Some(hint.to_owned()) }]);
         }
-        match loaded {
-            Ok(Loaded { ruleset, warnings }) => {
-                Ok(Loaded { ruleset, warnings: warnings.into_iter().map(own_line).collect() })
-            }
-            Err(errors) => Err(errors.into_iter().map(own_line).collect()),
-        }
+        loaded
     }
 
-    /// Loads a file that must be right.
-    fn load_right(&self, file: &Path, counters: bool) -> Result<Ruleset> {
-        let (text, before) = self.text(file)?;
-        self.load_text_right(file, &text, before, counters)
-    }
-
-    /// Loads the text of a file that must be right.
-    fn load_text_right(&self, file: &Path, text: &str, before: usize, counters: bool) -> Result<Ruleset> {
-        match self.load_text(text, before, counters) {
+    /// Loads rules that must be right.
+    fn load_right(&self, text: &RulesText, counters: bool) -> Result<Ruleset> {
+        match self.load(text.whole(), counters) {
             Ok(loaded) => Ok(loaded.ruleset),
-            Err(errors) => Err(Failure::Input(anyhow::anyhow!("{}", listing(file, &errors)))),
+            Err(errors) => Err(Failure::Input(anyhow::anyhow!("{}", text.problems(&errors)))),
         }
     }
-}
-
-/// Says why a capture could not be taken through the rules.
-struct RunFailure;
-
-impl RunFailure {
-    fn explain(error: RunError) -> Failure {
-        match error {
-            RunError::Rules(errors) => {
-                let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                Failure::Input(anyhow::anyhow!("{}", list.join("\n")))
-            }
-            other @ RunError::Port(_) => Failure::Input(other.into()),
-        }
-    }
-}
-
-fn bytes_of(file: &Path) -> Result<Vec<u8>> {
-    let bytes = if file == Path::new("-") {
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut std::io::stdin(), &mut bytes).map(|_| bytes)
-    } else {
-        std::fs::read(file)
-    };
-    bytes.with_context(|| format!("cannot read `{}`", file.display())).map_err(Failure::Input)
-}
-
-fn read(file: &Path) -> Result<String> {
-    text_of(bytes_of(file)?).map_err(|error| Failure::Input(anyhow::anyhow!(listing(file, &[error]))))
-}
-
-/// `FILE has 2 problems` and one line for each.
-fn listing(file: &Path, errors: &[RuleError]) -> String {
-    let file = file.display();
-    let plural = if errors.len() == 1 { "" } else { "s" };
-    let mut text = format!("`{file}` has {} problem{plural}", errors.len());
-    for error in errors {
-        let _ = write!(text, "\n{file}:{error}");
-    }
-    text
 }
 
 fn check(args: &One) -> Result {
-    let (errors, warnings) = match args.reading.load(&args.file, false)? {
+    let text = args.reading.text(&args.file)?;
+    let (errors, warnings) = match args.reading.load(text.whole(), false) {
         Ok(loaded) => (Vec::new(), loaded.warnings),
         Err(errors) => (errors, Vec::new()),
     };
     match args.format {
-        Format::Json => render::json(&json::findings(&errors, &warnings)),
+        Format::Json => {
+            let own = |errors: &[RuleError]| errors.iter().map(|e| text.locate(e).1).collect::<Vec<_>>();
+            render::json(&json::findings(&own(&errors), &own(&warnings)));
+        }
         Format::Text => {
             for warning in &warnings {
-                render::line(&format!("{}:{}", args.file.display(), Warning(warning)));
+                let (file, warning) = text.locate(warning);
+                render::line(&format!("{}:{}", file.display(), Warning(&warning)));
             }
             if errors.is_empty() && warnings.is_empty() {
                 render::line(&format!("{}: nothing to report", args.file.display()));
@@ -222,7 +139,7 @@ fn check(args: &One) -> Result {
     if errors.is_empty() {
         return Ok(());
     }
-    Err(Failure::Input(anyhow::anyhow!("{}", listing(&args.file, &errors))))
+    Err(Failure::Input(anyhow::anyhow!("{}", text.problems(&errors))))
 }
 
 /// A finding that does not stop the ruleset from being loaded.
@@ -238,7 +155,7 @@ impl std::fmt::Display for Warning<'_> {
 
 fn show(args: &Show) -> Result {
     let One { file, reading, format } = &args.one;
-    let ruleset = reading.load_right(file, args.counters)?;
+    let ruleset = reading.load_right(&reading.text(file)?, args.counters)?;
     match format {
         Format::Text => render::line(ruleset.render(args.counters).trim_end()),
         Format::Json => render::json(&json::ruleset(&ruleset)),

@@ -7,8 +7,8 @@ use super::compare::hex;
 use super::kernel::NAMES;
 use super::session::Finding;
 use super::trace::{Frame, Step, Trace, Waiting};
+use crate::capture::{self, Reading, Source, Writer};
 use crate::config::Mode;
-use crate::device::pcap::{Capture, Writer};
 use crate::flow;
 use crate::packet::ETHERNET_LEN;
 use anyhow::{Context as _, Result, bail};
@@ -44,10 +44,12 @@ pub enum Unfit {
 
 /// Reads a pcapng whose interfaces are called `left` and `right`.
 pub fn from_capture(path: &Path, setup: Setup) -> Result<Story> {
-    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-    let capture = Capture::parse(bytes).with_context(|| path.display().to_string())?;
+    let context = || path.display().to_string();
+    // The kernel gets the frames as they stand, and so does the router.
+    let reading = Reading { as_it_stands: true, ..Reading::default() };
+    let mut frames = Source::of_file(path, reading).and_then(|source| source.open()).with_context(context)?;
     let mut ports = Vec::new();
-    for name in capture.ports() {
+    for name in frames.ports() {
         let Some(port) = NAMES.iter().position(|known| known == name) else {
             bail!("{}: interface `{name}`: here there are only `left` and `right`", path.display());
         };
@@ -55,10 +57,14 @@ pub fn from_capture(path: &Path, setup: Setup) -> Result<Story> {
     }
     let mut steps = Vec::new();
     let mut clock = Clock::default();
-    let start = capture.frames().first().map_or(0, |frame| frame.nanos);
-    for frame in capture.frames() {
+    let start = frames.first_nanos().unwrap_or_default();
+    let mut frame = capture::Frame::default();
+    while frames.read(&mut frame).with_context(context)? {
+        if frame.unjudged.is_some() {
+            bail!("{}: frame {} is no Ethernet frame", path.display(), frame.number);
+        }
         steps.extend(clock.step((frame.nanos - start).max(0) as u128));
-        let bytes = capture.data(frame).to_vec();
+        let bytes = core::mem::take(&mut frame.data);
         steps.push(Step::Frame(Frame { port: ports[usize::from(frame.port)], bytes, kind: "captured" }));
     }
     Ok(Story { setup, trace: trace_of(steps) })

@@ -18,7 +18,6 @@ pub(crate) mod faulty;
 pub mod link;
 pub mod memory;
 pub mod offload;
-pub mod pcap;
 pub mod poll;
 pub mod ring;
 pub mod segment;

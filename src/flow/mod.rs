@@ -54,11 +54,13 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod capture;
 mod packet;
 mod parse;
 mod run;
 mod words;
 
+pub use capture::capture;
 pub use packet::packet;
 pub use parse::parse;
 pub use run::{IFACES, Observed, ROUTER_MACS, Run, STATION_MACS, config, update};

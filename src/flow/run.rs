@@ -40,7 +40,7 @@ const ROUTES: [(&str, u8, usize); 7] = [
 ];
 
 /// Any time will do: the router only counts from there.
-const START: Instant = Instant::from_secs(1000);
+pub(super) const START: Instant = Instant::from_secs(1000);
 
 /// What became of one packet, in the words of the last columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,16 +76,7 @@ impl Run {
         self.router.handle_timeout(&mut self.worker, now);
         self.worker.take_emissions();
 
-        let from = usize::from(step.iface == IFACES[1]);
-        let dst = match self.mode {
-            Mode::Route => ROUTER_MACS[from],
-            Mode::Bridge => STATION_MACS[1 - from],
-        };
-        let mut bytes = if step.is_frame {
-            step.packet.clone()
-        } else {
-            frame(dst, STATION_MACS[from], &step.packet, step.padding)
-        };
+        let (from, mut bytes) = frame_of(self.mode, step);
         let original = bytes.clone();
         let mut trace = Trace::default();
         let iface = IfaceId(from as u16);
@@ -128,6 +119,19 @@ impl Run {
         let pkt = Packet::parse(&mut frame, Offload::NONE).ok()?;
         self.router.conntrack().find(&pkt, zone, now)
     }
+}
+
+/// The frame of a step, and the place of the interface that it comes in on.
+pub(super) fn frame_of(mode: Mode, step: &Step) -> (usize, Vec<u8>) {
+    let from = usize::from(step.iface == IFACES[1]);
+    if step.is_frame {
+        return (from, step.packet.clone());
+    }
+    let dst = match mode {
+        Mode::Route => ROUTER_MACS[from],
+        Mode::Bridge => STATION_MACS[1 - from],
+    };
+    (from, frame(dst, STATION_MACS[from], &step.packet, step.padding))
 }
 
 /// What rules saw; `None` if the packet did not come as far as tracking.

@@ -6,13 +6,16 @@
 #![forbid(unsafe_code)]
 
 use crate::base::EmissionKind;
-use crate::config::RouterConfig;
+use crate::capture::Frame;
+use crate::config::{Mode, RouterConfig};
 use crate::conntrack::{CtState, Direction, listing};
 use crate::decision::Decision;
-use crate::device::pcap::{Capture, Frame};
 use crate::explain::{self, Account};
+use crate::fate::Fate;
 use crate::iface::{Iface, IfaceId};
-use crate::packet::{ETHERNET_LEN, Offload, Packet};
+use crate::packet::tuple::PROTO_TCP;
+use crate::packet::{ETHERNET_LEN, Family, Offload, Packet, Segment};
+use crate::record::{NoRecord, Recorder};
 use crate::router::{Outcome, Router, Worker};
 use crate::time::Instant;
 use serde::{Serialize, Serializer};
@@ -25,21 +28,21 @@ mod tests;
 const LISTING: listing::Options = listing::Options { extended: true, id: None };
 
 /// A router as far as a capture describes one: its interfaces are the ports of a bridge.
-pub fn bridge_of(capture: &Capture) -> RouterConfig {
-    let ifaces = capture.ports().iter().enumerate().map(|(at, name)| Iface::new(name, IfaceId(at as u16)));
+pub fn bridge_of(ports: &[String]) -> RouterConfig {
+    let ifaces = ports.iter().enumerate().map(|(at, name)| Iface::new(name, IfaceId(at as u16)));
     RouterConfig { ifaces: ifaces.collect(), ..RouterConfig::default() }
 }
 
 /// When the clock of a replay begins: the first frame's timestamp, in nanoseconds since 1970.
-pub fn epoch_of(capture: &Capture) -> u64 {
-    capture.frames().first().map_or(0, |frame| u64::try_from(frame.nanos).unwrap_or(0))
+pub fn epoch_of(first_nanos: Option<i128>) -> u64 {
+    first_nanos.map_or(0, |nanos| u64::try_from(nanos).unwrap_or(0))
 }
 
 /// What the router made of one frame, as `replay --format json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FrameVerdict {
     /// From 1.
-    pub frame: usize,
+    pub frame: u64,
     /// Since the first frame, by the frame's own timestamp.
     #[serde(serialize_with = "seconds")]
     pub time: i128,
@@ -63,7 +66,7 @@ pub struct FrameVerdict {
 }
 
 /// A frame that left: one that the router wrote or changed, or any.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Emitted {
     pub port: String,
     #[serde(serialize_with = "hex")]
@@ -105,9 +108,11 @@ fn list(names: &[String]) -> String {
 }
 
 /// A replay under way.
+///
+/// Whoever drives it gives it one frame after the other: [`Replay::pass_time`] up to the frame, then [`Replay::step`],
+/// [`Replay::judge`] or [`Replay::explain`].
 #[derive(Debug)]
 pub struct Replay<'a> {
-    capture: &'a Capture,
     router: &'a Router,
     /// The router's interface for each port of the capture.
     ifaces: Vec<IfaceId>,
@@ -116,15 +121,17 @@ pub struct Replay<'a> {
     worker: Worker,
     decision: Decision,
     buffer: Vec<u8>,
+    /// The first frame's time, from which the others count.
+    start_nanos: Option<i128>,
     now: Instant,
-    /// Frames taken so far.
-    done: usize,
 }
 
 impl<'a> Replay<'a> {
+    /// `ports` are those of the capture.
+    ///
     /// # Errors
-    /// A port of the capture is not one of the router's.
-    pub fn new(capture: &'a Capture, router: &'a Router, bytes: bool) -> Result<Self, UnknownPort> {
+    /// One of them is not the router's.
+    pub fn new(ports: &[String], router: &'a Router, bytes: bool) -> Result<Self, UnknownPort> {
         let iface = |port: &String| {
             let at = router.ifaces().iter().position(|iface| iface.name == *port);
             at.map(|at| IfaceId(at as u16)).ok_or_else(|| UnknownPort {
@@ -133,15 +140,14 @@ impl<'a> Replay<'a> {
             })
         };
         Ok(Self {
-            capture,
             router,
-            ifaces: capture.ports().iter().map(iface).collect::<Result<_, _>>()?,
+            ifaces: ports.iter().map(iface).collect::<Result<_, _>>()?,
             bytes,
             worker: Worker::default(),
             decision: Decision::default(),
             buffer: Vec::new(),
+            start_nanos: None,
             now: Instant::ZERO,
-            done: 0,
         })
     }
 
@@ -150,17 +156,15 @@ impl<'a> Replay<'a> {
         self.now
     }
 
-    /// The frame that [`Replay::step`] takes next.
-    fn next_frame(&self) -> Option<(&'a Frame, i128)> {
-        let frames = self.capture.frames();
-        let frame = frames.get(self.done)?;
-        Some((frame, frame.nanos - frames[0].nanos))
+    /// When a frame came, since the first one.
+    fn time_of(&self, frame: &Frame) -> i128 {
+        frame.nanos - self.start_nanos.unwrap_or(frame.nanos)
     }
 
-    /// Lets time pass until the next frame. Gives back what the router sent of its own accord meanwhile.
-    pub fn pass_time(&mut self) -> Vec<Due> {
-        let Some((_, at)) = self.next_frame() else { return Vec::new() };
-        let frame_at = Instant::from_nanos(u64::try_from(at).unwrap_or(0)).max(self.now);
+    /// Lets time pass until a frame. Gives back what the router sent of its own accord meanwhile.
+    pub fn pass_time(&mut self, frame: &Frame) -> Vec<Due> {
+        self.start_nanos.get_or_insert(frame.nanos);
+        let frame_at = Instant::from_nanos(u64::try_from(self.time_of(frame)).unwrap_or(0)).max(self.now);
         let mut all = Vec::new();
         while let Some(due) = self.router.poll_timeout().filter(|due| *due <= frame_at) {
             self.now = due.max(self.now);
@@ -180,26 +184,16 @@ impl<'a> Replay<'a> {
         all
     }
 
-    /// Takes the next frame to its fate; call [`Replay::pass_time`] before. `None` behind the last one.
-    pub fn step(&mut self) -> Option<FrameVerdict> {
-        let (frame, time) = self.next_frame()?;
-        self.done += 1;
-        let original = self.capture.data(frame);
-        self.buffer.clear();
-        self.buffer.extend_from_slice(original);
+    /// Takes a frame to its fate, and tells of it.
+    pub fn step(&mut self, frame: &Frame) -> FrameVerdict {
         self.decision.clear();
-        let iface = self.ifaces[usize::from(frame.port)];
-        let outcome = self.router.process(
-            &mut self.worker,
-            self.now,
-            iface,
-            &mut self.buffer,
-            Offload::NONE,
-            &mut self.decision,
-        );
-        Some(FrameVerdict {
-            frame: self.done,
-            time,
+        let mut decision = core::mem::take(&mut self.decision);
+        let (iface, outcome) = self.process(frame, &mut decision);
+        self.decision = decision;
+        let original = &frame.data;
+        FrameVerdict {
+            frame: frame.number,
+            time: self.time_of(frame),
             in_port: self.name(iface),
             ctstate: self.decision.ctstate.map(CtState::word),
             direction: self.decision.direction.map(Direction::word),
@@ -209,16 +203,53 @@ impl<'a> Replay<'a> {
             reason: self.decision.reason(outcome.fate),
             entry: entry_behind(self.router, &self.decision, original, self.now),
             emitted: self.emitted(original, outcome),
-        })
+        }
     }
 
-    /// Takes the next frame as [`Replay::step`] does, and tells its whole way.
-    pub fn explain(&mut self) -> Option<Account> {
-        let (frame, _) = self.next_frame()?;
-        self.done += 1;
+    /// Takes a frame to its fate, which is all that is told.
+    pub fn judge(&mut self, frame: &Frame) -> Fate {
+        let (_, outcome) = self.process(frame, &mut NoRecord);
+        self.worker.take_emissions();
+        outcome.fate
+    }
+
+    /// Takes a frame as [`Replay::step`] does, and tells its whole way.
+    pub fn explain(&mut self, frame: &Frame) -> Account {
+        let iface = self.prepare(frame);
+        let offload = self.offload(frame, iface);
+        explain::explain(self.router, &mut self.worker, self.now, (iface, &self.buffer, offload))
+    }
+
+    fn process<R: Recorder>(&mut self, frame: &Frame, rec: &mut R) -> (IfaceId, Outcome) {
+        let iface = self.prepare(frame);
+        let offload = self.offload(frame, iface);
+        (iface, self.router.process(&mut self.worker, self.now, iface, &mut self.buffer, offload, rec))
+    }
+
+    /// Puts the frame into the buffer that the router edits.
+    fn prepare(&mut self, frame: &Frame) -> IfaceId {
         let iface = self.ifaces[usize::from(frame.port)];
-        let data = self.capture.data(frame);
-        Some(explain::explain(self.router, &mut self.worker, self.now, iface, data))
+        self.buffer.clear();
+        self.buffer.extend_from_slice(&frame.data);
+        if frame.link_is_made_up
+            && self.router.mode() == Mode::Route
+            && let Some(dst) = self.buffer.first_chunk_mut::<6>()
+            && dst[0] & 1 == 0
+        {
+            // What an interface of a router took in, it was sent.
+            *dst = self.router.ifaces()[iface.index()].mac.0;
+        }
+        iface
+    }
+
+    /// What the capturing kernel had left to its card: a frame longer than the link carries was still to be cut.
+    fn offload(&self, frame: &Frame, iface: IfaceId) -> Offload {
+        let mtu = self.router.ifaces()[iface.index()].mtu_bytes;
+        if frame.offload.needs_checksum() && frame.data.len() > ETHERNET_LEN + mtu {
+            as_super_frame(&frame.data, mtu, frame.offload)
+        } else {
+            frame.offload
+        }
     }
 
     fn name(&self, iface: IfaceId) -> String {
@@ -278,6 +309,19 @@ pub(crate) fn entry_behind(
 
 fn emitted(router: &Router, iface: IfaceId, bytes: Vec<u8>) -> Emitted {
     Emitted { port: router.ifaces()[iface.index()].name.clone(), bytes }
+}
+
+/// A TCP frame that stands for many: segments as long as the link takes.
+fn as_super_frame(frame: &[u8], mtu: usize, offload: Offload) -> Offload {
+    let mut frame = frame.to_vec();
+    let Ok(pkt) = Packet::parse(&mut frame, offload) else { return offload };
+    let Some(segment) = Segment::parse(pkt.l4()).filter(|_| pkt.proto() == PROTO_TCP) else { return offload };
+    let headers = (pkt.frame_len() - ETHERNET_LEN).saturating_sub(segment.len as usize);
+    let gso_type = match pkt.family() {
+        Family::Ipv4 => Offload::GSO_TCPV4,
+        Family::Ipv6 => Offload::GSO_TCPV6,
+    };
+    Offload { gso_type, gso_size: mtu.saturating_sub(headers).max(1) as u16, ..offload }
 }
 
 /// Whether a packet was changed beyond link addresses and TTL; the checksum of an IPv4 header follows the TTL.

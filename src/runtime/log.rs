@@ -2,8 +2,8 @@
 //! them to its log, so that no packet ever waits for whoever reads there.
 
 use super::listener::Listener;
-use super::log_line;
 use crate::base::log::Logged;
+use crate::log_line;
 use crate::router::Router;
 use std::io;
 use std::sync::Arc;

@@ -32,7 +32,6 @@ mod counters;
 pub mod ending;
 pub mod listener;
 pub mod log;
-mod log_line;
 pub mod nflog;
 pub mod orders;
 mod pulse;

@@ -2,7 +2,7 @@
 //! whoever reads at the other end of a pipe.
 
 use super::listener::Listener;
-use crate::device::pcap::nflog::Nflog;
+use crate::capture::nflog::Nflog;
 use crate::router::Router;
 use crossbeam_channel::{Sender, bounded};
 use rustix::event::{PollFd, PollFlags, poll};

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+/// Captures as people bring them: every format, copies of what went out, scenarios in place of captures.
+mod captures;
 /// Help, error messages and `explain`, as a user meets them.
 mod cli;
 /// Generated traffic and every scenario, through this machine's kernel and through the router.

@@ -8,8 +8,8 @@ use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpProtocol, IpRepr, Ipv4Address,
     Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
 };
-use stateway::device::pcap::{Capture, Writer};
-use std::path::{Path, PathBuf};
+use stateway::capture::{Frame, Reading, Source, Writer};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -238,6 +238,17 @@ COMMIT
     assert_eq!((code, fates), (0, vec![false, false, true]), "{out}");
 }
 
+/// The frames of a capture, each with its port.
+fn frames_of(capture: &[u8]) -> Vec<(String, Frame)> {
+    let mut frames = Source::of_stream(capture, Reading::default()).unwrap().open().unwrap();
+    let mut all = Vec::new();
+    let mut frame = Frame::default();
+    while frames.read(&mut frame).unwrap() {
+        all.push((frames.ports()[usize::from(frame.port)].clone(), frame.clone()));
+    }
+    all
+}
+
 #[test]
 fn verdicts_come_back_as_comments() {
     let files = Files::new(RULES, &story());
@@ -247,7 +258,7 @@ fn verdicts_come_back_as_comments() {
     let text = String::from_utf8_lossy(&bytes);
     assert!(text.contains("NEW original: forwarded → right by filter/FORWARD/2\nipv4     2 tcp"), "{text}");
     assert!(text.contains("ESTABLISHED reply: forwarded → left by filter/FORWARD/1\n"));
-    assert_eq!(Capture::parse(bytes).unwrap().frames().len(), 2);
+    assert_eq!(frames_of(&bytes).len(), 2);
 }
 
 #[test]
@@ -298,18 +309,10 @@ COMMIT
     assert_eq!((code, err.as_str()), (0, ""));
     let bytes = std::fs::read(files.path("said.pcapng")).unwrap();
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    let capture = Capture::parse(bytes).unwrap();
-    let frames: Vec<_> = capture
-        .frames()
+    let frames = frames_of(&bytes);
+    let frames: Vec<_> = frames
         .iter()
-        .map(|f| {
-            (
-                &*capture.ports()[usize::from(f.port)],
-                f.nanos / 1_000_000,
-                capture.data(f).len(),
-                f.original_len,
-            )
-        })
+        .map(|(port, f)| (port.as_str(), f.nanos / 1_000_000, f.captured_len, f.data.len()))
         .collect();
     // Of the datagram 28 bytes behind the Ethernet header, and how long it was.
     assert_eq!(frames, [("left", 1_000, 54, 54), ("right", 1_050, 42, 47), ("right", 1_070, 54, 54)]);
@@ -330,16 +333,16 @@ fn what_cannot_be_replayed_is_refused_with_place_and_remedy() {
     check(
         &["--rules", "bad"],
         expect![[r#"
-            error: bad has 1 problem
-              bad:3:15: no chain or target named `ACEPT`
-                hint: did you mean `ACCEPT`?
+            error: `bad` has 1 problem
+            bad:3:15: no chain or target named `ACEPT`
+              hint: did you mean `ACCEPT`?
         "#]],
     );
     check(
         &["--rules", "none"],
         expect![[r#"
-        error: cannot read the rules `none`: No such file or directory (os error 2)
-    "#]],
+            error: cannot read `none`: No such file or directory (os error 2)
+        "#]],
     );
     check(
         &["--lab", "lab.yaml"],
@@ -370,17 +373,4 @@ fn what_cannot_be_replayed_is_refused_with_place_and_remedy() {
         error: cannot write `trace.pcapng`: it is the capture itself, which would be lost
     "#]],
     );
-    cut(&files.path("trace.pcapng"));
-    check(
-        &[],
-        expect![[r#"
-        error: trace.pcapng: byte 544: a block goes beyond the end of the file
-          hint: the file is cut short: capture again, or mend it with `pcapfix`
-    "#]],
-    );
-}
-
-fn cut(path: &Path) {
-    let bytes = std::fs::read(path).unwrap();
-    std::fs::write(path, &bytes[..bytes.len() - 10]).unwrap();
 }

@@ -1,24 +1,25 @@
 //! `stateway rules coverage` and `mutate`: how well captures test a ruleset.
 
-use super::{Reading, RunFailure};
+use super::traced::{self, Trace, Traced};
 use crate::cli::render::{self, Format};
 use crate::cli::{Failure, Result};
-use crate::coverage;
-use crate::device::pcap::Capture;
+use crate::config::RouterConfig;
+use crate::coverage::{self, Covered, Mutants};
 use crate::replay::FrameVerdict;
+use core::ops::ControlFlow::{Break, Continue};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The ruleset
     file: PathBuf,
-    /// A pcapng file to take through it, from a bridge with the ports of the file
-    #[arg(long = "replay", value_name = "TRACE.pcapng", required = true)]
+    /// A capture to take through it; from a bridge with the ports of the capture, unless a lab says otherwise
+    #[arg(long = "replay", value_name = "TRACE", required = true)]
     traces: Vec<PathBuf>,
     #[command(flatten)]
-    reading: Reading,
+    traced: Traced,
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -26,33 +27,33 @@ pub(super) struct Args {
 
 /// Says of every rule how often it held.
 pub(super) fn coverage(args: &Args) -> Result {
-    let (text, before) = args.reading.text(&args.file)?;
-    args.reading.load_text_right(&args.file, &text, before, false)?;
-    let mut total: BTreeMap<usize, coverage::Covered> = BTreeMap::new();
-    for trace in &args.traces {
-        let capture = crate::cli::replay::read(trace)?;
-        let (_, router) =
-            coverage::run(&capture, args.reading.family(), &text).map_err(RunFailure::explain)?;
+    let reading = args.traced.reading();
+    let text = reading.text(&args.file)?;
+    reading.load_right(&text, false)?;
+    let mut total: Vec<Covered> = Vec::new();
+    for trace in args.traced.open(&args.traces)? {
+        let router = args.traced.router_right(&args.traced.config(&trace)?, text.whole())?;
+        traced::run(&trace, &[&router], |_, _| Continue(()))?;
         let rules = router.rules();
-        let Some(rules) = rules.for_family(args.reading.family()) else { continue };
-        for (place, covered) in coverage::coverage(rules).into_iter().enumerate() {
-            match total.get_mut(&place) {
-                Some(before) => before.count += covered.count,
-                None => drop(total.insert(place, covered)),
-            }
+        let Some(rules) = rules.for_family(args.traced.family()) else { continue };
+        let covered = coverage::coverage(rules);
+        if total.is_empty() {
+            total = covered;
+        } else {
+            total.iter_mut().zip(covered).for_each(|(before, now)| before.count += now.count);
         }
     }
-    let met = total.values().filter(|c| c.count.packets > 0).count();
+    let met = total.iter().filter(|c| c.count.packets > 0).count();
     match args.format {
         Format::Json => {
-            let list = total.values().map(|c| {
+            let list = total.iter().map(|c| {
                 json!({ "rule": c.name, "line": c.line, "text": c.text, "packets": c.count.packets, "bytes": c.count.bytes })
             });
             let list: Vec<_> = list.collect();
             render::json(&json!({ "met": met, "rules": total.len(), "list": list }));
         }
         Format::Text => {
-            for c in total.values() {
+            for c in &total {
                 let packets =
                     if c.count.packets == 0 { "never".to_owned() } else { c.count.packets.to_string() };
                 render::line(&format!("{packets:>8}  {}  {}", c.name, c.text));
@@ -63,31 +64,32 @@ pub(super) fn coverage(args: &Args) -> Result {
     Ok(())
 }
 
+/// A capture, the router around the rules, and what became of every frame under the rules as they are.
+struct Usual<'a> {
+    trace: Trace<'a>,
+    config: RouterConfig,
+    /// A number a frame, so that memory stays small whatever the capture.
+    fates: Vec<u64>,
+}
+
 /// Changes the ruleset a little, over and over, and says which changes no capture notices.
 pub(super) fn mutate(args: &Args) -> Result {
-    let (text, before) = args.reading.text(&args.file)?;
-    let rules = args.reading.load_text_right(&args.file, &text, before, false)?;
-    let sets = args.reading.sets_text()?;
-    let family = args.reading.family();
-    let captures: Vec<Capture> =
-        args.traces.iter().map(|trace| crate::cli::replay::read(trace)).collect::<Result<_>>()?;
-    let run = |text: &str| -> std::result::Result<Vec<Vec<FrameVerdict>>, coverage::RunError> {
-        captures
-            .iter()
-            .map(|capture| coverage::run(capture, family, text).map(|(verdicts, _)| verdicts))
-            .collect()
-    };
-    let usual = run(&text).map_err(RunFailure::explain)?;
+    let reading = args.traced.reading();
+    let text = reading.text(&args.file)?;
+    let rules = reading.load_right(&text, false)?;
+    let traces = args.traced.open(&args.traces)?.into_iter().map(|trace| usual(args, trace, text.whole()));
+    let traces: Vec<Usual> = traces.collect::<Result<_>>()?;
     let (mut noticed, mut unnoticed) = (0, Vec::new());
-    let mutants = coverage::Mutants::of(&rules);
+    let mutants = Mutants::of(&rules);
     let all = mutants.count();
     for (done, mutant) in mutants.iter().enumerate() {
         render::progress(&format!("{done} of {all} changes tried"));
-        // A change that the rules do not survive is no test of the captures.
-        let Ok(verdicts) = run(&format!("{sets}{}", mutant.text)) else { continue };
-        let is_same =
-            usual.iter().flatten().zip(verdicts.iter().flatten()).all(|(a, b)| coverage::is_same(a, b));
-        if is_same { unnoticed.push((mutant.name, mutant.change)) } else { noticed += 1 }
+        match is_noticed(args, &traces, &format!("{}{}", text.sets(), mutant.text)) {
+            Some(true) => noticed += 1,
+            Some(false) => unnoticed.push((mutant.name, mutant.change)),
+            // A change that the rules do not survive is no test of the captures.
+            None => {}
+        }
     }
     render::progress("");
     let all = noticed + unnoticed.len();
@@ -105,4 +107,43 @@ pub(super) fn mutate(args: &Args) -> Result {
         }
     }
     if unnoticed.is_empty() { Ok(()) } else { Err(Failure::Differs) }
+}
+
+/// A capture under the rules as they are.
+fn usual<'a>(args: &Args, trace: Trace<'a>, rules: &str) -> Result<Usual<'a>> {
+    let config = args.traced.config(&trace)?;
+    let router = args.traced.router_right(&config, rules)?;
+    let mut fates = Vec::new();
+    traced::run(&trace, &[&router], |_, verdicts| {
+        fates.extend(verdicts.iter().map(number_of));
+        Continue(())
+    })?;
+    Ok(Usual { trace, config, fates })
+}
+
+/// Whether a frame meets another fate under changed rules; `None` if they do not load.
+fn is_noticed(args: &Args, traces: &[Usual], rules: &str) -> Option<bool> {
+    for usual in traces {
+        let router = args.traced.router_of(&usual.config, rules)?;
+        let mut before = usual.fates.iter();
+        let mut differs = false;
+        // The capture was read to its end before: what is wrong with it was said.
+        let _ = coverage::run(&usual.trace.opened.source, &[&router], |frame, verdicts| {
+            if frame.unjudged.is_none() {
+                differs = verdicts.iter().any(|verdict| before.next() != Some(&number_of(verdict)));
+            }
+            if differs { Break(()) } else { Continue(()) }
+        });
+        if differs {
+            return Some(true);
+        }
+    }
+    Some(false)
+}
+
+/// What became of a frame, whichever rule decided, as a number.
+fn number_of(verdict: &FrameVerdict) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    coverage::what_became(verdict).hash(&mut hasher);
+    hasher.finish()
 }

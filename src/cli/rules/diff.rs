@@ -1,12 +1,13 @@
 //! `stateway rules diff`: what changes from one ruleset to another.
 
-use super::{Reading, RunFailure};
+use super::traced::{self, Traced};
 use crate::cli::render::{self, Format};
 use crate::cli::{Failure, Result};
-use crate::coverage;
+use crate::coverage::what_became;
 use crate::filter::{Ruleset, Table};
 use crate::packet::{Family, summary};
 use crate::replay::FrameVerdict;
+use core::ops::ControlFlow::Continue;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,11 +18,11 @@ pub(super) struct Args {
     old: PathBuf,
     /// The ruleset as it will be
     new: PathBuf,
-    /// A pcapng file: tell which of its frames meet another fate
-    #[arg(long = "replay", value_name = "TRACE.pcapng")]
+    /// A capture: tell which of its frames meet another fate
+    #[arg(long = "replay", value_name = "TRACE")]
     traces: Vec<PathBuf>,
     #[command(flatten)]
-    reading: Reading,
+    traced: Traced,
     /// How to print the differences
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -41,12 +42,11 @@ pub(super) fn run(args: &Args) -> Result {
         return Err(Failure::Input(anyhow::anyhow!("only one of the two rulesets can be standard input")));
     }
     // Each is read once: standard input has nothing more the second time.
-    let (old_text, before) = args.reading.text(&args.old)?;
-    let old = args.reading.load_text_right(&args.old, &old_text, before, false)?;
-    let (new_text, before) = args.reading.text(&args.new)?;
-    let new = args.reading.load_text_right(&args.new, &new_text, before, false)?;
+    let reading = args.traced.reading();
+    let (old_text, new_text) = (reading.text(&args.old)?, reading.text(&args.new)?);
+    let (old, new) = (reading.load_right(&old_text, false)?, reading.load_right(&new_text, false)?);
     let changes = compare(&old, &new);
-    let packets = packets(args, [&old_text, &new_text])?;
+    let packets = packets(args, [old_text.whole(), new_text.whole()])?;
     match args.format {
         Format::Text => {
             print(&changes);
@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args) -> Result {
 /// A frame that meets another fate under the new rules.
 struct Packet {
     trace: PathBuf,
-    frame: usize,
+    frame: u64,
     /// What it is.
     summary: String,
     old: String,
@@ -88,31 +88,30 @@ struct Packet {
 
 /// Takes the captures through both rulesets.
 fn packets(args: &Args, rules: [&str; 2]) -> Result<Vec<Packet>> {
+    let words = |v: &FrameVerdict| match &v.rule {
+        Some(rule) => format!("{} by {rule}", v.fate),
+        None => v.fate.to_owned(),
+    };
     let mut packets = Vec::new();
-    for trace in &args.traces {
-        let capture = crate::cli::replay::read(trace)?;
-        let family = args.reading.family();
-        let run = |text: &str| -> Result<Vec<FrameVerdict>> {
-            Ok(coverage::run(&capture, family, text).map_err(RunFailure::explain)?.0)
-        };
-        warn_of_ports(trace, capture.ports(), family, rules);
-        let words = |v: &FrameVerdict| match &v.rule {
-            Some(rule) => format!("{} by {rule}", v.fate),
-            None => v.fate.to_owned(),
-        };
-        for (old, new) in run(rules[0])?.iter().zip(&run(rules[1])?) {
-            if !coverage::is_same(old, new) {
-                let frame = old.frame.checked_sub(1).and_then(|at| capture.frames().get(at));
-                let bytes = frame.map_or_else(Vec::new, |frame| capture.data(frame).to_vec());
+    for trace in args.traced.open(&args.traces)? {
+        let config = args.traced.config(&trace)?;
+        warn_of_ports(trace.path, &trace.opened.source.survey().ports, args.traced.family(), rules);
+        let [old, new] =
+            [args.traced.router_right(&config, rules[0])?, args.traced.router_right(&config, rules[1])?];
+        traced::run(&trace, &[&old, &new], |frame, verdicts| {
+            if let [old, new] = verdicts
+                && what_became(old) != what_became(new)
+            {
                 packets.push(Packet {
-                    trace: trace.clone(),
-                    frame: old.frame,
-                    summary: summary::of_frame(&mut { bytes }),
+                    trace: trace.path.to_owned(),
+                    frame: frame.number,
+                    summary: summary::of_frame(&mut frame.data.clone()),
                     old: words(old),
                     new: words(new),
                 });
             }
-        }
+            Continue(())
+        })?;
     }
     Ok(packets)
 }

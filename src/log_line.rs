@@ -15,7 +15,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 const TRACE_LEVEL: u8 = 4;
 
 /// A line for the log and its level, as syslog counts them; `None` for what speaks elsewhere.
-pub(super) fn of(logged: &Logged, router: &Router) -> Option<(u8, String)> {
+pub(crate) fn of(logged: &Logged, router: &Router) -> Option<(u8, String)> {
     let (level, mut line, details) = match &logged.by {
         Speaker::Log { prefix, level, details } => (*level, prefix.clone(), *details),
         Speaker::Trace => (TRACE_LEVEL, trace_prefix(logged, router), LogDetails::ALL),

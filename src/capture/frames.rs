@@ -1,0 +1,151 @@
+//! The frames of one capture, or of several in the order of time, without copies of what went out.
+
+#![forbid(unsafe_code)]
+
+use super::taken::Copies;
+use super::{Annotator, Capture, CaptureError, Frame, Unjudged};
+use std::io::{self, Write};
+
+/// Frames that are being read.
+#[derive(Debug)]
+pub struct Frames {
+    files: Vec<File>,
+    ports: Vec<String>,
+    /// What came in lately; `None` if every frame is taken as it stands.
+    copies: Option<Copies>,
+    number: u64,
+}
+
+#[derive(Debug)]
+struct File {
+    capture: Capture,
+    /// Where its ports are among those of all files.
+    ports: Vec<u16>,
+    /// Its next frame, which waits for those of other files.
+    next: Option<Frame>,
+    has_ended: bool,
+}
+
+impl Frames {
+    /// Those of one capture, as they come.
+    pub fn of(capture: Capture) -> Self {
+        Self::of_all(vec![capture])
+    }
+
+    /// Those of several captures, merged by their timestamps.
+    pub(super) fn of_all(captures: Vec<Capture>) -> Self {
+        let tells_copies = captures.iter().all(|capture| !capture.as_it_stands);
+        let files = captures.into_iter().map(|capture| File {
+            capture,
+            ports: Vec::new(),
+            next: None,
+            has_ended: false,
+        });
+        let mut frames = Self {
+            files: files.collect(),
+            ports: Vec::new(),
+            copies: tells_copies.then(Copies::default),
+            number: 0,
+        };
+        frames.learn_ports();
+        frames
+    }
+
+    /// The names of the ports, as far as they are known yet.
+    pub fn ports(&self) -> &[String] {
+        &self.ports
+    }
+
+    /// When the first frame was captured, in nanoseconds since 1970.
+    pub fn first_nanos(&self) -> Option<i128> {
+        self.files.iter().filter_map(|file| file.capture.first_nanos()).min()
+    }
+
+    /// The same name in two files is one port.
+    fn learn_ports(&mut self) {
+        for file in &mut self.files {
+            for name in &file.capture.ports()[file.ports.len()..] {
+                let at = self.ports.iter().position(|known| known == name).unwrap_or_else(|| {
+                    self.ports.push(name.clone());
+                    self.ports.len() - 1
+                });
+                file.ports.push(at as u16);
+            }
+        }
+    }
+
+    /// Reads the next frame; `false` behind the last one.
+    ///
+    /// # Errors
+    /// A file is damaged or cut short here; the frames before were read.
+    pub fn read(&mut self, frame: &mut Frame) -> Result<bool, CaptureError> {
+        let found = match &mut self.files[..] {
+            // As it comes, since it may be a pipe.
+            [only] => only.capture.read(frame)?.then_some(0),
+            _ => self.read_earliest(frame)?,
+        };
+        let Some(at) = found else { return Ok(false) };
+        self.number += 1;
+        frame.number = self.number;
+        frame.place.0 = at;
+        if self.files[at].capture.ports().len() > self.files[at].ports.len() {
+            self.learn_ports();
+        }
+        if matches!(frame.unjudged, None | Some(Unjudged::Outgoing)) {
+            frame.port = self.files[at].ports[usize::from(frame.port)];
+        }
+        if frame.unjudged.is_none()
+            && frame.direction.is_none()
+            && self
+                .copies
+                .as_mut()
+                .is_some_and(|copies| copies.is_copy(frame.place, frame.nanos, &frame.data))
+        {
+            frame.unjudged = Some(Unjudged::Copy);
+        }
+        Ok(true)
+    }
+
+    /// Of the next frames of all files, takes the one that came first; of two at the same time, that of the first file.
+    fn read_earliest(&mut self, frame: &mut Frame) -> Result<Option<usize>, CaptureError> {
+        for file in &mut self.files {
+            if file.next.is_none() && !file.has_ended {
+                let mut next = Frame::default();
+                if file.capture.read(&mut next)? {
+                    file.next = Some(next);
+                } else {
+                    file.has_ended = true;
+                }
+            }
+        }
+        let waiting =
+            self.files.iter().enumerate().filter_map(|(at, file)| Some((file.next.as_ref()?.nanos, at)));
+        let Some((_, at)) = waiting.min() else { return Ok(None) };
+        if let Some(next) = self.files[at].next.take() {
+            *frame = next;
+        }
+        Ok(Some(at))
+    }
+
+    /// Begins to write the capture back with comments.
+    ///
+    /// # Errors
+    /// `out` cannot be written, or there are several files.
+    pub fn annotate<W: Write>(&self, out: W) -> io::Result<Annotator<W>> {
+        match &self.files[..] {
+            [only] => Annotator::new(out, &only.capture),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "several captures cannot be written back as one",
+            )),
+        }
+    }
+
+    /// The capture that an [`Annotator`] of these frames follows.
+    pub(super) fn only_capture(&mut self) -> Option<&mut Capture> {
+        match &mut self.files[..] {
+            [only] => Some(&mut only.capture),
+            _ => None,
+        }
+    }
+}
