@@ -5,7 +5,7 @@ use super::up::{health, takes_root};
 use super::{Format, name_of, say, tell};
 use crate::iface::IfaceId;
 use crate::lab::live::{RouterProcess, capture};
-use crate::lab::netns::command::{self, Interrupt};
+use crate::lab::netns::command::Interrupt;
 use crate::lab::netns::state::{self, Record, folder, netns_name};
 use crate::lab::{self, error};
 use serde_json::json;
@@ -163,8 +163,7 @@ fn become_inside(record: &Record, host: &str, command: Vec<OsString>) -> Result 
         return Err(Failure::Input(anyhow::anyhow!("the lab `{}` has no host `{host}`{hint}", record.lab)));
     }
     takes_root("entering a host", "")?;
-    let uts = folder().join(&record.lab).join("uts").join(host);
-    let mut words = command::inside(&netns, Some(&uts));
+    let mut words = state::entry(&record.lab, host).map_err(Failure::Machine)?.words();
     words.extend(command);
     let (program, rest) = (words[0].clone(), &words[1..]);
     // Only comes back if it fails.

@@ -57,10 +57,20 @@ enum Command {
     Schema,
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
+    Keep(KeepArgs),
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
     Probe(probe::ProbeArgs),
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     Serve(probe::ServeArgs),
+}
+
+/// What `lab up` and `lab test` start first; nobody types it.
+#[cfg(target_os = "linux")]
+#[derive(Debug, clap::Args)]
+struct KeepArgs {
+    lab: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -113,6 +123,8 @@ pub(super) fn run(args: Args) -> Result {
                 .map_err(Failure::Machine)?);
             Ok(())
         }
+        #[cfg(target_os = "linux")]
+        Command::Keep(args) => lab::netns::keeper::keep(&args.lab).map_err(Failure::Machine),
         #[cfg(target_os = "linux")]
         Command::Probe(args) => probe::probe(args),
         #[cfg(target_os = "linux")]

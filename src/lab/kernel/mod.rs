@@ -14,8 +14,9 @@ use super::live::{Progress, hosts};
 use super::model::{Lab, RunnerKind};
 use super::netns::build::{self, Wire};
 use super::netns::command::Interrupt;
+use super::netns::keeper::Keeper;
 use super::netns::state::{self, State};
-use super::netns::{Namespaces, services};
+use super::netns::{Namespaces, names, services};
 pub use router::KernelRouter;
 
 /// Brings a lab up with the kernel as its router. On any failure everything is taken away again.
@@ -32,8 +33,10 @@ pub fn up(lab: Lab, interrupt: &Interrupt, progress: Progress<'_>) -> anyhow::Re
 
 fn make(lab: &Lab, state: &State, progress: Progress<'_>) -> anyhow::Result<KernelRouter> {
     progress("namespaces");
-    build::namespaces(lab, state)?;
+    names::prepare(lab, state)?;
     services::prepare_ssh(lab, state)?;
+    Keeper::start(state)?;
+    build::namespaces(lab, state)?;
     progress("links");
     build::links(lab, state, Wire::Veth)?;
     progress("router");

@@ -69,7 +69,8 @@ struct Logged {
 
 /// Reads the log of one namespace through `tcpdump`.
 pub(super) struct Listener {
-    netns: String,
+    /// The words that run a program in the router's namespace.
+    inside: Vec<OsString>,
     child: Child,
     logged: Receiver<Logged>,
     ports: BTreeMap<u32, String>,
@@ -79,11 +80,11 @@ pub(super) struct Listener {
 
 impl Listener {
     pub(super) fn start(
-        netns: &str,
+        inside: &[OsString],
         ports: BTreeMap<u32, String>,
         interrupt: &Interrupt,
     ) -> anyhow::Result<Self> {
-        let mut words = command::inside(netns, None);
+        let mut words = inside.to_vec();
         let group = format!("nflog:{TRACE_GROUP},{GROUP}");
         words.extend(["tcpdump", "-i", &group, "-U", "-w", "-"].map(OsString::from));
         let (program, args) = words.split_first().context("no program")?;
@@ -120,7 +121,7 @@ impl Listener {
             }
         });
         let listener =
-            Self { netns: netns.to_owned(), child, logged, ports, start: None, interrupt: interrupt.clone() };
+            Self { inside: inside.to_vec(), child, logged, ports, start: None, interrupt: interrupt.clone() };
         match command::receive(&is_ready, PATIENCE, interrupt)? {
             Some(said) if said.is_empty() => Ok(listener),
             Some(said) => bail!("`tcpdump` failed: {said}"),
@@ -130,7 +131,7 @@ impl Listener {
 
     /// Everything that was logged up to now.
     fn drain(&self) -> anyhow::Result<Vec<Logged>> {
-        let mut words = command::inside(&self.netns, None);
+        let mut words = self.inside.clone();
         words.extend(["ping", "-c", "1", "-W", "1", MARKER].map(OsString::from));
         command::run(&words, None, PATIENCE, &self.interrupt)?;
         let mut all = Vec::new();

@@ -14,7 +14,7 @@ use crate::lab::runner::Seen;
 use crate::packet::Family;
 use anyhow::{Context as _, bail};
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -24,7 +24,8 @@ const ERROR_SOURCE: &str = "198.18.255.254/32";
 
 /// The kernel as the router of a lab.
 pub struct KernelRouter {
-    netns: String,
+    /// The words that run a program in its namespace.
+    inside: Vec<OsString>,
     interrupt: Interrupt,
     helpers: Vec<String>,
     listener: Listener,
@@ -35,40 +36,46 @@ impl KernelRouter {
     /// Sets up addresses and settings, loads the rules and begins to listen.
     pub fn start(lab: &Lab, state: &State) -> anyhow::Result<Self> {
         let netns = state.netns("router");
+        let inside = state.inside("router")?;
         let interrupt = state.interrupt.clone();
         let lines = match lab.router.mode {
             Mode::Route => routes(&lab.router),
             Mode::Bridge => as_bridge(lab),
         };
-        settings(lab, state, &netns)?;
+        settings(lab, state)?;
         state.ip_batch(Some(&netns), &lines)?;
         let rules = RulesText { v4: lab.router.rules.clone(), v6: lab.router.rules6.clone() };
         let mode = lab.router.mode;
-        load(&netns, &rules, mode, &lab.router.helpers, &interrupt)?;
-        run(&netns, &["nft", "-f", "-"], Some(&nflog::rules()), &interrupt)?;
+        load(&inside, &rules, mode, &lab.router.helpers, &interrupt)?;
+        run(&inside, &["nft", "-f", "-"], Some(&nflog::rules()), &interrupt)?;
         Self::of(lab, state)
     }
 
     /// Begins to listen where it all stands already.
     pub fn of(lab: &Lab, state: &State) -> anyhow::Result<Self> {
-        let netns = state.netns("router");
+        let inside = state.inside("router")?;
         let interrupt = state.interrupt.clone();
-        let mut ports = ports(&netns, &interrupt)?;
+        let mut ports = ports(&inside, &interrupt)?;
         ports.retain(|_, name| lab.router.ifaces.iter().any(|iface| iface.name == *name));
-        let listener = Listener::start(&netns, ports, &interrupt)?;
+        let listener = Listener::start(&inside, ports, &interrupt)?;
         let (mode, helpers) = (lab.router.mode, lab.router.helpers.clone());
-        Ok(Self { netns, interrupt, helpers, listener, mode })
+        Ok(Self { inside, interrupt, helpers, listener, mode })
     }
 
     fn loaded(&self) -> anyhow::Result<Loaded> {
-        let save = |program| run(&self.netns, &[program, "-c"], None, &self.interrupt);
+        let save = |program| run(&self.inside, &[program, "-c"], None, &self.interrupt);
         Ok(Loaded::parse(&save("iptables-legacy-save")?, &save("ip6tables-legacy-save")?, self.helpers.len()))
     }
 }
 
 /// Runs a program in the router's namespace; it must succeed.
-fn run(netns: &str, words: &[&str], input: Option<&str>, interrupt: &Interrupt) -> anyhow::Result<String> {
-    let mut all = command::inside(netns, None);
+fn run(
+    inside: &[OsString],
+    words: &[&str],
+    input: Option<&str>,
+    interrupt: &Interrupt,
+) -> anyhow::Result<String> {
+    let mut all = inside.to_vec();
     all.extend(words.iter().map(OsString::from));
     let output = command::run(&all, input, PATIENCE, interrupt)?;
     if !output.ok() {
@@ -78,9 +85,9 @@ fn run(netns: &str, words: &[&str], input: Option<&str>, interrupt: &Interrupt) 
 }
 
 /// The interfaces of the namespace by their index.
-fn ports(netns: &str, interrupt: &Interrupt) -> anyhow::Result<BTreeMap<u32, String>> {
+fn ports(inside: &[OsString], interrupt: &Interrupt) -> anyhow::Result<BTreeMap<u32, String>> {
     let list: serde_json::Value =
-        serde_json::from_str(&run(netns, &["ip", "-json", "link"], None, interrupt)?)?;
+        serde_json::from_str(&run(inside, &["ip", "-json", "link"], None, interrupt)?)?;
     let links = list.as_array().context("`ip -json link` says something else")?;
     let named = |link: &serde_json::Value| {
         Some((u32::try_from(link.get("ifindex")?.as_u64()?).ok()?, link.get("ifname")?.as_str()?.to_owned()))
@@ -143,7 +150,7 @@ fn as_bridge(lab: &Lab) -> String {
 }
 
 /// Switches that are files below /proc/sys/net, which shows each process its own namespace.
-fn settings(lab: &Lab, state: &State, netns: &str) -> anyhow::Result<()> {
+fn settings(lab: &Lab, state: &State) -> anyhow::Result<()> {
     let mut script = String::from(
         "set -e; cd /proc/sys/net; echo 1 > ipv4/ip_forward; echo 1 > ipv6/conf/all/forwarding\n",
     );
@@ -180,9 +187,7 @@ fn settings(lab: &Lab, state: &State, netns: &str) -> anyhow::Result<()> {
             None => set(&format!("ipv4/{last}"), value),
         }
     }
-    let net = format!("--net=/run/netns/{netns}");
-    let args: [&OsStr; 5] = [net.as_ref(), "--".as_ref(), "sh".as_ref(), "-c".as_ref(), script.as_ref()];
-    for path in state.brief("nsenter", &args)?.lines() {
+    for path in state.script("router", &script)?.lines() {
         let name = path.rsplit('/').next().unwrap_or(path);
         tracing::warn!(
             lab = lab.name,
@@ -195,7 +200,7 @@ fn settings(lab: &Lab, state: &State, netns: &str) -> anyhow::Result<()> {
 
 /// Loads the rules of both families, and what stands for `router.helpers`.
 fn load(
-    netns: &str,
+    inside: &[OsString],
     rules: &RulesText,
     mode: Mode,
     helpers: &[String],
@@ -210,11 +215,11 @@ fn load(
     ] {
         // A table that the new rules do not name would keep what it has.
         for table in ["raw", "mangle", "filter"] {
-            run(netns, &[program, "-t", table, "-F"], None, interrupt)
+            run(inside, &[program, "-t", table, "-F"], None, interrupt)
                 .with_context(|| format!("no {tables} table `{table}`"))?;
         }
         let text = if mode == Mode::Bridge { without_physdev(text) } else { text.to_owned() };
-        run(netns, &[&format!("{program}-restore"), "-c"], Some(&text), interrupt)?;
+        run(inside, &[&format!("{program}-restore"), "-c"], Some(&text), interrupt)?;
         for helper in helpers {
             let (protocol, port) = if helper == "tftp" { ("udp", "69") } else { ("tcp", "21") };
             let rule = [
@@ -232,7 +237,7 @@ fn load(
                 "--helper",
                 helper,
             ];
-            run(netns, &rule, None, interrupt)?;
+            run(inside, &rule, None, interrupt)?;
         }
     }
     Ok(())
@@ -281,14 +286,14 @@ impl Middle for KernelRouter {
     }
 
     fn replace_rules(&mut self, rules: &RulesText) -> anyhow::Result<()> {
-        load(&self.netns, rules, self.mode, &self.helpers, &self.interrupt)
+        load(&self.inside, rules, self.mode, &self.helpers, &self.interrupt)
     }
 
     fn table(&mut self) -> anyhow::Result<Vec<String>> {
         let mut lines = Vec::new();
         for family in ["ipv4", "ipv6"] {
             let text = run(
-                &self.netns,
+                &self.inside,
                 &["conntrack", "-L", "-o", "extended", "-f", family],
                 None,
                 &self.interrupt,

@@ -11,7 +11,7 @@ use crate::iface::IfaceId;
 use crate::lab::model::Lab;
 use crate::lab::netns::build;
 use crate::lab::netns::command::{self, Interrupt};
-use crate::lab::netns::state::netns_name;
+use crate::lab::netns::state;
 use crate::packet::{Mac, Offload, Packet};
 use anyhow::{Context as _, bail};
 use crossbeam_channel::Receiver;
@@ -81,11 +81,11 @@ pub fn capture(
 /// Begins to read frames where the hosts of a port see them.
 fn listen(lab: &Lab, id: IfaceId, interrupt: &Interrupt) -> anyhow::Result<Tap> {
     let alone = lab.hosts_on(id).count() == 1;
-    let (netns, iface) = match lab.hosts_on(id).next() {
-        Some(host) if alone => (netns_name(&lab.name, &host.name), "eth0"),
-        _ => (build::segment_netns(&lab.name, id), "uplink"),
+    let (member, iface) = match lab.hosts_on(id).next() {
+        Some(host) if alone => (host.name.clone(), "eth0"),
+        _ => (build::segment_name(id), "uplink"),
     };
-    let mut words = command::inside(&netns, None);
+    let mut words = state::entry(&lab.name, &member)?.words();
     words.extend(["tcpdump", "-i", iface, "-U", "-s", "0", "-w", "-"].map(OsString::from));
     let (program, args) = words.split_first().context("no program")?;
     let mut child = Command::new(program)

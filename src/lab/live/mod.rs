@@ -8,8 +8,9 @@ mod router;
 use super::model::{Lab, RunnerKind};
 use super::netns::build::{self, Wire};
 use super::netns::command::Interrupt;
+use super::netns::keeper::Keeper;
 use super::netns::state::{self, State};
-use super::netns::{Namespaces, services};
+use super::netns::{Namespaces, names, services};
 pub use router::RouterProcess;
 
 /// Says how far a lab has come up.
@@ -29,8 +30,10 @@ pub fn up(lab: Lab, interrupt: &Interrupt, progress: Progress<'_>) -> anyhow::Re
 
 fn make(lab: &Lab, state: &State, progress: Progress<'_>) -> anyhow::Result<RouterProcess> {
     progress("namespaces");
-    build::namespaces(lab, state)?;
+    names::prepare(lab, state)?;
     services::prepare_ssh(lab, state)?;
+    Keeper::start(state)?;
+    build::namespaces(lab, state)?;
     progress("router");
     let router = RouterProcess::start(state)?;
     progress("links");

@@ -8,7 +8,7 @@ use crate::control::place;
 use crate::control::protocol::{Command, EntryFilter, Reply, Verdict, VerdictFilter};
 use crate::lab::model::{RulesText, RunnerKind};
 use crate::lab::netns::Middle;
-use crate::lab::netns::command;
+use crate::lab::netns::command::{self, Lasting};
 use crate::lab::netns::services::own_program;
 use crate::lab::netns::state::{Record, State};
 use crate::lab::runner::Seen;
@@ -16,7 +16,7 @@ use anyhow::{Context as _, bail};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -49,8 +49,14 @@ impl RouterProcess {
             control.clone().into(),
         ]);
         let env = [("NOTIFY_SOCKET", notify.as_os_str())];
-        let (netns, uts, log) = (state.netns("router"), state.uts("router"), state.path("router.log"));
-        let mut child = command::lasting(&state.lock, &netns, Some(&uts), &words, &log, &env)?;
+        let log = state.path("router.log");
+        // It says nothing there: the pipe ends when the router does.
+        let (alive, stdout) = std::io::pipe()?;
+        rustix::io::ioctl_fionbio(&alive, true)?;
+        // Its control socket is for those outside.
+        let router =
+            Lasting { words: &words, env: &env, in_view: false, log: &log, stdout: Some(stdout.into()) };
+        router.start(&state.lock, &state.entry("router")?)?;
         let deadline = command::now() + READY;
         let mut word = [0; 64];
         loop {
@@ -66,7 +72,7 @@ impl RouterProcess {
                 Err(error) => return Err(error.into()),
             }
             let said = || fs::read_to_string(&log).unwrap_or_default();
-            if child.try_wait()?.is_some() {
+            if matches!((&alive).read(&mut word), Ok(0)) {
                 bail!("the router ended: {}", said().trim());
             }
             if command::now() >= deadline {

@@ -75,7 +75,12 @@ pub fn links(lab: &Lab, state: &State, wire: Wire) -> anyhow::Result<()> {
 /// The namespace of the bridge that several hosts on one port share: in the router's own, its rules would see
 /// what crosses the bridge. No host can have such a name.
 pub fn segment_netns(lab: &str, iface: IfaceId) -> String {
-    netns_name(lab, &format!("_lan{}", iface.0))
+    netns_name(lab, &segment_name(iface))
+}
+
+/// What the lab calls it.
+pub fn segment_name(iface: IfaceId) -> String {
+    format!("_lan{}", iface.0)
 }
 
 /// The ports that several hosts share.
@@ -134,7 +139,6 @@ pub fn host(host: &Host, state: &State) -> anyhow::Result<()> {
     } else {
         "cd /proc/sys/net/ipv6/conf && echo 1 > all/disable_ipv6 && echo 1 > default/disable_ipv6"
     };
-    let net = format!("--net=/run/netns/{netns}");
     // Where there is one user only, there is one group only, and low ports are for everybody.
     let ipv4 = if rootless::is_alone() {
         "cd /proc/sys/net/ipv4 && echo 0 0 > ping_group_range && echo 0 > ip_unprivileged_port_start"
@@ -142,8 +146,7 @@ pub fn host(host: &Host, state: &State) -> anyhow::Result<()> {
         "echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range"
     };
     let script = format!("[ ! -d /proc/sys/net/ipv6 ] || {{ {script}; }}; {ipv4}");
-    let args: [&OsStr; 5] = [net.as_ref(), "--".as_ref(), "sh".as_ref(), "-c".as_ref(), script.as_ref()];
-    state.brief("nsenter", &args)?;
+    state.script(&host.name, &script)?;
     state.ip_batch(Some(&netns), &lines)
 }
 

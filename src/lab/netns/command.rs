@@ -1,18 +1,20 @@
 //! Running programs: briefly, with a deadline, or for as long as the lab lives.
 //!
 //! Two rules keep a killed command from leaving anything behind. A brief child has the lab's lock as its standard
-//! input, so that whoever cleans up waits for it. A lasting child keeps the lock only until it is in its
-//! namespace, where cleaning up finds it.
+//! input, so that whoever cleans up waits for it. Everything else runs in the lab's PID namespace, which ends with its
+//! keeper; what starts a lasting child holds the lock until the child is in there.
 
 #![forbid(unsafe_code)]
 
+use super::keeper::Keeper;
 use anyhow::{Context as _, bail};
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,16 +105,37 @@ pub fn brief(lock: &File, program: &str, args: &[&OsStr]) -> anyhow::Result<Stri
     bail!("`{program} {}` failed ({how}): {}", words.join(" "), said.trim())
 }
 
-/// The words that run a program inside a host: its network namespace, and its UTS namespace if it has one.
-pub fn inside(netns: &str, uts: Option<&Path>) -> Vec<OsString> {
-    let mut words: Vec<OsString> = vec!["nsenter".into(), format!("--net=/run/netns/{netns}").into()];
-    if let Some(uts) = uts {
-        let mut word = OsString::from("--uts=");
-        word.push(uts);
-        words.push(word);
+/// Where in a lab a program is to run.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub keeper: Keeper,
+    pub netns: String,
+    /// The host's name as a machine; what is no host has none.
+    pub uts: Option<PathBuf>,
+}
+
+impl Entry {
+    /// The words that run a program there. It sees the lab's files, begins in our folder if the lab has it, and ends with the lab.
+    pub fn words(&self) -> Vec<OsString> {
+        let mut words = self.nsenter(&["--mount"]);
+        words.extend(["sh", "-c", "cd \"$0\" 2>/dev/null; exec \"$@\""].map(OsString::from));
+        words.push(std::env::current_dir().unwrap_or_else(|_| "/".into()).into_os_string());
+        words
     }
-    words.push("--".into());
-    words
+
+    fn nsenter(&self, options: &[&str]) -> Vec<OsString> {
+        let mut words: Vec<OsString> = vec!["nsenter".into(), "--pid".into()];
+        words.extend(options.iter().map(OsString::from));
+        words.extend(["--target".into(), self.keeper.pid().to_string().into()]);
+        words.push(format!("--net=/run/netns/{}", self.netns).into());
+        if let Some(uts) = &self.uts {
+            let mut word = OsString::from("--uts=");
+            word.push(uts);
+            words.push(word);
+        }
+        words.push("--".into());
+        words
+    }
 }
 
 /// Runs a program to its end or to `timeout`, whichever is first.
@@ -205,36 +228,54 @@ pub fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// Starts a program that lives on after this command, inside `netns`. Its words go to `log`.
-pub fn lasting(
-    lock: &File,
-    netns: &str,
-    uts: Option<&Path>,
-    words: &[OsString],
-    log: &Path,
-    env: &[(&str, &OsStr)],
-) -> anyhow::Result<Child> {
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(log)
-        .with_context(|| format!("cannot write {}", log.display()))?;
-    let mut all = inside(netns, uts);
-    // The lock is let go only here, inside the namespace.
-    all.extend(["sh", "-c", "exec \"$@\" </dev/null", "sh"].map(OsString::from));
-    all.extend_from_slice(words);
-    let (program, args) = all.split_first().context("no program")?;
-    Command::new(program)
-        .args(args)
-        .envs(env.iter().copied())
-        .stdin(lock.try_clone()?)
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .process_group(0)
-        .spawn()
-        .with_context(|| {
-            format!("cannot run `{}`", words.first().map_or_else(Default::default, |w| w.to_string_lossy()))
-        })
+/// A program that lives on after this command.
+pub struct Lasting<'a> {
+    pub words: &'a [OsString],
+    pub env: &'a [(&'a str, &'a OsStr)],
+    /// Whether it sees the lab's files, or the machine's.
+    pub in_view: bool,
+    /// Its words go here.
+    pub log: &'a Path,
+    /// Its standard output, if that is not for the log.
+    pub stdout: Option<OwnedFd>,
+}
+
+impl Lasting<'_> {
+    /// Starts it in the lab. When this returns it is in there, and ends with the keeper.
+    pub fn start(mut self, lock: &File, entry: &Entry) -> anyhow::Result<()> {
+        let stdout = self.stdout.take();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log)
+            .with_context(|| format!("cannot write {}", self.log.display()))?;
+        // `nsenter` would wait outside for its end; `setsid` forks, and goes.
+        let options: &[&str] = if self.in_view { &["--no-fork", "--mount"] } else { &["--no-fork"] };
+        let mut all = entry.nsenter(options);
+        // The lock is let go only by the child, inside.
+        all.extend(["setsid", "--fork", "sh", "-c", "exec \"$@\" </dev/null", "sh"].map(OsString::from));
+        all.extend_from_slice(self.words);
+        let stdout = stdout.map_or_else(|| log.try_clone().map(Stdio::from), |fd| Ok(fd.into()))?;
+        let (program, args) = all.split_first().context("no program")?;
+        let status = Command::new(program)
+            .args(args)
+            .envs(self.env.iter().copied())
+            .stdin(lock.try_clone()?)
+            .stdout(stdout)
+            .stderr(log)
+            .process_group(0)
+            .status()
+            .with_context(|| format!("cannot run `{}`", program.to_string_lossy()))?;
+        if !status.success() {
+            let said = fs::read_to_string(self.log).unwrap_or_default();
+            bail!("`{}` does not start: {}", self.name(), said.lines().last().unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        self.words.first().map_or_else(Default::default, |word| word.to_string_lossy().into_owned())
+    }
 }
 
 /// Waits until `ready` says so, the child ends, or the deadline passes.

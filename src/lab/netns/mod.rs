@@ -6,11 +6,14 @@
 //! ```
 //!
 //! Everything that a lab makes lies in its namespaces and in its state folder. [`state`] writes down the names
-//! before anything is made, so that [`state::remove`] takes all of it away whatever ended the command that made it.
+//! before anything is made, so that [`state::remove`] takes all of it away whatever ended the command that made it;
+//! its processes live in a PID namespace that ends with the lab's [`keeper`].
 //! What stands between the hosts, a router process or the kernel, is a [`Middle`].
 
 pub mod build;
 pub mod command;
+pub mod keeper;
+pub mod names;
 pub mod programs;
 pub mod rootless;
 pub mod services;

@@ -9,10 +9,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Programs, the Debian packages that bring them, and what takes them.
-pub const PROGRAMS: [(&str, &str, &str); 18] = [
+pub const PROGRAMS: [(&str, &str, &str); 19] = [
     ("ip", "iproute2", "labs with --on live"),
     ("nsenter", "util-linux", "labs with --on live"),
     ("unshare", "util-linux", "labs with --on live"),
+    ("setsid", "util-linux", "labs with --on live"),
     ("umount", "mount", "labs with --on live"),
     ("hostname", "hostname", "labs with --on live"),
     ("tc", "iproute2", "steps with `impair`"),
@@ -30,7 +31,7 @@ pub const PROGRAMS: [(&str, &str, &str); 18] = [
     ("tcpdump", "tcpdump", "--on kernel"),
 ];
 /// Without these no lab runs with real programs.
-pub const ALWAYS: [&str; 5] = ["ip", "nsenter", "unshare", "umount", "hostname"];
+pub const ALWAYS: [&str; 6] = ["ip", "nsenter", "unshare", "setsid", "umount", "hostname"];
 
 /// Where a program lies, `sbin` included.
 pub fn find(program: &str) -> Option<PathBuf> {

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::command;
+use super::command::{self, Lasting};
 use super::programs;
 use super::rootless;
 use super::state::State;
@@ -19,8 +19,6 @@ use std::time::Duration;
 
 /// How long services have until they listen.
 const READY: Duration = Duration::from_secs(20);
-/// Where OpenSSH keeps an unprivileged half of itself; its place is compiled in.
-const SSHD_ROOT: &str = "/run/sshd";
 
 /// Keys and configuration of OpenSSH: one user key and one host key for the whole lab.
 pub fn prepare_ssh(lab: &Lab, state: &State) -> anyhow::Result<()> {
@@ -43,12 +41,13 @@ pub fn prepare_ssh(lab: &Lab, state: &State) -> anyhow::Result<()> {
     let host_key = fs::read_to_string(dir.join("host_key.pub"))?;
     fs::write(dir.join("known_hosts"), format!("lab {host_key}"))?;
     let at = dir.display();
-    // The root directory belongs to nobody whom a user namespace knows.
-    let (strict, user) = if rootless::is_alone() { ("no", rootless::USER.0) } else { ("yes", "root") };
+    let user = if rootless::is_alone() { rootless::USER.0 } else { "root" };
+    // Not strict: the folder of the keys is ours alone, but what is above it may belong to somebody else (in a user
+    // namespace), or may be writable by all (/run in a container).
     fs::write(
         dir.join("sshd_config"),
         format!(
-            "HostKey {at}/host_key\nAuthorizedKeysFile {at}/authorized_keys\nPidFile none\nUsePAM no\nStrictModes {strict}\n\
+            "HostKey {at}/host_key\nAuthorizedKeysFile {at}/authorized_keys\nPidFile none\nUsePAM no\nStrictModes no\n\
              PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
              UseDNS no\nPrintMotd no\nPrintLastLog no\nMaxStartups 1000\nMaxSessions 100\nLoginGraceTime 20\n"
         ),
@@ -72,11 +71,10 @@ pub fn prepare_ssh(lab: &Lab, state: &State) -> anyhow::Result<()> {
          GlobalKnownHostsFile none\n  HostKeyAlias lab\n  StrictHostKeyChecking yes\n  BatchMode yes\n  LogLevel ERROR\n  \
          ConnectTimeout 5\n  ServerAliveInterval 30\n"
     );
+    let etc = state.path("etc/ssh");
+    fs::create_dir_all(&etc)?;
+    fs::write(etc.join("ssh_config"), &config)?;
     fs::write(dir.join("config"), config)?;
-    if !fs::exists(SSHD_ROOT)? {
-        fs::create_dir(SSHD_ROOT)?;
-        fs::set_permissions(SSHD_ROOT, Permissions::from_mode(0o755))?;
-    }
     Ok(())
 }
 
@@ -135,7 +133,7 @@ pub fn await_ready(host: &Host, state: &State) -> anyhow::Result<()> {
         return Ok(());
     }
     let seconds = READY.as_secs().to_string();
-    let mut words = state.inside(&host.name);
+    let mut words = state.inside(&host.name)?;
     words.extend(own_program(&["lab", "probe", "ready", "--timeout", &seconds])?);
     words.extend(ports.into_iter().map(OsString::from));
     let output = command::run(&words, None, READY * 2, &state.interrupt)?;
@@ -147,7 +145,7 @@ pub fn await_ready(host: &Host, state: &State) -> anyhow::Result<()> {
 
 fn command_ready(host: &Host, state: &State, line: &str) -> anyhow::Result<()> {
     let deadline = command::now() + READY;
-    let mut words = state.inside(&host.name);
+    let mut words = state.inside(&host.name)?;
     words.extend(["sh", "-c", line].map(OsString::from));
     let ready = command::wait_until(deadline, &state.interrupt, || {
         Ok(command::run(&words, None, READY, &state.interrupt)?.ok())
@@ -181,8 +179,8 @@ fn lasting(host: &Host, state: &State, name: &str, words: &[OsString]) -> anyhow
     let log = state.path("log");
     fs::create_dir_all(&log)?;
     let log = log.join(format!("{}.{name}", host.name));
-    command::lasting(&state.lock, &state.netns(&host.name), Some(&state.uts(&host.name)), words, &log, &[])
-        .map(drop)
+    Lasting { words, env: &[], in_view: true, log: &log, stdout: None }
+        .start(&state.lock, &state.entry(&host.name)?)
 }
 
 fn program(name: &str) -> anyhow::Result<OsString> {

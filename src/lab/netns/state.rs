@@ -3,6 +3,7 @@
 //! ```text
 //!   /run/stateway/labs/LAB.lock        held by whoever builds or removes the lab, and by its brief children
 //!   /run/stateway/labs/LAB/state.json  written first: the names of all that will be made
+//!   /run/stateway/labs/LAB/keeper      who its keeper is
 //!   /run/stateway/labs/LAB/uts/HOST    UTS namespaces
 //!   /run/netns/sw-LAB-HOST             network namespaces
 //! ```
@@ -10,7 +11,8 @@
 #![forbid(unsafe_code)]
 
 use super::build;
-use super::command::{self, Interrupt};
+use super::command::{self, Entry, Interrupt};
+use super::keeper::Keeper;
 use crate::control::place;
 use crate::lab::model::{Lab, RunnerKind};
 use crate::lab::resolve::is_lab_name;
@@ -18,7 +20,7 @@ use anyhow::{Context as _, bail};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -134,9 +136,23 @@ impl State {
         self.path("uts").join(host)
     }
 
+    /// The way into a host, or into what is between hosts.
+    pub fn entry(&self, member: &str) -> anyhow::Result<Entry> {
+        entry(&self.record.lab, member)
+    }
+
     /// The words that run a program on a host.
-    pub fn inside(&self, host: &str) -> Vec<std::ffi::OsString> {
-        command::inside(&self.netns(host), Some(&self.uts(host)))
+    pub fn inside(&self, host: &str) -> anyhow::Result<Vec<OsString>> {
+        Ok(self.entry(host)?.words())
+    }
+
+    /// Runs one of our own brief scripts in the network namespace of a host; `/proc/sys/net` is that namespace's own.
+    pub fn script(&self, host: &str, script: &str) -> anyhow::Result<String> {
+        let keeper = self.entry(host)?.keeper.pid().to_string();
+        let net = format!("--net=/run/netns/{}", self.netns(host));
+        // In the lab's view of files, since a container may have its own /proc/sys read-only.
+        let args = ["--mount", "--target", &keeper, &net, "--", "sh", "-c", script];
+        self.brief("nsenter", &args.map(OsStr::new))
     }
 
     /// Runs one of our own brief commands.
@@ -170,6 +186,20 @@ impl State {
     }
 }
 
+/// The way into a part of a lab that is on this machine.
+pub fn entry(lab: &str, member: &str) -> anyhow::Result<Entry> {
+    let keeper = Keeper::of(lab).with_context(|| {
+        format!("the lab `{lab}` is broken: its processes were killed\n  hint: `stateway lab down {lab}` takes the rest away")
+    })?;
+    let uts = folder().join(lab).join("uts").join(member);
+    Ok(Entry { keeper, netns: netns_name(lab, member), uts: uts.exists().then_some(uts) })
+}
+
+/// Whoever builds, tests or removes the lab holds a lock on it.
+pub fn lock_file(lab: &str) -> PathBuf {
+    folder().join(format!("{lab}.lock"))
+}
+
 /// Takes the lock of a lab; waits a while for another command that is at it.
 fn lock(name: &str, interrupt: &Interrupt) -> anyhow::Result<File> {
     // It becomes a path, below which everything is removed in the end.
@@ -177,7 +207,7 @@ fn lock(name: &str, interrupt: &Interrupt) -> anyhow::Result<File> {
         bail!("no lab can be called `{name}`");
     }
     let folder = folder();
-    let path = folder.join(format!("{name}.lock"));
+    let path = lock_file(name);
     let open = || {
         fs::create_dir_all(&folder)?;
         File::options().create(true).truncate(false).write(true).open(&path)
@@ -210,13 +240,13 @@ fn lock(name: &str, interrupt: &Interrupt) -> anyhow::Result<File> {
 
 /// Whether some command is at work on the lab `name`.
 pub fn is_held(name: &str) -> bool {
-    let file = File::open(folder().join(format!("{name}.lock")));
+    let file = File::open(lock_file(name));
     file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
 }
 
 /// Whether there is anything of the lab `name` on this machine, whole or not.
 pub fn is_there(name: &str) -> bool {
-    is_lab_name(name) && (folder().join(name).exists() || folder().join(format!("{name}.lock")).exists())
+    is_lab_name(name) && (folder().join(name).exists() || lock_file(name).exists())
 }
 
 /// What is written down of the lab `name`, if it is on this machine.
@@ -265,7 +295,7 @@ pub fn remove_locked(name: &str, lock: &File) -> anyhow::Result<bool> {
     }
     clear(&dir, lock)?;
     // Last, and still locked: who waits for it sees that the file is another one.
-    gone(fs::remove_file(folder().join(format!("{name}.lock"))))?;
+    gone(fs::remove_file(lock_file(name)))?;
     // Only if no other lab is there.
     let _ = fs::remove_dir(folder());
     let _ = fs::remove_dir(folder().parent().unwrap_or(Path::new("/nowhere")));
@@ -285,52 +315,57 @@ fn gone(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Ends every process that is in one of the lab's network namespaces.
+/// Ends every process of the lab: those in its PID namespace, and those that somebody else started in one of its
+/// network namespaces.
 fn end_processes(record: &Record) -> anyhow::Result<()> {
-    let inodes: Vec<u64> = record
+    let keeper = Keeper::of(&record.lab);
+    let mut namespaces: Vec<u64> = record
         .netns
         .iter()
         .filter_map(|netns| fs::metadata(Path::new("/run/netns").join(netns)).ok())
         .map(|file| file.ino())
         .collect();
-    let deadline = command::now() + END_PATIENCE;
-    let calm = Interrupt::default();
-    let mut signal = Signal::TERM;
-    loop {
-        let found = processes_in(&inodes);
-        for pid in &found {
-            // It may have ended meanwhile.
-            let _ = kill_process(*pid, signal);
-        }
-        if found.is_empty() {
-            return Ok(());
-        }
-        let all_gone = command::wait_until(deadline, &calm, || Ok(processes_in(&inodes).is_empty()))?;
-        match (all_gone, signal) {
-            (true, _) => return Ok(()),
-            (false, Signal::TERM) => signal = Signal::KILL,
-            (false, _) => {
-                // Killed ones take a moment to go.
-                let deadline = command::now() + END_PATIENCE;
-                if command::wait_until(deadline, &calm, || Ok(processes_in(&inodes).is_empty()))? {
-                    return Ok(());
-                }
-                bail!("processes of the lab do not end: {:?}", processes_in(&inodes));
-            }
-        }
+    namespaces.extend(keeper.and_then(Keeper::pid_namespace));
+    let others = || processes_in(&namespaces, keeper);
+    // It is given the time to take leave.
+    send(&others(), Signal::TERM);
+    wait_for(|| others().is_empty())?;
+    if let Some(keeper) = keeper {
+        keeper.end()?;
+    }
+    // From here on nothing starts in the lab any more.
+    send(&others(), Signal::KILL);
+    if wait_for(|| others().is_empty())? {
+        return Ok(());
+    }
+    bail!("processes of the lab do not end: {:?}", others())
+}
+
+fn send(processes: &[Pid], signal: Signal) {
+    for pid in processes {
+        // It may have ended meanwhile.
+        let _ = kill_process(*pid, signal);
     }
 }
 
-/// The processes whose network namespace is one of `inodes`; zombies do not count.
-fn processes_in(inodes: &[u64]) -> Vec<Pid> {
+fn wait_for(done: impl Fn() -> bool) -> anyhow::Result<bool> {
+    // Whoever wants to stop us would find half a lab.
+    let calm = Interrupt::default();
+    command::wait_until(command::now() + END_PATIENCE, &calm, || Ok(done()))
+}
+
+/// The processes whose PID or network namespace is one of `inodes`, without the keeper; zombies do not count.
+fn processes_in(inodes: &[u64], keeper: Option<Keeper>) -> Vec<Pid> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids =
         entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| {
-        fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|file| inodes.contains(&file.ino()))
-    })
-    .filter_map(Pid::from_raw)
-    .collect()
+    let is_in = |pid: &i32, kind: &str| {
+        fs::metadata(format!("/proc/{pid}/ns/{kind}")).is_ok_and(|file| inodes.contains(&file.ino()))
+    };
+    pids.filter(|pid| keeper.is_none_or(|keeper| keeper.pid() != *pid))
+        .filter(|pid| is_in(pid, "pid") || is_in(pid, "net"))
+        .filter_map(Pid::from_raw)
+        .collect()
 }
 
 /// Unmounts the UTS namespaces, and whatever else is mounted below `dir`.

@@ -156,7 +156,7 @@ fn on(
     input: Option<&str>,
     timeout: Duration,
 ) -> anyhow::Result<Output> {
-    let mut all = runner.state.inside(&runner.lab.host(host).name);
+    let mut all = runner.state.inside(&runner.lab.host(host).name)?;
     all.extend(words);
     command::run(&all, input, timeout, &runner.state.interrupt)
 }
@@ -221,7 +221,7 @@ fn tcp(runner: &mut Namespaces, step: &Tcp) -> anyhow::Result<Finding> {
 
 /// Starts a probe that keeps its connection open.
 fn hold(runner: &Namespaces, host: HostId, args: &[String]) -> anyhow::Result<Kept> {
-    let mut words = runner.state.inside(&runner.lab.host(host).name);
+    let mut words = runner.state.inside(&runner.lab.host(host).name)?;
     words.extend(own_program(&["lab", "probe"])?);
     words.extend(args.iter().map(OsString::from));
     let (program, args) = words.split_first().context("no program")?;
