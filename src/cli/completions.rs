@@ -11,6 +11,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::command(), "stateway", &mut script);
-    render::finish(io::stdout().lock().write_all(&script));
+    let mut stdout = io::stdout().lock();
+    render::finish(stdout.write_all(&script).and_then(|()| stdout.flush()));
     Ok(())
 }

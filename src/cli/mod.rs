@@ -4,6 +4,7 @@
 //! cannot do it; 101 a router that ended itself (`run`).
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -86,6 +87,14 @@ impl Failure {
             Self::Told(code) => *code,
         }
     }
+
+    /// What is to be said of it, beside what has been said already.
+    fn text(&self) -> String {
+        match self {
+            Self::Input(error) | Self::Machine(error) => format!("{error:#}"),
+            Self::Differs | Self::Told(_) => "it failed".to_owned(),
+        }
+    }
 }
 
 /// What was said is given so long to be read.
@@ -97,7 +106,10 @@ pub type Result<T = (), E = Failure> = std::result::Result<T, E>;
 /// Parses the arguments, runs the command and says what went wrong.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return print_usage(&usage),
+    };
     let code = match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -109,6 +121,16 @@ pub fn main() -> ExitCode {
     };
     crate::stderr::flush(LAST_WORDS);
     code
+}
+
+/// Help and version go to standard output, mistakes to standard error.
+fn print_usage(usage: &clap::Error) -> ExitCode {
+    let printed = usage.print();
+    // Where nobody reads of a mistake, the exit code tells of it.
+    if !usage.use_stderr() {
+        render::finish(printed.and_then(|()| io::stdout().flush()));
+    }
+    ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2))
 }
 
 fn run(command: Command) -> Result {

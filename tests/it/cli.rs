@@ -205,7 +205,7 @@ fn mistakes_are_answered_with_what_would_be_right() {
         error: the following required arguments were not provided:
           <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW>|--hex <HEX>|--frame <N>>
 
-        Usage: stateway explain --in <PORT> <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW,|--hex <HEX>|--frame <N>>
+        Usage: stateway explain --in <PORT> <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW>|--hex <HEX>|--frame <N>>
 
         For more information, try '--help'.
     "#]],
@@ -305,7 +305,7 @@ fn help_says_what_the_options_are_for() {
         expect![[r#"
         Show one packet's whole way through the router, and why it met its fate
 
-        Usage: stateway explain [OPTIONS] <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW,|--hex <HEX>|--frame <N>>
+        Usage: stateway explain [OPTIONS] <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW>|--hex <HEX>|--frame <N>>
 
         Options:
               --rules <FILE>            iptables-save text with the rules for IPv4; none: every policy is
@@ -360,4 +360,56 @@ fn rules_that_are_no_text_are_findings_as_well() {
     let finding = &found["findings"][0];
     assert_eq!((&finding["line"], &finding["column"]), (&2.into(), &36.into()), "{finding}");
     assert_eq!(finding["message"], "byte 0xe9 is no text in UTF-8");
+}
+
+/// Prints with this as standard output; says its exit code and what it printed on standard error.
+#[cfg(target_os = "linux")]
+fn onto(stdout: impl Into<std::process::Stdio>, args: &str) -> (i32, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("rules"), RULES).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_stateway"))
+        .current_dir(folder.path())
+        .args(args.replace("ROOT", env!("CARGO_MANIFEST_DIR")).split_whitespace())
+        .stdout(stdout)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .and_then(std::process::Child::wait_with_output)
+        .unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// Commands that print, one of each kind.
+#[cfg(target_os = "linux")]
+const PRINTING: [&str; 10] = [
+    "--help",
+    "--version",
+    "rules --help",
+    "completions bash",
+    "rules show rules",
+    "rules check rules",
+    "lab schema",
+    "lab graph ROOT/topologies/article",
+    "lab test ROOT/topologies/article --on sim",
+    "explain --rules rules --in host77 --icmp 192.0.2.77,192.0.2.104",
+];
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_written_is_an_error() {
+    for args in PRINTING {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let (code, errors) = onto(full, args);
+        assert_eq!(code, 3, "{args}: {errors}");
+        assert!(errors.contains("error: cannot write"), "{args}: {errors}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reader_that_has_gone_is_no_error() {
+    for args in PRINTING {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(onto(writer, args), (0, String::new()), "{args}");
+    }
 }
