@@ -300,8 +300,8 @@ mod tests {
             file: PathBuf::from("/lab.yaml"),
             runner: runner.to_owned(),
             netns: vec![format!("sw-{name}-router")],
-            control: None,
             complete,
+            ..Record::default()
         };
         let labs = [
             (lab("one", "kernel", true), "up"),

@@ -2,6 +2,7 @@
 
 use super::protocol::{Command, MAX_LINE, Reply};
 use anyhow::{Context as _, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -86,6 +87,23 @@ impl Client {
             Reply::Done => Ok(None),
             Reply::Error { message } => bail!("{message}"),
             reply => Ok(Some(reply)),
+        }
+    }
+
+    /// Whether a reply begins to come within `timeout`, so that [`Client::next_reply`] need not wait for it.
+    ///
+    /// # Errors
+    /// The connection cannot be waited for.
+    pub fn has_reply(&mut self, timeout: Duration) -> anyhow::Result<bool> {
+        if !self.stream.buffer().is_empty() {
+            return Ok(true);
+        }
+        let timeout =
+            Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+        match poll(&mut [PollFd::new(self.stream.get_ref(), PollFlags::IN)], Some(&timeout)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 

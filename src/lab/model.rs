@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::error::Problem;
+use super::runner::Awaits;
 use crate::config::{RouterConfig, RunOptions};
 use crate::conntrack::CtState;
 use crate::iface::IfaceId;
@@ -26,6 +27,15 @@ pub struct Lab {
     pub tests: Vec<Test>,
     /// What deserves a second look, but is no error.
     pub warnings: Vec<Problem>,
+    /// Every file that was read, the lab file first.
+    pub sources: Vec<Source>,
+}
+
+/// A file that a lab was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub path: PathBuf,
+    pub text: String,
 }
 
 /// Which host: its place in the lab's list.
@@ -170,6 +180,16 @@ pub struct Step {
     pub within: Option<Duration>,
     /// In force during the step.
     pub impair: Vec<(IfaceId, Impairment)>,
+}
+
+impl Step {
+    /// Whether it is to be seen that something comes back, or that nothing does.
+    pub fn awaits(&self) -> Awaits {
+        match self.expect.result {
+            Some(Word::Ok | Word::Refused | Word::Unreachable) if self.within.is_none() => Awaits::Answer,
+            _ => Awaits::Silence,
+        }
+    }
 }
 
 /// What a link does to packets, in both directions.

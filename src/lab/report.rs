@@ -15,7 +15,9 @@ const SHOWN: usize = 12;
 pub fn line(report: &TestReport, width: usize) -> String {
     let mut text = format!("{:<6} {:<6} {:<width$}", report.ending.word(), report.runner.word(), report.name);
     match (&report.ending, report.steps.last()) {
-        (Ending::Skipped(why) | Ending::Broken(why), _) => _ = write!(text, "  {why}"),
+        (Ending::Skipped(why) | Ending::Late(why) | Ending::Broken(why) | Ending::NotRun(why), _) => {
+            _ = write!(text, "  {why}");
+        }
         (_, Some(_)) => _ = write!(text, "  {}", told(&report.steps).join("; ")),
         (_, None) => {}
     }
@@ -103,8 +105,10 @@ pub fn summary(reports: &[TestReport]) -> String {
     let parts = [
         (count(|e| matches!(e, Ending::Passed)), "passed"),
         (count(|e| matches!(e, Ending::Failed(_))), "failed"),
+        (count(|e| matches!(e, Ending::Late(_))), "late"),
         (count(|e| matches!(e, Ending::Broken(_))), "broken"),
         (count(|e| matches!(e, Ending::Skipped(_))), "skipped"),
+        (count(|e| matches!(e, Ending::NotRun(_))), "not run"),
     ];
     let parts: Vec<String> = parts
         .iter()
@@ -120,7 +124,9 @@ pub fn json(lab: &str, report: &TestReport) -> Value {
     let (wrong, why): (&[String], Option<&str>) = match &report.ending {
         Ending::Passed => (&[], None),
         Ending::Failed(wrong) => (wrong, None),
-        Ending::Skipped(why) | Ending::Broken(why) => (&[], Some(why)),
+        Ending::Skipped(why) | Ending::Late(why) | Ending::Broken(why) | Ending::NotRun(why) => {
+            (&[], Some(why))
+        }
     };
     json!({
         "lab": lab,
@@ -167,6 +173,10 @@ pub fn tap(reports: &[(String, TestReport)]) -> String {
             _ = write!(text, " # SKIP {why}");
         }
         text.push('\n');
+        if let Ending::Late(why) | Ending::Broken(why) | Ending::NotRun(why) = &report.ending {
+            let word = report.ending.word().to_lowercase();
+            why.lines().for_each(|line| _ = writeln!(text, "# {word}: {}", line.trim()));
+        }
         for line in details(report).lines() {
             _ = writeln!(text, "# {}", line.trim());
         }
@@ -186,8 +196,9 @@ pub fn junit(reports: &[(String, TestReport)]) -> anyhow::Result<String> {
         let mut status = match &report.ending {
             Ending::Passed => TestCaseStatus::success(),
             Ending::Failed(_) => TestCaseStatus::non_success(NonSuccessKind::Failure),
-            Ending::Broken(_) => TestCaseStatus::non_success(NonSuccessKind::Error),
-            Ending::Skipped(_) => TestCaseStatus::skipped(),
+            Ending::Late(_) | Ending::Broken(_) => TestCaseStatus::non_success(NonSuccessKind::Error),
+            // What kept it from being run is an error of its own.
+            Ending::Skipped(_) | Ending::NotRun(_) => TestCaseStatus::skipped(),
         };
         match &report.ending {
             Ending::Passed => {}
@@ -196,6 +207,8 @@ pub fn junit(reports: &[(String, TestReport)]) -> anyhow::Result<String> {
                 status.set_description(details(report));
             }
             Ending::Skipped(why) | Ending::Broken(why) => _ = status.set_message(why.clone()),
+            Ending::Late(why) => _ = status.set_message(format!("late: {why}")),
+            Ending::NotRun(why) => _ = status.set_message(format!("not run: {why}")),
         }
         let mut case = TestCase::new(report.name.clone(), status);
         case.set_classname(name.clone());

@@ -21,7 +21,7 @@ pub trait Runner {
     ///
     /// `Wait`, `Rules`, `Conntrack` and `Counters` are steps as well: the last two only report what is there
     /// (the table as lines in `stdout`, the counters in `values`), and the caller compares.
-    fn act(&mut self, action: &Action) -> Result<Observation, RunError>;
+    fn act(&mut self, action: &Action, awaits: Awaits) -> Result<Observation, RunError>;
 
     /// Puts impairments on links, and takes away those that are not named.
     fn impair(&mut self, links: &[(IfaceId, Impairment)]) -> Result<(), RunError>;
@@ -36,12 +36,24 @@ pub trait Runner {
     fn wait(&mut self, duration: Duration);
 }
 
+/// What a step waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaits {
+    /// An answer, of whatever kind. It is waited for patiently, since that costs nothing where it comes.
+    Answer,
+    /// That none comes, or that it is tried again soon.
+    Silence,
+}
+
 /// Why a runner could not take a step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RunError {
     /// This runner has no such step: the test is skipped, and says why.
     #[error("{0}")]
     Unsupported(String),
+    /// A program that was to tell did not end in time: the test has no result, the lab is as it was.
+    #[error("{0}")]
+    Late(String),
     /// The lab itself is at fault: no test result, but a broken lab.
     #[error("{0}")]
     Broken(String),
@@ -112,6 +124,14 @@ pub fn by_hand<'a>(send: &Send, packets: &'a [Seen]) -> Option<&'a Seen> {
     let last = send.packets.last().and_then(|packet| summary::of_ip(packet));
     let written = packets.iter().rfind(|packet| Some(&packet.summary) == last.as_ref());
     written.or_else(|| packets.iter().rfind(|packet| (packet.src, packet.dst) == (flow.source, flow.to)))
+}
+
+/// Whether the router has seen the last of the packets made by hand, as often as it was sent.
+pub fn has_come(send: &Send, packets: &[Seen]) -> bool {
+    let Some(last) = send.packets.last() else { return true };
+    let sent = send.packets.iter().filter(|packet| *packet == last).count();
+    let Some(summary) = summary::of_ip(last) else { return false };
+    packets.iter().filter(|packet| packet.summary == summary).count() >= sent
 }
 
 /// What came of packets made by hand: whether the last one got through, only the router can tell.

@@ -29,8 +29,12 @@ pub enum Ending {
     Failed(Vec<String>),
     /// Why it was not run.
     Skipped(String),
+    /// A program that was to tell did not end in time: nothing is known.
+    Late(String),
     /// The lab itself is at fault.
     Broken(String),
+    /// It did not come to it, and why.
+    NotRun(String),
 }
 
 impl Ending {
@@ -39,12 +43,19 @@ impl Ending {
             Self::Passed => "pass",
             Self::Failed(_) => "FAIL",
             Self::Skipped(_) => "skip",
+            Self::Late(_) => "LATE",
             Self::Broken(_) => "BROKEN",
+            Self::NotRun(_) => "not run",
         }
     }
 
     pub const fn is_well(&self) -> bool {
         matches!(self, Self::Passed | Self::Skipped(_))
+    }
+
+    /// Whether it says anything about the rules.
+    pub const fn is_judgement(&self) -> bool {
+        matches!(self, Self::Passed | Self::Failed(_))
     }
 }
 
@@ -61,18 +72,42 @@ pub struct StepReport {
     pub packets: Vec<Seen>,
 }
 
-/// Takes every test in turn, and says so after each.
+impl TestReport {
+    /// A test that ended before its first step.
+    pub fn new(name: &str, runner: RunnerKind, ending: Ending) -> Self {
+        Self { name: name.to_owned(), runner, ending, steps: Vec::new(), took: Duration::ZERO }
+    }
+}
+
+/// The report of a lab that did not come so far that a test could be run: what was to be done first, what was wrong
+/// with that, and every test.
+pub fn not_begun(lab: &Lab, runner: RunnerKind, first: &str, wrong: &str) -> Vec<TestReport> {
+    let ending = Ending::Broken(wrong.to_owned());
+    std::iter::once(TestReport::new(first, runner, ending)).chain(not_run(lab, runner, wrong)).collect()
+}
+
+/// Every test of a lab, as one that was not run.
+pub fn not_run(lab: &Lab, runner: RunnerKind, why: &str) -> impl Iterator<Item = TestReport> {
+    // Its first line is enough for each of them.
+    let why = why.lines().next().unwrap_or_default();
+    lab.tests.iter().map(move |test| TestReport::new(&test.name, runner, Ending::NotRun(why.to_owned())))
+}
+
+/// Takes every test in turn, and says so after each. Once the lab is broken, the others are not run.
 pub fn run(lab: &Lab, runner: &mut dyn Runner, mut after: impl FnMut(&TestReport)) -> Vec<TestReport> {
     let mut reports = Vec::new();
     let mut earlier = Flows::new();
+    let mut broken: Option<String> = None;
     for test in &lab.tests {
-        let report = one(lab, test, runner, &mut earlier);
+        let report = match &broken {
+            None => one(lab, test, runner, &mut earlier),
+            Some(why) => TestReport::new(&test.name, runner.kind(), Ending::NotRun(why.clone())),
+        };
         after(&report);
-        let broken = matches!(report.ending, Ending::Broken(_));
-        reports.push(report);
-        if broken {
-            break;
+        if let Ending::Broken(_) = &report.ending {
+            broken = Some(format!("the lab broke in the test `{}`", report.name));
         }
+        reports.push(report);
     }
     reports
 }
@@ -80,13 +115,7 @@ pub fn run(lab: &Lab, runner: &mut dyn Runner, mut after: impl FnMut(&TestReport
 fn one(lab: &Lab, test: &Test, runner: &mut dyn Runner, earlier: &mut Flows) -> TestReport {
     let kind = runner.kind();
     let start = runner.now();
-    let mut report = TestReport {
-        name: test.name.clone(),
-        runner: kind,
-        ending: Ending::Passed,
-        steps: Vec::new(),
-        took: Duration::ZERO,
-    };
+    let mut report = TestReport::new(&test.name, kind, Ending::Passed);
     if !test.on.is_empty() && !test.on.contains(&kind) {
         let on: Vec<&str> = test.on.iter().map(|kind| kind.word()).collect();
         report.ending = Ending::Skipped(format!("only on {}", on.join(", ")));
@@ -107,6 +136,10 @@ fn one(lab: &Lab, test: &Test, runner: &mut dyn Runner, earlier: &mut Flows) -> 
             }
             Err(RunError::Unsupported(why)) => {
                 report.ending = Ending::Skipped(why);
+                break;
+            }
+            Err(RunError::Late(why)) => {
+                report.ending = Ending::Late(why);
                 break;
             }
             Err(RunError::Broken(why)) => {
@@ -131,7 +164,7 @@ fn take(
         runner.impair(&step.impair)?;
     }
     let outcome = loop {
-        let seen = match runner.act(&step.action) {
+        let seen = match runner.act(&step.action, step.awaits()) {
             Ok(seen) => seen,
             Err(error) => break Err(error),
         };

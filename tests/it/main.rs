@@ -13,6 +13,9 @@ mod kernel;
 #[cfg(target_os = "linux")]
 mod kernel_route;
 mod lab_errors;
+/// Labs that are up: which file they are, what goes on in them, and that nothing of them is left.
+#[cfg(target_os = "linux")]
+mod lab_up;
 /// Labs broken on purpose, labs that use the lab file in odd ways, and a lab without root.
 mod labs;
 /// Properties that hold for whatever comes: tuples, checksums, and frames made of noise.

@@ -5,7 +5,7 @@
 use stateway::conntrack::CtState;
 use stateway::iface::IfaceId;
 use stateway::lab::model::{Action, Flow, HostId, Impairment, Ping, RunnerKind, Session, Tcp, Udp, Word};
-use stateway::lab::runner::{Observation, Runner};
+use stateway::lab::runner::{Awaits, Observation, Runner};
 use stateway::lab::sim::Sim;
 use stateway::lab::trial::{self, Ending, TestReport};
 use stateway::lab::{self, Lab, report};
@@ -76,14 +76,14 @@ fn five_days_pass_in_no_time_and_the_connection_is_forgotten() {
         let flow = flow(&lab(ARTICLE), INSIDE, HostId(1));
         Action::Tcp(Tcp { flow, port: 7, source_port: None, send: send.map(str::to_owned), session })
     };
-    let found = sim.act(&tcp(Session::Keep("it".into()), None)).unwrap();
+    let found = sim.act(&tcp(Session::Keep("it".into()), None), Awaits::Answer).unwrap();
     assert_eq!(found.result, Word::Ok, "{}", found.note);
     sim.wait(Duration::from_secs(432_000 - 10));
     assert_eq!(sim.table().unwrap().len(), 1, "five days are not over yet");
     sim.wait(Duration::from_secs(20));
     assert_eq!(sim.table().unwrap(), [""; 0]);
     // The connection lives on in the hosts; the router picks it up as NEW, since the inside may open.
-    let found = sim.act(&tcp(Session::Use("it".into()), Some("still there"))).unwrap();
+    let found = sim.act(&tcp(Session::Use("it".into()), Some("still there")), Awaits::Answer).unwrap();
     assert_eq!((found.result, found.stdout.as_str()), (Word::Ok, "still there"));
     assert_eq!(found.packets[0].state, Some(CtState::New));
     assert_eq!(sim.now().as_secs() / 86_400, 5);
@@ -97,7 +97,7 @@ fn an_impaired_link_loses_and_tcp_mends_it() {
     let text = "a piece of text that is long enough to be lost in part. ".repeat(200);
     let flow = Flow { timeout: Some(Duration::from_secs(120)), ..flow(&lab(ARTICLE), INSIDE, HostId(1)) };
     let step = Tcp { flow, port: 7, source_port: None, send: Some(text.clone()), session: Session::Once };
-    let found = sim.act(&Action::Tcp(step)).unwrap();
+    let found = sim.act(&Action::Tcp(step), Awaits::Answer).unwrap();
     // What came is a beginning of what was sent, in order and without gaps.
     assert_eq!(found.result, Word::Ok, "{}", found.note);
     assert!(text.starts_with(&found.stdout));
@@ -175,7 +175,7 @@ fn whatever_links_do_no_stranger_gets_in() {
         for _ in 0..40 {
             let links = [(IfaceId(0), impairment(&mut chance)), (IfaceId(1), impairment(&mut chance))];
             sim.impair(&links).unwrap();
-            let found = sim.act(&step(&lab, &mut chance)).unwrap();
+            let found = sim.act(&step(&lab, &mut chance), Awaits::Answer).unwrap();
             decided += found.packets.len();
             check(&mut sim, &found, seed);
         }

@@ -2,16 +2,15 @@
 
 use super::super::{Failure, Result};
 use super::up::{health, takes_root};
-use super::{Format, name_of, say, tell};
-use crate::iface::IfaceId;
+use super::{Format, named, say, tell};
+use crate::lab::error;
 use crate::lab::live::{RouterProcess, capture};
 use crate::lab::netns::command::Interrupt;
 use crate::lab::netns::state::{self, Record, folder, netns_name};
-use crate::lab::{self, error};
 use serde_json::json;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -69,53 +68,42 @@ pub(super) struct CaptureArgs {
 }
 
 pub(super) fn capture(args: CaptureArgs) -> Result {
-    let record = record_of(&args.lab)?;
+    let record = named::up(&args.lab)?;
     takes_root("a capture", "")?;
-    let lab = lab::load(&record.file).map_err(|errors| Failure::Input(errors.into()))?;
-    let all = 0..lab.router.ifaces.len() as u16;
-    let mut ports: Vec<IfaceId> = Vec::new();
-    for name in &args.ports {
-        let Some(port) = all.clone().map(IfaceId).find(|id| lab.port_name(*id) == name) else {
-            let names = lab.router.ifaces.iter().map(|iface| iface.name.as_str());
-            let hint =
-                error::hint(name, names, "ports").map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
-            return Err(Failure::Input(anyhow::anyhow!(
-                "the lab `{}` has no port `{name}`{hint}",
-                record.lab
-            )));
-        };
-        ports.push(port);
+    let all: Vec<&str> = record.ports.iter().map(String::as_str).collect();
+    if let Some(name) = args.ports.iter().find(|name| !all.contains(&name.as_str())) {
+        let hint =
+            error::hint(name, all, "ports").map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+        return Err(Failure::Input(anyhow::anyhow!("the lab `{}` has no port `{name}`{hint}", record.lab)));
     }
-    if ports.is_empty() {
-        ports.extend(all.map(IfaceId));
-    }
+    let ports = if args.ports.is_empty() { all } else { args.ports.iter().map(String::as_str).collect() };
     let interrupt = Interrupt::listen().map_err(Failure::Machine)?;
     let mut router = RouterProcess::of(&record).map_err(Failure::Machine)?;
     if args.duration.is_none() {
         tell("capturing; Ctrl-C ends it");
     }
-    let files = capture::capture(&lab, &mut router, &ports, &args.write, args.duration, &interrupt)
+    let files = capture::capture(&record, &mut router, &ports, &args.write, args.duration, &interrupt)
         .map_err(Failure::Machine)?;
     for (port, frames) in files {
-        say(&format!("{}: {frames} frames", args.write.join(format!("{port}.pcapng")).display()));
+        say(&format!("{}: {frames} frames", args.write.join(format!("{port}.pcapng")).display()))?;
     }
     Ok(())
 }
 
 pub(super) fn exec(args: ExecArgs) -> Result {
-    let record = record_of(&args.lab)?;
+    let record = named::up(&args.lab)?;
     become_inside(&record, &args.host, args.command)
 }
 
 pub(super) fn shell(args: ShellArgs) -> Result {
-    let record = record_of(&args.lab)?;
+    let record = named::up(&args.lab)?;
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
     become_inside(&record, &args.host, vec![shell])
 }
 
 pub(super) fn ssh(args: SshArgs) -> Result {
     let record = match &args.lab {
-        Some(lab) => record_of(lab)?,
+        Some(lab) => named::up(lab)?,
         None => the_only_one()?,
     };
     takes_root("entering a host", "")?;
@@ -143,16 +131,6 @@ fn the_only_one() -> Result<Record> {
     }
 }
 
-fn record_of(lab: &Path) -> Result<Record> {
-    let name = name_of(lab)?;
-    state::read(&name).ok_or_else(|| {
-        Failure::Input(anyhow::anyhow!(
-            "the lab `{name}` is not up\n  hint: `stateway lab up {}`",
-            lab.display()
-        ))
-    })
-}
-
 /// Becomes another program, inside a host.
 fn become_inside(record: &Record, host: &str, command: Vec<OsString>) -> Result {
     let netns = netns_name(&record.lab, host);
@@ -172,28 +150,18 @@ fn become_inside(record: &Record, host: &str, command: Vec<OsString>) -> Result 
 }
 
 pub(super) fn inspect(args: InspectArgs) -> Result {
-    let record = record_of(&args.lab)?;
-    let lab = lab::load(&record.file).map_err(|errors| Failure::Input(errors.into()))?;
-    let hosts: Vec<_> = lab
+    let record = named::up(&args.lab)?;
+    let hosts: Vec<_> = record
         .hosts
         .iter()
         .map(|host| {
-            let addresses: Vec<String> = host.addresses.iter().map(ToString::to_string).collect();
-            let services: Vec<String> = host
-                .services
-                .iter()
-                .map(|service| match service.port {
-                    Some(port) => format!("{}:{port}", service.kind.word()),
-                    None => service.kind.word().to_owned(),
-                })
-                .collect();
             json!({
-                "host": host.name,
-                "netns": netns_name(&record.lab, &host.name),
-                "port": lab.port_name(host.iface),
-                "addresses": addresses,
-                "mac": host.mac.to_string(),
-                "services": services,
+                "host": host.host,
+                "netns": netns_name(&record.lab, &host.host),
+                "port": host.port,
+                "addresses": host.addresses,
+                "mac": host.mac,
+                "services": host.services,
             })
         })
         .collect();
@@ -202,12 +170,11 @@ pub(super) fn inspect(args: InspectArgs) -> Result {
             "lab": record.lab, "runner": record.runner, "state": health(&record), "file": record.file,
             "control": record.control, "hosts": hosts,
         });
-        say(&all.to_string());
-        return Ok(());
+        return say(&all.to_string());
     }
-    say(&format!("{}: {}, {} ({})", record.lab, health(&record), record.runner, record.file.display()));
+    say(&format!("{}: {}, {} ({})", record.lab, health(&record), record.runner, record.file.display()))?;
     if let Some(control) = &record.control {
-        say(&format!("router   {}   control {}", netns_name(&record.lab, "router"), control.display()));
+        say(&format!("router   {}   control {}", netns_name(&record.lab, "router"), control.display()))?;
     }
     for host in hosts {
         let list = |key: &str| {
@@ -222,7 +189,7 @@ pub(super) fn inspect(args: InspectArgs) -> Result {
             word("port"),
             list("addresses"),
             list("services")
-        ));
+        ))?;
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 #[cfg(target_os = "linux")]
 mod inside;
 #[cfg(target_os = "linux")]
+mod named;
+#[cfg(target_os = "linux")]
 mod probe;
 mod test;
 #[cfg(target_os = "linux")]
@@ -10,6 +12,8 @@ mod up;
 
 use super::{Failure, Result};
 use crate::lab::{self, Lab, graph, spec};
+#[cfg(target_os = "linux")]
+pub(super) use named::{Named, named};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 #[cfg(target_os = "linux")]
@@ -57,7 +61,7 @@ enum Command {
     Schema,
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
-    Keep(KeepArgs),
+    InitProcess(InitArgs),
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     Probe(probe::ProbeArgs),
@@ -69,7 +73,7 @@ enum Command {
 /// What `lab up` and `lab test` start first; nobody types it.
 #[cfg(target_os = "linux")]
 #[derive(Debug, clap::Args)]
-struct KeepArgs {
+struct InitArgs {
     lab: String,
 }
 
@@ -114,17 +118,14 @@ pub(super) fn run(args: Args) -> Result {
                 GraphFormat::Text => graph::text(&lab),
                 GraphFormat::Mermaid => graph::mermaid(&lab),
                 GraphFormat::Svg => graph::svg(&lab),
-            });
-            Ok(())
+            })
         }
         Command::Schema => {
-            say(&serde_json::to_string_pretty(&spec::schema())
-                .map_err(anyhow::Error::from)
-                .map_err(Failure::Machine)?);
-            Ok(())
+            let schema = serde_json::to_string_pretty(&spec::schema()).map_err(anyhow::Error::from);
+            say(&schema.map_err(Failure::Machine)?)
         }
         #[cfg(target_os = "linux")]
-        Command::Keep(args) => lab::netns::keeper::keep(&args.lab).map_err(Failure::Machine),
+        Command::InitProcess(args) => lab::netns::init::run(&args.lab).map_err(Failure::Machine),
         #[cfg(target_os = "linux")]
         Command::Probe(args) => probe::probe(args),
         #[cfg(target_os = "linux")]
@@ -140,9 +141,14 @@ enum Format {
     Json,
 }
 
-/// Prints a line; a reader that has gone is no error.
-fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
+/// Prints a line. A reader that has gone is no error, since what is to be done is done all the same; a full disk is one.
+fn say(line: &str) -> Result {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Machine(anyhow::anyhow!("cannot write: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Tells the user something beside the output.
@@ -162,32 +168,4 @@ fn load(path: &Path) -> Result<Lab> {
         tell(&format!("warning: {}: {warning}", lab.file.display()));
     }
     Ok(lab)
-}
-
-/// What a user may call a lab: its folder, its file, or the name of one that is up.
-#[cfg(target_os = "linux")]
-pub(super) fn name_of(lab: &Path) -> Result<String> {
-    use crate::lab::netns::state;
-    let records = state::all();
-    // A lab may be up whose file has gone since.
-    let file = lab::resolve::find(lab);
-    let places = [&file, lab, &lab.join("lab.yaml")]
-        .map(|path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).ok());
-    let is_there = |record: &&state::Record| places.iter().any(|place| place.as_ref() == Some(&record.file));
-    if let Some(record) = records.iter().find(is_there) {
-        return Ok(record.lab.clone());
-    }
-    let text = lab.to_string_lossy();
-    if let Some(record) = records.iter().find(|record| record.lab == text) {
-        return Ok(record.lab.clone());
-    }
-    if file.exists() {
-        return Ok(load(lab)?.name);
-    }
-    if !lab::resolve::is_lab_name(&text) {
-        return Err(Failure::Input(anyhow::anyhow!(
-            "there is no lab at `{text}`\n  hint: a lab is a folder with a `lab.yaml` in it, such a file, or the name of one that is up"
-        )));
-    }
-    Ok(text.into_owned())
 }

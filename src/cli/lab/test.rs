@@ -5,11 +5,18 @@ use super::{Format, load, say, tell};
 use crate::lab::model::{Lab, RunnerKind};
 use crate::lab::report;
 use crate::lab::sim::Sim;
-use crate::lab::trial::{self, TestReport};
+use crate::lab::trial::{self, Ending, TestReport};
 use anyhow::Context as _;
 use std::path::{Path, PathBuf};
 
+/// What the exit code says.
+const EXIT_CODES: &str = "Exit code 0: every test passed or was skipped, and at least one was run. 1: a test failed, was late, or \
+broke its lab; runners disagree; or no test was run. 2: a lab file is wrong or has no tests, or another lab of that name is up. 3: \
+this machine cannot run the labs, one did not come up, or the command was interrupted.\n\nReports list every test, also those that \
+were not run, and are there from the start.";
+
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXIT_CODES)]
 pub(super) struct TestArgs {
     /// Folders with a lab.yaml, or such files
     #[arg(required = true)]
@@ -17,6 +24,9 @@ pub(super) struct TestArgs {
     /// `sim`, `live`, `kernel`, several of them, or `all`; by default live where it can run, else sim
     #[arg(long, value_delimiter = ',', value_enum)]
     on: Vec<On>,
+    /// If a lab of that name is up from other files, or they have changed since, build it again
+    #[arg(long)]
+    restart: bool,
     /// What the simulator's chances are drawn from
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -53,91 +63,211 @@ fn parse_report(text: &str) -> std::result::Result<(ReportKind, PathBuf), String
     Ok((kind, PathBuf::from(file)))
 }
 
+/// What came of all that was asked for.
+#[derive(Default)]
+struct Outcome {
+    /// The name of the lab, and one of its tests.
+    reports: Vec<(String, TestReport)>,
+    disagreements: Vec<String>,
+    /// The first thing that kept tests from being run.
+    failure: Option<Failure>,
+}
+
+impl Outcome {
+    fn add(&mut self, lab: &str, reports: impl IntoIterator<Item = TestReport>) {
+        self.reports.extend(reports.into_iter().map(|report| (lab.to_owned(), report)));
+    }
+
+    fn fails(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+    }
+}
+
+/// The report's names for what comes before the tests.
+const FILE: &str = "the lab file can be read";
+const COMES_UP: &str = "the lab comes up";
+const HAS_TESTS: &str = "the lab has tests";
+
 pub(super) fn test(args: TestArgs) -> Result {
-    let labs = load_all(&args.labs)?;
-    let (kinds, first_line) = runners(&args.on, &labs)?;
+    let mut outcome = Outcome::default();
+    match prepare(&args, &mut outcome) {
+        Prepared::Ready(labs, kinds) => {
+            // Before any test, so that none is taken in vain; and so that a command that is killed leaves no report that
+            // looks well, least of all an older one.
+            write_all(&args.report, &planned(&labs, &kinds)).map_err(Failure::Input)?;
+            run_all(&args, &labs, &kinds, &mut outcome)?;
+        }
+        Prepared::Failed => {}
+        #[cfg(target_os = "linux")]
+        Prepared::Told(0) => return Ok(()),
+        #[cfg(target_os = "linux")]
+        Prepared::Told(code) => return Err(Failure::Told(code)),
+    }
+    write_all(&args.report, &outcome.reports).map_err(Failure::Machine)?;
+    conclude(&args, outcome)
+}
+
+/// What is known before the first test.
+enum Prepared {
+    Ready(Vec<Lab>, Vec<RunnerKind>),
+    /// The outcome says why.
+    Failed,
+    /// The command ran again as root of a user namespace, and ended with this code.
+    #[cfg(target_os = "linux")]
+    Told(u8),
+}
+
+/// Reads the labs, and sees whether this machine can run them.
+fn prepare(args: &TestArgs, outcome: &mut Outcome) -> Prepared {
+    let chosen = chosen(&args.on);
+    let (mut labs, mut wrong) = (Vec::new(), Vec::new());
+    for path in &args.labs {
+        match load(path) {
+            Ok(lab) => labs.push(lab),
+            Err(failure) => wrong.push((path, failure.text())),
+        }
+    }
+    let first = chosen.first().copied().unwrap_or(RunnerKind::Live);
+    if !wrong.is_empty() {
+        for (path, text) in &wrong {
+            let report = TestReport::new(FILE, first, Ending::Broken(text.clone()));
+            outcome.add(&path.to_string_lossy(), [report]);
+        }
+        for lab in &labs {
+            outcome.add(&lab.name, trial::not_run(lab, first, "another lab file is wrong"));
+        }
+        let texts: Vec<String> = wrong.into_iter().map(|(_, text)| text).collect();
+        outcome.fails(Failure::Input(anyhow::anyhow!("{}", texts.join("\nerror: "))));
+        return Prepared::Failed;
+    }
+    let (kinds, first_line) = match runners(chosen, &labs) {
+        Ok(found) => found,
+        Err(failure) => {
+            let why = failure.text();
+            labs.iter().for_each(|lab| outcome.add(&lab.name, trial::not_begun(lab, first, COMES_UP, &why)));
+            outcome.fails(failure);
+            return Prepared::Failed;
+        }
+    };
     #[cfg(target_os = "linux")]
     if kinds.contains(&RunnerKind::Live) {
         use crate::lab::netns::rootless;
-        if !rustix::process::geteuid().is_root() {
-            return match rootless::again().map_err(Failure::Machine)? {
-                0 => Ok(()),
-                code => Err(Failure::Told(code)),
-            };
+        let is_root = rustix::process::geteuid().is_root();
+        let entered = if is_root { rootless::settle().map(|()| None) } else { rootless::again().map(Some) };
+        match entered {
+            Ok(None) => {}
+            Ok(Some(code)) => return Prepared::Told(code),
+            Err(error) => {
+                let why = format!("{error:#}");
+                labs.iter()
+                    .for_each(|lab| outcome.add(&lab.name, trial::not_begun(lab, first, COMES_UP, &why)));
+                outcome.fails(Failure::Machine(error));
+                return Prepared::Failed;
+            }
         }
-        rootless::settle().map_err(Failure::Machine)?;
     }
-    // Before any test, so that none is taken in vain.
-    for (_, file) in &args.report {
-        let create = || std::fs::File::create(file).map(drop);
-        create().with_context(|| format!("cannot write {}", file.display())).map_err(Failure::Input)?;
-    }
-    if args.format == Format::Text {
-        say(&first_line);
-    } else {
+    if args.format == Format::Json {
         tell(&first_line);
+    } else if let Err(failure) = say(&first_line) {
+        outcome.fails(failure);
+        return Prepared::Failed;
     }
-    let mut reports: Vec<(String, TestReport)> = Vec::new();
-    let mut failure = None;
-    for lab in &labs {
-        for kind in &kinds {
-            match one(lab, *kind, &args) {
-                Ok(found) => reports.extend(found.into_iter().map(|report| (lab.name.clone(), report))),
-                // What has been seen so far is still reported.
-                Err(error) => failure = failure.or(Some(error)),
+    Prepared::Ready(labs, kinds)
+}
+
+/// The reports of a command that was killed.
+fn planned(labs: &[Lab], kinds: &[RunnerKind]) -> Vec<(String, TestReport)> {
+    const KILLED: &str = "the command has not come to its end";
+    let suites = labs.iter().flat_map(|lab| kinds.iter().map(move |kind| (lab, *kind)));
+    suites
+        .flat_map(|(lab, kind)| {
+            trial::not_begun(lab, kind, COMES_UP, KILLED).into_iter().map(|report| (lab.name.clone(), report))
+        })
+        .collect()
+}
+
+/// Takes every lab through every runner. What keeps one of them from being tested keeps no other.
+fn run_all(args: &TestArgs, labs: &[Lab], kinds: &[RunnerKind], outcome: &mut Outcome) -> Result {
+    let mut interrupted = false;
+    for lab in labs {
+        for kind in kinds {
+            if interrupted {
+                outcome.add(&lab.name, trial::not_run(lab, *kind, "interrupted"));
+                continue;
             }
-            if failure.is_some() {
-                break;
-            }
+            let mut teller = Teller::begin(lab, args)?;
+            let taken = one(lab, *kind, args, &mut teller);
+            interrupted = taken.interrupted;
+            outcome.add(&lab.name, taken.reports);
+            taken.failure.into_iter().chain(teller.failure).for_each(|failure| outcome.fails(failure));
         }
-        if failure.is_some() {
-            break;
-        }
     }
-    let disagreements = disagreements(&reports);
-    for line in &disagreements {
-        say(&format!("DISAGREE {line}"));
+    outcome.disagreements = disagreements(&outcome.reports);
+    for line in &outcome.disagreements {
+        say(&format!("DISAGREE {line}"))?;
     }
-    for (kind, file) in &args.report {
-        write(*kind, file, &reports).map_err(Failure::Machine)?;
-    }
-    if let Some(failure) = failure {
-        return Err(failure);
-    }
-    if args.format == Format::Text {
+    Ok(())
+}
+
+/// Sums up, and says how it went.
+fn conclude(args: &TestArgs, outcome: Outcome) -> Result {
+    let Outcome { reports, disagreements, failure } = outcome;
+    if args.format == Format::Text && !reports.is_empty() {
         let all: Vec<TestReport> = reports.iter().map(|(_, report)| report.clone()).collect();
         let apart = match disagreements.len() {
             0 => String::new(),
             n => format!(", {n} disagreements between runners"),
         };
-        say(&format!("{}{apart}", report::summary(&all)));
+        say(&format!("{}{apart}", report::summary(&all)))?;
+    }
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    if !reports.iter().any(|(_, report)| report.ending.is_judgement()) {
+        tell("error: no test was run");
+        return Err(Failure::Differs);
     }
     let well = reports.iter().all(|(_, report)| report.ending.is_well()) && disagreements.is_empty();
     if well { Ok(()) } else { Err(Failure::Differs) }
 }
 
-/// Every lab, or what is wrong with each of those that are broken.
-fn load_all(paths: &[PathBuf]) -> Result<Vec<Lab>> {
-    let (mut labs, mut wrong) = (Vec::new(), Vec::new());
-    for path in paths {
-        match load(path) {
-            Ok(lab) => labs.push(lab),
-            Err(Failure::Input(error)) => wrong.push(format!("{error:#}")),
-            Err(other) => return Err(other),
+/// Tells of each test as it ends.
+struct Teller {
+    lab: String,
+    format: Format,
+    width: usize,
+    /// Why it could not be told. The tests go on: what they made must be taken away, and there may be a report.
+    failure: Option<Failure>,
+}
+
+impl Teller {
+    fn begin(lab: &Lab, args: &TestArgs) -> Result<Self> {
+        if args.format == Format::Text {
+            say(&format!("{}: {}", lab.name, lab.description))?;
         }
+        let width = lab.tests.iter().map(|test| test.name.chars().count()).max().unwrap_or_default().min(60);
+        Ok(Self { lab: lab.name.clone(), format: args.format, width, failure: None })
     }
-    if wrong.is_empty() {
-        Ok(labs)
-    } else {
-        Err(Failure::Input(anyhow::anyhow!("{}", wrong.join("\nerror: "))))
+
+    fn tell(&mut self, test: &TestReport) {
+        let mut text = match self.format {
+            Format::Json => report::json(&self.lab, test).to_string(),
+            Format::Text => report::line(test, self.width),
+        };
+        let details = if self.format == Format::Text { report::details(test) } else { String::new() };
+        if !details.is_empty() {
+            text = format!("{text}\n{}", details.trim_end());
+        }
+        if let Err(failure) = say(&text) {
+            self.failure.get_or_insert(failure);
+        }
     }
 }
 
 /// Which runners are meant, and the first line of output, which says so and why.
-fn runners(on: &[On], labs: &[Lab]) -> Result<(Vec<RunnerKind>, String)> {
-    const ALL: [RunnerKind; 3] = [RunnerKind::Sim, RunnerKind::Live, RunnerKind::Kernel];
+fn runners(chosen: Vec<RunnerKind>, labs: &[Lab]) -> Result<(Vec<RunnerKind>, String)> {
     const LIVE: &str = "running live: real programs in network namespaces, the router on TAPs";
-    if on.is_empty() {
+    if chosen.is_empty() {
         return Ok(match lacking(labs, RunnerKind::Live) {
             None => (vec![RunnerKind::Live], LIVE.to_owned()),
             Some(why) => {
@@ -145,20 +275,6 @@ fn runners(on: &[On], labs: &[Lab]) -> Result<(Vec<RunnerKind>, String)> {
             }
         });
     }
-    let chosen: Vec<RunnerKind> = ALL
-        .into_iter()
-        .filter(|kind| {
-            on.iter().any(|on| {
-                matches!(
-                    (on, kind),
-                    (On::All, _)
-                        | (On::Sim, RunnerKind::Sim)
-                        | (On::Live, RunnerKind::Live)
-                        | (On::Kernel, RunnerKind::Kernel)
-                )
-            })
-        })
-        .collect();
     for kind in &chosen {
         if let Some(why) = lacking(labs, *kind) {
             return Err(Failure::Machine(anyhow::anyhow!(
@@ -173,6 +289,17 @@ fn runners(on: &[On], labs: &[Lab]) -> Result<(Vec<RunnerKind>, String)> {
     let names: Vec<&str> = chosen.iter().map(|kind| kind.word()).collect();
     let line = format!("running on {}, as asked", names.join(", "));
     Ok((chosen, line))
+}
+
+/// The runners that were asked for by name.
+fn chosen(on: &[On]) -> Vec<RunnerKind> {
+    let is_asked = |kind: &RunnerKind| match kind {
+        RunnerKind::Sim => on.contains(&On::Sim),
+        RunnerKind::Live => on.contains(&On::Live),
+        RunnerKind::Kernel => on.contains(&On::Kernel),
+    };
+    let all = [RunnerKind::Sim, RunnerKind::Live, RunnerKind::Kernel];
+    all.into_iter().filter(|kind| on.contains(&On::All) || is_asked(kind)).collect()
 }
 
 /// What keeps this machine from running these labs, with the remedy.
@@ -192,70 +319,107 @@ fn lacking(_: &[Lab], kind: RunnerKind) -> Option<String> {
     (kind != RunnerKind::Sim).then(|| "it takes Linux\n  hint: `--on sim` runs everywhere".to_owned())
 }
 
-fn one(lab: &Lab, kind: RunnerKind, args: &TestArgs) -> Result<Vec<TestReport>> {
-    let width = lab.tests.iter().map(|test| test.name.chars().count()).max().unwrap_or_default().min(60);
-    let after = &mut |test: &TestReport| match args.format {
-        Format::Json => say(&report::json(&lab.name, test).to_string()),
-        Format::Text => {
-            say(&report::line(test, width));
-            let details = report::details(test);
-            if !details.is_empty() {
-                say(details.trim_end());
-            }
-        }
-    };
-    if args.format == Format::Text {
-        say(&format!("{}: {}", lab.name, lab.description));
+/// What came of one lab on one runner.
+#[derive(Default)]
+struct Taken {
+    reports: Vec<TestReport>,
+    failure: Option<Failure>,
+    interrupted: bool,
+}
+
+impl Taken {
+    /// It did not come so far that a test could be run.
+    fn not_begun(lab: &Lab, kind: RunnerKind, first: &str, failure: Failure, teller: &mut Teller) -> Self {
+        let reports = trial::not_begun(lab, kind, first, &failure.text());
+        reports.iter().for_each(|report| teller.tell(report));
+        Self { reports, failure: Some(failure), interrupted: false }
+    }
+}
+
+fn one(lab: &Lab, kind: RunnerKind, args: &TestArgs, teller: &mut Teller) -> Taken {
+    if lab.tests.is_empty() {
+        let failure = Failure::Input(anyhow::anyhow!("{} has no tests", lab.file.display()));
+        return Taken::not_begun(lab, kind, HAS_TESTS, failure, teller);
     }
     match kind {
-        RunnerKind::Sim => {
-            let mut sim = Sim::new(lab.clone(), args.seed).map_err(|errors| {
+        RunnerKind::Sim => match Sim::new(lab.clone(), args.seed) {
+            Ok(mut sim) => {
+                let reports = trial::run(lab, &mut sim, |test| teller.tell(test));
+                Taken { reports, ..Taken::default() }
+            }
+            Err(errors) => {
                 let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                Failure::Input(anyhow::anyhow!("{}: {}", lab.file.display(), errors.join("\n")))
-            })?;
-            Ok(trial::run(lab, &mut sim, after))
-        }
+                let error = anyhow::anyhow!("{}: {}", lab.file.display(), errors.join("\n"));
+                Taken::not_begun(lab, kind, COMES_UP, Failure::Input(error), teller)
+            }
+        },
         #[cfg(target_os = "linux")]
-        RunnerKind::Live | RunnerKind::Kernel => real(lab, kind, after),
+        RunnerKind::Live | RunnerKind::Kernel => real(lab, kind, args.restart, teller),
         #[cfg(not(target_os = "linux"))]
-        RunnerKind::Live | RunnerKind::Kernel => Err(Failure::Machine(anyhow::anyhow!("it takes Linux"))),
+        RunnerKind::Live | RunnerKind::Kernel => {
+            let failure = Failure::Machine(anyhow::anyhow!("it takes Linux"));
+            Taken::not_begun(lab, kind, COMES_UP, failure, teller)
+        }
     }
 }
 
 /// With real programs. A lab that is up is used and left up; else it is made, and taken down whatever happens.
 #[cfg(target_os = "linux")]
-fn real(lab: &Lab, kind: RunnerKind, after: &mut dyn FnMut(&TestReport)) -> Result<Vec<TestReport>> {
-    use super::up;
+fn real(lab: &Lab, kind: RunnerKind, restart: bool, teller: &mut Teller) -> Taken {
     use crate::lab::netns::command::Interrupt;
     use crate::lab::netns::state;
-    let interrupt = Interrupt::listen().map_err(Failure::Machine)?;
-    if let Some(mut runner) = up::attach(lab.clone(), kind, &interrupt)? {
-        tell(&format!("the lab `{}` is up already: it is tested as it stands, and left up", lab.name));
-        return Ok(trial::run(lab, &mut runner, after));
-    }
-    if state::read(&lab.name).is_some() {
-        tell(&format!("taking away what an interrupted command left of `{}`", lab.name));
-        state::remove(&lab.name, &interrupt).map_err(Failure::Machine)?;
-    }
-    let mut runner = up::bring_up(lab.clone(), kind, &interrupt)?;
-    let reports = trial::run(lab, &mut runner, after);
+    let interrupt = match Interrupt::listen() {
+        Ok(interrupt) => interrupt,
+        Err(error) => return Taken::not_begun(lab, kind, COMES_UP, Failure::Machine(error), teller),
+    };
+    let (mut runner, stays) = match stand_up(lab, kind, restart, &interrupt) {
+        Ok(standing) => standing,
+        Err(failure) => {
+            let taken = Taken::not_begun(lab, kind, COMES_UP, failure, teller);
+            return Taken { interrupted: interrupt.is_set(), ..taken };
+        }
+    };
+    let reports = trial::run(lab, &mut runner, |test| teller.tell(test));
     runner.sessions_end();
-    state::remove_locked(&lab.name, &runner.state.lock).map_err(Failure::Machine)?;
-    interrupt.check().map_err(Failure::Machine)?;
-    Ok(reports)
+    let removed = if stays { Ok(true) } else { state::remove_locked(&lab.name, &runner.state.lock) };
+    let failure = removed.and(interrupt.check()).err().map(Failure::Machine);
+    Taken { reports, failure, interrupted: interrupt.is_set() }
+}
+
+/// A lab that stands, and whether it stays when the tests are over.
+#[cfg(target_os = "linux")]
+fn stand_up(
+    lab: &Lab,
+    kind: RunnerKind,
+    restart: bool,
+    interrupt: &crate::lab::netns::command::Interrupt,
+) -> Result<(crate::lab::netns::Namespaces, bool)> {
+    use super::up::{self, Standing};
+    let standing = up::make_way(lab, kind, restart, interrupt)?;
+    if let Standing::Up(_) = standing
+        && let Some(runner) = up::attach(lab.clone(), kind, interrupt)?
+    {
+        tell(&format!("the lab `{}` is up already: it is tested as it stands, and left up", lab.name));
+        return Ok((runner, true));
+    }
+    let mut runner = up::bring_up(lab.clone(), kind, interrupt)?;
+    let stays = matches!(standing, Standing::TakenDown);
+    if stays {
+        runner.state.finish().map_err(Failure::Machine)?;
+        tell(&format!("the lab `{}` is up again, and is left up", lab.name));
+    }
+    Ok((runner, stays))
 }
 
 /// Tests that ended well on one runner and not on another.
 fn disagreements(reports: &[(String, TestReport)]) -> Vec<String> {
-    use trial::Ending;
     let mut lines = Vec::new();
     for (at, (lab, report)) in reports.iter().enumerate() {
         let same = |(other, taken): &&(String, TestReport)| {
             other == lab && taken.name == report.name && taken.runner != report.runner
         };
         let Some((_, other)) = reports[..at].iter().find(same) else { continue };
-        let judged = |ending: &Ending| !matches!(ending, Ending::Skipped(_));
-        if !judged(&report.ending) || !judged(&other.ending) {
+        if !report.ending.is_judgement() || !other.ending.is_judgement() {
             continue;
         }
         let differs = report.ending.word() != other.ending.word() || !agree(report, other);
@@ -299,6 +463,10 @@ fn outcomes(report: &TestReport) -> Vec<String> {
         format!("{} {state} {rule}", step.result.text())
     };
     report.steps.iter().map(told).collect()
+}
+
+fn write_all(files: &[(ReportKind, PathBuf)], reports: &[(String, TestReport)]) -> anyhow::Result<()> {
+    files.iter().try_for_each(|(kind, file)| write(*kind, file, reports))
 }
 
 fn write(kind: ReportKind, file: &Path, reports: &[(String, TestReport)]) -> anyhow::Result<()> {

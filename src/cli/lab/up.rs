@@ -1,12 +1,15 @@
 //! `stateway lab up`, `down` and `ls`.
 
 use super::super::{Failure, Result};
-use super::{Format, load, name_of, say, tell};
+use super::named::{self, Named, named};
+use super::{Format, load, say, tell};
 use crate::cli::render::progress;
 use crate::lab::Lab;
 use crate::lab::model::RunnerKind;
 use crate::lab::netns::command::Interrupt;
-use crate::lab::netns::state::{self, State};
+use crate::lab::netns::init::Init;
+use crate::lab::netns::origin::{self, Origin};
+use crate::lab::netns::state::{self, Record, State};
 use crate::lab::netns::{Namespaces, programs};
 use crate::lab::{kernel, live};
 use serde_json::json;
@@ -21,6 +24,9 @@ pub(super) struct UpArgs {
     /// What stands between the hosts: stateway on TAPs, or the kernel with the same rules
     #[arg(long, value_enum, default_value_t)]
     on: Between,
+    /// If a lab of that name is up, take it down first
+    #[arg(long)]
+    restart: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -54,13 +60,11 @@ pub(super) fn up(args: UpArgs) -> Result {
         Between::Live => RunnerKind::Live,
         Between::Kernel => RunnerKind::Kernel,
     };
-    if let Some(record) = state::read(&lab.name) {
-        if record.complete {
-            check_kind(&record, kind)?;
-            say(&format!("the lab `{}` is up already, from {}", lab.name, record.file.display()));
-            return Ok(());
+    if let Standing::Up(record) = make_way(&lab, kind, args.restart, &interrupt)? {
+        if health(&record) != BROKEN {
+            return say(&format!("the lab `{}` is up already, from {}", lab.name, record.file.display()));
         }
-        tell(&format!("taking away what an interrupted command left of `{}`", lab.name));
+        tell(&format!("the lab `{}` is broken, since its router has ended: it is built again", lab.name));
         state::remove(&lab.name, &interrupt).map_err(Failure::Machine)?;
     }
     let (name, hosts) = (lab.name.clone(), lab.hosts.len());
@@ -68,8 +72,40 @@ pub(super) fn up(args: UpArgs) -> Result {
     namespaces.state.finish().map_err(Failure::Machine)?;
     drop(namespaces);
     let between = if kind == RunnerKind::Kernel { ", the kernel between them" } else { "" };
-    say(&format!("the lab `{name}` is up: {hosts} hosts{between}"));
-    Ok(())
+    say(&format!("the lab `{name}` is up: {hosts} hosts{between}"))
+}
+
+/// What of a lab is there before a command begins.
+pub(super) enum Standing {
+    Nothing,
+    /// It was up, and was taken down to be made anew.
+    TakenDown,
+    /// It is up, from the very files that were just read.
+    Up(Box<Record>),
+}
+
+/// Takes away what an interrupted command left of the lab, or, if the user wants so, all of it. What is up as something
+/// else is left alone.
+pub(super) fn make_way(
+    lab: &Lab,
+    kind: RunnerKind,
+    restart: bool,
+    interrupt: &Interrupt,
+) -> Result<Standing> {
+    let Some(record) = state::read(&lab.name) else { return Ok(Standing::Nothing) };
+    let origin = origin::compare(&record, lab);
+    if record.complete && !restart {
+        return match origin {
+            Origin::Same => check_kind(&record, kind).map(|()| Standing::Up(Box::new(record))),
+            Origin::Elsewhere => Err(named::elsewhere(&record, &lab.file)),
+            Origin::Changed(source) => Err(named::changed(&record, &source)),
+        };
+    }
+    let what =
+        if record.complete { "taking down" } else { "taking away what an interrupted command left of" };
+    tell(&format!("{what} `{}`, from {}", lab.name, record.file.display()));
+    state::remove(&lab.name, interrupt).map_err(Failure::Machine)?;
+    Ok(if record.complete { Standing::TakenDown } else { Standing::Nothing })
 }
 
 /// Brings a lab up, live or on the kernel, or says what the machine lacks.
@@ -84,7 +120,13 @@ pub(super) fn bring_up(lab: Lab, kind: RunnerKind, interrupt: &Interrupt) -> Res
         RunnerKind::Live | RunnerKind::Sim => live::up(lab, interrupt, report),
     };
     progress("");
-    result.map_err(Failure::Machine)
+    let namespaces = result.map_err(Failure::Machine)?;
+    // The router has read the files for itself, a moment later than we.
+    let Some(source) = origin::changed_since(&namespaces.state.record) else { return Ok(namespaces) };
+    let error = anyhow::anyhow!("{} was changed while the lab was built from it", source.display());
+    let State { record, lock, .. } = namespaces.state;
+    state::remove_locked(&record.lab, &lock).map_err(Failure::Machine)?;
+    Err(Failure::Input(error))
 }
 
 pub(super) fn down(args: DownArgs) -> Result {
@@ -94,17 +136,20 @@ pub(super) fn down(args: DownArgs) -> Result {
         names.extend(state::all().into_iter().map(|record| record.lab));
     }
     for lab in &args.labs {
-        names.push(name_of(lab)?);
+        let Named { name, .. } = named(lab)?;
+        names.push(name);
     }
+    let mut said = Ok(());
     for name in names {
         let there = state::is_there(&name) && {
             takes_root("taking a lab down", "")?;
             state::remove(&name, &interrupt).map_err(Failure::Machine)?
         };
         let what = if there { "is down" } else { "is not up" };
-        say(&format!("the lab `{name}` {what}"));
+        // The others go down even if nobody hears of it.
+        said = said.and(say(&format!("the lab `{name}` {what}")));
     }
-    Ok(())
+    said
 }
 
 /// Says so where an ordinary user tries what only root may.
@@ -120,8 +165,8 @@ pub(super) fn ls(args: LsArgs) -> Result {
     for record in &records {
         let health = health(record);
         let hosts = record.members().count().saturating_sub(1);
-        match args.format {
-            Format::Json => say(&json!({
+        let line = match args.format {
+            Format::Json => json!({
                 "lab": record.lab,
                 "runner": record.runner,
                 "state": health,
@@ -129,17 +174,16 @@ pub(super) fn ls(args: LsArgs) -> Result {
                 "file": record.file,
                 "control": record.control,
             })
-            .to_string()),
-            Format::Text => {
-                say(&format!(
-                    "{:<20} {:<7} {:<9} {hosts:>4} hosts  {}",
-                    record.lab,
-                    record.runner,
-                    health,
-                    record.file.display()
-                ));
-            }
-        }
+            .to_string(),
+            Format::Text => format!(
+                "{:<20} {:<7} {:<9} {hosts:>4} hosts  {}",
+                record.lab,
+                record.runner,
+                health,
+                record.file.display()
+            ),
+        };
+        say(&line)?;
     }
     if records.is_empty() && args.format == Format::Text {
         tell("no lab is up");
@@ -147,29 +191,31 @@ pub(super) fn ls(args: LsArgs) -> Result {
     Ok(())
 }
 
-/// `up`; `at work` while a command makes, tests or removes it; `half up` if such a command was interrupted; `broken` if the
-/// router is gone.
-pub(in crate::cli) fn health(record: &state::Record) -> &'static str {
+/// Its router, or all of its processes, have ended.
+const BROKEN: &str = "broken";
+
+/// `up`; `at work` while a command makes, tests or removes it; `half up` if such a command was interrupted; `broken` if its
+/// processes are gone.
+pub(in crate::cli) fn health(record: &Record) -> &'static str {
     let router = record.control.as_ref().is_none_or(|socket| match UnixStream::connect(socket) {
         Ok(_) => true,
-        // An ordinary user may not ask it.
-        Err(error) => error.kind() == ErrorKind::PermissionDenied,
+        Err(error) => !matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound),
     });
-    match (record.complete, router) {
+    match (record.complete, router && Init::of(&record.lab).is_some()) {
         (true, true) => "up",
-        (true, false) => "broken",
+        (true, false) => BROKEN,
         (false, _) if state::is_held(&record.lab) => "at work",
         (false, _) => "half up",
     }
 }
 
 /// A lab that is up as something else is somebody's work: it is left alone.
-fn check_kind(record: &state::Record, kind: RunnerKind) -> Result {
+fn check_kind(record: &Record, kind: RunnerKind) -> Result {
     if record.runner == kind.word() {
         return Ok(());
     }
     Err(Failure::Machine(anyhow::anyhow!(
-        "the lab `{}` is up already, on {}\n  hint: `stateway lab down {}` first",
+        "the lab `{}` is up already, on {}\n  hint: `stateway lab down {}` first, or `--restart`",
         record.lab,
         record.runner,
         record.lab
@@ -178,10 +224,8 @@ fn check_kind(record: &state::Record, kind: RunnerKind) -> Result {
 
 /// Takes hold of a lab that is up and whole.
 pub(super) fn attach(lab: Lab, kind: RunnerKind, interrupt: &Interrupt) -> Result<Option<Namespaces>> {
-    let Some(record) = state::read(&lab.name).filter(|record| record.complete) else { return Ok(None) };
-    check_kind(&record, kind)?;
     let state = State::attach(&lab.name, interrupt.clone()).map_err(Failure::Machine)?;
-    let Some(state) = state else { return Ok(None) };
+    let Some(state) = state.filter(|state| state.record.complete) else { return Ok(None) };
     let attached = match kind {
         RunnerKind::Kernel => kernel::attach(lab, state),
         RunnerKind::Live | RunnerKind::Sim => live::attach(lab, state),

@@ -14,7 +14,7 @@ use super::live::{Progress, hosts};
 use super::model::{Lab, RunnerKind};
 use super::netns::build::{self, Wire};
 use super::netns::command::Interrupt;
-use super::netns::keeper::Keeper;
+use super::netns::init::Init;
 use super::netns::state::{self, State};
 use super::netns::{Namespaces, names, services};
 pub use router::KernelRouter;
@@ -35,7 +35,7 @@ fn make(lab: &Lab, state: &State, progress: Progress<'_>) -> anyhow::Result<Kern
     progress("namespaces");
     names::prepare(lab, state)?;
     services::prepare_ssh(lab, state)?;
-    Keeper::start(state)?;
+    Init::start(state)?;
     build::namespaces(lab, state)?;
     progress("links");
     build::links(lab, state, Wire::Veth)?;

@@ -12,7 +12,7 @@
 
 use super::loaded::Loaded;
 use crate::conntrack::CtState;
-use crate::lab::netns::command::{self, Interrupt};
+use crate::lab::netns::command::{self, Interrupt, Patience};
 use crate::lab::runner::Seen;
 use crate::packet::summary;
 use anyhow::{Context as _, bail};
@@ -29,7 +29,9 @@ use std::time::Duration;
 const GROUP: u16 = 77;
 /// The address within the router's namespace whose packets mark the end of what came before.
 const MARKER: &str = "127.0.0.77";
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// From a host through the router.
+const UNDER_WAY: Duration = Duration::from_secs(1);
 
 /// The rules that log; beside those of the lab, not among them.
 pub(super) fn rules() -> String {
@@ -149,9 +151,26 @@ impl Listener {
     }
 
     /// Every packet since the last call, with its state, the rule that decided, and whether it left.
-    pub(super) fn seen(&mut self, rules: &Loaded) -> anyhow::Result<Vec<Seen>> {
+    /// Until `enough` says so, more are waited for.
+    pub(super) fn seen(
+        &mut self,
+        rules: &Loaded,
+        enough: &dyn Fn(&[Seen]) -> bool,
+    ) -> anyhow::Result<Vec<Seen>> {
+        let mut logged = self.drain()?;
+        let mut packets = self.assemble(&logged, rules);
+        let mut patience = Patience::new(UNDER_WAY);
+        while !enough(&packets) && !patience.is_over() {
+            command::pause(patience.slice());
+            logged.extend(self.drain()?);
+            packets = self.assemble(&logged, rules);
+        }
+        Ok(packets)
+    }
+
+    fn assemble(&mut self, logged: &[Logged], rules: &Loaded) -> Vec<Seen> {
         let mut packets: Vec<(Vec<u8>, Seen)> = Vec::new();
-        for logged in self.drain()? {
+        for logged in logged {
             let start = *self.start.get_or_insert(logged.time);
             let time = logged.time.saturating_sub(start);
             let key = identity(&logged.ip);
@@ -180,7 +199,7 @@ impl Listener {
                 (prefix, Some((_, seen))) => seen.state = state(prefix),
             }
         }
-        Ok(packets.into_iter().map(|(_, seen)| seen).collect())
+        packets.into_iter().map(|(_, seen)| seen).collect()
     }
 }
 

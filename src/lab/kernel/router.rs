@@ -18,7 +18,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// In bridge mode nothing has an address, but an ICMP error of the kernel needs a source.
 const ERROR_SOURCE: &str = "198.18.255.254/32";
 
@@ -268,9 +268,9 @@ impl Middle for KernelRouter {
         self.listener.forget()
     }
 
-    fn seen(&mut self) -> anyhow::Result<Vec<Seen>> {
+    fn seen(&mut self, enough: &dyn Fn(&[Seen]) -> bool) -> anyhow::Result<Vec<Seen>> {
         let loaded = self.loaded()?;
-        let mut packets = self.listener.seen(&loaded)?;
+        let mut packets = self.listener.seen(&loaded, enough)?;
         for packet in packets.iter_mut().filter(|packet| packet.was_stopped()) {
             if packet.rule.as_ref().is_some_and(|rule| loaded.rejects(rule)) {
                 "rejected".clone_into(&mut packet.fate);

@@ -8,10 +8,9 @@
 use super::RouterProcess;
 use crate::control::protocol::Verdict;
 use crate::iface::IfaceId;
-use crate::lab::model::Lab;
 use crate::lab::netns::build;
 use crate::lab::netns::command::{self, Interrupt};
-use crate::lab::netns::state;
+use crate::lab::netns::state::{self, Record};
 use crate::packet::{Mac, Offload, Packet};
 use anyhow::{Context as _, bail};
 use crossbeam_channel::Receiver;
@@ -39,7 +38,7 @@ const NANOSECONDS: u8 = 9;
 
 /// One port that is listened to.
 struct Tap {
-    id: IfaceId,
+    port: String,
     child: Child,
     frames: Receiver<(Duration, Vec<u8>)>,
 }
@@ -53,16 +52,16 @@ impl Drop for Tap {
 /// Captures on `ports` until the user presses Ctrl-C or `duration` has passed; `DIR/PORT.pcapng` for each.
 /// Says for each file how many frames it holds.
 pub fn capture(
-    lab: &Lab,
+    record: &Record,
     router: &mut RouterProcess,
-    ports: &[IfaceId],
+    ports: &[&str],
     dir: &Path,
     duration: Option<Duration>,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Vec<(String, usize)>> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let taps: Vec<Tap> =
-        ports.iter().map(|port| listen(lab, *port, interrupt)).collect::<anyhow::Result<_>>()?;
+        ports.iter().map(|port| listen(record, port, interrupt)).collect::<anyhow::Result<_>>()?;
     router.begin()?;
     let deadline = duration.map(|duration| command::now() + duration);
     while !interrupt.is_set() && deadline.is_none_or(|deadline| command::now() < deadline) {
@@ -71,21 +70,24 @@ pub fn capture(
     let mut verdicts: VecDeque<Verdict> = router.verdicts()?.into();
     let mut written = Vec::new();
     for tap in &taps {
-        let name = lab.port_name(tap.id);
-        let count = write(lab, tap, &dir.join(format!("{name}.pcapng")), &mut verdicts)?;
-        written.push((name.to_owned(), count));
+        let file = dir.join(format!("{}.pcapng", tap.port));
+        let count = write(record, tap, &file, &mut verdicts)?;
+        written.push((tap.port.clone(), count));
     }
     Ok(written)
 }
 
 /// Begins to read frames where the hosts of a port see them.
-fn listen(lab: &Lab, id: IfaceId, interrupt: &Interrupt) -> anyhow::Result<Tap> {
-    let alone = lab.hosts_on(id).count() == 1;
-    let (member, iface) = match lab.hosts_on(id).next() {
-        Some(host) if alone => (host.name.clone(), "eth0"),
-        _ => (build::segment_name(id), "uplink"),
+fn listen(record: &Record, port: &str, interrupt: &Interrupt) -> anyhow::Result<Tap> {
+    let alone = record.hosts_on(port).count() == 1;
+    let (member, iface) = match record.hosts_on(port).next() {
+        Some(host) if alone => (host.host.clone(), "eth0"),
+        _ => {
+            let number = record.ports.iter().position(|name| name == port).unwrap_or_default();
+            (build::segment_name(IfaceId(number as u16)), "uplink")
+        }
     };
-    let mut words = state::entry(&lab.name, &member)?.words();
+    let mut words = state::entry(&record.lab, &member)?.words();
     words.extend(["tcpdump", "-i", iface, "-U", "-s", "0", "-w", "-"].map(OsString::from));
     let (program, args) = words.split_first().context("no program")?;
     let mut child = Command::new(program)
@@ -113,7 +115,7 @@ fn listen(lab: &Lab, id: IfaceId, interrupt: &Interrupt) -> anyhow::Result<Tap> 
             }
         }
     });
-    let tap = Tap { id, child, frames };
+    let tap = Tap { port: port.to_owned(), child, frames };
     let mut said = String::new();
     while let Some(line) = command::receive(&is_ready, PATIENCE, interrupt)? {
         if line.contains("listening on") {
@@ -121,13 +123,13 @@ fn listen(lab: &Lab, id: IfaceId, interrupt: &Interrupt) -> anyhow::Result<Tap> 
         }
         said = line;
     }
-    bail!("`tcpdump` does not listen on port `{}`: {said}", lab.port_name(id))
+    bail!("`tcpdump` does not listen on port `{port}`: {said}")
 }
 
-fn write(lab: &Lab, tap: &Tap, file: &Path, verdicts: &mut VecDeque<Verdict>) -> anyhow::Result<usize> {
+fn write(record: &Record, tap: &Tap, file: &Path, verdicts: &mut VecDeque<Verdict>) -> anyhow::Result<usize> {
     let context = || format!("cannot write {}", file.display());
-    let name = lab.port_name(tap.id);
-    let senders: Vec<Mac> = lab.hosts_on(tap.id).map(|host| host.mac).collect();
+    let name = tap.port.as_str();
+    let senders: Vec<Mac> = record.hosts_on(name).filter_map(|host| host.mac.parse().ok()).collect();
     let out = BufWriter::new(File::create(file).with_context(context)?);
     let mut out = PcapNgWriter::new(out).with_context(context)?;
     out.write_pcapng_block(InterfaceDescriptionBlock {

@@ -8,7 +8,7 @@ mod router;
 use super::model::{Lab, RunnerKind};
 use super::netns::build::{self, Wire};
 use super::netns::command::Interrupt;
-use super::netns::keeper::Keeper;
+use super::netns::init::Init;
 use super::netns::state::{self, State};
 use super::netns::{Namespaces, names, services};
 pub use router::RouterProcess;
@@ -32,7 +32,7 @@ fn make(lab: &Lab, state: &State, progress: Progress<'_>) -> anyhow::Result<Rout
     progress("namespaces");
     names::prepare(lab, state)?;
     services::prepare_ssh(lab, state)?;
-    Keeper::start(state)?;
+    Init::start(state)?;
     build::namespaces(lab, state)?;
     progress("router");
     let router = RouterProcess::start(state)?;

@@ -8,7 +8,7 @@ use crate::control::place;
 use crate::control::protocol::{Command, EntryFilter, Reply, Verdict, VerdictFilter};
 use crate::lab::model::{RulesText, RunnerKind};
 use crate::lab::netns::Middle;
-use crate::lab::netns::command::{self, Lasting};
+use crate::lab::netns::command::{self, Lasting, Patience};
 use crate::lab::netns::services::own_program;
 use crate::lab::netns::state::{Record, State};
 use crate::lab::runner::Seen;
@@ -23,9 +23,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long the router has until it forwards.
-const READY: Duration = Duration::from_secs(20);
+const READY: Duration = Duration::from_secs(60);
 /// Nobody waits longer for an answer on the control socket.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// From a host through the router.
+const UNDER_WAY: Duration = Duration::from_secs(1);
 
 /// A router that is this program, running on its own.
 pub struct RouterProcess {
@@ -89,7 +91,7 @@ impl RouterProcess {
         let router = Self { control, watch: None };
         router
             .ask(&Command::Status)
-            .context("the router of this lab is gone\n  hint: `stateway lab down` takes the rest away")?;
+            .context("the router of this lab has ended\n  hint: `stateway lab up` builds it again, `stateway lab down` takes the rest away")?;
         Ok(router)
     }
 
@@ -137,8 +139,19 @@ impl Middle for RouterProcess {
         self.begin()
     }
 
-    fn seen(&mut self) -> anyhow::Result<Vec<Seen>> {
-        Ok(self.verdicts()?.into_iter().filter_map(seen).collect())
+    fn seen(&mut self, enough: &dyn Fn(&[Seen]) -> bool) -> anyhow::Result<Vec<Seen>> {
+        let mut packets = Vec::new();
+        let mut patience = Patience::new(UNDER_WAY);
+        while !enough(&packets) && !patience.is_over() {
+            let Some(client) = &mut self.watch else { break };
+            if client.has_reply(patience.slice())?
+                && let Some(Reply::Verdict(verdict)) = client.next_reply()?
+            {
+                packets.extend(seen(*verdict));
+            }
+        }
+        packets.extend(self.verdicts()?.into_iter().filter_map(seen));
+        Ok(packets)
     }
 
     fn replace_rules(&mut self, rules: &RulesText) -> anyhow::Result<()> {

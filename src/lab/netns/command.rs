@@ -2,13 +2,14 @@
 //!
 //! Two rules keep a killed command from leaving anything behind. A brief child has the lab's lock as its standard
 //! input, so that whoever cleans up waits for it. Everything else runs in the lab's PID namespace, which ends with its
-//! keeper; what starts a lasting child holds the lock until the child is in there.
+//! init; what starts a lasting child holds the lock until the child is in there.
 
 #![forbid(unsafe_code)]
 
-use super::keeper::Keeper;
+use super::init::Init;
 use anyhow::{Context as _, bail};
 use crossbeam_channel::{RecvTimeoutError, bounded};
+use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -22,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// How often a wait looks up to see whether the user wants to stop.
 const LOOK_UP: Duration = Duration::from_millis(50);
+/// How long `nsenter` may take to end once what it waits for is gone.
+const GOES: Duration = Duration::from_secs(1);
 /// What a program may print before the rest is thrown away.
 const MAX_OUTPUT: u64 = 64 << 20;
 
@@ -35,6 +38,43 @@ pub fn now() -> Instant {
 pub fn pause(duration: Duration) {
     // A channel on which nothing ever comes.
     let _ = crossbeam_channel::after(duration).recv();
+}
+
+/// A deadline on a machine that may be busy: time in which this process was kept waiting for its turn does not count,
+/// since whoever it waits for was probably kept waiting as well.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    left: Duration,
+    last: Instant,
+}
+
+impl Patience {
+    /// The longest that it may wait in one go.
+    const SLICE: Duration = Duration::from_millis(50);
+    /// A wait that takes longer than was asked for by no more than this was not kept waiting.
+    const LATE: Duration = Duration::from_millis(5);
+
+    pub fn new(time: Duration) -> Self {
+        Self { left: time, last: now() }
+    }
+
+    /// How long to wait now, before [`Patience::is_over`] is asked again.
+    pub fn slice(&self) -> Duration {
+        self.left.min(Self::SLICE)
+    }
+
+    /// Counts the time since this was last asked.
+    pub fn is_over(&mut self) -> bool {
+        let now = now();
+        self.count(now.saturating_duration_since(self.last));
+        self.last = now;
+        self.left.is_zero()
+    }
+
+    fn count(&mut self, passed: Duration) {
+        let most = self.slice() + Self::LATE;
+        self.left = self.left.saturating_sub(passed.min(most));
+    }
 }
 
 /// Set once the user pressed Ctrl-C or the machine wants us to end.
@@ -108,7 +148,7 @@ pub fn brief(lock: &File, program: &str, args: &[&OsStr]) -> anyhow::Result<Stri
 /// Where in a lab a program is to run.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    pub keeper: Keeper,
+    pub init: Init,
     pub netns: String,
     /// The host's name as a machine; what is no host has none.
     pub uts: Option<PathBuf>,
@@ -126,7 +166,7 @@ impl Entry {
     fn nsenter(&self, options: &[&str]) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec!["nsenter".into(), "--pid".into()];
         words.extend(options.iter().map(OsString::from));
-        words.extend(["--target".into(), self.keeper.pid().to_string().into()]);
+        words.extend(["--target".into(), self.init.pid().to_string().into()]);
         words.push(format!("--net=/run/netns/{}", self.netns).into());
         if let Some(uts) = &self.uts {
             let mut word = OsString::from("--uts=");
@@ -161,8 +201,7 @@ pub fn run(
     }
     let stdout = gather(child.stdout.take());
     let stderr = gather(child.stderr.take());
-    let deadline = now() + timeout;
-    let status = await_end(&mut child, deadline, interrupt)?;
+    let status = await_end(&mut child, Patience::new(timeout), interrupt)?;
     if status.is_none() {
         end(&mut child);
     }
@@ -187,13 +226,13 @@ fn gather(pipe: Option<impl std::io::Read + Send + 'static>) -> crossbeam_channe
     receiver
 }
 
-/// Waits for the end of a child; `None` at the deadline.
+/// Waits for the end of a child; `None` once patience is over.
 fn await_end(
     child: &mut Child,
-    deadline: Instant,
+    mut patience: Patience,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Option<ExitStatus>> {
-    let pid = rustix::process::Pid::from_child(child);
+    let pid = Pid::from_child(child);
     let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty());
     loop {
         if let Some(status) = child.try_wait()? {
@@ -203,11 +242,10 @@ fn await_end(
             end(child);
             bail!("interrupted");
         }
-        let left = deadline.saturating_duration_since(now());
-        if left.is_zero() {
+        if patience.is_over() {
             return Ok(None);
         }
-        let slice = left.min(LOOK_UP);
+        let slice = patience.slice();
         match &pidfd {
             Ok(fd) => {
                 let mut fds = [rustix::event::PollFd::new(fd, rustix::event::PollFlags::IN)];
@@ -221,11 +259,28 @@ fn await_end(
 }
 
 /// Ends a child and whatever it started in its process group.
+///
+/// The child is `nsenter`, which takes note of the end of what it started in a lab. It goes last: else that would be left
+/// to process 1 of the machine, and in a container there may be one that does not care.
 pub fn end(child: &mut Child) {
-    let group = rustix::process::Pid::from_child(child);
-    // It may have ended by itself.
-    let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    let group = Pid::from_child(child);
+    for member in group_of(group).filter(|member| *member != group) {
+        // It may have ended by itself.
+        let _ = kill_process(member, Signal::KILL);
+    }
+    let mut patience = Patience::new(GOES);
+    while matches!(child.try_wait(), Ok(None)) && !patience.is_over() {
+        pause(Duration::from_millis(2));
+    }
+    let _ = kill_process_group(group, Signal::KILL);
     let _ = child.wait();
+}
+
+/// The processes of a process group.
+fn group_of(group: Pid) -> impl Iterator<Item = Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    let pids = entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    pids.filter(move |pid| getpgid(Some(*pid)) == Ok(group))
 }
 
 /// A program that lives on after this command.
@@ -241,7 +296,7 @@ pub struct Lasting<'a> {
 }
 
 impl Lasting<'_> {
-    /// Starts it in the lab. When this returns it is in there, and ends with the keeper.
+    /// Starts it in the lab. When this returns it is in there, and ends with the init.
     pub fn start(mut self, lock: &File, entry: &Entry) -> anyhow::Result<()> {
         let stdout = self.stdout.take();
         let log = File::options()
@@ -249,9 +304,8 @@ impl Lasting<'_> {
             .append(true)
             .open(self.log)
             .with_context(|| format!("cannot write {}", self.log.display()))?;
-        // `nsenter` would wait outside for its end; `setsid` forks, and goes.
-        let options: &[&str] = if self.in_view { &["--no-fork", "--mount"] } else { &["--no-fork"] };
-        let mut all = entry.nsenter(options);
+        let mut all = entry.nsenter(if self.in_view { &["--mount"] } else { &[] });
+        // `setsid` is inside already when it forks and goes, so that the lab's init is whom the program is left to.
         // The lock is let go only by the child, inside.
         all.extend(["setsid", "--fork", "sh", "-c", "exec \"$@\" </dev/null", "sh"].map(OsString::from));
         all.extend_from_slice(self.words);
@@ -312,5 +366,29 @@ pub fn receive<T>(
             Err(RecvTimeoutError::Timeout) if left.is_zero() => return Ok(None),
             Err(RecvTimeoutError::Timeout) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_in_which_nobody_had_a_turn_does_not_count() {
+        let mut patience = Patience::new(Duration::from_secs(1));
+        patience.count(Duration::from_millis(50));
+        assert_eq!(patience.left, Duration::from_millis(950));
+        patience.count(Duration::from_secs(30));
+        assert_eq!(
+            patience.left,
+            Duration::from_millis(895),
+            "it was asked to wait 50 ms, and was kept waiting"
+        );
+        for _ in 0..17 {
+            patience.count(Duration::from_millis(52));
+        }
+        assert_eq!(patience.left, Duration::from_millis(11));
+        patience.count(Duration::from_millis(11));
+        assert!(patience.left.is_zero());
     }
 }

@@ -7,13 +7,14 @@
 //!
 //! Everything that a lab makes lies in its namespaces and in its state folder. [`state`] writes down the names
 //! before anything is made, so that [`state::remove`] takes all of it away whatever ended the command that made it;
-//! its processes live in a PID namespace that ends with the lab's [`keeper`].
+//! its processes live in a PID namespace that ends with the lab's [`init`].
 //! What stands between the hosts, a router process or the kernel, is a [`Middle`].
 
 pub mod build;
 pub mod command;
-pub mod keeper;
+pub mod init;
 pub mod names;
+pub mod origin;
 pub mod programs;
 pub mod rootless;
 pub mod services;
@@ -21,7 +22,7 @@ pub mod state;
 pub mod steps;
 
 use super::model::{Action, Impairment, Lab, RulesText, RunnerKind, Step};
-use super::runner::{Observation, RunError, Runner, Seen};
+use super::runner::{Awaits, Observation, RunError, Runner, Seen};
 use crate::iface::IfaceId;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -33,8 +34,8 @@ pub trait Middle {
     /// From here on every packet is noted.
     fn watch(&mut self) -> anyhow::Result<()>;
 
-    /// Every packet since [`Middle::watch`], in order.
-    fn seen(&mut self) -> anyhow::Result<Vec<Seen>>;
+    /// Every packet since [`Middle::watch`], in order. Until `enough` says so, more are waited for, though not for long.
+    fn seen(&mut self, enough: &dyn Fn(&[Seen]) -> bool) -> anyhow::Result<Vec<Seen>>;
 
     fn replace_rules(&mut self, rules: &RulesText) -> anyhow::Result<()>;
 
@@ -52,13 +53,23 @@ pub struct Namespaces {
     /// Connections that outlive their step, by name.
     pub(super) sessions: BTreeMap<String, steps::Kept>,
     start: Instant,
+    /// What the step that is under way waits for.
+    pub(super) awaits: Awaits,
     /// Whether links can be impaired, or why not; once that has been tried.
     netem: Option<Result<(), String>>,
 }
 
 impl Namespaces {
     pub fn new(lab: Lab, state: state::State, middle: Box<dyn Middle>) -> Self {
-        Self { lab, state, middle, sessions: BTreeMap::new(), start: command::now(), netem: None }
+        Self {
+            lab,
+            state,
+            middle,
+            sessions: BTreeMap::new(),
+            start: command::now(),
+            awaits: Awaits::Silence,
+            netem: None,
+        }
     }
 
     /// Why links cannot be impaired here, if they cannot.
@@ -82,8 +93,12 @@ impl Runner for Namespaces {
         steps::lacks(self, step)
     }
 
-    fn act(&mut self, action: &Action) -> Result<Observation, RunError> {
-        steps::act(self, action).map_err(|error| RunError::Broken(format!("{error:#}")))
+    fn act(&mut self, action: &Action, awaits: Awaits) -> Result<Observation, RunError> {
+        self.awaits = awaits;
+        steps::act(self, action).map_err(|error| match error.downcast::<steps::Late>() {
+            Ok(late) => RunError::Late(late.to_string()),
+            Err(error) => RunError::Broken(format!("{error:#}")),
+        })
     }
 
     fn impair(&mut self, links: &[(IfaceId, Impairment)]) -> Result<(), RunError> {

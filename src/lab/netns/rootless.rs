@@ -71,7 +71,8 @@ pub fn again() -> anyhow::Result<u8> {
     path.push(":/usr/local/sbin:/usr/sbin:/sbin");
     let mut child = Command::new("unshare")
         .args(NAMESPACES)
-        .args(["--kill-child", "--"])
+        // Process 1 takes note of the end of every other one: a shell does.
+        .args(["--kill-child", "--", "sh", "-c", "\"$@\"; exit $?", "sh"])
         .arg(own)
         .args(std::env::args_os().skip(1))
         .env(INSIDE, "1")

@@ -144,7 +144,7 @@ pub fn await_ready(host: &Host, state: &State) -> anyhow::Result<()> {
 }
 
 fn command_ready(host: &Host, state: &State, line: &str) -> anyhow::Result<()> {
-    let deadline = command::now() + READY;
+    let deadline = command::now() + READY * 2;
     let mut words = state.inside(&host.name)?;
     words.extend(["sh", "-c", line].map(OsString::from));
     let ready = command::wait_until(deadline, &state.interrupt, || {

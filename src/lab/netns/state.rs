@@ -3,7 +3,8 @@
 //! ```text
 //!   /run/stateway/labs/LAB.lock        held by whoever builds or removes the lab, and by its brief children
 //!   /run/stateway/labs/LAB/state.json  written first: the names of all that will be made
-//!   /run/stateway/labs/LAB/keeper      who its keeper is
+//!   /run/stateway/labs/LAB/init        who its init is
+//!   /run/stateway/labs/LAB/sources/N   copies of the files that it was made from
 //!   /run/stateway/labs/LAB/uts/HOST    UTS namespaces
 //!   /run/netns/sw-LAB-HOST             network namespaces
 //! ```
@@ -12,9 +13,10 @@
 
 use super::build;
 use super::command::{self, Entry, Interrupt};
-use super::keeper::Keeper;
+use super::init::{self, Init};
+use super::origin;
 use crate::control::place;
-use crate::lab::model::{Lab, RunnerKind};
+use crate::lab::model::{Host, Lab, RunnerKind, Service};
 use crate::lab::resolve::is_lab_name;
 use anyhow::{Context as _, bail};
 use rustix::fs::{FlockOperation, flock};
@@ -29,6 +31,8 @@ use std::time::Duration;
 
 /// How long a command that builds or removes the same lab is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+/// Where `ip netns` keeps namespaces.
+const NETNS: &str = "/run/netns";
 /// How long processes have to end by themselves.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -38,7 +42,7 @@ pub fn folder() -> PathBuf {
 }
 
 /// What is written down of a lab.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub lab: String,
     /// The lab file, as an absolute path.
@@ -50,9 +54,53 @@ pub struct Record {
     /// All of it stands, and nobody who made it is going to take it away: what lacks this is left over, or being
     /// made, or tested.
     pub complete: bool,
+    /// The router's ports, in their order.
+    #[serde(default)]
+    pub ports: Vec<String>,
+    #[serde(default)]
+    pub hosts: Vec<HostRecord>,
+    /// Every file that it was made from, as absolute paths, the lab file first; copies are in the folder `sources`.
+    #[serde(default)]
+    pub sources: Vec<PathBuf>,
+}
+
+/// A host as it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRecord {
+    pub host: String,
+    /// The router's port that it is behind.
+    pub port: String,
+    /// Each with the length of its network.
+    pub addresses: Vec<String>,
+    pub mac: String,
+    /// By kind, and port if there is one.
+    pub services: Vec<String>,
 }
 
 impl Record {
+    /// What is going to be made of a lab.
+    fn of(lab: &Lab, runner: RunnerKind) -> Self {
+        let mut netns = vec![netns_name(&lab.name, "router")];
+        netns.extend(lab.hosts.iter().map(|host| netns_name(&lab.name, &host.name)));
+        netns.extend(build::segments(lab).map(|port| build::segment_netns(&lab.name, port)));
+        Self {
+            lab: lab.name.clone(),
+            file: origin::absolute(&lab.file),
+            runner: runner.word().to_owned(),
+            netns,
+            control: (runner == RunnerKind::Live).then(|| place::of_lab(&lab.name)),
+            complete: false,
+            ports: lab.router.ifaces.iter().map(|iface| iface.name.clone()).collect(),
+            hosts: lab.hosts.iter().map(|host| HostRecord::of(lab, host)).collect(),
+            sources: lab.sources.iter().map(|source| origin::absolute(&source.path)).collect(),
+        }
+    }
+
+    /// The hosts behind one port of the router.
+    pub fn hosts_on<'a>(&'a self, port: &'a str) -> impl Iterator<Item = &'a HostRecord> {
+        self.hosts.iter().filter(move |host| host.port == port)
+    }
+
     /// The names of what is in the lab: its hosts, and `router`.
     pub fn members(&self) -> impl Iterator<Item = &str> {
         let prefix = netns_name(&self.lab, "");
@@ -60,6 +108,22 @@ impl Record {
             .iter()
             .filter_map(move |netns| netns.strip_prefix(&prefix))
             .filter(|name| !name.starts_with('_'))
+    }
+}
+
+impl HostRecord {
+    fn of(lab: &Lab, host: &Host) -> Self {
+        let service = |service: &Service| match service.port {
+            Some(port) => format!("{}:{port}", service.kind.word()),
+            None => service.kind.word().to_owned(),
+        };
+        Self {
+            host: host.name.clone(),
+            port: lab.port_name(host.iface).to_owned(),
+            addresses: host.addresses.iter().map(ToString::to_string).collect(),
+            mac: host.mac.to_string(),
+            services: host.services.iter().map(service).collect(),
+        }
     }
 }
 
@@ -83,21 +147,11 @@ impl State {
         if let Some(record) = read(&lab.name) {
             bail!("the lab `{}` is up already, from {}", lab.name, record.file.display());
         }
-        let mut netns = vec![netns_name(&lab.name, "router")];
-        netns.extend(lab.hosts.iter().map(|host| netns_name(&lab.name, &host.name)));
-        netns.extend(build::segments(lab).map(|port| build::segment_netns(&lab.name, port)));
-        if let Some(taken) = netns.iter().find(|name| Path::new("/run/netns").join(name).exists()) {
+        let record = Record::of(lab, runner);
+        if let Some(taken) = record.netns.iter().find(|name| Path::new(NETNS).join(name).exists()) {
             bail!("there is a network namespace `{taken}` already, which another lab or program made");
         }
-        let control = (runner == RunnerKind::Live).then(|| place::of_lab(&lab.name));
-        let record = Record {
-            lab: lab.name.clone(),
-            file: fs::canonicalize(&lab.file).unwrap_or_else(|_| lab.file.clone()),
-            runner: runner.word().to_owned(),
-            netns,
-            control,
-            complete: false,
-        };
+        note_made_folder()?;
         let state = Self { record, lock, interrupt };
         // What a command that was killed while it removed the lab, or before it wrote anything down, left of it.
         clear(&state.path(""), &state.lock)?;
@@ -108,6 +162,7 @@ impl State {
             .create(state.path(""))
             .context("cannot make the lab's folder")?;
         state.write()?;
+        origin::keep(lab, &state)?;
         Ok(state)
     }
 
@@ -148,10 +203,10 @@ impl State {
 
     /// Runs one of our own brief scripts in the network namespace of a host; `/proc/sys/net` is that namespace's own.
     pub fn script(&self, host: &str, script: &str) -> anyhow::Result<String> {
-        let keeper = self.entry(host)?.keeper.pid().to_string();
+        let init = self.entry(host)?.init.pid().to_string();
         let net = format!("--net=/run/netns/{}", self.netns(host));
         // In the lab's view of files, since a container may have its own /proc/sys read-only.
-        let args = ["--mount", "--target", &keeper, &net, "--", "sh", "-c", script];
+        let args = ["--mount", "--target", &init, &net, "--", "sh", "-c", script];
         self.brief("nsenter", &args.map(OsStr::new))
     }
 
@@ -188,11 +243,11 @@ impl State {
 
 /// The way into a part of a lab that is on this machine.
 pub fn entry(lab: &str, member: &str) -> anyhow::Result<Entry> {
-    let keeper = Keeper::of(lab).with_context(|| {
+    let init = Init::of(lab).with_context(|| {
         format!("the lab `{lab}` is broken: its processes were killed\n  hint: `stateway lab down {lab}` takes the rest away")
     })?;
     let uts = folder().join(lab).join("uts").join(member);
-    Ok(Entry { keeper, netns: netns_name(lab, member), uts: uts.exists().then_some(uts) })
+    Ok(Entry { init, netns: netns_name(lab, member), uts: uts.exists().then_some(uts) })
 }
 
 /// Whoever builds, tests or removes the lab holds a lock on it.
@@ -284,9 +339,10 @@ pub fn remove(name: &str, interrupt: &Interrupt) -> anyhow::Result<bool> {
 pub fn remove_locked(name: &str, lock: &File) -> anyhow::Result<bool> {
     let dir = folder().join(name);
     let there = dir.exists();
-    if let Some(record) = read(name) {
-        end_processes(&record)?;
-        for netns in record.netns.iter().filter(|netns| Path::new("/run/netns").join(netns).exists()) {
+    let record = read(name);
+    if let Some(record) = &record {
+        end_processes(record)?;
+        for netns in record.netns.iter().filter(|netns| Path::new(NETNS).join(netns).exists()) {
             command::brief(lock, "ip", &["netns".as_ref(), "delete".as_ref(), netns.as_ref()])?;
         }
         if let Some(control) = &record.control {
@@ -296,10 +352,42 @@ pub fn remove_locked(name: &str, lock: &File) -> anyhow::Result<bool> {
     clear(&dir, lock)?;
     // Last, and still locked: who waits for it sees that the file is another one.
     gone(fs::remove_file(lock_file(name)))?;
-    // Only if no other lab is there.
-    let _ = fs::remove_dir(folder());
-    let _ = fs::remove_dir(folder().parent().unwrap_or(Path::new("/nowhere")));
+    remove_folders(record.and_then(|record| record.control).as_deref());
     Ok(there)
+}
+
+/// There if `ip netns` found no folder for its namespaces, so that it made one.
+const MADE_NETNS: &str = ".made-netns";
+
+/// Notes that the folder of network namespaces is going to be made for a lab.
+fn note_made_folder() -> anyhow::Result<()> {
+    if !Path::new(NETNS).exists() {
+        fs::create_dir_all(folder())?;
+        fs::write(folder().join(MADE_NETNS), "")?;
+    }
+    Ok(())
+}
+
+/// Removes what the last lab leaves behind empty.
+fn remove_folders(control: Option<&Path>) {
+    let mark = folder().join(MADE_NETNS);
+    let is_last = fs::read_dir(folder())
+        .is_ok_and(|entries| entries.filter_map(Result::ok).all(|entry| entry.path() == mark));
+    if is_last && mark.exists() {
+        let is_empty = fs::read_dir(NETNS).is_ok_and(|mut entries| entries.next().is_none());
+        if is_empty {
+            // `ip netns` has mounted it on itself. Whoever uses it at this moment keeps it.
+            let _ = rustix::mount::unmount(NETNS, rustix::mount::UnmountFlags::empty());
+            let _ = fs::remove_dir(NETNS);
+        }
+        if !Path::new(NETNS).exists() {
+            let _ = fs::remove_file(mark);
+        }
+    }
+    // Only if nothing is in there.
+    for folder in [Some(folder().as_path()), folder().parent(), control.and_then(Path::parent)] {
+        let _ = folder.map(fs::remove_dir);
+    }
 }
 
 /// Removes the folder of a lab whose namespaces and processes are gone, and what is mounted in it.
@@ -318,20 +406,20 @@ fn gone(result: io::Result<()>) -> io::Result<()> {
 /// Ends every process of the lab: those in its PID namespace, and those that somebody else started in one of its
 /// network namespaces.
 fn end_processes(record: &Record) -> anyhow::Result<()> {
-    let keeper = Keeper::of(&record.lab);
+    let init = Init::of(&record.lab);
     let mut namespaces: Vec<u64> = record
         .netns
         .iter()
-        .filter_map(|netns| fs::metadata(Path::new("/run/netns").join(netns)).ok())
+        .filter_map(|netns| fs::metadata(Path::new(NETNS).join(netns)).ok())
         .map(|file| file.ino())
         .collect();
-    namespaces.extend(keeper.and_then(Keeper::pid_namespace));
-    let others = || processes_in(&namespaces, keeper);
+    namespaces.extend(init.and_then(Init::pid_namespace));
+    let others = || processes_in(&namespaces, init);
     // It is given the time to take leave.
     send(&others(), Signal::TERM);
     wait_for(|| others().is_empty())?;
-    if let Some(keeper) = keeper {
-        keeper.end()?;
+    if let Some(init) = init {
+        init.end(|| others().is_empty())?;
     }
     // From here on nothing starts in the lab any more.
     send(&others(), Signal::KILL);
@@ -354,16 +442,16 @@ fn wait_for(done: impl Fn() -> bool) -> anyhow::Result<bool> {
     command::wait_until(command::now() + END_PATIENCE, &calm, || Ok(done()))
 }
 
-/// The processes whose PID or network namespace is one of `inodes`, without the keeper; zombies do not count.
-fn processes_in(inodes: &[u64], keeper: Option<Keeper>) -> Vec<Pid> {
+/// The processes whose PID or network namespace is one of `inodes`, without the init; zombies do not count.
+fn processes_in(inodes: &[u64], but: Option<Init>) -> Vec<Pid> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids =
         entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let is_in = |pid: &i32, kind: &str| {
         fs::metadata(format!("/proc/{pid}/ns/{kind}")).is_ok_and(|file| inodes.contains(&file.ino()))
     };
-    pids.filter(|pid| keeper.is_none_or(|keeper| keeper.pid() != *pid))
-        .filter(|pid| is_in(pid, "pid") || is_in(pid, "net"))
+    pids.filter(|pid| but.is_none_or(|init| init.pid() != *pid))
+        .filter(|pid| (is_in(pid, "pid") || is_in(pid, "net")) && init::started(*pid).is_some())
         .filter_map(Pid::from_raw)
         .collect()
 }

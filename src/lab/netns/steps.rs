@@ -9,7 +9,7 @@ use crate::lab::model::{
     Action, Exec, Flow, Ftp, FtpMode, HostId, Http, Ping, Session, Ssh, Step, Tcp, Tftp, Transfer, Udp, Word,
 };
 use crate::lab::probe::Finding;
-use crate::lab::runner::{Observation, judge_by_hand};
+use crate::lab::runner::{Awaits, Observation, has_come, judge_by_hand};
 use anyhow::{Context as _, bail};
 use crossbeam_channel::Receiver;
 use std::ffi::OsString;
@@ -22,19 +22,24 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-/// How long an answer may take unless the step says otherwise.
+/// How long an answer may take unless the step says otherwise: after this, none has come.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// OpenSSH counts the greeting of the other side as well, which a busy machine sends late.
 const LOGIN: Duration = Duration::from_secs(4);
-/// A program has this much longer than its own time-out before it is ended.
-const GRACE: Duration = Duration::from_secs(3);
+/// Where an answer is to come, it may take so many times as long.
+const AWAITED: u32 = 5;
+/// A program ends by itself after its own time-out. One that has not even then, after so much longer, is late.
+const GRACE: Duration = Duration::from_secs(60);
 /// Talking takes longer than being let in: a login, a transfer.
 const WORK: Duration = Duration::from_secs(20);
 
-/// From a host through the router, on a busy machine.
-const UNDER_WAY: Duration = Duration::from_millis(50);
 /// Nobody waits longer in real time.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+/// A program that was to tell did not end in time.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` has not ended in time: this machine is too busy, or it hangs")]
+pub struct Late(String);
 
 /// Why a step cannot be taken with real programs.
 pub fn lacks(runner: &mut Namespaces, step: &Step) -> Option<String> {
@@ -97,11 +102,11 @@ pub fn act(runner: &mut Namespaces, action: &Action) -> anyhow::Result<Observati
     }
     runner.middle.watch()?;
     let finding = traffic(runner, action);
-    if let Action::Send(_) = action {
+    let packets = match action {
         // They have left their host; the router needs a moment for them.
-        command::pause(UNDER_WAY);
-    }
-    let packets = runner.middle.seen()?;
+        Action::Send(send) => runner.middle.seen(&|packets| has_come(send, packets))?,
+        _ => runner.middle.seen(&|_| true)?,
+    };
     let finding = finding?;
     let result = finding.word();
     let mut seen = Observation {
@@ -144,8 +149,15 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn patience(flow: &Flow) -> Duration {
-    flow.timeout.unwrap_or(PATIENCE)
+fn patience(runner: &Namespaces, flow: &Flow) -> Duration {
+    flow.timeout.unwrap_or_else(|| as_awaited(runner, PATIENCE))
+}
+
+fn as_awaited(runner: &Namespaces, time: Duration) -> Duration {
+    match runner.awaits {
+        Awaits::Answer => time * AWAITED,
+        Awaits::Silence => time,
+    }
 }
 
 /// Runs a program on a host.
@@ -165,20 +177,29 @@ fn on(
 fn probe(runner: &Namespaces, flow: &Flow, args: &[&str], input: Option<&str>) -> anyhow::Result<Finding> {
     let mut words = own_program(&["lab", "probe"])?;
     words.extend(args.iter().map(OsString::from));
-    let output = on(runner, flow.from, words, input, patience(flow) + GRACE)?;
-    parse(&output)
+    let output = on(runner, flow.from, words, input, patience(runner, flow) + GRACE)?;
+    parse(args, &output)
 }
 
-fn parse(output: &Output) -> anyhow::Result<Finding> {
+fn parse(args: &[&str], output: &Output) -> anyhow::Result<Finding> {
+    if output.status.is_none() {
+        return Err(Late(format!("probe {}", args.join(" "))).into());
+    }
     let line = output.stdout.lines().last().unwrap_or_default();
     serde_json::from_str(line).with_context(|| format!("a probe failed: {}", output.stderr.trim()))
 }
 
 /// The arguments of a TCP or UDP probe.
-fn probe_args(kind: &str, flow: &Flow, port: u16, source_port: Option<u16>) -> Vec<String> {
+fn probe_args(
+    runner: &Namespaces,
+    kind: &str,
+    flow: &Flow,
+    port: u16,
+    source_port: Option<u16>,
+) -> Vec<String> {
     let mut args = vec![kind.to_owned(), flow.to.to_string(), port.to_string()];
     args.extend(["--source".to_owned(), flow.source.to_string()]);
-    args.extend(["--timeout".to_owned(), patience(flow).as_secs_f64().to_string()]);
+    args.extend(["--timeout".to_owned(), patience(runner, flow).as_secs_f64().to_string()]);
     if let Some(port) = source_port {
         args.extend(["--source-port".to_owned(), port.to_string()]);
     }
@@ -186,7 +207,7 @@ fn probe_args(kind: &str, flow: &Flow, port: u16, source_port: Option<u16>) -> V
 }
 
 fn tcp(runner: &mut Namespaces, step: &Tcp) -> anyhow::Result<Finding> {
-    let mut args = probe_args("tcp", &step.flow, step.port, step.source_port);
+    let mut args = probe_args(runner, "tcp", &step.flow, step.port, step.source_port);
     match &step.session {
         Session::Once => {
             if let Some(text) = &step.send {
@@ -199,8 +220,9 @@ fn tcp(runner: &mut Namespaces, step: &Tcp) -> anyhow::Result<Finding> {
             args.push("--hold".to_owned());
             let kept = hold(runner, step.flow.from, &args)?;
             let Kept::Tcp { findings, .. } = &kept else { bail!("no TCP connection") };
-            let finding = command::receive(findings, patience(&step.flow) + GRACE, &runner.state.interrupt)?
-                .context("a probe ended without a word")?;
+            let timeout = patience(runner, &step.flow) + GRACE;
+            let finding = command::receive(findings, timeout, &runner.state.interrupt)?
+                .ok_or_else(|| Late(format!("probe {}", args.join(" "))))?;
             if finding.word() == Word::Ok {
                 runner.sessions.insert(name.clone(), kept);
             }
@@ -208,12 +230,13 @@ fn tcp(runner: &mut Namespaces, step: &Tcp) -> anyhow::Result<Finding> {
         }
         Session::Use(name) => {
             let text = step.send.clone().unwrap_or_else(|| "stateway".to_owned());
-            let interrupt = runner.state.interrupt.clone();
+            let (timeout, interrupt) = (patience(runner, &step.flow), runner.state.interrupt.clone());
             let Some(Kept::Tcp { stdin, findings, .. }) = runner.sessions.get_mut(name) else {
                 bail!("no TCP connection is kept under the name `{name}`");
             };
-            writeln!(stdin, "{}", serde_json::to_string(&text)?).context("the connection is gone")?;
-            Ok(command::receive(findings, patience(&step.flow) + GRACE, &interrupt)?
+            let line = serde_json::to_string(&(text, timeout.as_secs_f64()))?;
+            writeln!(stdin, "{line}").context("the connection is gone")?;
+            Ok(command::receive(findings, timeout + GRACE, &interrupt)?
                 .unwrap_or_else(|| Finding::new(Word::Blocked, "the connection is gone")))
         }
     }
@@ -247,7 +270,7 @@ fn hold(runner: &Namespaces, host: HostId, args: &[String]) -> anyhow::Result<Ke
 }
 
 fn udp(runner: &Namespaces, step: &Udp) -> anyhow::Result<Finding> {
-    let mut args = probe_args("udp", &step.flow, step.port, step.source_port);
+    let mut args = probe_args(runner, "udp", &step.flow, step.port, step.source_port);
     args.extend(["--say".to_owned(), hex(step.send.as_bytes())]);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     probe(runner, &step.flow, &args, None)
@@ -255,7 +278,7 @@ fn udp(runner: &Namespaces, step: &Udp) -> anyhow::Result<Finding> {
 
 fn ssh(runner: &mut Namespaces, step: &Ssh) -> anyhow::Result<Finding> {
     let config = runner.state.path("ssh/config").into_os_string();
-    let seconds = step.flow.timeout.unwrap_or(LOGIN).as_secs().max(1);
+    let seconds = step.flow.timeout.unwrap_or_else(|| as_awaited(runner, LOGIN)).as_secs().max(1);
     let mut words: Vec<OsString> = vec!["ssh".into(), "-F".into(), config];
     let mut option = |text: String| words.extend(["-o".into(), OsString::from(text)]);
     option(format!("ConnectTimeout={seconds}"));
@@ -263,7 +286,7 @@ fn ssh(runner: &mut Namespaces, step: &Ssh) -> anyhow::Result<Finding> {
     match step.source_port {
         None => option(format!("BindAddress={}", step.flow.source)),
         Some(port) => {
-            let args = probe_args("pipe", &step.flow, step.port, Some(port));
+            let args = probe_args(runner, "pipe", &step.flow, step.port, Some(port));
             let own = own_program(&["lab", "probe"])?;
             let own: Vec<String> = own.iter().map(|word| word.to_string_lossy().into_owned()).collect();
             option(format!("ProxyCommand={} {}", own.join(" "), args.join(" ")));
@@ -284,8 +307,13 @@ fn ssh(runner: &mut Namespaces, step: &Ssh) -> anyhow::Result<Finding> {
         }
     }
     words.extend([step.flow.to.to_string().into(), step.run.clone().into()]);
-    let output =
-        on(runner, step.flow.from, words, step.input.as_deref().or(Some("")), patience(&step.flow) + WORK)?;
+    let output = on(
+        runner,
+        step.flow.from,
+        words,
+        step.input.as_deref().or(Some("")),
+        patience(runner, &step.flow) + WORK,
+    )?;
     if let (Session::Keep(name), true) = (&step.session, output.ok()) {
         runner.sessions.insert(name.clone(), Kept::Ssh { socket: socket(name) });
     }
@@ -315,7 +343,7 @@ fn ssh_finding(runner: &Namespaces, step: &Ssh, output: &Output) -> anyhow::Resu
                 return Ok(Finding::new(Word::Blocked, said));
             }
             // OpenSSH does not tell a reset from an ICMP error; a probe does.
-            let args = probe_args("tcp", &step.flow, step.port, None);
+            let args = probe_args(runner, "tcp", &step.flow, step.port, None);
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
             let found = probe(runner, &step.flow, &args, None)?;
             match found.word() {
@@ -327,7 +355,7 @@ fn ssh_finding(runner: &Namespaces, step: &Ssh, output: &Output) -> anyhow::Resu
 }
 
 fn ping(runner: &Namespaces, step: &Ping) -> anyhow::Result<Finding> {
-    let timeout = patience(&step.flow);
+    let timeout = patience(runner, &step.flow);
     let mut words: Vec<OsString> = ["ping", "-n", "-i", "0.2", "-c"].map(OsString::from).to_vec();
     words.extend([step.count.to_string().into(), "-W".into(), timeout.as_secs_f64().to_string().into()]);
     words.extend([
@@ -350,6 +378,9 @@ fn ping(runner: &Namespaces, step: &Ping) -> anyhow::Result<Finding> {
         None,
         timeout + GRACE + Duration::from_millis(200) * u32::from(step.count),
     )?;
+    if output.status.is_none() {
+        return Err(Late(format!("ping {}", step.flow.to)).into());
+    }
     Ok(ping_finding(&output, step.flow.to))
 }
 
@@ -395,7 +426,7 @@ fn ping_finding(output: &Output, to: IpAddr) -> Finding {
 /// `curl` on the host that the flow comes from.
 fn curl(runner: &Namespaces, flow: &Flow, args: Vec<OsString>) -> anyhow::Result<Output> {
     let mut words: Vec<OsString> = ["curl", "-sS", "--max-time"].map(OsString::from).to_vec();
-    let timeout = patience(flow);
+    let timeout = patience(runner, flow);
     words.extend([(timeout + PATIENCE).as_secs_f64().to_string().into(), "--connect-timeout".into()]);
     words.push(timeout.as_secs_f64().to_string().into());
     words.extend(args);
@@ -412,7 +443,7 @@ fn curl_finding(runner: &Namespaces, flow: &Flow, port: u16, output: &Output) ->
             Ok(Finding { stdout: output.stdout.clone(), ..Finding::new(Word::Ok, note) })
         }
         Some(NO_CONNECTION) => {
-            let args = probe_args("tcp", flow, port, None);
+            let args = probe_args(runner, "tcp", flow, port, None);
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
             let found = probe(runner, flow, &args, None)?;
             if found.word() == Word::Ok { Ok(Finding::new(Word::Blocked, said)) } else { Ok(found) }

@@ -5,7 +5,7 @@
 use super::icmp::{IcmpEar, IcmpError};
 use super::{Finding, Target, tftp};
 use crate::lab::model::Word;
-use crate::lab::netns::command::{now, pause};
+use crate::lab::netns::command::{Patience, pause};
 use crate::lab::resolve::packets;
 use crate::packet::TcpFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,12 +18,12 @@ use std::fs;
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// After the last byte of an answer, more is waited for this long.
-const QUIET: Duration = Duration::from_millis(300);
+const QUIET: Duration = Duration::from_millis(500);
 /// A SYN without an answer is sent again after this (RFC 6298 §2).
 const RETRANSMIT: Duration = Duration::from_secs(1);
 
@@ -50,11 +50,14 @@ fn half_open(target: &Target) -> io::Result<Finding> {
     let family = if target.addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let answers = socket_with(family, SocketType::RAW, flags, Some(ipproto::TCP))?;
-    let deadline = now() + target.timeout;
-    while now() < deadline {
-        send(std::slice::from_ref(&syn))?;
-        let again = deadline.min(now() + RETRANSMIT);
-        while wait(&answers, PollFlags::IN, again)? {
+    let mut patience = Patience::new(target.timeout);
+    let mut again = Patience::new(Duration::ZERO);
+    while !patience.is_over() {
+        if again.is_over() {
+            send(std::slice::from_ref(&syn))?;
+            again = Patience::new(RETRANSMIT);
+        }
+        while is_ready(&answers, PollFlags::IN, patience.slice())? {
             let mut buffer = [0; 2048];
             let Ok((len, _)) = recv(&answers, &mut buffer[..], RecvFlags::empty()) else { break };
             let segment = answer_to(&buffer[..len], target, source_port);
@@ -86,7 +89,8 @@ fn answer_to<'a>(bytes: &'a [u8], target: &Target, source_port: u16) -> Option<&
     (ports == (target.port, source_port)).then_some(l4)
 }
 
-/// Opens a TCP connection and says so; then each line of standard input is a JSON text to say, answered by a finding.
+/// Opens a TCP connection and says so; then each line of standard input, in JSON, is a text to say, and how many seconds
+/// to wait for an answer. A finding tells of each.
 pub fn hold(target: &Target, mut tell: impl FnMut(&Finding) -> io::Result<()>) -> io::Result<()> {
     let stream = match open(target)? {
         Err(finding) => return tell(&finding),
@@ -94,8 +98,9 @@ pub fn hold(target: &Target, mut tell: impl FnMut(&Finding) -> io::Result<()>) -
     };
     tell(&Finding::new(Word::Ok, "connected"))?;
     for line in io::stdin().lock().lines() {
-        let text: String = serde_json::from_str(&line?).map_err(io::Error::other)?;
-        tell(&converse(stream.try_clone()?, Some(text.as_bytes()), target.timeout)?)?;
+        let (text, seconds): (String, f64) = serde_json::from_str(&line?).map_err(io::Error::other)?;
+        let timeout = Duration::try_from_secs_f64(seconds).map_err(io::Error::other)?;
+        tell(&converse(stream.try_clone()?, Some(text.as_bytes()), timeout)?)?;
     }
     Ok(())
 }
@@ -136,11 +141,10 @@ fn socket(target: &Target, kind: SocketType) -> io::Result<OwnedFd> {
 fn open(target: &Target) -> io::Result<Result<TcpStream, Finding>> {
     let ear = IcmpEar::open(target.addr, TCP, target.port)?;
     let fd = socket(target, SocketType::STREAM)?;
-    let deadline = now() + target.timeout;
     let error = match connect(&fd, &SocketAddr::new(target.addr, target.port)) {
         Ok(()) => None,
         Err(Errno::INPROGRESS) => {
-            if !wait(&fd, PollFlags::OUT, deadline)? {
+            if !wait(&fd, PollFlags::OUT, target.timeout)? {
                 return Ok(Err(blocked(&ear, target.timeout)));
             }
             sockopt::socket_error(&fd)?.err()
@@ -186,24 +190,18 @@ fn unreachable(error: IcmpError) -> Finding {
 /// Says `say`, if anything, and gathers the answer: as many bytes, or until it is quiet, or the end.
 fn converse(mut stream: TcpStream, say: Option<&[u8]>, timeout: Duration) -> io::Result<Finding> {
     let Some(text) = say else { return Ok(Finding::new(Word::Ok, "connected")) };
-    let deadline = now() + timeout;
     stream.set_write_timeout(Some(timeout))?;
     stream.write_all(text)?;
     let mut heard = Vec::new();
     let mut buffer = vec![0; 65536];
     while heard.len() < text.len() {
-        let left = deadline.saturating_duration_since(now());
-        let patience = if heard.is_empty() { left } else { left.min(QUIET) };
-        if patience.is_zero() {
+        let patience = if heard.is_empty() { timeout } else { QUIET };
+        if !wait(&stream, PollFlags::IN, patience)? {
             break;
         }
-        stream.set_read_timeout(Some(patience))?;
         match stream.read(&mut buffer) {
             Ok(0) => break,
             Ok(len) => heard.extend_from_slice(&buffer[..len]),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                break;
-            }
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                 return Ok(Finding::new(Word::Refused, "reset while talking"));
             }
@@ -226,11 +224,10 @@ pub fn udp(target: &Target, say: &[u8]) -> io::Result<Finding> {
         fd => fd?,
     };
     let peer = SocketAddr::new(target.addr, target.port);
-    let deadline = now() + target.timeout;
     if let Err(error) = connect(&fd, &peer).and_then(|()| rustix::net::send(&fd, say, SendFlags::empty())) {
         return Ok(failed(error, &ear, target.timeout));
     }
-    if !wait(&fd, PollFlags::IN, deadline)? {
+    if !wait(&fd, PollFlags::IN, target.timeout)? {
         return Ok(blocked(&ear, target.timeout));
     }
     let mut buffer = vec![0; 65536];
@@ -259,10 +256,10 @@ fn udp_by_hand(target: &Target, say: &[u8], ear: &IcmpEar) -> io::Result<Finding
     let family = if target.addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let answers = socket_with(family, SocketType::RAW, flags, Some(ipproto::UDP))?;
-    let deadline = now() + target.timeout;
+    let mut patience = Patience::new(target.timeout);
     send(std::slice::from_ref(&datagram))?;
     loop {
-        let heard = wait(&answers, PollFlags::IN, deadline.min(now() + QUIET))?;
+        let heard = is_ready(&answers, PollFlags::IN, patience.slice())?;
         let mut buffer = vec![0; 65536];
         while heard && let Ok((len, _)) = recv(&answers, &mut buffer[..], RecvFlags::empty()) {
             if let Some(l4) = answer_to(&buffer[..len], target, source_port) {
@@ -275,7 +272,7 @@ fn udp_by_hand(target: &Target, say: &[u8], ear: &IcmpEar) -> io::Result<Finding
         if let Some(error) = ear.heard() {
             return Ok(unreachable(error));
         }
-        if now() >= deadline {
+        if patience.is_over() {
             return Ok(blocked(ear, target.timeout));
         }
     }
@@ -300,8 +297,8 @@ pub fn send(packets: &[Vec<u8>]) -> io::Result<Finding> {
         sendto(&fd, packet, SendFlags::empty(), &SocketAddr::new(to, 0))?;
     }
     // The first one may wait for the answer to a question for its neighbour.
-    let deadline = now() + RETRANSMIT;
-    while packets_sent() < before + packets.len() as u64 && now() < deadline {
+    let mut patience = Patience::new(RETRANSMIT);
+    while packets_sent() < before + packets.len() as u64 && !patience.is_over() {
         pause(Duration::from_millis(5));
     }
     Ok(Finding::new(Word::Ok, format!("{} packets sent", packets.len())))
@@ -319,7 +316,7 @@ fn packets_sent() -> u64 {
 /// Waits until every service is there: somebody listens (`tcp:22`, `udp:53`) in this namespace, or a server answers
 /// (`tftp:69:192.0.2.77`). Says which are not.
 pub fn ready(services: &[String], timeout: Duration) -> io::Result<Result<(), String>> {
-    let deadline = now() + timeout;
+    let mut patience = Patience::new(timeout);
     let (servers, ports): (Vec<&String>, Vec<&String>) =
         services.iter().partition(|service| service.starts_with("tftp:"));
     loop {
@@ -328,7 +325,7 @@ pub fn ready(services: &[String], timeout: Duration) -> io::Result<Result<(), St
         if waiting.is_empty() {
             break;
         }
-        if now() >= deadline {
+        if patience.is_over() {
             return Ok(Err(waiting.join(", ")));
         }
         pause(Duration::from_millis(10));
@@ -338,7 +335,7 @@ pub fn ready(services: &[String], timeout: Duration) -> io::Result<Result<(), St
         let (_, rest) = server.split_once(':').ok_or_else(wrong)?;
         let (port, addr) = rest.split_once(':').ok_or_else(wrong)?;
         let at = SocketAddr::new(addr.parse().map_err(|_| wrong())?, port.parse().map_err(|_| wrong())?);
-        if !tftp::answers(at, deadline)? {
+        if !tftp::answers(at, timeout)? {
             return Ok(Err(server.clone()));
         }
     }
@@ -362,16 +359,24 @@ fn is_open(port: &str) -> bool {
     })
 }
 
-fn wait(fd: &impl AsFd, flags: PollFlags, deadline: Instant) -> io::Result<bool> {
+/// Waits until something can be read or written, as long as a busy machine may take for it.
+fn wait(fd: &impl AsFd, flags: PollFlags, timeout: Duration) -> io::Result<bool> {
+    let mut patience = Patience::new(timeout);
     loop {
-        let left = deadline.saturating_duration_since(now());
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        let mut fds = [PollFd::new(fd, flags)];
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(0) => return Ok(false),
-            Ok(_) => return Ok(true),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+        if is_ready(fd, flags, patience.slice())? {
+            return Ok(true);
         }
+        if patience.is_over() {
+            return Ok(false);
+        }
+    }
+}
+
+fn is_ready(fd: &impl AsFd, flags: PollFlags, timeout: Duration) -> io::Result<bool> {
+    let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+    match poll(&mut [PollFd::new(fd, flags)], Some(&timeout)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }

@@ -12,7 +12,7 @@ mod tests;
 
 use super::error::{LabErrors, Problem};
 use super::locate::Places;
-use super::model::Lab;
+use super::model::{Lab, Source};
 use super::spec::{self, LabSpec, RouterSpec};
 use crate::config::{RouterConfig, RunOptions};
 use crate::filter::{RuleError, text_of};
@@ -50,7 +50,9 @@ pub fn load_text(text: &str, file: &Path) -> Result<Lab, LabErrors> {
     let lab = reading.spec.and_then(|spec| check.lab(&spec, &document.tree));
     match lab {
         Some(lab) if check.problems.is_empty() => {
-            Ok(Lab { file: file.to_owned(), warnings: check.warnings, ..lab })
+            let own = Source { path: file.to_owned(), text: text.to_owned() };
+            let sources = std::iter::once(own).chain(check.sources).collect();
+            Ok(Lab { file: file.to_owned(), warnings: check.warnings, sources, ..lab })
         }
         _ => Err(errors(check.in_order())),
     }
@@ -125,6 +127,8 @@ struct Check<'a> {
     /// Where other files are looked for.
     folder: &'a Path,
     read: Read<'a>,
+    /// The other files that were read.
+    sources: Vec<Source>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
     /// Paths of what the shape check left out.
@@ -142,7 +146,16 @@ impl<'a> Check<'a> {
         pruned: Vec<String>,
     ) -> Self {
         let folder = file.parent().unwrap_or(Path::new("."));
-        Self { places, folder, read, problems, warnings: Vec::new(), pruned, kept: BTreeMap::new() }
+        Self {
+            places,
+            folder,
+            read,
+            sources: Vec::new(),
+            problems,
+            warnings: Vec::new(),
+            pruned,
+            kept: BTreeMap::new(),
+        }
     }
 
     fn problem(&mut self, path: &str, message: impl Into<String>, hint: Option<String>) {
@@ -204,6 +217,7 @@ impl<'a> Check<'a> {
             hosts,
             tests,
             warnings: Vec::new(),
+            sources: Vec::new(),
         })
     }
 

@@ -13,6 +13,7 @@ use crate::iface::{Iface, IfaceId, MAX_IFACES};
 use crate::input;
 use crate::lab::error::{Problem, hint};
 use crate::lab::locate::{item, key};
+use crate::lab::model::Source;
 use crate::lab::spec::{
     BusyPollSpec, DeviceSpec, HelperSpec, ModeSpec, NonIpSpec, OneOrMany, PortSpec, RouteKindSpec, RouteSpec,
     RouterSpec,
@@ -330,7 +331,11 @@ impl Check<'_> {
             }
             (Some(text), None) => (text.clone(), None),
             (None, Some(name)) => match (self.read)(&self.folder.join(name), input::MAX_RULES).map(text_of) {
-                Ok(Ok(text)) => (text, Some(name)),
+                Ok(Ok(text)) => {
+                    let path = self.folder.join(name);
+                    self.sources.push(Source { path, text: text.clone() });
+                    (text, Some(name))
+                }
                 Ok(Err(error)) => {
                     let place = format!("`{name}` {}:{}", error.line, error.column);
                     self.problem(&file_path, format!("{place}: {}", error.message), error.hint);

@@ -19,7 +19,7 @@ mod services;
 mod steps;
 
 use super::model::{Action, HostId, Impairment, Lab, RunnerKind, Step, Word};
-use super::runner::{Observation, RunError, Runner, Seen};
+use super::runner::{Awaits, Observation, RunError, Runner, Seen};
 use crate::conntrack::{Filter, listing};
 use crate::decision::Decision;
 use crate::fate::Fate;
@@ -325,7 +325,7 @@ impl Runner for Sim {
         steps::lacks(&self.lab, &step.action)
     }
 
-    fn act(&mut self, action: &Action) -> Result<Observation, RunError> {
+    fn act(&mut self, action: &Action, _: Awaits) -> Result<Observation, RunError> {
         self.seen.clear();
         let mut found = match action {
             Action::Wait(duration) => {

@@ -1,19 +1,19 @@
-//! The keeper of a lab: process 1 of the lab's PID namespace, in whose end every process of the lab ends.
+//! The init of a lab: process 1 of the lab's PID namespace. When it ends, the kernel ends every process of the lab.
 //!
 //! ```text
-//!   lab up ── unshare, setsid ──→ keeper        PID 1, and the lab's own view of files
-//!                                   ├─ router      started by way of nsenter
+//!   lab up ── unshare, setsid ──→ init           PID 1, and the lab's own view of files
+//!                                   ├─ router    started by way of nsenter
 //!                                   ├─ sshd, …
 //!                                   └─ probes
 //! ```
 //!
-//! A program enters the lab through the keeper's namespaces, so that nothing can start in a lab whose keeper is gone.
-//! The keeper itself has the lab's lock as its standard input until it has written down who it is: whoever cleans up
-//! waits for the lock, and then finds it. As long as the lab is not complete the keeper waits for that lock as well:
-//! once the command that makes or tests the lab has let go of it, or was killed, the keeper ends.
+//! Programs enter the lab by way of the namespaces of its init, so that nothing can start in a lab whose init is gone. The
+//! init itself has the lab's lock as its standard input until it has written down who it is: whoever cleans up waits for
+//! the lock, and then finds it. As long as the lab is not complete, the init waits for that lock as well: once the command
+//! that makes or tests the lab has let go of it, or was killed, the init ends.
 //!
-//! Programs in a lab share one view of files: names of the lab's hosts in `/etc/hosts`, OpenSSH's configuration, a
-//! `/run` of their own, and a `/proc` that shows the lab alone.
+//! The programs of a lab share one view of files: names of its hosts in `/etc/hosts`, OpenSSH's configuration, a `/run` of
+//! their own, and a `/proc` that shows the lab alone.
 
 #![forbid(unsafe_code)]
 
@@ -36,31 +36,31 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What the keeper says once programs can enter.
+/// What the init says once programs can enter.
 const READY: &str = "ready";
 /// What of the lab's folder `etc` is seen in place of the machine's own files.
 const SHOWN: [&str; 2] = ["hosts", "ssh/ssh_config"];
 /// OpenSSH's place for its unprivileged half; it is compiled in.
 const SSHD_ROOT: &str = "sshd";
 /// Killed processes are waited for this long, in seconds.
-const END_PATIENCE: i64 = 60;
+const END_PATIENCE: u32 = 60;
 
-/// Who the keeper of a lab is. The time of its start tells it from a later process with the same number.
+/// Who the init of a lab is. The time of its start tells it from a later process with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Keeper {
+pub struct Init {
     pid: i32,
     /// In clock ticks since the machine's start, as `/proc/PID/stat` has it.
     started: u64,
 }
 
-impl Keeper {
+impl Init {
     /// Starts it, and waits until programs can enter. Signals do not cut this short: it takes a moment only.
     pub fn start(state: &State) -> anyhow::Result<Self> {
         let lab = &state.record.lab;
-        let log = state.path("keeper.log");
+        let log = state.path("init.log");
         let mut words: Vec<std::ffi::OsString> =
             ["--mount", "--propagation", "slave", "--pid", "--", "setsid", "--fork"].map(Into::into).to_vec();
-        words.extend(own_program(&["lab", "keep", lab])?);
+        words.extend(own_program(&["lab", "init-process", lab])?);
         let mut child = Command::new("unshare")
             .args(words)
             .current_dir("/")
@@ -76,16 +76,16 @@ impl Keeper {
         }
         child.wait()?;
         if said.trim() != READY {
-            bail!("the lab has no keeper: {}", fs::read_to_string(&log).unwrap_or_default().trim());
+            bail!("the lab has no init: {}", fs::read_to_string(&log).unwrap_or_default().trim());
         }
-        Self::of(lab).context("the keeper of the lab has not said who it is")
+        Self::of(lab).context("the init of the lab has not said who it is")
     }
 
-    /// The keeper of a lab, if it is alive.
+    /// The init of a lab, if it is alive.
     pub fn of(lab: &str) -> Option<Self> {
         let text = fs::read_to_string(file(lab)).ok()?;
-        let keeper: Self = serde_json::from_str(&text).ok()?;
-        (started(keeper.pid) == Some(keeper.started)).then_some(keeper)
+        let init: Self = serde_json::from_str(&text).ok()?;
+        (started(init.pid) == Some(init.started)).then_some(init)
     }
 
     pub fn pid(self) -> i32 {
@@ -97,33 +97,37 @@ impl Keeper {
         fs::metadata(format!("/proc/{}/ns/pid", self.pid)).ok().map(|file| file.ino())
     }
 
-    /// Ends the keeper, and with it every process of the lab; waits until they are gone.
-    pub fn end(self) -> anyhow::Result<()> {
+    /// Ends the init, and with it every process of the lab; waits until they are gone. `is_alone` tells whether no other
+    /// process of the lab is alive.
+    pub fn end(self, is_alone: impl Fn() -> bool) -> anyhow::Result<()> {
         let Some(pid) = Pid::from_raw(self.pid) else { return Ok(()) };
         let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
         // Now that the number is held by the descriptor: is it still the same one?
         if started(self.pid) != Some(self.started) {
             return Ok(());
         }
-        pidfd_send_signal(&fd, Signal::KILL).context("cannot end the keeper of the lab")?;
-        let timeout = Timespec { tv_sec: END_PATIENCE, tv_nsec: 0 };
-        loop {
-            match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) {
-                Ok(0) => bail!("the keeper of the lab, process {}, does not end", self.pid),
+        pidfd_send_signal(&fd, Signal::KILL).context("cannot end the init of the lab")?;
+        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+        for _ in 0..END_PATIENCE {
+            match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&second)) {
+                // The kernel lets it go once somebody has taken note of every one that it killed; that may be left to
+                // process 1 of a container which does not care.
+                Ok(0) if is_alone() => return Ok(()),
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
                 Ok(_) => return Ok(()),
-                Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
+        bail!("the init of the lab, process {}, does not end", self.pid)
     }
 }
 
 fn file(lab: &str) -> PathBuf {
-    state::folder().join(lab).join("keeper")
+    state::folder().join(lab).join("init")
 }
 
 /// When a process was started; `None` for one that has ended.
-fn started(pid: i32) -> Option<u64> {
+pub fn started(pid: i32) -> Option<u64> {
     started_in(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
@@ -137,7 +141,7 @@ fn started_in(stat: &str) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// What the keeper is told while it waits.
+/// What the init is told while it waits.
 enum Word {
     /// A process of the lab has ended, and somebody must take note.
     Ended,
@@ -145,9 +149,9 @@ enum Word {
     Unlocked,
 }
 
-/// What the keeper does, until it is killed or the lab is given up. It runs as process 1 of a new PID namespace, in a
+/// What the init does, until it is killed or the lab is given up. It runs as process 1 of a new PID namespace, in a
 /// mount namespace of its own that still looks like the machine's.
-pub fn keep(lab: &str) -> anyhow::Result<()> {
+pub fn run(lab: &str) -> anyhow::Result<()> {
     let lock = File::open(state::lock_file(lab)).context("this is for `stateway lab up` to call")?;
     say_who(lab)?;
     // Whoever cleans up finds us now.
@@ -177,9 +181,9 @@ pub fn keep(lab: &str) -> anyhow::Result<()> {
 fn say_who(lab: &str) -> anyhow::Result<()> {
     let pid = fs::read_link("/proc/self").context("there is no /proc")?;
     let pid = pid.to_string_lossy().parse().context("/proc/self names no process")?;
-    let keeper = Keeper { pid, started: started(pid).context("/proc does not show this process")? };
+    let init = Init { pid, started: started(pid).context("/proc does not show this process")? };
     let new = file(lab).with_extension("new");
-    fs::write(&new, serde_json::to_string(&keeper)?)
+    fs::write(&new, serde_json::to_string(&init)?)
         .and_then(|()| fs::rename(&new, file(lab)))
         .context("cannot write down who keeps the lab")
 }
@@ -248,8 +252,7 @@ mod tests {
 
     #[test]
     fn a_process_is_told_by_the_time_of_its_start() {
-        let stat =
-            "77 (a) b) c) S 1 77 77 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 1 0 424242 1000 10 18446744073709551615";
+        let stat = "77 (a) b) c) S 1 77 77 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 1 0 424242 1000 10 18446744073709551615";
         assert_eq!(started_in(stat), Some(424_242));
         assert_eq!(started_in(&stat.replace(" S ", " Z ")), None, "it has ended");
         assert!(started(std::process::id() as i32).is_some());
