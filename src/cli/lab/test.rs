@@ -81,6 +81,15 @@ impl Outcome {
     fn fails(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
     }
+
+    /// No lab came so far that a test could be run.
+    fn nothing_begun(&mut self, labs: &[Lab], runner: RunnerKind, why: &str, failure: Failure) -> Prepared {
+        for lab in labs {
+            self.add(&lab.name, trial::not_begun(lab, runner, COMES_UP, why));
+        }
+        self.fails(failure);
+        Prepared::Failed
+    }
 }
 
 /// The report's names for what comes before the tests.
@@ -144,9 +153,7 @@ fn prepare(args: &TestArgs, outcome: &mut Outcome) -> Prepared {
         Ok(found) => found,
         Err(failure) => {
             let why = failure.text();
-            labs.iter().for_each(|lab| outcome.add(&lab.name, trial::not_begun(lab, first, COMES_UP, &why)));
-            outcome.fails(failure);
-            return Prepared::Failed;
+            return outcome.nothing_begun(&labs, first, &why, failure);
         }
     };
     #[cfg(target_os = "linux")]
@@ -159,10 +166,7 @@ fn prepare(args: &TestArgs, outcome: &mut Outcome) -> Prepared {
             Ok(Some(code)) => return Prepared::Told(code),
             Err(error) => {
                 let why = format!("{error:#}");
-                labs.iter()
-                    .for_each(|lab| outcome.add(&lab.name, trial::not_begun(lab, first, COMES_UP, &why)));
-                outcome.fails(Failure::Machine(error));
-                return Prepared::Failed;
+                return outcome.nothing_begun(&labs, first, &why, Failure::Machine(error));
             }
         }
     }
@@ -331,7 +335,9 @@ impl Taken {
     /// It did not come so far that a test could be run.
     fn not_begun(lab: &Lab, kind: RunnerKind, first: &str, failure: Failure, teller: &mut Teller) -> Self {
         let reports = trial::not_begun(lab, kind, first, &failure.text());
-        reports.iter().for_each(|report| teller.tell(report));
+        for report in &reports {
+            teller.tell(report);
+        }
         Self { reports, failure: Some(failure), interrupted: false }
     }
 }

@@ -47,7 +47,7 @@ hosts:
   b: { port: wan, address: 198.51.100.2/24 }
 ";
         let lab = load_text(LAB, Path::new("lab.yaml")).unwrap();
-        expect_test::expect![[r#"
+        expect_test::expect![[r"
             127.0.0.1	localhost
             ::1	localhost ip6-localhost ip6-loopback
             192.0.2.10	a
@@ -56,7 +56,7 @@ hosts:
             192.0.2.1	router
             2001:db8:1::1	router
             198.51.100.1	router
-        "#]]
+        "]]
         .assert_eq(&hosts_file(&lab));
     }
 }
