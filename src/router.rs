@@ -175,7 +175,7 @@ impl Router {
                 conntrack,
                 routes,
                 is_bridged: config.mode == Mode::Bridge,
-                unix_epoch_nanos: config.unix_epoch_nanos,
+                unix_epoch_nanos: config.unix_epoch_nanos.into(),
                 logs: Logs::default(),
             },
             rules: ArcSwap::from_pointee(rules),
@@ -275,8 +275,14 @@ impl Router {
     }
 
     /// A moment in nanoseconds since 1970.
-    pub const fn unix_nanos(&self, at: Instant) -> u64 {
-        self.env.unix_epoch_nanos.saturating_add(at.as_nanos())
+    pub fn unix_nanos(&self, at: Instant) -> u64 {
+        self.env.unix_epoch_nanos().saturating_add(at.as_nanos())
+    }
+
+    /// From here on [`Instant::ZERO`] was at this moment, in nanoseconds since 1970: somebody set the clock on the wall,
+    /// or it went on while the machine slept. What depends on the time of day follows; timers do not.
+    pub fn set_unix_epoch(&self, nanos: u64) {
+        self.env.unix_epoch_nanos.store(nanos, Ordering::Relaxed);
     }
 
     #[inline]

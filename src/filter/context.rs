@@ -13,6 +13,7 @@ use crate::packet::ipv4_options::Ipv4Options;
 use crate::packet::{Addr, Offload, Packet};
 use crate::record::Recorder;
 use crate::route::Routes;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// What is the same for every packet of a router.
 #[derive(Debug, Default)]
@@ -25,10 +26,18 @@ pub struct Env {
     pub routes: Routes,
     /// Packets cross a bridge: its interfaces are ports.
     pub is_bridged: bool,
-    /// When [`Instant::ZERO`] was: nanoseconds since 1970.
-    pub unix_epoch_nanos: u64,
+    /// When [`Instant::ZERO`] was: nanoseconds since 1970. The driver moves it when the clock on the wall was set.
+    pub unix_epoch_nanos: AtomicU64,
     /// Who hears what rules log.
     pub logs: Logs,
+}
+
+impl Env {
+    /// When [`Instant::ZERO`] was: nanoseconds since 1970.
+    #[inline]
+    pub fn unix_epoch_nanos(&self) -> u64 {
+        self.unix_epoch_nanos.load(Ordering::Relaxed)
+    }
 }
 
 /// One packet's company on its way. It lives as long as the packet's walk.

@@ -360,7 +360,7 @@ impl Router {
 pub(super) fn stamp<R>(ctx: &Context<R>) -> u32 {
     const NOT_SINCE_MIDNIGHT: u32 = 1 << 31;
     const NANOS_A_DAY: u64 = 86_400 * 1_000_000_000;
-    match ctx.env.unix_epoch_nanos {
+    match ctx.env.unix_epoch_nanos() {
         0 => ctx.now.as_millis() as u32 | NOT_SINCE_MIDNIGHT,
         epoch => ((epoch + ctx.now.as_nanos()) % NANOS_A_DAY / 1_000_000) as u32,
     }

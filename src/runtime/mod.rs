@@ -36,6 +36,7 @@ pub mod nflog;
 pub mod orders;
 mod pulse;
 pub mod service;
+mod wall;
 pub mod watch;
 mod worker;
 
@@ -45,20 +46,18 @@ pub use counters::{PortCount, PortCounters};
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: std::time::Instant,
-    /// The time of day at `start`.
-    started_at: SystemTime,
 }
 
 impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
     pub fn start() -> Self {
-        Self { start: std::time::Instant::now(), started_at: SystemTime::now() }
+        Self { start: std::time::Instant::now() }
     }
 
-    /// The time of day, in seconds since 1970.
+    /// The time of day, in seconds since 1970, by the clock on the wall as it goes now.
     pub fn unix_seconds(&self, at: Instant) -> f64 {
-        let start = self.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        start.as_secs_f64() + at.as_secs_f64()
+        let ago = self.now().as_secs_f64() - at.as_secs_f64();
+        unix_nanos() as f64 / 1e9 - ago
     }
 
     pub fn now(&self) -> Instant {

@@ -1,5 +1,6 @@
 //! One worker: a burst in, each frame to its end, a burst out.
 
+use super::wall::WallClock;
 use super::watch::{self, VerdictRecorder, Watcher};
 use super::{PortCount, Shared};
 use crate::base::Emission;
@@ -42,6 +43,7 @@ pub(super) struct Worker {
     next_check: Instant,
     last_frame: Instant,
     traffic: Traffic,
+    wall: WallClock,
 }
 
 /// How much came in lately.
@@ -85,6 +87,7 @@ impl Worker {
             next_check: Instant::ZERO,
             last_frame: Instant::ZERO,
             traffic: Traffic::default(),
+            wall: WallClock::default(),
         }
     }
 
@@ -94,6 +97,9 @@ impl Worker {
             self.shared.pulses[self.index].turn();
             let frames = burst.turn()?;
             let now = self.shared.clock.now();
+            if self.wall.is_due(now) {
+                self.look_at_the_wall();
+            }
             if frames > 0 {
                 self.last_frame = now;
                 self.carry_all(&mut burst, frames, now);
@@ -115,7 +121,19 @@ impl Worker {
                 }
             }
         }
-        burst.turn().map(drop)
+        let last = burst.turn().map(drop);
+        self.count(&mut burst, self.shared.clock.now());
+        last
+    }
+
+    /// Tells the router if the clock on the wall was set.
+    fn look_at_the_wall(&mut self) {
+        let router = &self.shared.router;
+        // Both clocks in one breath.
+        let (now, unix_nanos) = (self.shared.clock.now(), super::unix_nanos());
+        if let Some(epoch) = self.wall.epoch(now, unix_nanos, router.unix_nanos(Instant::ZERO)) {
+            router.set_unix_epoch(epoch);
+        }
     }
 
     /// Takes the frames of one turn to their ends.

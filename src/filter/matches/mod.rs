@@ -152,7 +152,7 @@ impl<'a> View<'a> {
             bridged: ctx.env.is_bridged,
             is_rules_reset: ctx.is_rules_reset,
             routes: (!ctx.env.is_bridged).then_some(&ctx.env.routes),
-            unix_epoch_nanos: ctx.env.unix_epoch_nanos,
+            unix_epoch_nanos: ctx.env.unix_epoch_nanos(),
         }
     }
 

@@ -241,3 +241,13 @@ fn what_rules_added_to_a_set_outlives_them_and_what_the_text_says_stands() {
     sender.reload(NEW, "-m set --match-set t dst");
     assert_eq!(sender.send(1, 100), 0, "and no longer than the text has it");
 }
+
+#[test]
+fn the_time_of_day_follows_a_clock_that_is_set() {
+    const HOUR: u64 = 3600 * 1_000_000_000;
+    let mut sender = Sender::new("", "-m time --timestart 10:00 --timestop 11:00");
+    for (hour, met) in [(9, 0), (10, 1), (12, 0), (10, 1)] {
+        sender.env.unix_epoch_nanos = (hour * HOUR).into();
+        assert_eq!(sender.send(1, 100), met, "at {hour} o'clock");
+    }
+}
