@@ -2,9 +2,11 @@
 
 #![allow(unsafe_code, reason = "ioctls take untyped pointers")]
 
+use rustix::io::DupFlags;
 use rustix::ioctl::{Opcode, Setter, Updater, ioctl};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 /// `struct ifreq` with an integer or flags in its union (netdevice(7)).
 #[repr(C)]
@@ -69,6 +71,36 @@ pub fn bring_up(name: &str, mtu_bytes: usize) -> io::Result<()> {
     // SAFETY: SIOCSIFFLAGS reads a `struct ifreq`, which `IfReq` is.
     unsafe { ioctl(&socket, Setter::<SIOCSIFFLAGS, _>::new(request)) }?;
     Ok(())
+}
+
+/// Asks which interfaces there are, in the network namespace in which it was made.
+#[derive(Debug)]
+pub struct Lookup {
+    socket: OwnedFd,
+}
+
+impl Lookup {
+    /// # Errors
+    /// No socket is to be had.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { socket: any_socket()? })
+    }
+
+    /// Whether there is an interface of this name.
+    pub fn exists(&self, name: &str) -> bool {
+        let Ok(mut request) = IfReq::new(name) else { return false };
+        // SAFETY: SIOCGIFFLAGS reads and writes a `struct ifreq`, which `IfReq` is.
+        unsafe { ioctl(&self.socket, Updater::<SIOCGIFFLAGS, _>::new(&mut request)) }.is_ok()
+    }
+}
+
+/// Puts the file of `by` under the descriptor `at`, whose own file is let go of. Whoever uses `at` in another thread
+/// meets the one or the other.
+pub(super) fn put_under(by: BorrowedFd<'_>, at: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptor is open, since it is borrowed, and stays so: dup3(2) closes it only to open it again in
+    // the same moment, and `ManuallyDrop` keeps this second owner from closing it.
+    let mut owner = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(at.as_raw_fd()) });
+    Ok(rustix::io::dup3(by, &mut owner, DupFlags::CLOEXEC)?)
 }
 
 /// Interfaces are asked about through a socket, of whatever kind.

@@ -19,6 +19,7 @@ pub mod link;
 pub mod memory;
 pub mod offload;
 pub mod poll;
+mod retry;
 pub mod ring;
 pub mod segment;
 pub mod tap;
@@ -38,6 +39,19 @@ pub trait Port: AsFd + fmt::Debug + Send + Sync {
         false
     }
 
+    /// How its interface stands now.
+    fn link(&self) -> Link {
+        poll::link(self.as_fd())
+    }
+
+    /// Takes the interface behind `by` for its own from now on, under the descriptor that it has.
+    ///
+    /// # Errors
+    /// With the kernel's reason; not every port can.
+    fn replace(&self, _by: BorrowedFd<'_>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Reads one frame to `slot[HEADROOM..]`; what stands before it is the port's own.
     ///
     /// # Errors
@@ -49,6 +63,27 @@ pub trait Port: AsFd + fmt::Debug + Send + Sync {
     /// # Errors
     /// The frame is lost: the interface is down, or its queue is full.
     fn send(&self, slot: &mut [u8], len: usize, offload: Offload) -> io::Result<()>;
+}
+
+/// How the interface of a port stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    #[default]
+    Up,
+    /// It exists, and carries nothing.
+    Down,
+    /// It was deleted.
+    Gone,
+}
+
+impl Link {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Gone => "gone",
+        }
+    }
 }
 
 /// How a port is done.
@@ -121,6 +156,18 @@ pub trait Burst {
 
     /// Whether anything is queued.
     fn has_queued(&self) -> bool;
+
+    /// System calls that failed for the moment and were made again, since the last call.
+    fn take_retries(&mut self) -> u64;
+
+    /// Whether a port of this worker lost its interface since the last call. It is not read any more.
+    fn take_gone(&mut self) -> bool;
+
+    /// A port has another interface, see [`Port::replace`]: it is read and written again.
+    ///
+    /// # Errors
+    /// The worker cannot use it.
+    fn is_back(&mut self, iface: IfaceId) -> io::Result<()>;
 
     /// Frames that could not be sent since the last call, as `(port, how many)`.
     fn lost(&mut self, tell: &mut dyn FnMut(IfaceId, u64));

@@ -4,7 +4,7 @@
 #![allow(unsafe_code, reason = "ioctls take untyped pointers")]
 
 use super::link::IfReq;
-use super::{HEADROOM, Kind, Port};
+use super::{HEADROOM, Kind, Port, link};
 use crate::packet::Offload;
 use rustix::fs::{Mode, OFlags};
 use rustix::ioctl::{IntegerSetter, Opcode, Setter, Updater, ioctl};
@@ -84,6 +84,10 @@ impl Port for OffloadPort {
 
     fn takes_offload(&self) -> bool {
         true
+    }
+
+    fn replace(&self, by: BorrowedFd<'_>) -> io::Result<()> {
+        link::put_under(by, self.fd.as_fd())
     }
 
     fn recv(&self, slot: &mut [u8]) -> io::Result<(usize, Offload)> {

@@ -3,7 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::arena::Arena;
-use super::{Burst, HEADROOM, Port};
+use super::retry::{Backoff, is_gone};
+use super::{Burst, HEADROOM, Link, Port};
 use crate::iface::IfaceId;
 use crate::packet::Offload;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -23,6 +24,9 @@ pub struct PollBurst {
     ports: Arc<[Box<dyn Port>]>,
     /// The ports that this worker reads; it may write to all.
     reads: Vec<IfaceId>,
+    /// Those of them that lost their interface.
+    gone: Vec<IfaceId>,
+    found_gone: bool,
     arena: Arena,
     /// What came with the last turn: slot `n` holds frame `n`.
     received: Vec<(IfaceId, usize, Offload)>,
@@ -30,6 +34,7 @@ pub struct PollBurst {
     lost: Vec<u64>,
     /// The slot for frames that did not come in.
     spare: usize,
+    backoff: Backoff,
 }
 
 impl PollBurst {
@@ -37,7 +42,19 @@ impl PollBurst {
     pub fn new(ports: Arc<[Box<dyn Port>]>, reads: Vec<IfaceId>) -> Self {
         let spare = reads.len() * BURST;
         let lost = vec![0; ports.len()];
-        Self { ports, arena: Arena::new(spare + 1), received: Vec::with_capacity(spare), reads, lost, spare }
+        let arena = Arena::new(spare + 1);
+        let received = Vec::with_capacity(spare);
+        let (gone, backoff) = (Vec::new(), Backoff::default());
+        Self { ports, reads, gone, found_gone: false, arena, received, lost, spare, backoff }
+    }
+
+    /// Ports that lost their interface are not asked any more.
+    fn leave(&mut self, gone: Vec<IfaceId>) {
+        if !gone.is_empty() {
+            self.reads.retain(|iface| !gone.contains(iface));
+            self.gone.extend(gone);
+            self.found_gone = true;
+        }
     }
 
     fn send(&mut self, slot: usize, to: IfaceId, len: usize, offload: Offload) {
@@ -54,16 +71,23 @@ impl Burst for PollBurst {
 
     fn turn(&mut self) -> io::Result<usize> {
         self.received.clear();
+        let mut gone = Vec::new();
         for &iface in &self.reads {
             for _ in 0..BURST {
-                // An interface that is down or gone is silent, and the others go on.
-                let Ok((len, offload)) = self.ports[iface.index()].recv(self.arena.slot(self.received.len()))
-                else {
-                    break;
-                };
-                self.received.push((iface, len, offload));
+                match self.ports[iface.index()].recv(self.arena.slot(self.received.len())) {
+                    Ok((len, offload)) => self.received.push((iface, len, offload)),
+                    // An interface that is down or gone is silent, and the others go on.
+                    Err(error) => {
+                        if is_gone(&error) {
+                            gone.push(iface);
+                        }
+                        self.backoff.look_at(&error);
+                        break;
+                    }
+                }
             }
         }
+        self.leave(gone);
         Ok(self.received.len())
     }
 
@@ -90,6 +114,23 @@ impl Burst for PollBurst {
         false
     }
 
+    fn take_retries(&mut self) -> u64 {
+        self.backoff.take_retries()
+    }
+
+    fn take_gone(&mut self) -> bool {
+        core::mem::take(&mut self.found_gone)
+    }
+
+    fn is_back(&mut self, iface: IfaceId) -> io::Result<()> {
+        let before = self.gone.len();
+        self.gone.retain(|gone| *gone != iface);
+        if self.gone.len() < before {
+            self.reads.push(iface);
+        }
+        Ok(())
+    }
+
     fn lost(&mut self, tell: &mut dyn FnMut(IfaceId, u64)) {
         tell_lost(&mut self.lost, tell);
     }
@@ -100,9 +141,9 @@ impl Burst for PollBurst {
             if readiness == Readiness::Gone {
                 gone.push(iface);
             }
-        })?;
-        self.reads.retain(|iface| !gone.contains(iface));
-        Ok(any)
+        });
+        self.leave(gone);
+        self.backoff.slept(any)
     }
 }
 
@@ -122,6 +163,20 @@ pub(super) enum Readiness {
     Gone,
 }
 
+/// How the interface behind a descriptor stands.
+pub(super) fn link(fd: BorrowedFd<'_>) -> Link {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match rustix::event::poll(&mut fds, Some(&now)) {
+        // Without an answer nothing is known to be wrong.
+        Err(_) => Link::Up,
+        Ok(_) if fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) => Link::Gone,
+        // A TAP takes frames while its interface is up, in whatever namespace that is.
+        Ok(_) if fds[0].revents().contains(PollFlags::OUT) => Link::Up,
+        Ok(_) => Link::Down,
+    }
+}
+
 /// Sleeps until a port of `reads` or `wake` is readable; says whether a port is, and of each port how it stands.
 pub(super) fn wait_for_frames(
     ports: &[Box<dyn Port>],
@@ -137,11 +192,7 @@ pub(super) fn wait_for_frames(
         tv_sec: t.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: t.subsec_nanos().into(),
     });
-    match rustix::event::poll(&mut fds, timeout.as_ref()) {
-        Ok(_) => {}
-        Err(rustix::io::Errno::INTR) => return Ok(false),
-        Err(error) => return Err(error.into()),
-    }
+    rustix::event::poll(&mut fds, timeout.as_ref())?;
     let mut any = false;
     for (&iface, fd) in reads.iter().zip(&fds[1..]) {
         let readiness = match fd.revents() {
@@ -149,9 +200,6 @@ pub(super) fn wait_for_frames(
             e if e.intersects(PollFlags::ERR | PollFlags::HUP) => Readiness::Gone,
             _ => Readiness::Silent,
         };
-        if readiness == Readiness::Gone {
-            tracing::warn!(port = ports[iface.index()].name(), "the interface is gone");
-        }
         any |= readiness == Readiness::Readable;
         tell(iface, readiness);
     }

@@ -4,19 +4,25 @@
 //! since they are asked not to wait; how many reads a port gets follows how many frames its last turn had. When
 //! nothing waits anywhere the worker sleeps in poll(2), and what wakes it is read and written directly: for a lone
 //! frame that is the shortest way.
+//!
+//! The kernel may take fewer entries than were queued, or none while memory is short. What it did not take stays in
+//! the queue, in its order, and keeps its slot; until all is taken, no further frame is read.
 
 #![allow(unsafe_code, reason = "the ring is given pointers to the slots")]
 
 use super::arena::Arena;
 use super::offload::{read_header, write_header};
 use super::poll::{Readiness, tell_lost, wait_for_frames};
+use super::retry::{Backoff, is_gone, is_transient};
 use super::{Burst, HEADROOM, Port, SLOT_LEN};
 use crate::iface::IfaceId;
 use crate::packet::Offload;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{IoUring, opcode, types};
+use rustix::fs::{FileType, fstat};
+use rustix::io::Errno;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,9 +32,11 @@ const BATCH: usize = 64;
 const MAX_SLOTS: usize = 4096;
 /// Slots for frames that the router writes itself; when they are full, what is queued is sent at once.
 const SPARE: usize = 64;
+/// How often in a row the kernel is offered what it does not take, before it is left alone for a while.
+const ATTEMPTS: usize = 8;
 /// Reads that a port gets when it was just found readable.
 const FIRST_READS: usize = 4;
-/// `preadv2(2)`: fail rather than wait.
+/// `preadv2(2)`, `pwritev2(2)`: fail rather than wait.
 const RWF_NOWAIT: i32 = 8;
 /// Marks the completion of a write; only those that failed complete.
 const WRITE: u64 = 1 << 32;
@@ -37,6 +45,8 @@ const WRITE: u64 = 1 << 32;
 pub struct RingBurst {
     ring: IoUring,
     ports: Arc<[Box<dyn Port>]>,
+    /// What each port answered when it was asked, once for all, whether it takes offloads.
+    takes_offload: Vec<bool>,
     reads: Vec<Reads>,
     /// `batch` slots for each of `reads`, then the spare ones.
     arena: Arena,
@@ -44,9 +54,26 @@ pub struct RingBurst {
     received: Vec<Received>,
     /// Writes that are in the submission queue.
     queued: usize,
+    /// Reads that were asked of the kernel and have not completed.
+    asked: usize,
     spares: usize,
     mode: Mode,
     lost: Vec<u64>,
+    /// A port lost its interface since somebody asked.
+    found_gone: bool,
+    backoff: Backoff,
+    /// What the next calls are to come to instead; then the kernel is asked again.
+    #[cfg(test)]
+    faults: std::collections::VecDeque<Fault>,
+}
+
+/// A call of `io_uring_enter(2)` that does not go well.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Fails(Errno),
+    /// The kernel takes so many entries, and says so.
+    Takes(usize),
 }
 
 impl std::fmt::Debug for RingBurst {
@@ -93,7 +120,7 @@ impl RingBurst {
     /// Reads the ports `reads` of `ports`. May be made in one thread and used in another, but then only there.
     ///
     /// # Errors
-    /// This kernel has no io_uring, forbids it, or an old one.
+    /// This kernel has no io_uring, forbids it, or has an old one; or a port is neither a TAP nor a socket.
     pub fn new(ports: Arc<[Box<dyn Port>]>, reads: &[IfaceId]) -> io::Result<Self> {
         let batch = (MAX_SLOTS / reads.len().max(1)).clamp(1, BATCH);
         let slots = reads.len() * batch;
@@ -106,10 +133,14 @@ impl RingBurst {
                 "io_uring is too old: Linux 5.17 is needed",
             ));
         }
-        let fds: Vec<_> = ports.iter().map(|port| port.as_fd().as_raw_fd()).collect();
+        // Borrowed until the kernel has them: what was looked at is what is registered.
+        let fds: Vec<BorrowedFd<'_>> = ports.iter().map(|port| port.as_fd()).collect();
+        fds.iter().try_for_each(|fd| never_waits(*fd))?;
         if !fds.is_empty() {
-            ring.submitter().register_files(&fds)?;
+            let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+            ring.submitter().register_files(&raw)?;
         }
+        let takes_offload = ports.iter().map(|port| port.takes_offload()).collect();
         let lost = vec![0; ports.len()];
         let reads = reads.iter().map(|&iface| Reads {
             iface,
@@ -121,75 +152,133 @@ impl RingBurst {
         Ok(Self {
             ring,
             ports,
+            takes_offload,
             reads: reads.collect(),
             arena: Arena::new(slots + SPARE),
             batch,
             received: Vec::with_capacity(slots),
             queued: 0,
+            asked: 0,
             spares: 0,
             mode: Mode::New,
             lost,
+            found_gone: false,
+            backoff: Backoff::default(),
+            #[cfg(test)]
+            faults: std::collections::VecDeque::new(),
         })
     }
 
-    /// What was queued leaves, and no slot is in use any more.
-    fn flush(&mut self) -> io::Result<()> {
-        if self.queued > 0 {
-            self.submit(0)?;
+    /// What was queued leaves; says whether all of it did, so that no slot is in use any more.
+    fn flush(&mut self) -> io::Result<bool> {
+        if !self.has_queued() {
+            return Ok(true);
         }
-        Ok(())
+        let all = self.submit()?;
+        if self.asked == 0 {
+            // Only of writes that failed.
+            self.gather();
+        }
+        Ok(all)
     }
 
-    /// Hands the submission queue to the kernel, which does all of it before it returns.
-    fn submit(&mut self, reads: usize) -> io::Result<()> {
-        loop {
-            match self.ring.submit_and_wait(reads) {
-                Ok(_) => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+    /// Hands the submission queue to the kernel, which does all that it takes before it returns. Says whether it took
+    /// everything.
+    fn submit(&mut self) -> io::Result<bool> {
+        for _ in 0..ATTEMPTS {
+            match self.enter() {
+                Ok(_) => {}
+                Err(error) if is_transient(&error) => {}
                 Err(error) => return Err(error),
             }
+            if self.ring.submission().is_empty() {
+                self.queued = 0;
+                self.spares = 0;
+                self.backoff.went_well();
+                return Ok(true);
+            }
+            self.backoff.count();
         }
-        self.queued = 0;
-        self.spares = 0;
-        Ok(())
+        self.backoff.pause();
+        Ok(false)
     }
 
-    fn push(&mut self, entry: &Entry) {
+    /// `io_uring_enter(2)`, once.
+    fn enter(&mut self) -> io::Result<usize> {
+        #[cfg(test)]
+        match self.faults.pop_front() {
+            None => {}
+            Some(Fault::Fails(errno)) => return Err(errno.into()),
+            Some(Fault::Takes(count)) => {
+                self.ring.submission().sync();
+                // SAFETY: so many entries are in the queue, and what holds of all of them holds of the first.
+                return unsafe { self.ring.submitter().enter::<()>(count as u32, 0, 0, None) };
+            }
+        }
+        self.ring.submit_and_wait(self.asked)
+    }
+
+    /// Puts an entry into the submission queue, if there is room.
+    fn push(&mut self, entry: &Entry) -> bool {
         // SAFETY: the entry points into a slot of the arena, which lives as long as the ring. The kernel touches it
-        // only within `submit`, during which nobody else can: it takes `self` exclusively, reads are asked not to
-        // wait (RWF_NOWAIT) and all of them are waited for; writes to a descriptor with O_NONBLOCK never wait either,
-        // so both are over when the call returns.
-        let pushed = unsafe { self.ring.submission().push(entry) };
-        assert!(pushed.is_ok(), "the submission queue has room for every slot twice");
+        // only within `enter`, during which nobody else can, since it takes `self` exclusively. After that it is done
+        // with all that it took: reads and writes alike are asked not to wait (RWF_NOWAIT), so that each completes at
+        // once or fails, whether or not its file has O_NONBLOCK; and what could go on behind that, direct I/O to a
+        // disk, is no TAP and no socket (see `never_waits`).
+        unsafe { self.ring.submission().push(entry) }.is_ok()
     }
 
     /// Queues the write of a slot.
     fn write(&mut self, slot: usize, to: IfaceId, len: usize, offload: Offload) {
         let bytes = self.arena.slot(slot);
-        let (start, len) = if self.ports[to.index()].takes_offload() {
+        let start = if self.takes_offload[to.index()] {
             write_header(bytes, offload);
-            (0, HEADROOM + len)
+            0
         } else {
-            (HEADROOM, len)
+            HEADROOM
         };
-        let entry = opcode::Write::new(types::Fixed(to.0.into()), bytes[start..].as_ptr(), len as u32)
-            .offset(u64::MAX)
-            .build()
-            .flags(Flags::SKIP_SUCCESS)
-            .user_data(WRITE | u64::from(to.0));
-        self.push(&entry);
-        self.queued += 1;
+        let entry = bytes.get(start..HEADROOM + len).map(|frame| {
+            opcode::Write::new(types::Fixed(to.0.into()), frame.as_ptr(), frame.len() as u32)
+                .offset(u64::MAX)
+                .rw_flags(RWF_NOWAIT)
+                .build()
+                .flags(Flags::SKIP_SUCCESS)
+                .user_data(WRITE | u64::from(to.0))
+        });
+        if entry.is_some_and(|entry| self.push(&entry)) {
+            self.queued += 1;
+        } else {
+            self.lost[to.index()] += 1;
+        }
     }
 
     /// Submits what is queued and the reads of a turn, and gathers what came.
     fn turn_ring(&mut self) -> io::Result<()> {
-        let mut asked = 0;
+        // Otherwise the kernel did not take all of the last turn: that one goes on.
+        if self.asked == 0 {
+            self.ask();
+        }
+        self.submit()?;
+        self.gather();
+        if self.asked == 0 {
+            for reads in &mut self.reads {
+                // Twice as many while they come in full, else one more than there were.
+                reads.want =
+                    if reads.got == reads.want { 2 * reads.want } else { reads.got + 1 }.min(self.batch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues the reads of a turn.
+    fn ask(&mut self) {
         for index in 0..self.reads.len() {
             let Reads { iface, want, gone, .. } = self.reads[index];
             if gone {
                 continue;
             }
-            let start = if self.ports[iface.index()].takes_offload() { 0 } else { HEADROOM };
+            let start = if self.takes_offload[iface.index()] { 0 } else { HEADROOM };
+            self.reads[index].got = 0;
             for slot in index * self.batch..index * self.batch + want {
                 let bytes = &mut self.arena.slot(slot)[start..];
                 let entry =
@@ -198,18 +287,11 @@ impl RingBurst {
                         .rw_flags(RWF_NOWAIT)
                         .build()
                         .user_data(slot as u64);
-                self.push(&entry);
+                let pushed = self.push(&entry);
+                assert!(pushed, "the submission queue has room for every slot twice");
+                self.asked += 1;
             }
-            asked += want;
-            self.reads[index].got = 0;
         }
-        self.submit(asked)?;
-        self.gather();
-        for reads in &mut self.reads {
-            // Twice as many while they come in full, else one more than there were.
-            reads.want = if reads.got == reads.want { 2 * reads.want } else { reads.got + 1 }.min(self.batch);
-        }
-        Ok(())
     }
 
     /// Reads the completions: a frame's place is its slot's, since a later read may find what an earlier one missed.
@@ -220,10 +302,15 @@ impl RingBurst {
                 self.lost[(data & !WRITE) as usize] += 1;
                 continue;
             }
+            self.asked -= 1;
             let slot = data as usize;
             let reads = &mut self.reads[slot / self.batch];
             let iface = reads.iface;
-            let header = if self.ports[iface.index()].takes_offload() { HEADROOM } else { 0 };
+            let header = if self.takes_offload[iface.index()] { HEADROOM } else { 0 };
+            if result == -Errno::BADFD.raw_os_error() {
+                reads.gone = true;
+                self.found_gone = true;
+            }
             // A negative result is an error, nearly always that nothing waits.
             let Some(len) = usize::try_from(result).ok().and_then(|n| n.checked_sub(header)) else {
                 continue;
@@ -246,7 +333,13 @@ impl RingBurst {
             let (slot, iface) = (index * self.batch, self.reads[index].iface);
             match self.ports[iface.index()].recv(self.arena.slot(slot)) {
                 Ok((len, offload)) if len > 0 => self.received.push(Received { iface, slot, len, offload }),
-                _ => self.reads[index].ready = false,
+                Ok(_) => self.reads[index].ready = false,
+                Err(error) => {
+                    self.reads[index].ready = false;
+                    self.reads[index].gone = is_gone(&error);
+                    self.found_gone |= is_gone(&error);
+                    self.backoff.look_at(&error);
+                }
             }
         }
         // The second frame in a row: this is no lone one, so the ring is the better way from here.
@@ -274,6 +367,17 @@ impl RingBurst {
 /// Why not.
 pub fn is_available() -> io::Result<()> {
     RingBurst::new(Arc::new([]), &[]).map(drop)
+}
+
+/// Whether a file is of a kind whose reads and writes are over when they return, if they are asked not to wait.
+fn never_waits(fd: BorrowedFd<'_>) -> io::Result<()> {
+    match FileType::from_raw_mode(fstat(fd)?.st_mode) {
+        FileType::CharacterDevice | FileType::Socket => Ok(()),
+        other => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("io_uring moves the frames of TAPs and sockets, not of {other:?}"),
+        )),
+    }
 }
 
 impl Drop for RingBurst {
@@ -313,8 +417,9 @@ impl Burst for RingBurst {
                 self.turn_ring()?;
             }
             Mode::Direct(rounds) => {
-                self.flush()?;
-                self.turn_direct(rounds);
+                if self.flush()? {
+                    self.turn_direct(rounds);
+                }
             }
         }
         Ok(self.received.len())
@@ -339,7 +444,8 @@ impl Burst for RingBurst {
             self.lost[to.index()] += 1;
             return;
         }
-        if self.spares == SPARE && self.flush().is_err() {
+        // Where that fails for good, the next turn says so.
+        if self.spares == SPARE && !self.flush().unwrap_or(false) {
             self.lost[to.index()] += 1;
             return;
         }
@@ -350,7 +456,25 @@ impl Burst for RingBurst {
     }
 
     fn has_queued(&self) -> bool {
-        self.queued > 0
+        self.queued > 0 || self.asked > 0
+    }
+
+    fn take_retries(&mut self) -> u64 {
+        self.backoff.take_retries()
+    }
+
+    fn take_gone(&mut self) -> bool {
+        core::mem::take(&mut self.found_gone)
+    }
+
+    fn is_back(&mut self, iface: IfaceId) -> io::Result<()> {
+        let fd = self.ports[iface.index()].as_fd();
+        never_waits(fd)?;
+        self.ring.submitter().register_files_update(iface.0.into(), &[fd.as_raw_fd()])?;
+        if let Some(reads) = self.reads.iter_mut().find(|reads| reads.iface == iface) {
+            reads.gone = false;
+        }
+        Ok(())
     }
 
     fn lost(&mut self, tell: &mut dyn FnMut(IfaceId, u64)) {
@@ -358,17 +482,20 @@ impl Burst for RingBurst {
     }
 
     fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool> {
-        self.flush()?;
+        if !self.flush()? || self.asked > 0 {
+            return Ok(true);
+        }
         let ifaces: Vec<IfaceId> = self.reads.iter().filter(|r| !r.gone).map(|r| r.iface).collect();
-        let all = &mut self.reads;
+        let (all, found_gone) = (&mut self.reads, &mut self.found_gone);
         let any = wait_for_frames(&self.ports, &ifaces, wake, timeout, |iface, readiness| {
             if let Some(reads) = all.iter_mut().find(|r| r.iface == iface) {
                 reads.ready = readiness == Readiness::Readable;
                 reads.gone = readiness == Readiness::Gone;
+                *found_gone |= reads.gone;
             }
-        })?;
+        });
         self.mode = Mode::Direct(0);
-        Ok(any)
+        self.backoff.slept(any)
     }
 }
 
@@ -388,7 +515,7 @@ mod tests {
             Err(error) => {
                 assert!(
                     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
-                        || error.raw_os_error() == Some(rustix::io::Errno::NOSYS.raw_os_error()),
+                        || error.raw_os_error() == Some(Errno::NOSYS.raw_os_error()),
                     "{error}"
                 );
                 None
@@ -428,6 +555,153 @@ mod tests {
             }
         }
     }
+
+    /// Faults in an order of chance, sometimes so many in a row that a turn gives up.
+    fn faults(rng: &mut fastrand::Rng) -> Vec<Fault> {
+        let fault = |rng: &mut fastrand::Rng| match rng.u8(..7) {
+            0 => Fault::Fails(Errno::AGAIN),
+            1 => Fault::Fails(Errno::BUSY),
+            2 => Fault::Fails(Errno::INTR),
+            3 => Fault::Fails(Errno::NOMEM),
+            4 => Fault::Takes(0),
+            5 => Fault::Takes(1),
+            _ => Fault::Takes(rng.usize(2..6)),
+        };
+        let count = rng.usize(..2 * ATTEMPTS);
+        std::iter::repeat_with(|| fault(rng)).take(count).collect()
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_take_at_once_goes_once_in_order_and_to_the_right_port() {
+        let Some((mut burst, [left, right])) = ring() else { return };
+        let mut rng = fastrand::Rng::with_seed(5);
+        let mut retries = 0;
+        for round in 0..200_u8 {
+            // To the right what came from the left, to the left what the router says itself.
+            let count = rng.usize(1..=8);
+            for n in 0..count {
+                left.send(&[round, n as u8, 1]).unwrap();
+            }
+            let (mut came, mut said) = (0, 0);
+            while came < count || said < count || burst.has_queued() {
+                burst.faults.extend(faults(&mut rng));
+                let frames = burst.turn().unwrap();
+                for n in 0..frames {
+                    let len = burst.frame(n).1.len();
+                    burst.forward(n, IfaceId(1), len, Offload::NONE);
+                }
+                came += frames;
+                if said < count {
+                    burst.emit(IfaceId(0), &[round, said as u8, 2], Offload::NONE);
+                    said += 1;
+                }
+            }
+            burst.faults.clear();
+            burst.turn().unwrap();
+            for n in 0..count {
+                assert_eq!(right.recv(SOON).unwrap(), Some(vec![round, n as u8, 1]), "round {round}");
+                assert_eq!(left.recv(SOON).unwrap(), Some(vec![round, n as u8, 2]), "round {round}");
+            }
+            retries += burst.take_retries();
+        }
+        for far in [&left, &right] {
+            assert_eq!(far.recv(Duration::from_millis(1)).unwrap(), None, "nothing went twice");
+        }
+        burst.lost(&mut |iface, n| panic!("{n} frames lost at {iface:?}"));
+        assert!(retries > 1000, "{retries} calls did not go well");
+    }
+
+    #[test]
+    fn an_error_that_stays_ends_the_worker() {
+        let Some((mut burst, _far)) = ring() else { return };
+        burst.turn().unwrap();
+        burst.faults.push_back(Fault::Fails(Errno::BADF));
+        assert_eq!(burst.turn().unwrap_err().raw_os_error(), Some(Errno::BADF.raw_os_error()));
+    }
+
+    #[test]
+    fn a_file_whose_writes_could_go_on_is_no_port_of_a_ring() {
+        let (_reader, writer) = io::pipe().unwrap();
+        let (a, _far) = memory::port("a").unwrap();
+        let ports: Vec<Box<dyn Port>> = vec![Box::new(a), Box::new(PipePort(writer))];
+        let error = RingBurst::new(ports.into(), &[IfaceId(0)]).unwrap_err();
+        if is_available().is_ok() {
+            assert!(error.to_string().contains("TAPs and sockets"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_could_wait_is_asked_not_to() {
+        if is_available().is_err() {
+            return;
+        }
+        let (near, full) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        while near.send(&[0]).is_ok() {}
+        // From here on a plain write would wait, and the kernel would read the slot when the far end is read.
+        near.set_nonblocking(false).unwrap();
+        let ((a, far), ports) = (memory::port("a").unwrap(), near);
+        let ports: Vec<Box<dyn Port>> = vec![Box::new(a), Box::new(SocketPort(ports))];
+        let mut burst = RingBurst::new(ports.into(), &[IfaceId(0)]).unwrap();
+        far.send(b"first").unwrap();
+        assert_eq!(burst.turn().unwrap(), 1);
+        burst.forward(0, IfaceId(1), 5, Offload::NONE);
+        far.send(b"second").unwrap();
+        assert_eq!(burst.turn().unwrap(), 1);
+        let mut lost = 0;
+        burst.lost(&mut |_, n| lost += n);
+        assert_eq!(lost, 1, "the write is over, and failed");
+        drop(full);
+    }
+
+    #[test]
+    fn a_frame_longer_than_its_slot_is_lost() {
+        let Some((mut burst, [left, _right])) = ring() else { return };
+        left.send(&[1, 2, 3]).unwrap();
+        assert_eq!(burst.turn().unwrap(), 1);
+        burst.forward(0, IfaceId(1), SLOT_LEN, Offload::NONE);
+        burst.turn().unwrap();
+        let mut lost = 0;
+        burst.lost(&mut |_, n| lost += n);
+        assert_eq!(lost, 1);
+    }
+
+    #[derive(Debug)]
+    struct PipePort(io::PipeWriter);
+
+    #[derive(Debug)]
+    struct SocketPort(std::os::unix::net::UnixDatagram);
+
+    macro_rules! is_a_port {
+        ($port:ty) => {
+            impl std::os::fd::AsFd for $port {
+                fn as_fd(&self) -> BorrowedFd<'_> {
+                    self.0.as_fd()
+                }
+            }
+
+            impl Port for $port {
+                fn name(&self) -> &str {
+                    "odd"
+                }
+
+                fn kind(&self) -> super::super::Kind {
+                    super::super::Kind::Memory
+                }
+
+                fn recv(&self, _: &mut [u8]) -> io::Result<(usize, Offload)> {
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+
+                fn send(&self, _: &mut [u8], _: usize, _: Offload) -> io::Result<()> {
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+            }
+        };
+    }
+
+    is_a_port!(PipePort);
+    is_a_port!(SocketPort);
 
     #[test]
     fn who_stays_awake_sees_frames_on_all_ports() {

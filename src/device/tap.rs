@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "tun-tap hands its file descriptor over as a bare number")]
 
-use super::{HEADROOM, Kind, Port};
+use super::{HEADROOM, Kind, Port, link};
 use crate::packet::Offload;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd};
@@ -58,6 +58,10 @@ impl Port for TapPort {
 
     fn kind(&self) -> Kind {
         Kind::Tap
+    }
+
+    fn replace(&self, by: BorrowedFd<'_>) -> io::Result<()> {
+        link::put_under(by, self.fd.as_fd())
     }
 
     fn recv(&self, slot: &mut [u8]) -> io::Result<(usize, Offload)> {
