@@ -79,7 +79,11 @@ pub(super) fn run(args: Args) -> Result {
     let io_uring = ports.iter().any(|port| port.kind() == Kind::Offload);
     let workers = runtime::usual_workers(ports.len());
     let options = Options { busy_poll: run_options.busy_poll, io_uring, workers };
-    let runtime = Runtime::start(Arc::clone(&router), ports, options).map_err(Failure::Machine)?;
+    let mut runtime = Runtime::start(Arc::clone(&router), ports, options).map_err(Failure::Machine)?;
+    runtime
+        .look_after_ports(Arc::clone(&keeper))
+        .context("nobody to look after the ports")
+        .map_err(Failure::Machine)?;
 
     let shared = Arc::clone(runtime.shared());
     let context =

@@ -3,8 +3,11 @@
 
 use super::protocol::Named;
 use crate::conntrack::Stats;
+use crate::device::Link;
+use crate::iface::IfaceId;
 use crate::runtime::{PortCount, Shared};
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
 
 /// The whole exposition.
 pub(super) fn render(shared: &Shared) -> String {
@@ -36,6 +39,13 @@ pub(super) fn render(shared: &Shared) -> String {
         "Lines for standard error that nobody read in time.",
     );
     page.sample("stateway_log_lines_lost_total", &[], crate::stderr::lost());
+    page.family(
+        "stateway_syscall_retries_total",
+        "counter",
+        "Calls that failed for the moment and were made again.",
+    );
+    page.sample("stateway_syscall_retries_total", &[], shared.retries.load(Ordering::Relaxed));
+    links(&mut page, shared);
     let ports: Vec<(&str, PortCount)> =
         shared.ports.iter().zip(&shared.counters).map(|(p, c)| (p.name(), c.read())).collect();
     type Read = fn(&PortCount) -> u64;
@@ -57,6 +67,25 @@ pub(super) fn render(shared: &Shared) -> String {
         }
     }
     page.text
+}
+
+/// How the ports' interfaces stand, and what became of them.
+fn links(page: &mut Page, shared: &Shared) {
+    let ports = || shared.ports.iter().enumerate().map(|(n, port)| (IfaceId(n as u16), &**port));
+    let states = &shared.port_states;
+    page.family("stateway_network_up", "gauge", "1 if the interface of the port is there and up.");
+    for (iface, port) in ports() {
+        let up = states.link(port, iface) == Link::Up;
+        page.sample("stateway_network_up", &[("device", port.name())], up.into());
+    }
+    page.family("stateway_network_gone_total", "counter", "How often the port lost its interface.");
+    for (iface, port) in ports() {
+        page.sample("stateway_network_gone_total", &[("device", port.name())], states.times_gone(iface));
+    }
+    page.family("stateway_network_returns_total", "counter", "How often it got one again.");
+    for (iface, port) in ports() {
+        page.sample("stateway_network_returns_total", &[("device", port.name())], states.returns(iface));
+    }
 }
 
 /// The tracker's counters, under the kernel's names.

@@ -158,6 +158,9 @@ pub struct Status {
     pub mode: String,
     /// How frames are moved.
     pub burst: String,
+    /// Ports whose interface was deleted, and is awaited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<String>,
 }
 
 /// A count under a stable name.
@@ -177,6 +180,9 @@ pub struct Interface {
     pub addresses: Vec<String>,
     /// `tap` or `fast`.
     pub device: String,
+    /// `up`, `down`, or `gone`: its interface was deleted, and is awaited.
+    #[serde(default)]
+    pub link: String,
     /// A super-frame counts once.
     pub rx_frames: u64,
     pub rx_bytes: u64,

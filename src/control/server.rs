@@ -7,6 +7,8 @@ use super::protocol::{Command, Interface, MAX_LINE, Named, Reply, Status, Verdic
 use super::{metrics, rules};
 use crate::config::Mode;
 use crate::conntrack::{Entry, EntryId, listing};
+use crate::device::{Link, Port};
+use crate::iface::IfaceId;
 use crate::runtime::Shared;
 use crate::runtime::orders::Order;
 use crate::runtime::watch::Subscription;
@@ -370,7 +372,14 @@ fn status(context: &Context) -> Status {
             Mode::Route => "route".to_owned(),
         },
         burst: context.burst.to_owned(),
+        gone: gone(&context.shared),
     }
+}
+
+fn gone(shared: &Shared) -> Vec<String> {
+    let ports = shared.ports.iter().enumerate();
+    let is_gone = |n: usize, port: &dyn Port| shared.port_states.link(port, IfaceId(n as u16)) == Link::Gone;
+    ports.filter(|(n, port)| is_gone(*n, &***port)).map(|(_, port)| port.name().to_owned()).collect()
 }
 
 fn drops(context: &Context) -> Vec<Named> {
@@ -387,7 +396,8 @@ fn interfaces(context: &Context) -> Vec<Interface> {
     let ports = shared.ports.iter().zip(&shared.counters);
     let with_iface = shared.router.ifaces().iter().zip(ports);
     with_iface
-        .map(|(iface, (port, counters))| {
+        .enumerate()
+        .map(|(n, (iface, (port, counters)))| {
             let count = counters.read();
             Interface {
                 name: iface.name.clone(),
@@ -395,6 +405,7 @@ fn interfaces(context: &Context) -> Vec<Interface> {
                 mtu: iface.mtu_bytes,
                 addresses: iface.addresses.iter().map(ToString::to_string).collect(),
                 device: port.kind().word().to_owned(),
+                link: shared.port_states.link(&**port, IfaceId(n as u16)).word().to_owned(),
                 rx_frames: count.rx_frames,
                 rx_bytes: count.rx_bytes,
                 tx_frames: count.tx_frames,

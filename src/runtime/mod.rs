@@ -12,18 +12,21 @@
 //! never in the way of a frame.
 
 use crate::config::BusyPoll;
+use crate::device::link::Lookup;
 use crate::device::poll::PollBurst;
 use crate::device::ring::RingBurst;
 use crate::device::{Burst, Port};
 use crate::iface::IfaceId;
+use crate::keeper::Keeper;
 use crate::router::Router;
 use crate::time::Instant;
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender};
+use ports::{PortStates, PortWatch};
 use pulse::Pulse;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 use watch::Watchers;
@@ -34,6 +37,7 @@ pub mod listener;
 pub mod log;
 pub mod nflog;
 pub mod orders;
+pub mod ports;
 mod pulse;
 pub mod service;
 mod wall;
@@ -79,6 +83,9 @@ pub struct Shared {
     pub ports: Arc<[Box<dyn Port>]>,
     pub counters: Vec<PortCounters>,
     pub watchers: Arc<Watchers>,
+    pub port_states: PortStates,
+    /// System calls that failed for the moment and were made again.
+    pub retries: AtomicU64,
     /// One for each worker.
     pulses: Vec<Pulse>,
     busy_poll: BusyPoll,
@@ -109,6 +116,9 @@ pub struct Runtime {
     workers: Vec<JoinHandle<()>>,
     burst: &'static str,
     failures: Receiver<anyhow::Error>,
+    looks: Receiver<()>,
+    /// Ends the thread that looks after the ports when it is dropped.
+    watch: Option<Sender<()>>,
 }
 
 impl Runtime {
@@ -121,9 +131,12 @@ impl Runtime {
         assert!(ports.len() == router.ifaces().len(), "a port for each interface");
         assert!(ports.iter().enumerate().all(|(n, p)| names(n) == Some(p.name())), "in the same order");
         let workers = options.workers.clamp(1, ports.len().max(1));
+        let (port_states, looks) = PortStates::new(ports.len());
         let pulses: io::Result<_> = (0..workers).map(|_| Pulse::new()).collect();
         let shared = Arc::new(Shared {
             pulses: pulses.context("no eventfd")?,
+            port_states,
+            retries: AtomicU64::new(0),
             counters: ports.iter().map(|_| PortCounters::default()).collect(),
             watchers: Arc::default(),
             router,
@@ -133,7 +146,7 @@ impl Runtime {
             stopping: AtomicBool::new(false),
         });
         let (failed, failures) = crossbeam_channel::bounded(1);
-        let mut runtime = Self { shared, workers: Vec::new(), burst: "", failures };
+        let mut runtime = Self { shared, workers: Vec::new(), burst: "", failures, looks, watch: None };
         for index in 0..workers {
             // All that comes in on a port goes through one worker, so that no flow overtakes itself.
             let reads: Vec<IfaceId> =
@@ -199,6 +212,19 @@ impl Runtime {
         &self.failures
     }
 
+    /// Begins to look after the ports: one that loses its interface gets it again through `keeper`.
+    ///
+    /// # Errors
+    /// No thread is to be had, or no socket.
+    pub fn look_after_ports(&mut self, keeper: Arc<dyn Keeper>) -> io::Result<()> {
+        let (shared, looks) = (Arc::clone(&self.shared), self.looks.clone());
+        let watch = PortWatch::new(shared, keeper, Lookup::new()?);
+        let (watching, ended) = crossbeam_channel::bounded(0);
+        std::thread::Builder::new().name("ports".into()).spawn(move || watch.run(&looks, &ended))?;
+        self.watch = Some(watching);
+        Ok(())
+    }
+
     /// The workers that took no turn since the last call. Wakes those that sleep, so that whoever can takes one until
     /// the next.
     pub fn standing_still(&self) -> Vec<usize> {
@@ -213,6 +239,8 @@ impl Runtime {
 
     fn end(&mut self) {
         self.shared.stopping.store(true, Ordering::Release);
+        // Its thread is not waited for: it may be opening a port.
+        drop(self.watch.take());
         self.shared.pulses.iter().for_each(Pulse::wake);
         for worker in self.workers.drain(..) {
             let _ = worker.join();

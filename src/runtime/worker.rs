@@ -44,6 +44,9 @@ pub(super) struct Worker {
     last_frame: Instant,
     traffic: Traffic,
     wall: WallClock,
+    /// What was known of ports that came back: of all, and of each.
+    all_returns: u64,
+    returns: Vec<u64>,
 }
 
 /// How much came in lately.
@@ -79,6 +82,8 @@ impl Worker {
     pub(super) fn new(index: usize, workers: usize, shared: Arc<Shared>) -> Self {
         Self {
             counts: vec![PortCount::default(); shared.ports.len()],
+            returns: vec![0; shared.ports.len()],
+            all_returns: 0,
             shared,
             index,
             core: router::Worker::new(index),
@@ -95,6 +100,9 @@ impl Worker {
     pub(super) fn run<B: Burst>(mut self, mut burst: B) -> io::Result<()> {
         while !self.shared.stopping.load(Ordering::Acquire) {
             self.shared.pulses[self.index].turn();
+            if self.shared.port_states.all_returns() != self.all_returns {
+                self.take_ports_back(&mut burst)?;
+            }
             let frames = burst.turn()?;
             let now = self.shared.clock.now();
             if self.wall.is_due(now) {
@@ -134,6 +142,22 @@ impl Worker {
         if let Some(epoch) = self.wall.epoch(now, unix_nanos, router.unix_nanos(Instant::ZERO)) {
             router.set_unix_epoch(epoch);
         }
+    }
+
+    /// Ports that have another interface are read and written again.
+    #[cold]
+    fn take_ports_back<B: Burst>(&mut self, burst: &mut B) -> io::Result<()> {
+        let states = &self.shared.port_states;
+        self.all_returns = states.all_returns();
+        for (index, known) in self.returns.iter_mut().enumerate() {
+            let iface = IfaceId(index as u16);
+            let returns = states.returns(iface);
+            if returns != *known {
+                *known = returns;
+                burst.is_back(iface)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes the frames of one turn to their ends.
@@ -281,6 +305,12 @@ impl Worker {
     /// Adds up what this burst carried.
     fn count<B: Burst>(&mut self, burst: &mut B, now: Instant) {
         burst.lost(&mut |iface, n| self.counts[iface.index()].tx_lost += n);
+        if burst.take_gone() {
+            self.shared.port_states.look_at_once();
+        }
+        if let retries @ 1.. = burst.take_retries() {
+            self.shared.retries.fetch_add(retries, Ordering::Relaxed);
+        }
         let (mut frames, mut bytes) = (0, 0);
         for (count, total) in self.counts.iter_mut().zip(&self.shared.counters) {
             if *count != PortCount::default() {

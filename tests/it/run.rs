@@ -116,13 +116,24 @@ impl Lab {
         let mut lab = Self { name, router, says, ready: String::new(), folder };
         lab.ready = lab.hear("ready:");
         for (host, port, address) in [("a", "left", A), ("b", "right", B)] {
-            let ns = format!("{}{host}", lab.name);
-            ip(&format!("-n {}r link set {port} netns {ns} name eth0", lab.name));
-            ip(&format!("-n {ns} addr add {address}/24 dev eth0"));
-            ip(&format!("-n {ns} link set lo up"));
-            ip(&format!("-n {ns} link set eth0 up"));
+            lab.plug(host, port, address);
         }
         lab
+    }
+
+    /// Makes a port the interface of a host.
+    pub(crate) fn plug(&self, host: &str, port: &str, address: &str) {
+        let ns = format!("{}{host}", self.name);
+        ip(&format!("-n {}r link set {port} netns {ns} name eth0", self.name));
+        ip(&format!("-n {ns} addr add {address}/24 dev eth0"));
+        ip(&format!("-n {ns} link set lo up"));
+        ip(&format!("-n {ns} link set eth0 up"));
+    }
+
+    /// The first answer of the router to a command.
+    pub(crate) fn ask(&self, command: &Ask) -> Reply {
+        let mut client = Client::connect(&self.folder.path().join("control")).unwrap();
+        client.call(command).unwrap().into_iter().next().unwrap()
     }
 
     /// The next line that contains a word.

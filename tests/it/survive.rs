@@ -1,10 +1,12 @@
-//! `stateway run` among readers that stopped reading, and under a service manager: it forwards on, and ends when told.
+//! `stateway run` among readers that stopped reading, under a service manager, and with ports that vanish: it forwards on,
+//! and ends when told.
 //!
 //! It takes root, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out.
 
 use crate::run::{A, B, Lab, PATIENCE, Refused, STATEFUL, ip, is_left_out};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use stateway::control::protocol::{Command as Ask, Reply};
 use std::fs;
 use std::io::Read as _;
 use std::net::UdpSocket;
@@ -132,4 +134,80 @@ fn the_service_manager_hears_how_it_goes() {
     ip(&format!("netns del {ns}"));
     assert_eq!(code, Some(0));
     hear("STOPPING=1");
+}
+
+/// How the router says that its port on B's side stands.
+fn link(lab: &Lab) -> String {
+    let Reply::Interfaces { interfaces } = lab.ask(&Ask::Interfaces) else { panic!("no interfaces") };
+    interfaces.into_iter().find(|interface| interface.name == "right").unwrap().link
+}
+
+fn metrics(lab: &Lab) -> String {
+    let Reply::Text { text } = lab.ask(&Ask::Metrics) else { panic!("no metrics") };
+    text
+}
+
+fn gone(lab: &Lab) -> Vec<String> {
+    let Reply::Status(status) = lab.ask(&Ask::Status) else { panic!("no status") };
+    status.gone
+}
+
+/// A new interface has a new link address.
+fn forget_neighbours(lab: &Lab) {
+    ip(&format!("-n {}a neigh flush all", lab.name));
+}
+
+#[test]
+fn a_tap_that_was_deleted_is_told_of_and_taken_again_when_it_is_back() {
+    if is_left_out() {
+        return;
+    }
+    for settings in ["", "  device: tap\n", "  busy_poll: always\n"] {
+        let mut lab = Lab::start(settings, STATEFUL, Refused::Nothing);
+        datagrams(&lab, 10);
+        ip(&format!("-n {}b link del eth0", lab.name));
+        lab.hear("port right is gone");
+        assert_eq!((link(&lab), gone(&lab)), ("gone".to_owned(), vec!["right".to_owned()]), "{settings}");
+        assert!(metrics(&lab).contains("stateway_network_up{device=\"right\"} 0"), "{settings}");
+        ip(&format!("-n {}r tuntap add right mode tap", lab.name));
+        lab.hear("port right is back");
+        lab.plug("b", "right", B);
+        forget_neighbours(&lab);
+        datagrams(&lab, 100);
+        assert_eq!((link(&lab), gone(&lab)), ("up".to_owned(), vec![]), "{settings}");
+        for line in
+            ["up{device=\"right\"} 1", "gone_total{device=\"right\"} 1", "returns_total{device=\"right\"} 1"]
+        {
+            assert!(metrics(&lab).contains(&format!("stateway_network_{line}")), "{settings}: {line}");
+        }
+        assert_eq!(end(&mut lab.router, Signal::TERM), Some(0));
+    }
+}
+
+#[test]
+fn what_nobody_makes_again_the_router_makes_itself() {
+    if is_left_out() {
+        return;
+    }
+    let mut lab = Lab::start("", STATEFUL, Refused::Nothing);
+    ip(&format!("netns del {}b", lab.name));
+    lab.hear("port right is gone");
+    ip(&format!("netns add {}b", lab.name));
+    lab.hear("port right is back");
+    lab.plug("b", "right", B);
+    datagrams(&lab, 100);
+}
+
+#[test]
+fn a_port_that_is_down_is_told_of_and_goes_on_when_it_is_up() {
+    if is_left_out() {
+        return;
+    }
+    let lab = Lab::start("", STATEFUL, Refused::Nothing);
+    datagrams(&lab, 10);
+    ip(&format!("-n {}b link set eth0 down", lab.name));
+    assert_eq!(link(&lab), "down");
+    ip(&format!("-n {}b link set eth0 up", lab.name));
+    assert_eq!(link(&lab), "up");
+    datagrams(&lab, 100);
 }

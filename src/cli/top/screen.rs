@@ -51,14 +51,15 @@ fn headline(now: &Snapshot, rates: &Rates) -> String {
 
 fn ports(now: &Snapshot, rates: &Rates) -> Vec<String> {
     let mut lines = vec![format!(
-        "{:<16} {:>9} {:>9} {:>9} {:>9} {:>12} {:>12} {:>8}",
-        "port", "in pps", "in bit/s", "out pps", "out bit/s", "frames in", "frames out", "lost"
+        "{:<16} {:<4} {:>9} {:>9} {:>9} {:>9} {:>12} {:>12} {:>8}",
+        "port", "link", "in pps", "in bit/s", "out pps", "out bit/s", "frames in", "frames out", "lost"
     )];
     for (n, port) in now.interfaces.iter().enumerate() {
         let rate = rates.interfaces.get(n).copied().unwrap_or_default();
         lines.push(format!(
-            "{:<16} {:>9} {:>9} {:>9} {:>9} {:>12} {:>12} {:>8}",
+            "{:<16} {:<4} {:>9} {:>9} {:>9} {:>9} {:>12} {:>12} {:>8}",
             port.name,
+            port.link,
             short(rate.rx_frames),
             short(rate.rx_bits),
             short(rate.tx_frames),
@@ -131,6 +132,7 @@ mod tests {
                 file: None,
                 mode: "bridge".into(),
                 burst: "poll".into(),
+                gone: Vec::new(),
             }),
             interfaces: vec![Interface {
                 name: "host77".into(),
@@ -138,6 +140,7 @@ mod tests {
                 mtu: 1500,
                 addresses: Vec::new(),
                 device: "tap".into(),
+                link: "gone".into(),
                 rx_frames: frames,
                 rx_bytes: frames * 1000,
                 tx_frames: 0,
@@ -170,7 +173,14 @@ mod tests {
         let mut terminal = Terminal::new(TestBackend::new(100, 24)).unwrap();
         terminal.draw(|frame| draw(frame, &now, &Rates::between(&before, &now))).unwrap();
         let text = terminal.backend().to_string();
-        for part in ["up 3d 00:00", "3 of 100 connections", "host77", "tcp ESTABLISHED", "policy", "Newest"] {
+        for part in [
+            "up 3d 00:00",
+            "3 of 100 connections",
+            "host77           gone",
+            "tcp ESTABLISHED",
+            "policy",
+            "Newest",
+        ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         assert!(!text.contains(" rule "), "a reason that nobody met");
