@@ -3,10 +3,12 @@
 use super::{Kind, Port, memory};
 use crate::packet::Offload;
 use crossbeam_channel::{Receiver, Sender};
+use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Mutex;
 
-/// A port in memory that does something else when it is read.
+/// A port in memory that does something else when it is read or written.
 #[derive(Debug)]
 pub(crate) struct FaultyPort {
     pub(crate) port: memory::MemoryPort,
@@ -18,6 +20,8 @@ pub(crate) enum Fault {
     Panics,
     /// Says that it is being read, and then waits for a word.
     Hangs(Sender<()>, Receiver<()>),
+    /// Takes no frame until these are used up, the last one first.
+    Refuses(Mutex<Vec<Errno>>),
 }
 
 impl AsFd for FaultyPort {
@@ -43,11 +47,17 @@ impl Port for FaultyPort {
                 hangs.send(()).unwrap();
                 word.recv().unwrap();
             }
+            Fault::Refuses(_) => {}
         }
         Ok(read)
     }
 
     fn send(&self, slot: &mut [u8], len: usize, offload: Offload) -> io::Result<()> {
+        if let Fault::Refuses(errors) = &self.fault
+            && let Some(errno) = errors.lock().unwrap().pop()
+        {
+            return Err(errno.into());
+        }
         self.port.send(slot, len, offload)
     }
 }

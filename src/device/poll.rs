@@ -58,7 +58,8 @@ impl PollBurst {
     }
 
     fn send(&mut self, slot: usize, to: IfaceId, len: usize, offload: Offload) {
-        if self.ports[to.index()].send(self.arena.slot(slot), len, offload).is_err() {
+        let port = &*self.ports[to.index()];
+        if !self.backoff.send(port, self.arena.slot(slot), len, offload) {
             self.lost[to.index()] += 1;
         }
     }

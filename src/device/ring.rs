@@ -434,8 +434,11 @@ impl Burst for RingBurst {
         let slot = self.received[n].slot;
         if self.mode == Mode::Ring || self.queued > 0 {
             self.write(slot, to, len, offload);
-        } else if self.ports[to.index()].send(self.arena.slot(slot), len, offload).is_err() {
-            self.lost[to.index()] += 1;
+        } else {
+            let port = &*self.ports[to.index()];
+            if !self.backoff.send(port, self.arena.slot(slot), len, offload) {
+                self.lost[to.index()] += 1;
+            }
         }
     }
 
