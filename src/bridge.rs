@@ -227,6 +227,13 @@ impl Bridge {
         self.departures[iface.index() % COUNTERS].fetch_add(1, Ordering::Release);
     }
 
+    /// Who is behind which port at `now`.
+    pub fn stations(&self, now: Instant) -> Vec<(Mac, IfaceId)> {
+        let stations = self.stations.read();
+        let living = stations.by_mac.iter().filter(|(_, s)| now.saturating_since(s.seen) < AGEING);
+        living.map(|(mac, station)| (*mac, station.iface)).collect()
+    }
+
     /// Where a frame for `dst` that came in on `from` goes.
     pub fn lookup(&self, dst: Mac, from: IfaceId, now: Instant) -> Segment {
         if dst.0[..5] == RESERVED && dst.0[5] < 16 {

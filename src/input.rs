@@ -7,9 +7,9 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// A lab file or a router's file. Three hundred hosts with their tests take a tenth of a megabyte, and a tree of YAML
-/// takes many times the memory of its text.
-pub const MAX_YAML: usize = 4 << 20;
+/// A lab file or a router's file. Three hundred hosts take a thirtieth of a megabyte, and a tree of YAML takes many times
+/// the memory of its text.
+pub const MAX_YAML: usize = 2 << 20;
 /// Rules, and sets for them: some 400,000 rules. A file above that is something else.
 pub const MAX_RULES: usize = 32 << 20;
 /// How often a file is read again because it changed meanwhile.
@@ -114,7 +114,7 @@ mod tests {
     #[cfg(unix)]
     fn what_never_ends_is_refused() {
         let error = read(Path::new("/dev/zero"), MAX_YAML).unwrap_err();
-        assert_eq!(error.to_string(), "it has more than 4 MiB, which no such file has");
+        assert_eq!(error.to_string(), "it has more than 2 MiB, which no such file has");
     }
 
     #[test]

@@ -81,6 +81,7 @@ pub mod record;
 pub mod reload;
 pub mod route;
 pub mod router;
+pub mod saved;
 
 // The words of the ground floor, by the names that most of the outside knows them by.
 pub use base::{fate, iface, time};
@@ -105,4 +106,6 @@ mod log_line;
 pub mod replay;
 #[cfg(target_os = "linux")]
 pub mod runtime;
+pub mod statefile;
 pub mod stderr;
+pub mod terminal;

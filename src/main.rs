@@ -2,7 +2,14 @@
 
 use std::process::ExitCode;
 
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: stateway::device::allocator::Allocator = stateway::device::allocator::Allocator;
+
 fn main() -> ExitCode {
+    // A file that may not grow further is an error where it is written, and no reason to be killed.
+    #[cfg(target_os = "linux")]
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("STATEWAY_LOG").unwrap_or_else(|_| "warn".into()),

@@ -290,6 +290,10 @@ impl Router {
         self.mode
     }
 
+    pub(crate) const fn bridge(&self) -> &Bridge {
+        &self.bridge
+    }
+
     pub fn ifaces(&self) -> &[Iface] {
         &self.env.ifaces
     }

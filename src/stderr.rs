@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::terminal::escape;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::OnceLock;
@@ -39,14 +40,16 @@ pub fn detach() -> io::Result<()> {
     Ok(())
 }
 
-/// Says a line. Never waits once [`detach`] was called.
+/// Says a line, in which text of others may stand. Never waits once [`detach`] was called.
 pub fn say(line: &str) {
+    let line = escape(line);
     let _ = Lines.write_all(format!("{line}\n").as_bytes());
 }
 
 /// Says a line, and waits for room in the queue: for threads whose own input is bounded and dropped.
 pub fn say_in_turn(line: &str) {
     let Some(queue) = QUEUED.get() else { return say(line) };
+    let line = escape(line);
     let _ = queue.send(Message::Text(format!("{line}\n").into_bytes()));
 }
 

@@ -7,11 +7,11 @@ use crate::conform::session::{Finding, Plan, Report, compare_story, run as run_p
 use crate::conform::story::{self, Story};
 use crate::conform::trace::Step;
 use crate::conform::{Kernel, Setup};
+use crate::{filter, input};
 use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde_json::json;
-use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -154,7 +154,8 @@ fn read(args: &Args, path: &Path) -> anyhow::Result<Option<Story>> {
 }
 
 fn text_of(path: &Path) -> anyhow::Result<String> {
-    fs::read_to_string(path).with_context(|| path.display().to_string())
+    let bytes = input::read(path, input::MAX_RULES).with_context(|| path.display().to_string())?;
+    filter::text_of(bytes).with_context(|| path.display().to_string())
 }
 
 fn as_json(report: &Report, seed: Option<u64>, saved: &[[PathBuf; 2]]) -> serde_json::Value {
@@ -250,5 +251,5 @@ fn show_step(step: &Step) -> String {
 
 /// Prints a line; whoever reads no more still learns from the exit code.
 fn print(text: &str) {
-    let _ = writeln!(io::stdout(), "{text}");
+    let _ = writeln!(io::stdout(), "{}", crate::terminal::for_stdout(text));
 }

@@ -1,5 +1,6 @@
 //! What subcommands have in common when they print: a format to choose, lines, and JSON.
 
+use crate::terminal;
 use serde::Serialize;
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -13,7 +14,7 @@ pub(super) enum Format {
 
 /// Prints a line on standard output. Ends the program quietly if nobody reads it any more.
 pub(super) fn line(text: &str) {
-    finish(writeln!(io::stdout().lock(), "{text}"));
+    finish(writeln!(io::stdout().lock(), "{}", terminal::for_stdout(text)));
 }
 
 /// Prints one JSON document, indented.
@@ -38,7 +39,7 @@ pub(super) fn warn(text: &str) {
 pub(super) fn progress(text: &str) {
     let mut stderr = io::stderr();
     if stderr.is_terminal() {
-        let _ = write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush());
+        let _ = write!(stderr, "\r\x1b[K{}", terminal::escape(text)).and_then(|()| stderr.flush());
     }
 }
 

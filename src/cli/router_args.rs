@@ -6,6 +6,7 @@ use crate::config::{NeighbourPolicy, RouterConfig};
 use crate::conntrack::{Helper, Sysctls};
 use crate::filter::Ruleset;
 use crate::host::check_sysctl;
+use crate::input;
 use crate::lab;
 use crate::packet::Family;
 use crate::router::Router;
@@ -53,7 +54,9 @@ impl RouterArgs {
         const OPTIONS: [&str; 4] = ["-i", "-o", "--in-interface", "--out-interface"];
         let mut names: Vec<String> = Vec::new();
         for file in self.rules.iter().chain(&self.rules6) {
-            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let text =
+                input::read(file, input::MAX_RULES).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            let text = text.unwrap_or_default();
             let words: Vec<&str> = text.split_whitespace().collect();
             let after = words.windows(2).filter(|pair| OPTIONS.contains(&pair[0])).map(|pair| pair[1]);
             let glued = words.iter().filter_map(|word| word.split_once('='));
@@ -102,6 +105,10 @@ impl RouterArgs {
         let text = RulesText::read(&self.sets, file)?;
         let loaded = Ruleset::load(text.whole(), family, ifaces)
             .map_err(|errors| Failure::Input(anyhow!(text.problems(&errors))))?;
+        if loaded.ruleset.tables().is_empty() {
+            let hint = "is the file whole? without the option there are no rules";
+            return Err(Failure::Input(anyhow!("{} has no rules\n  hint: {hint}", file.display())));
+        }
         for warning in &loaded.warnings {
             let (file, warning) = text.locate(warning);
             super::render::warn(&format!("{}:{warning}", file.display()));

@@ -118,6 +118,7 @@ impl Reading {
 fn check(args: &One) -> Result {
     let text = args.reading.text(&args.file)?;
     let (errors, warnings) = match args.reading.load(text.whole(), false) {
+        Ok(loaded) if loaded.ruleset.tables().is_empty() => (vec![no_rules(&text)], loaded.warnings),
         Ok(loaded) => (Vec::new(), loaded.warnings),
         Err(errors) => (errors, Vec::new()),
     };
@@ -140,6 +141,13 @@ fn check(args: &One) -> Result {
         return Ok(());
     }
     Err(Failure::Input(anyhow::anyhow!("{}", text.problems(&errors))))
+}
+
+/// A file without any section is seldom meant.
+fn no_rules(text: &RulesText) -> RuleError {
+    let hint = "is the file whole? a section begins with `*filter` and ends with `COMMIT`".to_owned();
+    let line = text.whole().lines().count().max(1);
+    RuleError { line, column: 1, message: "there are no rules in it".to_owned(), hint: Some(hint) }
 }
 
 /// A finding that does not stop the ruleset from being loaded.

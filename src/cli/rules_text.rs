@@ -2,9 +2,10 @@
 
 use super::{Failure, Result};
 use crate::filter::{RuleError, text_of};
+use crate::input;
 use anyhow::{Context as _, anyhow};
 use std::fmt::Write as _;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Sets and rules in one text, as they are loaded.
@@ -73,10 +74,9 @@ impl RulesText {
 /// Reads the text of one file.
 fn read(file: &Path) -> Result<String> {
     let bytes = if file == Path::new("-") {
-        let mut bytes = Vec::new();
-        io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+        input::read_bounded(io::stdin(), input::MAX_RULES)
     } else {
-        std::fs::read(file)
+        input::read(file, input::MAX_RULES)
     };
     let bytes = bytes.with_context(|| format!("cannot read `{}`", file.display())).map_err(Failure::Input)?;
     text_of(bytes)

@@ -3,6 +3,7 @@
 use super::render::tell as say;
 use super::{Failure, Result};
 use crate::config::{DeviceChoice, Mode};
+use crate::conntrack::saved::Restored;
 use crate::control::server::Server;
 use crate::control::{self, place};
 use crate::device::offload::OffloadPort;
@@ -17,7 +18,10 @@ use crate::runtime::ending::{self, LastResort};
 use crate::runtime::listener::Listener;
 use crate::runtime::orders::{Order, SignalOrders};
 use crate::runtime::service::ServiceManager;
+use crate::runtime::state::Saver;
 use crate::runtime::{self, Options, Runtime};
+use crate::statefile::{State, Summary};
+use crate::time::Instant;
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use source::Source;
@@ -28,6 +32,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod source;
+
+/// Connections are not shown older than this.
+const LONGEST_AGE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// What it stands for is told in the manual and in `--help`.
 const EXIT_CODES: &str = "Exit codes:
@@ -47,6 +54,20 @@ pub(super) struct Args {
     /// Write the packets that NFLOG speaks of to a capture, group and prefix as comments; `-` writes standard output
     #[arg(long, value_name = "FILE.pcapng")]
     nflog: Option<PathBuf>,
+    /// Keep connections, expectations, stations and neighbours in this file, and go on with them after a restart; the ports stay
+    /// as interfaces when the router ends
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// How often the state is written; a table that takes longer than a tenth of it to write is written less often
+    #[arg(long, value_name = "TIME", requires = "state", default_value = "1s", value_parser = state_interval)]
+    state_interval: Duration,
+}
+
+fn state_interval(text: &str) -> std::result::Result<Duration, String> {
+    let interval =
+        humantime::parse_duration(text).map_err(|_| "a time, such as `1s` or `500ms`".to_owned())?;
+    let allowed = Duration::from_millis(100)..=Duration::from_secs(3600);
+    if allowed.contains(&interval) { Ok(interval) } else { Err("from `100ms` to `1h`".to_owned()) }
 }
 
 pub(super) fn run(args: Args) -> Result {
@@ -62,11 +83,19 @@ pub(super) fn run(args: Args) -> Result {
     let here = std::env::current_dir().context("no current folder").map_err(Failure::Machine)?;
     let mut source = Source::open(&file).map_err(|e| Failure::Input(e.into()))?;
     let (mut config, run_options) = (source.config(), source.options());
-    config.unix_epoch_nanos = runtime::unix_nanos();
+    let bytes = args.state.as_deref().and_then(runtime::state::read);
+    let known = bytes.as_deref().and_then(|bytes| State::parse(bytes).ok());
+    let passed = known.as_ref().map_or(Duration::ZERO, |state| state.passed(runtime::unix_nanos()));
+    let begins = known.as_ref().map_or(Duration::ZERO, |state| state.oldest() + passed).min(LONGEST_AGE);
+    config.unix_epoch_nanos = runtime::unix_nanos().saturating_sub(begins.as_nanos() as u64);
     config.seed = RandomState::new().build_hasher().finish();
     let mode = config.mode;
     let router = Router::new(config).map_err(|errors| Failure::Input(source::rule_errors(&file, &errors)))?;
     source.warn_of_missing_rules(&router);
+    if let Some(state) = known {
+        say(&describe_known(&state.restore(&router, passed, Instant::ZERO + begins)));
+    }
+    drop(bytes);
     let router = Arc::new(router);
     // Before anything is forwarded, so that nothing goes unheard.
     let log = runtime::log::start(Arc::clone(&router))
@@ -74,18 +103,30 @@ pub(super) fn run(args: Args) -> Result {
         .map_err(Failure::Machine)?;
     let nflog = args.nflog.as_deref().map(|path| write_nflog(path, &router)).transpose()?;
     let ports = open_ports(&router, run_options.device).map_err(Failure::Machine)?;
-    let keeper: Arc<dyn Keeper> = Arc::new(Direct::new(plan(&here.join(&file), &router, &ports)));
+    if args.state.is_some() {
+        keep_ports(&ports).map_err(Failure::Machine)?;
+    }
+    let state = args.state.map(|path| here.join(path));
+    let saves = state.is_some();
+    let plan = Plan { state, ..plan(&here.join(&file), &router, &ports) };
+    let keeper: Arc<dyn Keeper> = Arc::new(Direct::new(plan));
     // The plain port is the plain way all through: one read, one frame.
     let io_uring = ports.iter().any(|port| port.kind() == Kind::Offload);
     let workers = runtime::usual_workers(ports.len());
     let options = Options { busy_poll: run_options.busy_poll, io_uring, workers };
-    let mut runtime = Runtime::start(Arc::clone(&router), ports, options).map_err(Failure::Machine)?;
+    let mut runtime =
+        Runtime::start_at(begins, Arc::clone(&router), ports, options).map_err(Failure::Machine)?;
     runtime
         .look_after_ports(Arc::clone(&keeper))
         .context("nobody to look after the ports")
         .map_err(Failure::Machine)?;
 
     let shared = Arc::clone(runtime.shared());
+    let start_saver = || {
+        Saver::start(Arc::clone(&router), shared.clock, Arc::clone(&keeper), args.state_interval)
+            .context("no thread for the state")
+    };
+    let saver = saves.then(start_saver).transpose().map_err(Failure::Machine)?;
     let context =
         control::server::Context::new(shared, sender, mode, Some(args.file.clone()), runtime.burst());
     let server = listen(args.control.as_deref(), context).map_err(Failure::Machine)?;
@@ -104,6 +145,10 @@ pub(super) fn run(args: Args) -> Result {
     last_resort.begin();
     service.stopping();
     runtime.stop();
+    // Behind the last packet.
+    if let Some(saver) = saver {
+        saver.finish();
+    }
     last_resort.is_done(result.as_ref().map_or_else(|failure| i32::from(failure.code()), |()| 0));
     drop(server);
     drop((log, nflog));
@@ -189,6 +234,24 @@ fn open_ports(router: &Router, device: DeviceChoice) -> anyhow::Result<Vec<Box<d
             .with_context(|| format!("cannot set up the interface `{}`", iface.name))?;
     }
     Ok(ports)
+}
+
+/// Has the interfaces outlive the router, so that whatever is set on them is there for the next one.
+fn keep_ports(ports: &[Box<dyn Port>]) -> anyhow::Result<()> {
+    for port in ports {
+        link::keep(port.as_fd()).with_context(|| format!("cannot keep the interface `{}`", port.name()))?;
+    }
+    Ok(())
+}
+
+fn describe_known(summary: &Summary) -> String {
+    let Summary { restored: Restored { connections, expectations, expired, refused }, links, passed } =
+        summary;
+    format!(
+        "state of {:.1} s ago: {connections} connections, {expectations} expectations, {links} stations or neighbours; \
+         {expired} had ended, {refused} were not taken",
+        passed.as_secs_f64()
+    )
 }
 
 /// What a keeper does for this router.

@@ -18,6 +18,7 @@ mod icmp;
 mod index;
 pub mod listing;
 mod query;
+pub mod saved;
 pub mod sctp;
 pub mod sysctl;
 mod table;

@@ -5,6 +5,7 @@
 use super::{Direction, InvalidReason, Outcome, Sysctls};
 use crate::base::time::Duration;
 use crate::packet::Packet;
+use serde::{Deserialize, Serialize};
 
 const HEADER_LEN: usize = 12;
 const CHUNK_HEADER_LEN: usize = 4;
@@ -28,7 +29,7 @@ mod chunk {
 }
 
 /// Where an association stands, under conntrack's names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum SctpState {
     #[default]
     None,
@@ -77,7 +78,7 @@ impl SctpState {
 }
 
 /// What SCTP remembers of an association.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sctp {
     state: SctpState,
     /// The tag that packets of each direction carry; 0 while it is not known.

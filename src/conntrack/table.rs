@@ -30,6 +30,8 @@ const CACHE_LINE: usize = 64;
 const LINES_READ: usize = 3;
 /// Entries that early drop looks at before it gives up.
 const EARLY_DROP_LOOKS: usize = 16;
+/// Slots that [`Table::copy_some`] looks at under one lock: some tens of microseconds.
+const COPIED_AT_ONCE: u32 = 256;
 /// Entries that [`Table::reap`] looks at in each shard before it lets others go on.
 const REAP_LOOKS: usize = 256;
 
@@ -85,6 +87,13 @@ struct Slots {
 pub(super) struct Place {
     shard: usize,
     hash: u32,
+}
+
+/// How far somebody has come who looks at all entries a few at a time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cursor {
+    shard: usize,
+    slot: u32,
 }
 
 /// A connection found, under the lock of its shard.
@@ -432,6 +441,18 @@ impl Table {
             }
         }
         None
+    }
+
+    /// Copies the next entries from `at` on; returns where to go on. Entries that come or go meanwhile may be missed.
+    pub(super) fn copy_some(&self, at: Cursor, to: &mut Vec<Entry>) -> Option<Cursor> {
+        let shard = self.shards.get(at.shard)?.0.lock();
+        let end = at.slot.saturating_add(COPIED_AT_ONCE).min(shard.slots.made);
+        to.extend((at.slot..end).filter_map(|slot| shard.slots.get(slot).entry.clone()));
+        if end < shard.slots.made {
+            return Some(Cursor { slot: end, ..at });
+        }
+        let next = at.shard + 1;
+        (next < SHARDS).then_some(Cursor { shard: next, slot: 0 })
     }
 
     /// Shows every entry, a copy of each shard at a time.

@@ -6,6 +6,7 @@ use super::event::Told;
 use super::{Entry, Helper, InvalidReason, Status};
 use crate::packet::Tuple;
 use core::num::NonZero;
+use serde::{Deserialize, Serialize};
 
 /// The five states, as a rule sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +31,7 @@ impl CtState {
 }
 
 /// As the packet that created the connection went, or the other way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Direction {
     Original,
     Reply,

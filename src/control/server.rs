@@ -365,7 +365,7 @@ fn status(context: &Context) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        uptime_seconds: context.shared.clock.now().as_secs_f64(),
+        uptime_seconds: context.shared.clock.uptime().as_secs_f64(),
         file: context.file.as_ref().map(|f| f.display().to_string()),
         mode: match context.mode {
             Mode::Bridge => "bridge".to_owned(),

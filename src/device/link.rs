@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "ioctls take untyped pointers")]
 
 use rustix::io::DupFlags;
-use rustix::ioctl::{Opcode, Setter, Updater, ioctl};
+use rustix::ioctl::{IntegerSetter, Opcode, Setter, Updater, ioctl};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
@@ -53,7 +53,17 @@ impl IfReq {
 const SIOCGIFFLAGS: Opcode = 0x8913;
 const SIOCSIFFLAGS: Opcode = 0x8914;
 const SIOCSIFMTU: Opcode = 0x8922;
+const TUNSETPERSIST: Opcode = 0x4004_54cb;
 const IFF_UP: u16 = 1;
+
+/// Keeps a TAP, and whatever is set on it, when nobody holds it open any more.
+///
+/// # Errors
+/// With the kernel's reason.
+pub fn keep(tap: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: TUNSETPERSIST takes a number for its argument, no pointer.
+    unsafe { ioctl(tap, IntegerSetter::<TUNSETPERSIST>::new_usize(1)) }.map_err(io::Error::from)
+}
 
 /// Sets the MTU of the interface `name` in the current network namespace, and brings it up.
 ///

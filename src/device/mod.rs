@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+pub mod allocator;
 mod arena;
 #[cfg(test)]
 pub(crate) mod faulty;

@@ -32,6 +32,7 @@ mod shared;
 pub mod targets;
 mod validate;
 mod value;
+mod walk_length;
 
 pub use crate::base::{Hook, RejectWith, RuleId, Table};
 pub use names::protocol_name;

@@ -8,7 +8,7 @@ use super::memo::Generation;
 use super::rule_line::DraftRule;
 use super::save::{Draft, DraftChain, DraftTable};
 use super::shared::Named;
-use super::{Chain, ChainId, Chains, Hook, RuleError, Ruleset, Table, Target};
+use super::{Chain, ChainId, Chains, Hook, RuleError, Ruleset, Table, Target, walk_length};
 use crate::packet::Family;
 use std::collections::BTreeMap;
 
@@ -152,6 +152,7 @@ fn check(table: Table, chains: &[Chain], errors: &mut Vec<RuleError>) {
     if loops {
         return;
     }
+    errors.extend(walk_length::too_long(chains, table.hooks().len()));
     let reached = reached_from(table, chains);
     for (chain, hooks) in chains.iter().zip(&reached) {
         // What stands in the wrong table was told before.
@@ -206,7 +207,7 @@ fn reached_from(table: Table, chains: &[Chain]) -> Vec<Vec<Hook>> {
 }
 
 /// The rules that a packet may come to. Where every packet ends, the kernel looks at no rule behind.
-fn walked(chain: &Chain) -> &[super::Rule] {
+pub(super) fn walked(chain: &Chain) -> &[super::Rule] {
     let ends = |rule: &super::Rule| {
         matches!(rule.target, Target::Accept | Target::Drop | Target::Return)
             && rule.matches == super::Matches::default()

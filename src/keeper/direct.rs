@@ -9,7 +9,7 @@ use rustix::fs::OFlags;
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -78,6 +78,9 @@ impl Keeper for Direct {
     fn open_port(&self, name: &str) -> io::Result<OwnedFd> {
         let port = self.plan.port(name)?;
         let fd = device::open_fd(&port.name, port.kind)?;
+        if self.plan.state.is_some() {
+            link::keep(fd.as_fd())?;
+        }
         link::bring_up(&port.name, port.mtu_bytes)?;
         Ok(fd)
     }

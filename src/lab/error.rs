@@ -99,6 +99,30 @@ pub(crate) fn control_character(text: &str) -> Option<Problem> {
     })
 }
 
+/// Brackets that may be open at once. The parser refuses less, but only after looking at all of them again and again.
+const MAX_OPEN: usize = 1000;
+
+/// The first bracket that is nested too deep, wherever it stands.
+pub(crate) fn too_deep(text: &str) -> Option<Problem> {
+    let mut open = 0_usize;
+    let at = text.bytes().position(|byte| {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open > MAX_OPEN
+    })?;
+    let before = &text[..at];
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    Some(Problem {
+        path: String::new(),
+        place: Some((before.matches('\n').count() + 1, column)),
+        message: format!("not a lab file: more than {MAX_OPEN} brackets are open"),
+        hint: None,
+    })
+}
+
 /// What somebody who made one of the usual mistakes would want to know.
 pub(crate) fn yaml_hint(text: &str, place: Option<(usize, usize)>, message: &str) -> Option<String> {
     let line = text.lines().nth(place?.0.checked_sub(1)?).unwrap_or_default();
@@ -120,6 +144,14 @@ pub(crate) fn yaml_hint(text: &str, place: Option<(usize, usize)>, message: &str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn brackets_that_are_never_closed_are_not_looked_at_for_long() {
+        assert_eq!(too_deep(&"[{".repeat(MAX_OPEN / 2)), None);
+        assert_eq!(too_deep(&":FORWARD DROP [0:0]\n".repeat(2 * MAX_OPEN)), None);
+        let problem = too_deep(&format!("a\nb: {}", "[".repeat(100_000))).unwrap();
+        assert_eq!(problem.to_string(), "2:1004: not a lab file: more than 1000 brackets are open");
+    }
 
     #[test]
     fn a_slip_of_the_finger_is_met_with_the_name_that_was_meant() {

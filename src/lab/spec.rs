@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::error::{Problem, control_character, yaml_hint};
+use super::error::{Problem, control_character, too_deep, yaml_hint};
 use super::locate::{self, Places};
 use super::shape;
 use indexmap::IndexMap;
@@ -799,6 +799,9 @@ pub(crate) fn parse(text: &str) -> Result<Document, Problem> {
     // Some editors put a byte order mark in front, which the parser takes for a document.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some(problem) = control_character(text) {
+        return Err(problem);
+    }
+    if let Some(problem) = too_deep(text) {
         return Err(problem);
     }
     let tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| {

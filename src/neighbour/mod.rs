@@ -227,6 +227,20 @@ impl<W> Neighbours<W> {
         self.table.write().hear(key, mac, hearing, now)
     }
 
+    /// The neighbours whose link address was learnt.
+    pub fn learnt(&self) -> Vec<(Key, Mac)> {
+        let table = self.table.read();
+        let known = table.neighbours.iter().filter(|(_, n)| n.state != State::Incomplete);
+        known.map(|(key, n)| (*key, n.mac)).collect()
+    }
+
+    /// Takes in a neighbour that was learnt before, by another process: it is used, and asked whether it is still there.
+    pub fn relearn(&self, key: Key, mac: Mac, now: Instant) {
+        let hearing = Hearing { confirms: false, overrides: false, creates: true, respects_lock: false };
+        // Nothing waits for a neighbour yet.
+        drop(self.hear(key, mac, hearing, now));
+    }
+
     /// The link address that a message from this neighbour may be answered to, if it is known.
     pub fn mac(&self, key: &Key) -> Option<Mac> {
         self.statics.get(key).copied().or_else(|| {

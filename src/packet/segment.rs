@@ -49,7 +49,7 @@ pub struct Options {
 
 /// Shortest TCP header.
 pub const MIN_HEADER_LEN: usize = 20;
-const MAX_WSCALE: u8 = 14;
+pub(crate) const MAX_WSCALE: u8 = 14;
 
 impl Segment {
     /// Reads the header at the start of `l4`, which reaches to the end of the packet.

@@ -28,7 +28,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use watch::Watchers;
 
 mod counters;
@@ -40,6 +40,7 @@ pub mod orders;
 pub mod ports;
 mod pulse;
 pub mod service;
+pub mod state;
 mod wall;
 pub mod watch;
 mod worker;
@@ -50,12 +51,14 @@ pub use counters::{PortCount, PortCounters};
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: std::time::Instant,
+    /// What it shows at `start`: more than nothing if something is known that began before.
+    begins: Duration,
 }
 
 impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
-    pub fn start() -> Self {
-        Self { start: std::time::Instant::now() }
+    pub fn start(begins: Duration) -> Self {
+        Self { start: std::time::Instant::now(), begins }
     }
 
     /// The time of day, in seconds since 1970, by the clock on the wall as it goes now.
@@ -65,7 +68,12 @@ impl Clock {
     }
 
     pub fn now(&self) -> Instant {
-        Instant::from_nanos(self.start.elapsed().as_nanos() as u64)
+        Instant::ZERO + self.begins + self.start.elapsed()
+    }
+
+    /// How long it runs.
+    pub fn uptime(&self) -> Duration {
+        self.start.elapsed()
     }
 }
 
@@ -127,6 +135,19 @@ impl Runtime {
     /// # Panics
     /// If the ports are not those of the router.
     pub fn start(router: Arc<Router>, ports: Vec<Box<dyn Port>>, options: Options) -> anyhow::Result<Self> {
+        Self::start_at(Duration::ZERO, router, ports, options)
+    }
+
+    /// As [`Runtime::start`], with a clock that shows `begins` at first: the router knows of what began before.
+    ///
+    /// # Panics
+    /// If the ports are not those of the router.
+    pub fn start_at(
+        begins: Duration,
+        router: Arc<Router>,
+        ports: Vec<Box<dyn Port>>,
+        options: Options,
+    ) -> anyhow::Result<Self> {
         let names = |n: usize| router.ifaces().get(n).map(|i| i.name.as_str());
         assert!(ports.len() == router.ifaces().len(), "a port for each interface");
         assert!(ports.iter().enumerate().all(|(n, p)| names(n) == Some(p.name())), "in the same order");
@@ -140,7 +161,7 @@ impl Runtime {
             counters: ports.iter().map(|_| PortCounters::default()).collect(),
             watchers: Arc::default(),
             router,
-            clock: Clock::start(),
+            clock: Clock::start(begins),
             ports: ports.into(),
             busy_poll: options.busy_poll,
             stopping: AtomicBool::new(false),

@@ -22,6 +22,9 @@ mod labs;
 mod props;
 /// Captures through the `replay` command, and the exact lines that come of them.
 mod replay;
+/// `stateway run --state`: sessions live through restarts and kills.
+#[cfg(target_os = "linux")]
+mod restart;
 /// Broken rules, and what a person is told of each.
 mod rule_errors;
 /// Rulesets as people have them, and what iptables-save makes of them.

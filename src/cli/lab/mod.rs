@@ -143,7 +143,7 @@ enum Format {
 
 /// Prints a line. A reader that has gone is no error, since what is to be done is done all the same; a full disk is one.
 fn say(line: &str) -> Result {
-    match writeln!(io::stdout(), "{line}") {
+    match writeln!(io::stdout(), "{}", crate::terminal::for_stdout(line)) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::Machine(anyhow::anyhow!("cannot write: {error}")))
         }
@@ -153,7 +153,7 @@ fn say(line: &str) -> Result {
 
 /// Tells the user something beside the output.
 fn tell(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", crate::terminal::escape(line));
 }
 
 /// Reads a lab file, or that of the lab that is up under this name; what is wrong with it is the user's to mend.

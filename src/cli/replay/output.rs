@@ -1,23 +1,24 @@
 //! Standard output, buffered, and written out whenever more input is waited for.
 
+use crate::terminal;
 use parking_lot::Mutex;
-use std::io::{self, BufWriter, Read, Stdout, Write as _};
+use std::io::{self, BufWriter, Read, Write as _};
 use std::sync::Arc;
 
 const BUFFER: usize = 1 << 16;
 
 /// Where verdicts are printed. A copy writes to the same place.
 #[derive(Clone, Debug)]
-pub(super) struct Output(Arc<Mutex<BufWriter<Stdout>>>);
+pub(super) struct Output(Arc<Mutex<BufWriter<terminal::Output>>>);
 
 impl Default for Output {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(BufWriter::with_capacity(BUFFER, io::stdout()))))
+        Self(Arc::new(Mutex::new(BufWriter::with_capacity(BUFFER, terminal::Output::stdout()))))
     }
 }
 
 impl Output {
-    pub(super) fn with<T>(&self, write: impl FnOnce(&mut BufWriter<Stdout>) -> T) -> T {
+    pub(super) fn with<T>(&self, write: impl FnOnce(&mut BufWriter<terminal::Output>) -> T) -> T {
         write(&mut self.0.lock())
     }
 }

@@ -24,6 +24,15 @@ impl Lines {
         self.begins[dir as usize].contains(&Some(seq))
     }
 
+    /// The same as numbers, to be written down.
+    pub(in crate::conntrack) fn saved(&self) -> [[Option<u32>; LINES]; 2] {
+        self.begins.map(|begins| begins.map(|begin| begin.map(|seq| seq.0)))
+    }
+
+    pub(in crate::conntrack) fn resume(saved: [[Option<u32>; LINES]; 2]) -> Self {
+        Self { begins: saved.map(|begins| begins.map(|begin| begin.map(Seq))) }
+    }
+
     /// Remembers where a line begins, in place of the one that lies farthest back.
     fn remember(&mut self, dir: Direction, seq: Seq) {
         let begins = &mut self.begins[dir as usize];

@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub(super) mod saved;
 pub mod state;
 pub mod window;
 

@@ -8,9 +8,10 @@
 
 use crate::conntrack::Direction;
 use crate::packet::TcpFlags;
+use serde::{Deserialize, Serialize};
 
 /// Where a connection stands, under the names that `conntrack -L` prints.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum TcpState {
     /// Nothing was accepted yet.
@@ -73,7 +74,7 @@ impl TcpState {
 }
 
 /// What a segment is to the state machine: the first that applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Class {
     Syn,

@@ -39,6 +39,8 @@ bitflags! {
         const DATA_UNACKED = 0x10;
         /// `max_ack` is known.
         const MAX_ACK = 0x20;
+        /// Kept from another process, and not heard since: see [`super::saved`].
+        const RESUMED = 0x40;
     }
 }
 
@@ -183,6 +185,7 @@ impl Passage<'_> {
             }
             // Picked up in the middle, or told to: what is out of bounds passes as if it were not, unremembered.
             _ if self.be_liberal || self.sender.flags.contains(SideFlags::BE_LIBERAL) => Fit::Inside,
+            _ if self.takes_up(seg, n.sack) => Fit::Inside,
             outside => outside,
         }
     }
@@ -199,6 +202,10 @@ impl Passage<'_> {
     fn start_sides(&mut self, seg: &Segment, sack: Seq) -> bool {
         let (syn, ack) = (seg.has(TcpFlags::SYN), seg.has(TcpFlags::ACK));
         if self.sender.max_win == 0 {
+            if !syn && self.sender.flags.contains(SideFlags::RESUMED) {
+                self.take_up(seg, sack);
+                return false;
+            }
             if !syn {
                 self.sender.start_midstream(self.receiver, seg, sack);
                 return false;
