@@ -7,6 +7,7 @@
 //! [`spec`] mirrors the file, [`resolve`] checks it and reports everything that is wrong at once, [`Lab`] is what
 //! is left. A [`Runner`] takes the steps of the tests; what came of each is compared here, the same for all three.
 
+pub mod builtin;
 mod dns;
 pub mod error;
 pub mod graph;

@@ -26,6 +26,44 @@ fn odd_labs_pass_in_simulation() {
     }
 }
 
+#[test]
+fn a_built_in_lab_goes_by_its_name_where_nothing_else_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let stateway = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stateway"));
+        let output = command.args(args).current_dir(folder.path()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let (code, said, errors) = stateway(&["lab", "test", "article", "--on", "sim"]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(said.ends_with("13 passed\n"), "{said}");
+
+    let (_, list, _) = stateway(&["lab", "builtin"]);
+    assert!(list.contains("article             104 may open connections"), "{list}");
+    let (code, text, _) = stateway(&["lab", "builtin", "article"]);
+    assert_eq!((code, text.as_str()), (0, include_str!("../../topologies/article/lab.yaml")));
+    let (code, _, errors) = stateway(&["lab", "test", "artcle", "--on", "sim"]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("did you mean `article`?"), "{errors}");
+
+    if std::env::var_os("STATEWAY_SIM_ONLY").is_none() {
+        // Its router reads it as well.
+        let (code, _, errors) = stateway(&["lab", "up", "untracked"]);
+        assert_eq!(code, 0, "it takes root and namespaces: {errors}");
+        assert_eq!(stateway(&["lab", "exec", "untracked", "host77", "true"]).0, 0);
+        let (code, _, errors) = stateway(&["lab", "down", "untracked"]);
+        assert_eq!(code, 0, "{errors}");
+    }
+
+    // A folder of that name is what is meant.
+    std::fs::create_dir(folder.path().join("article")).unwrap();
+    std::fs::write(folder.path().join("article/lab.yaml"), "name: mine").unwrap();
+    let (code, _, errors) = stateway(&["lab", "test", "article", "--on", "sim"]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("article/lab.yaml has"), "{errors}");
+}
+
 /// One way to break a lab: what was done, and the rules that came of it.
 struct Break {
     what: String,

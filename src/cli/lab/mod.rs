@@ -1,5 +1,6 @@
 //! `stateway lab`: build, test and inspect laboratories.
 
+mod builtin;
 #[cfg(target_os = "linux")]
 mod inside;
 #[cfg(target_os = "linux")]
@@ -57,6 +58,8 @@ enum Command {
     Capture(inside::CaptureArgs),
     /// Draw a lab
     Graph(GraphArgs),
+    /// List the labs that are in this program, which go by their names
+    Builtin(builtin::BuiltinArgs),
     /// Print the JSON Schema of a lab file
     Schema,
     #[cfg(target_os = "linux")]
@@ -79,7 +82,7 @@ struct InitArgs {
 
 #[derive(Debug, clap::Args)]
 struct GraphArgs {
-    /// A folder with a lab.yaml, or the file
+    /// A folder with a lab.yaml, the file, or the name of a built-in lab
     lab: PathBuf,
     #[arg(long, value_enum, default_value_t)]
     format: GraphFormat,
@@ -120,6 +123,7 @@ pub(super) fn run(args: Args) -> Result {
                 GraphFormat::Svg => graph::svg(&lab),
             })
         }
+        Command::Builtin(args) => builtin::builtin(args),
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&spec::schema()).map_err(anyhow::Error::from);
             say(&schema.map_err(Failure::Machine)?)

@@ -18,7 +18,7 @@ were not run, and are there from the start.";
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXIT_CODES)]
 pub(super) struct TestArgs {
-    /// Folders with a lab.yaml, or such files
+    /// Folders with a lab.yaml, such files, or names of built-in labs
     #[arg(required = true)]
     labs: Vec<PathBuf>,
     /// `sim`, `live`, `kernel`, several of them, or `all`; by default live where it can run, else sim

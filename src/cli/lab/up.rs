@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct UpArgs {
-    /// A folder with a lab.yaml, or the file
+    /// A folder with a lab.yaml, the file, or the name of a built-in lab
     lab: PathBuf,
     /// What stands between the hosts: stateway on TAPs, or the kernel with the same rules
     #[arg(long, value_enum, default_value_t)]

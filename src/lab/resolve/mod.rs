@@ -10,7 +10,8 @@ pub(crate) mod packets;
 mod router;
 mod tests;
 
-use super::error::{LabErrors, Problem};
+use super::builtin;
+use super::error::{LabErrors, Problem, near};
 use super::locate::Places;
 use super::model::{Lab, Source};
 use super::spec::{self, LabSpec, RouterSpec};
@@ -103,15 +104,28 @@ pub fn load_router_with(path: &Path, read: Read) -> Result<(RouterConfig, RunOpt
     }
 }
 
-/// The file that a user means by a lab.
+/// The file that a user means by a lab: where nothing of that name is there, one that is built in.
 pub fn find(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join("lab.yaml") } else { path.to_owned() }
+    if path.is_dir() {
+        return path.join("lab.yaml");
+    }
+    let built_in = if path.exists() { None } else { builtin::file(path) };
+    built_in.unwrap_or_else(|| path.to_owned())
 }
 
 fn read(file: &Path, read: Read) -> Result<String, LabErrors> {
+    if let Some(text) = builtin::read(file) {
+        return Ok(text.to_owned());
+    }
     let bytes = read(file, input::MAX_YAML).map_err(|error| {
-        let hint = (error.kind() == io::ErrorKind::NotFound)
-            .then(|| "a lab is a folder with a `lab.yaml` in it, or such a file".to_owned());
+        let hint = (error.kind() == io::ErrorKind::NotFound).then(|| {
+            const WHAT: &str =
+                "a lab is a folder with a `lab.yaml` in it, such a file, or a name that `stateway lab builtin` lists";
+            match near(&file.to_string_lossy(), builtin::names()) {
+                Some(name) => format!("did you mean `{name}`? {WHAT}"),
+                None => WHAT.to_owned(),
+            }
+        });
         LabErrors::unreadable(file.to_owned(), &error, hint)
     })?;
     text_of(bytes).map_err(|RuleError { line, column, message, .. }| {
