@@ -158,7 +158,15 @@ impl Router {
     /// Everything that is wrong with the rules.
     pub fn new(config: RouterConfig) -> Result<Self, Vec<RuleError>> {
         let rules = Self::load(&config.ifaces, config.rules.as_deref(), config.rules6.as_deref(), None)?;
-        let mut config = config;
+        Self::with_rules(config, Arc::new(rules))
+    }
+
+    /// As [`Router::new`] under rules that another router of the same interfaces has, and shares: for whoever makes many
+    /// routers. What rules count and remember, they do for all of them.
+    ///
+    /// # Errors
+    /// What is wrong with the settings.
+    pub fn with_rules(mut config: RouterConfig, rules: Arc<Rules>) -> Result<Self, Vec<RuleError>> {
         if rules.count_connections() {
             config.sysctl.push(("nf_conntrack_acct".to_owned(), "1".to_owned()));
         }
@@ -178,7 +186,7 @@ impl Router {
                 unix_epoch_nanos: config.unix_epoch_nanos.into(),
                 logs: Logs::default(),
             },
-            rules: ArcSwap::from_pointee(rules),
+            rules: ArcSwap::new(rules),
             mode: config.mode,
             bridge: Bridge::default(),
             fragments,

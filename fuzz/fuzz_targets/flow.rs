@@ -1,18 +1,3 @@
-//! Text of scenarios: nothing panics, neither reading nor playing it.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use stateway::flow::{self, Run};
-
-/// A scenario of more packets says nothing new.
-const MAX_STEPS: usize = 64;
-
-fuzz_target!(|data: &[u8]| {
-    let Ok(text) = core::str::from_utf8(data) else { return };
-    let Ok(scenario) = flow::parse(text) else { return };
-    let Ok(mut run) = Run::new(&scenario) else { return };
-    let observed: Vec<_> = scenario.steps.iter().take(MAX_STEPS).map(|step| run.step(step)).collect();
-    if observed.len() == scenario.steps.len() {
-        flow::update(text, &scenario, &observed);
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| stateway_fuzz::flow::run(data));

@@ -14,6 +14,7 @@ use crate::replay::{Replay, epoch_of};
 use crate::router::{Router, Worker};
 use crate::time::Instant;
 use anyhow::{Context as _, anyhow};
+use clap::Parser as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -141,6 +142,25 @@ pub(super) fn run(args: Args) -> Result {
         Format::Json => render::json(&account),
     }
     Ok(())
+}
+
+/// The account of the packet that such arguments describe, in a router that is there already: no file is opened.
+///
+/// # Errors
+/// As the command's, and if the arguments name a file.
+pub fn explain_packet(arguments: &[&str], router: &Router) -> Result<Account, String> {
+    #[derive(clap::Parser)]
+    struct Alone {
+        #[command(flatten)]
+        args: Args,
+    }
+    let words = std::iter::once(&"explain").chain(arguments);
+    let Alone { args } = Alone::try_parse_from(words).map_err(|error| error.to_string())?;
+    if args.capture.is_some() || args.router.names_a_file() {
+        return Err("no file is opened here".to_owned());
+    }
+    let packet = args.packet()?;
+    args.of_packet(None, router, router.mode(), &packet).map_err(|failure| format!("{failure:?}"))
 }
 
 /// The frames before it, then the frame itself.

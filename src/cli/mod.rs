@@ -3,6 +3,9 @@
 //! Exit codes: 0 all is well; 1 a test failed or a difference was found; 2 the input is wrong; 3 this machine
 //! cannot do it; 101 a router that ended itself (`run`).
 
+#[doc(hidden)]
+pub use explain::explain_packet;
+
 use clap::{CommandFactory as _, Parser, Subcommand};
 use std::io::{self, Write as _};
 use std::process::ExitCode;

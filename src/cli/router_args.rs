@@ -49,6 +49,10 @@ fn helper(name: &str) -> Result<String, String> {
 }
 
 impl RouterArgs {
+    pub(super) fn names_a_file(&self) -> bool {
+        !self.sets.is_empty() || self.rules.is_some() || self.rules6.is_some() || self.lab.is_some()
+    }
+
     /// The names behind `-i` and `-o` in the rule files, in order; a file that cannot be read has none yet.
     pub(super) fn ports_in_rules(&self) -> Vec<String> {
         const OPTIONS: [&str; 4] = ["-i", "-o", "--in-interface", "--out-interface"];

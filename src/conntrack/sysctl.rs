@@ -106,7 +106,7 @@ macro_rules! sysctls {
                     }
                     at += 1;
                 )*
-                assert_eq!(at, Self::NAMES.len());
+                assert_eq!(at, Self::NAMES.len(), "every setting has its name");
             }
 
             const GREATEST: &'static [u64] = &[$($max,)*];

@@ -161,7 +161,10 @@ impl Drop for Seat {
 }
 
 /// Answers one client until it goes.
-fn serve(stream: &UnixStream, context: &Context) -> io::Result<()> {
+///
+/// # Errors
+/// It went before it had all answers.
+pub fn serve(stream: &UnixStream, context: &Context) -> io::Result<()> {
     let (sender, lines) = bounded(1);
     let reader = BufReader::new(stream.try_clone()?);
     let read =
@@ -269,12 +272,16 @@ fn answer(
             }
         }
         Command::Reload => {
+            const ENDING: &str = "the router is ending";
             let (sender, result) = bounded(1);
-            let sent = context.orders.send(Order::Reload(Some(sender)));
-            match (sent, result.recv()) {
-                (Ok(()), Ok(Ok(()))) => {}
-                (Ok(()), Ok(Err(problem))) => return Ok(error(problem)),
-                (Err(_), _) | (_, Err(_)) => return Ok(error("the router is ending".into())),
+            // An order that nobody takes comes back with its sender, and nobody would ever answer.
+            if context.orders.send(Order::Reload(Some(sender))).is_err() {
+                return Ok(error(ENDING.into()));
+            }
+            match result.recv() {
+                Ok(Ok(())) => {}
+                Ok(Err(problem)) => return Ok(error(problem)),
+                Err(_) => return Ok(error(ENDING.into())),
             }
         }
         Command::Watch { filter } => watch(stream, context, lines, filter)?,

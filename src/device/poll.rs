@@ -206,3 +206,53 @@ pub(super) fn wait_for_frames(
     }
     Ok(any)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Kind;
+    use crate::device::memory::{self, MemoryPort};
+    use std::os::fd::AsFd;
+
+    /// A port on which a frame always waits.
+    #[derive(Debug)]
+    struct Flooded(MemoryPort);
+
+    impl AsFd for Flooded {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    impl Port for Flooded {
+        fn name(&self) -> &str {
+            self.0.name()
+        }
+
+        fn kind(&self) -> Kind {
+            Kind::Memory
+        }
+
+        fn recv(&self, _: &mut [u8]) -> io::Result<(usize, Offload)> {
+            Ok((60, Offload::NONE))
+        }
+
+        fn send(&self, _: &mut [u8], _: usize, _: Offload) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_flooded_port_takes_its_share_of_a_turn_and_no_more() {
+        let (flooded, _far) = memory::port("flooded").expect("sockets");
+        let (quiet, host) = memory::port("quiet").expect("sockets");
+        let ports: Vec<Box<dyn Port>> = vec![Box::new(Flooded(flooded)), Box::new(quiet)];
+        let mut burst = PollBurst::new(ports.into(), vec![IfaceId(0), IfaceId(1)]);
+        for n in 0..3 {
+            host.send(&[n]).expect("room for one");
+            assert_eq!(burst.turn().expect("it reads"), BURST + 1);
+            let (iface, frame, _) = burst.frame(BURST);
+            assert_eq!((iface, &*frame), (IfaceId(1), &[n][..]));
+        }
+    }
+}

@@ -6,6 +6,9 @@
 mod captures;
 /// Help, error messages and `explain`, as a user meets them.
 mod cli;
+/// The inputs that fuzzing keeps, through what it calls.
+#[cfg(target_os = "linux")]
+mod fuzz_corpus;
 /// Generated traffic and every scenario, through this machine's kernel and through the router.
 #[cfg(target_os = "linux")]
 mod kernel;

@@ -144,6 +144,35 @@ fn every_reason_is_met_by_a_scenario() {
     assert!(met.is_empty(), "excused, but met: {met:?}");
 }
 
+/// What ends a panic's line of code, in front of its message.
+const PANICS: &[&str] = &[".expect(\"", "panic!(\"", "unreachable!(\"", "todo!("];
+
+#[test]
+fn every_panic_of_the_core_stands_in_the_architecture_with_its_reason() {
+    let (core, _) = modules();
+    let listed = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("it is there");
+    let mut found = 0;
+    let mut wrong = Vec::new();
+    for file in sources().into_iter().filter(|file| core.contains(&module_of(file))) {
+        let below_tests = file.iter().any(|part| part == "tests");
+        let code = if below_tests { String::new() } else { without_tests(&file) };
+        for line in code.lines().filter(|line| !is_comment(line)) {
+            // What is asserted when the code is compiled does not panic.
+            let asserts = line.contains("assert") && line.contains('!') && !line.contains("const ");
+            if !asserts && !PANICS.iter().any(|panic| line.contains(panic)) {
+                continue;
+            }
+            found += 1;
+            let message = line.rsplit('"').nth(1).unwrap_or(line);
+            if !listed.contains(&format!("`{message}`")) {
+                wrong.push(format!("{}: {}", file.display(), line.trim()));
+            }
+        }
+    }
+    assert!(found > 5, "it looks for what the code no longer says");
+    assert!(wrong.is_empty(), "not in docs/ARCHITECTURE.md:\n{}", wrong.join("\n"));
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

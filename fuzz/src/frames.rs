@@ -1,0 +1,44 @@
+//! Frames of noise through routers in both modes, with rules of many kinds: nothing panics.
+//!
+//! The input: a byte that picks the router, then for each frame a byte of time, one of port and switches, two of
+//! length, and its bytes.
+
+use super::routers;
+use stateway::iface::IfaceId;
+use stateway::packet::Offload;
+use stateway::record::{NoRecord, Trace};
+use stateway::router::Worker;
+use stateway::time::Instant;
+
+/// Where the bits of a frame's second byte lead.
+const RIGHT: u8 = 1;
+const MEND_CHECKSUM: u8 = 2;
+const RECORDED: u8 = 4;
+
+pub fn run(data: &[u8]) {
+    let Some((&pick, mut rest)) = data.split_first() else { return };
+    let router = routers::pick(pick);
+    let mut worker = Worker::new(0);
+    let mut now = 0;
+    while let Some((&[time, switches, high, low], behind)) = rest.split_first_chunk() {
+        let len = usize::from(u16::from_be_bytes([high, low])).min(behind.len());
+        let (frame, behind) = behind.split_at(len);
+        rest = behind;
+        // Up to two hours at once, so that every timer runs out.
+        now += u64::from(time).pow(2) * 110_000_000;
+        let port = IfaceId(u16::from(switches & RIGHT));
+        let mut frame = frame.to_vec();
+        if switches & MEND_CHECKSUM != 0 {
+            routers::mend_checksum(&mut frame);
+        }
+        let now = Instant::from_nanos(now);
+        router.handle_timeout(&mut worker, now);
+        worker.take_emissions();
+        if switches & RECORDED == 0 {
+            router.process(&mut worker, now, port, &mut frame, Offload::NONE, &mut NoRecord);
+        } else {
+            router.process(&mut worker, now, port, &mut frame, Offload::NONE, &mut Trace::default());
+        }
+        worker.take_emissions();
+    }
+}

@@ -1,0 +1,31 @@
+//! What is fuzzed: each target takes the bytes of others to whatever reads them.
+//!
+//! libFuzzer calls them (`fuzz_targets/`), and `cargo test fuzz_corpus` gives them every input of `corpus/` without a
+//! fuzzer.
+//!
+//! To come with what it is for: the rewriting of addresses and ports, once there is address translation.
+
+pub mod capture;
+pub mod control;
+pub mod explain;
+pub mod flow;
+pub mod frames;
+pub mod lab;
+pub mod offload;
+mod routers;
+pub mod rules;
+
+/// What takes the bytes of one input.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name, which its folder in the corpus has too.
+pub const TARGETS: [(&str, Target); 8] = [
+    ("rules", rules::run),
+    ("frames", frames::run),
+    ("offload", offload::run),
+    ("flow", flow::run),
+    ("capture", capture::run),
+    ("lab", lab::run),
+    ("control", control::run),
+    ("explain", explain::run),
+];
