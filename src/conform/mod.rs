@@ -14,7 +14,7 @@ pub mod flow_key;
 pub mod generate;
 mod icmp_cases;
 pub mod kernel;
-mod netlink;
+pub(crate) mod netlink;
 mod netns;
 mod nflog;
 pub mod rules;

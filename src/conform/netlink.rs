@@ -5,30 +5,35 @@
 use anyhow::{Context as _, Result, bail};
 use netlink_packet_core::NlasIterator;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::sockopt;
 use std::io;
+use std::time::Duration;
 
 /// A reply of the kernel fits.
 const MAX_MESSAGE: usize = 64 << 10;
+/// What may wait to be received while we have no turn.
+const BUFFER: usize = 64 << 20;
 const NLMSG_HEADER: usize = 16;
 const NFGEN_HEADER: usize = 4;
 
-pub(super) const NLM_F_REQUEST: u16 = 0x1;
-pub(super) const NLM_F_ACK: u16 = 0x4;
-pub(super) const NLM_F_DUMP: u16 = 0x300;
+pub(crate) const NLM_F_REQUEST: u16 = 0x1;
+pub(crate) const NLM_F_ACK: u16 = 0x4;
+pub(crate) const NLM_F_DUMP: u16 = 0x300;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLA_F_NESTED: u16 = 0x8000;
 
 /// A message under construction.
 #[derive(Debug)]
-pub(super) struct Message {
+pub(crate) struct Message {
     bytes: Vec<u8>,
 }
 
 impl Message {
     /// `kind`: subsystem and type. `resource` is the group for NFLOG and zero elsewhere.
-    pub(super) fn new(kind: u16, flags: u16, family: u8, resource: u16) -> Self {
+    pub(crate) fn new(kind: u16, flags: u16, family: u8, resource: u16) -> Self {
         let mut bytes = Vec::with_capacity(256);
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -40,14 +45,14 @@ impl Message {
     }
 
     #[must_use]
-    pub(super) fn attr(mut self, kind: u16, value: &[u8]) -> Self {
+    pub(crate) fn attr(mut self, kind: u16, value: &[u8]) -> Self {
         self.push(kind, |m| m.bytes.extend_from_slice(value));
         self
     }
 
     /// An attribute that holds attributes.
     #[must_use]
-    pub(super) fn nest(mut self, kind: u16, fill: impl FnOnce(Self) -> Self) -> Self {
+    pub(crate) fn nest(mut self, kind: u16, fill: impl FnOnce(Self) -> Self) -> Self {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);
         self = fill(self);
@@ -78,22 +83,22 @@ impl Message {
 
 /// One message of the kernel.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Received<'a> {
-    pub(super) kind: u16,
-    pub(super) family: u8,
+pub(crate) struct Received<'a> {
+    pub(crate) kind: u16,
+    pub(crate) family: u8,
     /// NFLOG: the group.
-    pub(super) resource: u16,
+    pub(crate) resource: u16,
     attributes: &'a [u8],
 }
 
 impl<'a> Received<'a> {
-    pub(super) fn attributes(&self) -> impl Iterator<Item = (u16, &'a [u8])> + use<'a> {
+    pub(crate) fn attributes(&self) -> impl Iterator<Item = (u16, &'a [u8])> + use<'a> {
         attributes(self.attributes)
     }
 }
 
 /// The attributes in `bytes`; a broken one ends the list.
-pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(bytes).map_while(|attribute| {
         let attribute = attribute.ok()?;
         let (kind, len) = (attribute.kind(), attribute.value_length());
@@ -102,7 +107,7 @@ pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 /// A socket to netfilter in the namespace where it was made, which it keeps alive.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     socket: Socket,
     buffer: Vec<u8>,
 }
@@ -114,17 +119,30 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(super) fn open() -> Result<Self> {
+    pub(crate) fn open() -> Result<Self> {
         let mut socket = Socket::new(NETLINK_NETFILTER).context("netlink socket")?;
         socket.bind_auto().context("netlink socket")?;
         socket.connect(&SocketAddr::new(0, 0)).context("netlink socket")?;
-        socket.set_rx_buf_sz(8 << 20).context("netlink socket")?;
+        // Root may have more than the machine's limit.
+        if sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER).is_err() {
+            socket.set_rx_buf_sz(BUFFER).context("netlink socket")?;
+        }
         socket.set_non_blocking(true).context("netlink socket")?;
         Ok(Self { socket, buffer: Vec::with_capacity(MAX_MESSAGE) })
     }
 
+    /// Waits until there is something to receive, at most so long.
+    pub(crate) fn wait(&self, timeout: Duration) -> io::Result<()> {
+        let timeout =
+            Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+        match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Sends a request; the kernel has carried it out when this returns.
-    pub(super) fn send(&self, message: Message) -> Result<()> {
+    pub(crate) fn send(&self, message: Message) -> Result<()> {
         let bytes = message.finish();
         self.socket.send(&bytes, 0).context("netlink request")?;
         Ok(())
@@ -133,7 +151,7 @@ impl Connection {
     /// Hands every waiting message to `take`, until none waits or a dump ends. Says whether a dump goes on.
     ///
     /// An acknowledgement is swallowed; the kernel's error number, if it is not zero, is returned as an error.
-    pub(super) fn receive(&mut self, mut take: impl FnMut(Received<'_>)) -> io::Result<()> {
+    pub(crate) fn receive(&mut self, mut take: impl FnMut(Received<'_>)) -> io::Result<()> {
         loop {
             self.buffer.clear();
             match self.socket.recv(&mut self.buffer, 0) {
@@ -148,14 +166,14 @@ impl Connection {
     }
 
     /// Reads the one answer to the request that was just sent, without asking for more.
-    pub(super) fn receive_one(&mut self, mut take: impl FnMut(Received<'_>)) -> io::Result<()> {
+    pub(crate) fn receive_one(&mut self, mut take: impl FnMut(Received<'_>)) -> io::Result<()> {
         self.buffer.clear();
         self.socket.recv(&mut self.buffer, 0)?;
         walk(&self.buffer, &mut take).map(drop)
     }
 
     /// Sends a request with [`NLM_F_ACK`] and waits for the kernel's yes; `Ok(false)` if there is no such thing.
-    pub(super) fn command(&mut self, message: Message) -> Result<bool> {
+    pub(crate) fn command(&mut self, message: Message) -> Result<bool> {
         self.send(message)?;
         match self.receive_one(|_| ()) {
             Ok(()) => Ok(true),
@@ -166,7 +184,7 @@ impl Connection {
 }
 
 /// Whether the kernel answered with `errno`.
-pub(super) fn is(error: &io::Error, errno: Errno) -> bool {
+pub(crate) fn is(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno.raw_os_error())
 }
 

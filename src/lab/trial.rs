@@ -225,6 +225,11 @@ fn deciding<'a>(step: &Step, seen: &'a Observation, earlier: &Flows) -> Option<&
         Action::Tcp(Tcp { session: Session::Use(_), .. }) | Action::Ssh(Ssh { session: Session::Use(_), .. })
     );
     let own: Vec<&Seen> = own.collect();
+    // An earlier step may still have had packets under way, such as a SYN that nobody answers and that is sent again. A
+    // step that takes the same ports again looks like that too.
+    let is_new = |packet: &&Seen| flow_of(packet).is_none_or(|flow| !earlier.contains(&flow));
+    let new: Vec<&Seen> = own.iter().copied().filter(|packet| is_new(packet)).collect();
+    let own = if continues || new.is_empty() { own } else { new };
     let start =
         if protocol == Some(6) && !continues { own.iter().position(|packet| opens(packet)) } else { None };
     stopped_or_first(own.into_iter().skip(start.unwrap_or(0)), seen.result)
@@ -454,6 +459,23 @@ mod tests {
             let step = Step { action, expect: Expect::default(), within: None, impair: Vec::new() };
             let found = deciding(&step, &observed, &Flows::new());
             assert_eq!(found, Some(want), "{}", result.text());
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_step_still_had_under_way_decides_nothing() {
+        let again = seen("tcp S 192.0.2.2:22 → 192.0.2.1:3999", CtState::New, "dropped");
+        let syn = seen("tcp S 192.0.2.1:4001 → 192.0.2.2:22", CtState::New, "forwarded");
+        let (source, to, to_host) = (syn.src, syn.dst, None);
+        let flow = Flow { from: crate::lab::model::HostId(0), source, to, to_host, timeout: None };
+        let tcp = Tcp { flow, port: 22, source_port: None, send: None, session: Session::Once };
+        let (action, expect) = (Action::Tcp(tcp), Expect::default());
+        let step = Step { action, expect, within: None, impair: Vec::new() };
+        let earlier: Flows = flow_of(&again).into_iter().collect();
+        for (packets, want) in [(vec![&again, &syn], &syn), (vec![&again], &again)] {
+            let packets: Vec<Seen> = packets.into_iter().cloned().collect();
+            let observed = Observation { packets, ..Observation::new(Word::Ok, "") };
+            assert_eq!(deciding(&step, &observed, &earlier), Some(want));
         }
     }
 

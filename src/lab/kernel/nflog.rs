@@ -11,18 +11,21 @@
 #![forbid(unsafe_code)]
 
 use super::loaded::Loaded;
+use crate::conform::netlink::{Connection, Message, NLM_F_ACK, NLM_F_REQUEST, Received};
 use crate::conntrack::CtState;
 use crate::lab::netns::command::{self, Interrupt, Patience};
 use crate::lab::runner::Seen;
 use crate::packet::summary;
 use anyhow::{Context as _, bail};
-use crossbeam_channel::Receiver;
-use pcap_file::pcap::PcapReader;
+use crossbeam_channel::{Receiver, Sender};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{BufRead as _, BufReader};
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The group that the rules log to; it is the namespace's own.
@@ -69,66 +72,38 @@ struct Logged {
     ip: Vec<u8>,
 }
 
-/// Reads the log of one namespace through `tcpdump`.
+/// Reads the log of one namespace, in a thread that is in there.
 pub(super) struct Listener {
     /// The words that run a program in the router's namespace.
     inside: Vec<OsString>,
-    child: Child,
-    logged: Receiver<Logged>,
+    logged: Receiver<anyhow::Result<Logged>>,
+    stop: Arc<AtomicBool>,
     ports: BTreeMap<u32, String>,
-    start: Option<Duration>,
     interrupt: Interrupt,
 }
 
 impl Listener {
     pub(super) fn start(
+        netns: &str,
         inside: &[OsString],
         ports: BTreeMap<u32, String>,
         interrupt: &Interrupt,
     ) -> anyhow::Result<Self> {
-        let mut words = inside.to_vec();
-        let group = format!("nflog:{TRACE_GROUP},{GROUP}");
-        words.extend(["tcpdump", "-i", &group, "-U", "-w", "-"].map(OsString::from));
-        let (program, args) = words.split_first().context("no program")?;
-        let mut child = Command::new(program)
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .context("cannot run `tcpdump`")?;
-        let (stdout, stderr) =
-            (child.stdout.take().context("no pipe")?, child.stderr.take().context("no pipe")?);
-        let (ready, is_ready) = crossbeam_channel::bounded(1);
-        std::thread::spawn(move || {
-            let mut said = String::new();
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                said.push_str(&line);
-                if line.contains("listening on") {
-                    let _ = ready.send(String::new());
-                }
-            }
-            let _ = ready.send(said);
-        });
+        let netns = File::open(Path::new("/run/netns").join(netns)).context("the router has no namespace")?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&stop);
         let (sender, logged) = crossbeam_channel::unbounded();
-        std::thread::spawn(move || {
-            let Ok(mut reader) = PcapReader::new(stdout) else { return };
-            while let Some(Ok(packet)) = reader.next_packet() {
-                if let Some(packet) = parse(packet.timestamp, &packet.data)
-                    && sender.send(packet).is_err()
-                {
-                    return;
-                }
+        let (opened, is_open) = crossbeam_channel::bounded(1);
+        std::thread::Builder::new().name("nflog".into()).spawn(move || {
+            // Whoever started this waits for the word.
+            let log = open(&netns).map_err(|error| drop(opened.send(Err(error))));
+            if let Ok(mut log) = log {
+                let _ = opened.send(Ok(()));
+                read(&mut log, &sender, &is_over);
             }
-        });
-        let listener =
-            Self { inside: inside.to_vec(), child, logged, ports, start: None, interrupt: interrupt.clone() };
-        match command::receive(&is_ready, PATIENCE, interrupt)? {
-            Some(said) if said.is_empty() => Ok(listener),
-            Some(said) => bail!("`tcpdump` failed: {said}"),
-            None => bail!("`tcpdump` does not begin to listen"),
-        }
+        })?;
+        is_open.recv().context("the kernel's log cannot be read")??;
+        Ok(Self { inside: inside.to_vec(), logged, stop, ports, interrupt: interrupt.clone() })
     }
 
     /// Everything that was logged up to now.
@@ -138,12 +113,13 @@ impl Listener {
         command::run(&words, None, PATIENCE, &self.interrupt)?;
         let mut all = Vec::new();
         while let Some(packet) = command::receive(&self.logged, PATIENCE, &self.interrupt)? {
+            let packet = packet?;
             if packet.prefix == "END" {
                 return Ok(all);
             }
             all.push(packet);
         }
-        bail!("the kernel's log has ended")
+        bail!("the kernel's log does not say what it was asked to")
     }
 
     pub(super) fn forget(&self) -> anyhow::Result<()> {
@@ -168,11 +144,10 @@ impl Listener {
         Ok(packets)
     }
 
-    fn assemble(&mut self, logged: &[Logged], rules: &Loaded) -> Vec<Seen> {
+    fn assemble(&self, logged: &[Logged], rules: &Loaded) -> Vec<Seen> {
         let mut packets: Vec<(Vec<u8>, Seen)> = Vec::new();
         for logged in logged {
-            let start = *self.start.get_or_insert(logged.time);
-            let time = logged.time.saturating_sub(start);
+            let time = logged.time;
             let key = identity(&logged.ip);
             let known =
                 packets.iter_mut().rev().find(|(other, seen)| *other == key && seen.out_port.is_none());
@@ -205,7 +180,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        command::end(&mut self.child);
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -242,21 +217,63 @@ fn identity(ip: &[u8]) -> Vec<u8> {
     key
 }
 
-/// Reads one record of the link type NFLOG: a header of four bytes, then attributes in the machine's byte order.
-fn parse(time: Duration, bytes: &[u8]) -> Option<Logged> {
+/// Binds to the log of a namespace, into which the calling thread goes for good.
+fn open(netns: &File) -> anyhow::Result<Connection> {
+    const SUBSYSTEM: u16 = 4 << 8;
+    const CONFIG: u16 = SUBSYSTEM | 1;
+    const CMD: u16 = 1;
+    const BIND: [u8; 1] = [1];
+    const MODE: u16 = 2;
+    /// How many bytes of a packet, and that they are to be copied.
+    const COPY: [u8; 6] = [0, 0, 0, SNAPLEN as u8, 2, 0];
+    const THRESHOLD: u16 = 5;
+    move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
+        .context("cannot enter the router's namespace")?;
+    let mut log = Connection::open()?;
+    for group in [TRACE_GROUP, GROUP] {
+        let config = || Message::new(CONFIG, NLM_F_REQUEST | NLM_F_ACK, 0, group);
+        log.command(config().attr(CMD, &BIND))?;
+        // Each packet is told of at once.
+        log.command(config().attr(MODE, &COPY).attr(THRESHOLD, &1_u32.to_be_bytes()))?;
+    }
+    Ok(log)
+}
+
+/// Hands on what is logged until nobody wants it any more.
+fn read(log: &mut Connection, sender: &Sender<anyhow::Result<Logged>>, is_over: &AtomicBool) {
+    const LOOK_UP: Duration = Duration::from_millis(100);
+    let start = command::now();
+    while !is_over.load(Ordering::Relaxed) {
+        let time = || command::now().saturating_duration_since(start);
+        let result = log.wait(LOOK_UP).and_then(|()| {
+            log.receive(|message| {
+                if let Some(packet) = parse(time(), &message) {
+                    // Nobody may listen any more.
+                    let _ = sender.send(Ok(packet));
+                }
+            })
+        });
+        if let Err(error) = result {
+            let _ = sender.send(Err(anyhow::Error::from(error).context("the kernel's log cannot be read")));
+            return;
+        }
+    }
+}
+
+/// Reads one packet of the log.
+fn parse(time: Duration, message: &Received<'_>) -> Option<Logged> {
+    const PACKET: u16 = 4 << 8;
     const INDEV: u16 = 4;
     const OUTDEV: u16 = 5;
     const PAYLOAD: u16 = 9;
     const PREFIX: u16 = 10;
-    let group = u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?);
-    let mut logged =
-        Logged { time, group, prefix: String::new(), in_index: None, out_index: None, ip: Vec::new() };
-    let mut rest = bytes.get(4..)?;
-    while rest.len() >= 4 {
-        let len = usize::from(u16::from_ne_bytes([rest[0], rest[1]]));
-        let kind = u16::from_ne_bytes([rest[2], rest[3]]) & 0x7fff;
-        let value = rest.get(4..len)?;
-        let index = || Some(u32::from_be_bytes(value.get(..4)?.try_into().ok()?));
+    if message.kind != PACKET {
+        return None;
+    }
+    let (group, prefix) = (message.resource, String::new());
+    let mut logged = Logged { time, group, prefix, in_index: None, out_index: None, ip: Vec::new() };
+    for (kind, value) in message.attributes() {
+        let index = || Some(u32::from_be_bytes(*value.first_chunk()?));
         match kind {
             INDEV => logged.in_index = index(),
             OUTDEV => logged.out_index = index(),
@@ -266,7 +283,6 @@ fn parse(time: Duration, bytes: &[u8]) -> Option<Logged> {
             }
             _ => {}
         }
-        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
     Some(logged)
 }

@@ -57,7 +57,7 @@ impl KernelRouter {
         let interrupt = state.interrupt.clone();
         let mut ports = ports(&inside, &interrupt)?;
         ports.retain(|_, name| lab.router.ifaces.iter().any(|iface| iface.name == *name));
-        let listener = Listener::start(&inside, ports, &interrupt)?;
+        let listener = Listener::start(&state.netns("router"), &inside, ports, &interrupt)?;
         let (mode, helpers) = (lab.router.mode, lab.router.helpers.clone());
         Ok(Self { inside, interrupt, helpers, listener, mode })
     }

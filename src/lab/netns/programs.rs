@@ -28,7 +28,7 @@ pub const PROGRAMS: [(&str, &str, &str); 19] = [
     ("iptables-legacy-restore", "iptables", "--on kernel, and stateway conform"),
     ("nft", "nftables", "--on kernel"),
     ("conntrack", "conntrack", "--on kernel"),
-    ("tcpdump", "tcpdump", "--on kernel"),
+    ("tcpdump", "tcpdump", "lab capture"),
 ];
 /// Without these no lab runs with real programs.
 pub const ALWAYS: [&str; 6] = ["ip", "nsenter", "unshare", "setsid", "umount", "hostname"];
@@ -92,7 +92,7 @@ pub fn privileges(runner: RunnerKind) -> Vec<String> {
 fn needed(lab: &Lab, runner: RunnerKind) -> BTreeSet<&'static str> {
     let mut needed = BTreeSet::from(ALWAYS);
     if runner == RunnerKind::Kernel {
-        needed.extend(["iptables-legacy-restore", "nft", "conntrack", "tcpdump"]);
+        needed.extend(["iptables-legacy-restore", "nft", "conntrack"]);
     }
     for service in lab.hosts.iter().flat_map(|host| &host.services) {
         match service.kind {
