@@ -9,7 +9,7 @@
 use super::init::Init;
 use anyhow::{Context as _, bail};
 use crossbeam_channel::{RecvTimeoutError, bounded};
-use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -280,7 +280,18 @@ pub fn end(child: &mut Child) {
 fn group_of(group: Pid) -> impl Iterator<Item = Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
     let pids = entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
-    pids.filter(move |pid| getpgid(Some(*pid)) == Ok(group))
+    let own = group.as_raw_nonzero().get();
+    pids.filter(move |pid| group_in(&stat_of(*pid)) == Some(own))
+}
+
+fn stat_of(pid: Pid) -> String {
+    // It may have ended meanwhile.
+    fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default()
+}
+
+/// The fifth field of `/proc/PID/stat`; the second one, a name in brackets, may hold anything.
+fn group_in(stat: &str) -> Option<i32> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
 }
 
 /// A program that lives on after this command.
@@ -372,6 +383,25 @@ pub fn receive<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_is_ended_with_all_that_it_started() {
+        let mut child = Command::new("sh")
+            .args(["-c", "sleep 600 & echo started; wait"])
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut said = [0; 8];
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut said).unwrap();
+        let group = Pid::from_child(&child);
+        assert_eq!(group_of(group).count(), 2);
+        end(&mut child);
+        // The end of the pipe, which both of them held.
+        assert_eq!(stdout.read(&mut said).unwrap(), 0);
+        assert_eq!(group_in("77 (a) b) S 1 42 42 0"), Some(42));
+    }
 
     #[test]
     fn time_in_which_nobody_had_a_turn_does_not_count() {
