@@ -90,6 +90,8 @@ pub use base::{fate, iface, time};
 pub mod capture;
 pub mod cli;
 #[cfg(target_os = "linux")]
+pub mod confine;
+#[cfg(target_os = "linux")]
 pub mod conform;
 #[cfg(target_os = "linux")]
 pub mod control;

@@ -20,6 +20,8 @@ mod conntrack;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod doctor;
 mod explain;
+#[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
+mod keeper;
 mod lab;
 mod man;
 mod render;
@@ -63,6 +65,9 @@ enum Command {
     /// Print completions for a shell
     #[command(hide = true)]
     Completions(completions::Args),
+    /// Do for a router what it has no privilege for; `run` starts it
+    #[command(hide = true)]
+    Keeper(keeper::Args),
     /// Write the manual pages
     #[command(hide = true)]
     Man(man::Args),
@@ -148,6 +153,7 @@ fn run(command: Command) -> Result {
         Command::Top(args) => top::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args),
+        Command::Keeper(args) => keeper::run(args),
         Command::Man(args) => man::run(args),
     }
 }

@@ -2,21 +2,24 @@
 
 use super::render::tell as say;
 use super::{Failure, Result};
-use crate::config::{DeviceChoice, Mode};
+use crate::config::{DeviceChoice, Mode, RunOptions};
+use crate::confine::{self, CapabilitySet, Keeps, Report, Role, User};
 use crate::conntrack::saved::Restored;
 use crate::control::server::Server;
+use crate::control::socket::ControlSocket;
 use crate::control::{self, place};
+use crate::device::link::Lookup;
 use crate::device::offload::OffloadPort;
 use crate::device::tap::TapPort;
-use crate::device::{Kind, Port, link};
+use crate::device::{Kind, Port, inherited, link};
 use crate::iface::Iface;
 use crate::input;
-use crate::keeper::{Direct, Keeper, Plan, PortPlan};
+use crate::keeper::{Keeper as _, KeeperProcess, Plan, PortPlan};
 use crate::lab;
 use crate::router::Router;
 use crate::runtime::ending::{self, LastResort};
 use crate::runtime::listener::Listener;
-use crate::runtime::orders::{Order, SignalOrders};
+use crate::runtime::orders::{Caught, Order, SignalOrders};
 use crate::runtime::service::ServiceManager;
 use crate::runtime::state::Saver;
 use crate::runtime::{self, Options, Runtime};
@@ -24,11 +27,14 @@ use crate::statefile::{State, Summary};
 use crate::time::Instant;
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
+use signal_hook::consts::SIGHUP;
 use source::Source;
+use std::fs::File;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 mod source;
@@ -61,6 +67,9 @@ pub(super) struct Args {
     /// How often the state is written; a table that takes longer than a tenth of it to write is written less often
     #[arg(long, value_name = "TIME", requires = "state", default_value = "1s", value_parser = state_interval)]
     state_interval: Duration,
+    /// Become this user once the ports are open; by default root becomes a user of its own that nobody else is
+    #[arg(long, value_name = "NAME|UID")]
+    user: Option<String>,
 }
 
 fn state_interval(text: &str) -> std::result::Result<Duration, String> {
@@ -70,19 +79,54 @@ fn state_interval(text: &str) -> std::result::Result<Duration, String> {
     if allowed.contains(&interval) { Ok(interval) } else { Err("from `100ms` to `1h`".to_owned()) }
 }
 
+/// What takes a privilege, done.
+struct Opened {
+    router: Arc<Router>,
+    ports: Vec<Box<dyn Port>>,
+    options: RunOptions,
+    mode: Mode,
+    /// The lab file, and the folder that its name begins from.
+    file: PathBuf,
+    here: PathBuf,
+    source: Source,
+    nflog: Option<Capture>,
+    control: ControlSocket,
+    service: ServiceManager,
+    keeper: Arc<KeeperProcess>,
+    lookup: Lookup,
+    /// When the router's clock begins: connections that it was given are older than it.
+    begins: Duration,
+    /// How often the state is saved.
+    saved: Option<Duration>,
+}
+
+/// Where packets that NFLOG speaks of go: a file, or standard output.
+struct Capture {
+    name: PathBuf,
+    file: Option<File>,
+}
+
 pub(super) fn run(args: Args) -> Result {
-    let (sender, orders) = crossbeam_channel::unbounded();
-    // Before anything is made, so that no signal finds us half-way.
-    let last_resort = detach_from_readers().map_err(Failure::Machine)?;
-    let _signals = SignalOrders::listen(sender.clone(), last_resort.clone())
+    let user = args.user.as_deref().map_or(Ok(User::Dynamic), confine::user).map_err(Failure::Input)?;
+    // Until there are threads, signals end the process, which has nothing to lose yet; this one never does.
+    let hang_up = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGHUP, Arc::clone(&hang_up))
         .context("cannot catch signals")
         .map_err(Failure::Machine)?;
+    let opened = open(&args)?;
+    let signals = Caught::catch().context("cannot catch signals").map_err(Failure::Machine)?;
+    let keeps = Keeps { user, capabilities: CapabilitySet::empty(), paths: Vec::new(), role: Role::Router };
+    let confined = confine::process(&keeps).map_err(Failure::Machine)?;
+    forward(opened, confined, signals, hang_up.load(Ordering::Acquire))
+}
 
+/// Everything up to the point where privileges are given up.
+fn open(args: &Args) -> Result<Opened> {
     let service = ServiceManager::connect();
     let file = lab::find(&args.file);
     let here = std::env::current_dir().context("no current folder").map_err(Failure::Machine)?;
-    let mut source = Source::open(&file).map_err(|e| Failure::Input(e.into()))?;
-    let (mut config, run_options) = (source.config(), source.options());
+    let source = Source::open(&file).map_err(|e| Failure::Input(e.into()))?;
+    let (mut config, options) = (source.config(), source.options());
     let bytes = args.state.as_deref().and_then(runtime::state::read);
     let known = bytes.as_deref().and_then(|bytes| State::parse(bytes).ok());
     let passed = known.as_ref().map_or(Duration::ZERO, |state| state.passed(runtime::unix_nanos()));
@@ -97,39 +141,95 @@ pub(super) fn run(args: Args) -> Result {
     }
     drop(bytes);
     let router = Arc::new(router);
+    let nflog = args.nflog.as_deref().map(Capture::open).transpose()?;
+    let ports = open_ports(&router, options.device).map_err(Failure::Machine)?;
+    let control = bind(args.control.as_deref()).map_err(Failure::Machine)?;
+    if args.state.is_some() {
+        keep_ports(&ports).map_err(Failure::Machine)?;
+    }
+    let state = args.state.as_deref().map(|path| here.join(path).into());
+    let plan = plan(&here.join(&file), &router, &ports, &control).map_err(Failure::Machine)?;
+    let plan = Plan { state, ..plan };
+    let lookup = Lookup::new().context("no socket to ask about interfaces").map_err(Failure::Machine)?;
+    // All that was named is open by now; neither we nor the keeper hold anything else.
+    inherited::close();
+    let keeper =
+        KeeperProcess::start(&plan).context("cannot start the router's keeper").map_err(Failure::Machine)?;
+    Ok(Opened {
+        router,
+        ports,
+        options,
+        mode,
+        file,
+        here,
+        source,
+        nflog,
+        control,
+        service,
+        keeper: Arc::new(keeper),
+        lookup,
+        begins,
+        saved: args.state.is_some().then_some(args.state_interval),
+    })
+}
+
+/// Forwards until it is told to end.
+fn forward(opened: Opened, confined: Report, signals: Caught, is_to_reload: bool) -> Result {
+    let Opened {
+        router,
+        ports,
+        options,
+        mode,
+        file,
+        here,
+        mut source,
+        nflog,
+        control,
+        service,
+        keeper,
+        lookup,
+        begins,
+        saved,
+    } = opened;
+    let (sender, orders) = crossbeam_channel::unbounded();
+    let last_resort = detach_from_readers().map_err(Failure::Machine)?;
+    say(&confined.line());
+    let _signals = SignalOrders::listen(signals, sender.clone(), last_resort.clone())
+        .context("no thread for signals")
+        .map_err(Failure::Machine)?;
+    if is_to_reload {
+        // What changed since it was read.
+        let _ = sender.send(Order::Reload(None));
+    }
     // Before anything is forwarded, so that nothing goes unheard.
     let log = runtime::log::start(Arc::clone(&router))
         .context("no thread for the log")
         .map_err(Failure::Machine)?;
-    let nflog = args.nflog.as_deref().map(|path| write_nflog(path, &router)).transpose()?;
-    let ports = open_ports(&router, run_options.device).map_err(Failure::Machine)?;
-    if args.state.is_some() {
-        keep_ports(&ports).map_err(Failure::Machine)?;
-    }
-    let state = args.state.map(|path| here.join(path));
-    let saves = state.is_some();
-    let plan = Plan { state, ..plan(&here.join(&file), &router, &ports) };
-    let keeper: Arc<dyn Keeper> = Arc::new(Direct::new(plan));
+    let nflog = nflog.map(|capture| capture.write(&router)).transpose()?;
     // The plain port is the plain way all through: one read, one frame.
     let io_uring = ports.iter().any(|port| port.kind() == Kind::Offload);
     let workers = runtime::usual_workers(ports.len());
-    let options = Options { busy_poll: run_options.busy_poll, io_uring, workers };
+    let options = Options { busy_poll: options.busy_poll, io_uring, workers };
     let mut runtime =
         Runtime::start_at(begins, Arc::clone(&router), ports, options).map_err(Failure::Machine)?;
     runtime
-        .look_after_ports(Arc::clone(&keeper))
+        .look_after_ports(Arc::<KeeperProcess>::clone(&keeper), lookup)
         .context("nobody to look after the ports")
         .map_err(Failure::Machine)?;
 
     let shared = Arc::clone(runtime.shared());
-    let start_saver = || {
-        Saver::start(Arc::clone(&router), shared.clock, Arc::clone(&keeper), args.state_interval)
+    let start_saver = |interval| {
+        Saver::start(Arc::clone(&router), shared.clock, Arc::<KeeperProcess>::clone(&keeper), interval)
             .context("no thread for the state")
     };
-    let saver = saves.then(start_saver).transpose().map_err(Failure::Machine)?;
-    let context =
-        control::server::Context::new(shared, sender, mode, Some(args.file.clone()), runtime.burst());
-    let server = listen(args.control.as_deref(), context).map_err(Failure::Machine)?;
+    let saver = saved.map(start_saver).transpose().map_err(Failure::Machine)?;
+    let mut context =
+        control::server::Context::new(shared, sender, mode, Some(file.clone()), runtime.burst());
+    context.confined = confined;
+    let server = Server::start(control, context)
+        .context("no thread for the control socket")
+        .map_err(Failure::Machine)?;
+    confine::narrow(Role::Main);
 
     say(&format!("ready: {}, control {}", describe(&runtime, mode), server.path().display()));
     last_resort.is_at_work();
@@ -152,7 +252,28 @@ pub(super) fn run(args: Args) -> Result {
     last_resort.is_done(result.as_ref().map_or_else(|failure| i32::from(failure.code()), |()| 0));
     drop(server);
     drop((log, nflog));
+    keeper.end();
     result
+}
+
+impl Capture {
+    fn open(name: &Path) -> Result<Self> {
+        let file = (name != Path::new("-")).then(|| runtime::nflog::open(name)).transpose();
+        Ok(Self { name: name.to_owned(), file: file.map_err(|error| cannot_write(name, error))? })
+    }
+
+    fn write(self, router: &Arc<Router>) -> Result<Listener> {
+        let router = Arc::clone(router);
+        let started = match self.file {
+            Some(file) => runtime::nflog::start(router, file),
+            None => runtime::nflog::start(router, io::stdout()),
+        };
+        started.map_err(|error| cannot_write(&self.name, error))
+    }
+}
+
+fn cannot_write(name: &Path, error: io::Error) -> Failure {
+    Failure::Input(anyhow::Error::from(error).context(format!("cannot write `{}`", name.display())))
 }
 
 /// From here on, whoever reads what the router says may stop reading, a panic ends the process, and so does the end.
@@ -189,24 +310,14 @@ fn obey(
     }
 }
 
-fn write_nflog(path: &Path, router: &Arc<Router>) -> Result<Listener> {
-    let router = Arc::clone(router);
-    let started = if path == Path::new("-") {
-        runtime::nflog::start(router, io::stdout())
-    } else {
-        runtime::nflog::open(path).and_then(|file| runtime::nflog::start(router, file))
-    };
-    started.with_context(|| format!("cannot write `{}`", path.display())).map_err(Failure::Input)
-}
-
-/// Listens at `socket`, or at the place of this process.
-fn listen(socket: Option<&Path>, context: control::server::Context) -> anyhow::Result<Server> {
+/// The control socket, at `socket` or at the place of this process.
+fn bind(socket: Option<&Path>) -> anyhow::Result<ControlSocket> {
     if let Some(socket) = socket {
-        return Server::listen(socket, context);
+        return ControlSocket::bind(socket);
     }
     let hint = "name a place for it with `--control SOCKET`";
     place::make_folder(&place::folder()).context(hint)?;
-    Server::listen(&place::of_process(std::process::id()), context).context(hint)
+    ControlSocket::bind(&place::of_process(std::process::id())).context(hint)
 }
 
 /// Makes every TAP or attaches to it, and sets it up.
@@ -255,13 +366,19 @@ fn describe_known(summary: &Summary) -> String {
 }
 
 /// What a keeper does for this router.
-fn plan(lab: &Path, router: &Router, ports: &[Box<dyn Port>]) -> Plan {
+fn plan(
+    lab: &Path,
+    router: &Router,
+    ports: &[Box<dyn Port>],
+    control: &ControlSocket,
+) -> anyhow::Result<Plan> {
     let ports = router.ifaces().iter().zip(ports).map(|(iface, port)| PortPlan {
         name: iface.name.clone(),
         kind: port.kind(),
         mtu_bytes: iface.mtu_bytes,
     });
-    Plan { lab: lab.to_owned(), ports: ports.collect(), state: None }
+    let socket = control.plan().context("the control socket is gone")?;
+    Ok(Plan { lab: lab.to_owned(), ports: ports.collect(), state: None, socket: Some(socket) })
 }
 
 /// Tries again for a while if somebody holds the TAP: the kernel lets go of a killed router's a little later.

@@ -1,5 +1,6 @@
 //! Connection events for several clients: the tracker has one listener, which hands them on.
 
+use crate::confine::{self, Role};
 use crate::conntrack::{Event, Filter};
 use crate::router::Router;
 use crate::runtime::watch::Subscription;
@@ -71,7 +72,7 @@ impl Hub {
                 }
             }
         };
-        if let Err(error) = std::thread::Builder::new().name("events".into()).spawn(hand_on) {
+        if let Err(error) = confine::spawn("events", Role::Writer, hand_on) {
             tracing::warn!(%error, "no thread for connection events");
         }
     }

@@ -1,8 +1,10 @@
 //! How a running router is asked and told: commands over a Unix socket that its owner alone may open.
 //!
 //! [`protocol`] is what goes over the wire, a JSON object a line; [`server`] answers, [`client`] asks;
-//! [`place`] is where the socket lies.
+//! [`place`] is where the [`socket`] lies. Who may connect is a matter of the socket's mode; root and the user who
+//! started the router may change something, everybody else who gets in may only look.
 
+mod answer;
 pub mod client;
 mod entries;
 mod events;
@@ -11,6 +13,8 @@ pub mod place;
 pub mod protocol;
 mod rules;
 pub mod server;
+pub mod socket;
+mod visitor;
 
 pub use client::Client;
 pub use protocol::{Command, Reply};

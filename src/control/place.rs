@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -28,17 +28,32 @@ pub fn of_lab(lab: &str) -> PathBuf {
     folder().join(format!("lab-{lab}.sock"))
 }
 
-/// Makes the folder, open to its owner alone; refuses one that belongs to somebody else.
+/// Makes the folder, open to its owner alone whatever the umask is; refuses one that belongs to somebody else, and
+/// takes from others what they could write there.
 pub fn make_folder(folder: &Path) -> anyhow::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .with_context(|| format!("cannot make the folder `{}` for control sockets", folder.display()))?;
-    let owner = fs::metadata(folder)?.uid();
-    let me = rustix::process::geteuid().as_raw();
+    let make = || {
+        if let Some(above) = folder.parent() {
+            fs::create_dir_all(above)?;
+        }
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Ok(()) => fs::set_permissions(folder, fs::Permissions::from_mode(0o700)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    };
+    make().with_context(|| format!("cannot make the folder `{}` for control sockets", folder.display()))?;
+    // Not what a link leads to, which whoever made the link could change.
+    let there = fs::symlink_metadata(folder)?;
+    if !there.is_dir() {
+        bail!("`{}` is no folder", folder.display());
+    }
+    let (owner, me) = (there.uid(), rustix::process::geteuid().as_raw());
     if owner != me {
         bail!("the folder `{}` belongs to user {owner}, not to user {me}", folder.display());
+    }
+    if there.mode() & 0o022 != 0 {
+        fs::set_permissions(folder, fs::Permissions::from_mode(there.mode() & 0o7755))
+            .with_context(|| format!("others may write to `{}`", folder.display()))?;
     }
     Ok(())
 }
@@ -128,5 +143,21 @@ mod tests {
         assert!(make_room(&at("alive")).is_err());
         drop(alive);
         make_room(&at("nothing")).unwrap();
+    }
+
+    #[test]
+    fn the_folder_is_ours_and_nobody_else_writes_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let mode = |name: &str| fs::metadata(at(name)).unwrap().mode() & 0o777;
+        make_folder(&at("new")).unwrap();
+        assert_eq!(mode("new"), 0o700);
+        fs::create_dir(at("open")).unwrap();
+        fs::set_permissions(at("open"), fs::Permissions::from_mode(0o777)).unwrap();
+        make_folder(&at("open")).unwrap();
+        assert_eq!(mode("open"), 0o755);
+        std::os::unix::fs::symlink(at("new"), at("link")).unwrap();
+        fs::write(at("file"), "").unwrap();
+        assert!(make_folder(&at("link")).is_err() && make_folder(&at("file")).is_err());
     }
 }

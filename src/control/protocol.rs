@@ -85,6 +85,34 @@ pub enum Command {
     Shutdown,
 }
 
+impl Command {
+    /// Whether anything is different afterwards, so that it is the owner's alone.
+    pub const fn changes_something(&self) -> bool {
+        match self {
+            Self::Status
+            | Self::Interfaces
+            | Self::Drops
+            | Self::Metrics
+            | Self::ConntrackList { .. }
+            | Self::ConntrackSummary { .. }
+            | Self::ConntrackCount
+            | Self::ConntrackStats
+            | Self::ConntrackEvents { .. }
+            | Self::ExpectList
+            | Self::SysctlGet { .. }
+            | Self::Rules
+            | Self::Watch { .. } => false,
+            Self::ConntrackDelete { .. }
+            | Self::ConntrackFlush
+            | Self::ExpectFlush
+            | Self::SysctlSet { .. }
+            | Self::RulesReplace { .. }
+            | Self::Reload
+            | Self::Shutdown => true,
+        }
+    }
+}
+
 /// One line of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
@@ -161,6 +189,11 @@ pub struct Status {
     /// Ports whose interface was deleted, and is awaited.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<String>,
+    /// What the process gave up, and what it could not, as people say it.
+    #[serde(default)]
+    pub confined: Vec<String>,
+    #[serde(default)]
+    pub kept: Vec<String>,
 }
 
 /// A count under a stable name.

@@ -16,6 +16,7 @@ pub mod allocator;
 mod arena;
 #[cfg(test)]
 pub(crate) mod faulty;
+pub mod inherited;
 pub mod link;
 pub mod memory;
 pub mod offload;

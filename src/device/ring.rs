@@ -17,6 +17,7 @@ use super::retry::{Backoff, is_gone, is_transient};
 use super::{Burst, HEADROOM, Port, SLOT_LEN};
 use crate::iface::IfaceId;
 use crate::packet::Offload;
+use io_uring::register::Restriction;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{IoUring, opcode, types};
 use rustix::fs::{FileType, fstat};
@@ -141,6 +142,7 @@ impl RingBurst {
             ring.submitter().register_files(&raw)?;
         }
         let takes_offload = ports.iter().map(|port| port.takes_offload()).collect();
+        restrict(&ring)?;
         let lost = vec![0; ports.len()];
         let reads = reads.iter().map(|&iface| Reads {
             iface,
@@ -386,6 +388,20 @@ impl Drop for RingBurst {
         // interfaces, would outlive us for that long, and whoever runs a router again would find them busy.
         let _ = self.ring.submitter().unregister_files();
     }
+}
+
+/// Lets the ring read and write the files that are registered with it, and nothing else: what it is told passes by
+/// every filter of system calls, so whoever got hold of a worker could have it open files and sockets.
+fn restrict(ring: &IoUring) -> io::Result<()> {
+    // `IORING_UNREGISTER_FILES`, `IORING_REGISTER_FILES_UPDATE`, `IORING_REGISTER_ENABLE_RINGS`
+    let register = [3, 6, 12].map(Restriction::register_op);
+    let submit = [opcode::Read::CODE, opcode::Write::CODE].map(Restriction::sqe_op);
+    let flags = [
+        Restriction::sqe_flags_required(Flags::FIXED_FILE.bits()),
+        Restriction::sqe_flags_allowed(Flags::SKIP_SUCCESS.bits()),
+    ];
+    let mut all: Vec<Restriction> = register.into_iter().chain(submit).chain(flags).collect();
+    ring.submitter().register_restrictions(&mut all)
 }
 
 /// Asks for all that makes a ring cheap; an older kernel gets to do without.
@@ -751,5 +767,22 @@ mod tests {
         let mut lost = Vec::new();
         burst.lost(&mut |iface, n| lost.push((iface, n)));
         assert_eq!(lost, [(IfaceId(1), 1)]);
+    }
+
+    #[test]
+    fn the_ring_does_nothing_but_read_and_write_its_ports() {
+        let Some((mut burst, _far)) = ring() else { return };
+        burst.turn().unwrap();
+        let root = types::Fd(rustix::fs::CWD.as_raw_fd());
+        let opens = opcode::OpenAt::new(root, c"/".as_ptr()).build();
+        let mut byte = 0_u8;
+        let any_file = opcode::Read::new(types::Fd(0), &raw mut byte, 1).build();
+        for entry in [opens, opcode::Socket::new(1, 1, 0).build(), any_file] {
+            // SAFETY: what the entry points to outlives `submit_and_wait`, and it is refused before anything is read.
+            unsafe { burst.ring.submission().push(&entry).unwrap() };
+            burst.ring.submit_and_wait(1).unwrap();
+            let result = burst.ring.completion().next().unwrap().result();
+            assert_eq!(result, -Errno::ACCESS.raw_os_error());
+        }
     }
 }

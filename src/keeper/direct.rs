@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Keeper, Plan};
+use super::{Keeper, Plan, SocketPlan};
 use crate::device::{self, link};
 use crate::lab;
 use rustix::fs::OFlags;
@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// A keeper within the process.
@@ -37,6 +37,14 @@ impl Direct {
         }
         // Connections are nobody else's business.
         File::options().write(true).create_new(true).mode(0o600).open(path)
+    }
+
+    /// Removes the control socket, if it is still the one of this router.
+    pub fn remove_socket(&self) {
+        let Some(SocketPlan { path, device, inode }) = &self.plan.socket else { return };
+        if fs::symlink_metadata(path).is_ok_and(|file| (file.dev(), file.ino()) == (*device, *inode)) {
+            let _ = fs::remove_file(path);
+        }
     }
 
     /// The files that the lab file names now.
@@ -94,7 +102,7 @@ impl Keeper for Direct {
 }
 
 /// Opens a regular file; a pipe that nobody writes to must not stop us.
-fn open_file(path: &Path) -> io::Result<File> {
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
     let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is no regular file"));
@@ -121,7 +129,7 @@ mod tests {
 
     fn keeper(folder: &Path) -> Direct {
         let lab = folder.join("lab.yaml");
-        Direct::new(Plan { lab, state: Some(folder.join("state")), ..Plan::default() })
+        Direct::new(Plan { lab, state: Some(folder.join("state").into()), ..Plan::default() })
     }
 
     #[test]

@@ -15,9 +15,13 @@
 #![forbid(unsafe_code)]
 
 mod direct;
+mod process;
+mod serve;
+mod wire;
 
 use crate::device::Kind;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::fmt::Debug;
 use std::fs::File;
 use std::io;
@@ -25,6 +29,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 pub use direct::Direct;
+pub use process::{KeeperProcess, SUBCOMMAND};
+pub use serve::serve;
 
 /// Does for a router what takes a privilege.
 pub trait Keeper: Debug + Send + Sync {
@@ -53,10 +59,22 @@ pub trait Keeper: Debug + Send + Sync {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The lab file, as an absolute path. It is looked up again each time, since editors replace files.
+    #[serde(with = "any_bytes")]
     pub lab: PathBuf,
     pub ports: Vec<PortPlan>,
     /// The state file.
-    pub state: Option<PathBuf>,
+    pub state: Option<OsString>,
+    /// The control socket, which is removed when the router ends.
+    pub socket: Option<SocketPlan>,
+}
+
+/// A socket in the file system, and the inode that it is: whatever else lies there by then is left alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketPlan {
+    #[serde(with = "any_bytes")]
+    pub path: PathBuf,
+    pub device: u64,
+    pub inode: u64,
 }
 
 /// One port, as it is opened again.
@@ -75,6 +93,21 @@ impl Plan {
 
     fn state(&self) -> io::Result<&Path> {
         let none = || io::Error::new(io::ErrorKind::Unsupported, "there is no state file");
-        self.state.as_deref().ok_or_else(none)
+        self.state.as_deref().map(Path::new).ok_or_else(none)
+    }
+}
+
+/// Paths in JSON, whatever bytes they are made of.
+mod any_bytes {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+    use std::ffi::OsString;
+    use std::path::{Path, PathBuf};
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        path.as_os_str().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        OsString::deserialize(from).map(PathBuf::from)
     }
 }

@@ -9,6 +9,7 @@
 //! After a panic nothing is known any more of what threads share, so none is restarted: the process ends, and whoever
 //! watches over it starts it again. Nor does an end wait for anybody who does not read what the router writes.
 
+use crate::confine::{self, Role};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io;
@@ -62,7 +63,7 @@ impl LastResort {
         let code = Arc::new(AtomicI32::new(0));
         let of_process = Arc::clone(&code);
         let wait = move || wait(&has_begun, &of_process);
-        std::thread::Builder::new().name("last-resort".into()).spawn(wait)?;
+        confine::spawn("last-resort", Role::Writer, wait)?;
         Ok(Self { begun, code })
     }
 

@@ -5,6 +5,7 @@
 
 use super::ending;
 use crate::base::log::Logged;
+use crate::confine::{self, Role};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use std::io;
 use std::time::Duration;
@@ -47,7 +48,7 @@ impl Listener {
                 hear(Some(message), messages.is_empty());
             }
         };
-        std::thread::Builder::new().name(name.into()).spawn(listen)?;
+        confine::spawn(name, Role::Writer, listen)?;
         Ok(Self { end: Some(end), alive })
     }
 }

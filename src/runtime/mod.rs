@@ -12,6 +12,7 @@
 //! never in the way of a frame.
 
 use crate::config::BusyPoll;
+use crate::confine::{self, Role};
 use crate::device::link::Lookup;
 use crate::device::poll::PollBurst;
 use crate::device::ring::RingBurst;
@@ -214,7 +215,7 @@ impl Runtime {
                 let _ = failed.try_send(error.into());
             }
         };
-        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?;
+        let thread = confine::spawn(&format!("worker-{index}"), Role::Worker, run)?;
         self.workers.push(thread);
         Ok(())
     }
@@ -236,12 +237,12 @@ impl Runtime {
     /// Begins to look after the ports: one that loses its interface gets it again through `keeper`.
     ///
     /// # Errors
-    /// No thread is to be had, or no socket.
-    pub fn look_after_ports(&mut self, keeper: Arc<dyn Keeper>) -> io::Result<()> {
+    /// No thread is to be had.
+    pub fn look_after_ports(&mut self, keeper: Arc<dyn Keeper>, lookup: Lookup) -> io::Result<()> {
         let (shared, looks) = (Arc::clone(&self.shared), self.looks.clone());
-        let watch = PortWatch::new(shared, keeper, Lookup::new()?);
+        let watch = PortWatch::new(shared, keeper, lookup);
         let (watching, ended) = crossbeam_channel::bounded(0);
-        std::thread::Builder::new().name("ports".into()).spawn(move || watch.run(&looks, &ended))?;
+        confine::spawn("ports", Role::Main, move || watch.run(&looks, &ended))?;
         self.watch = Some(watching);
         Ok(())
     }

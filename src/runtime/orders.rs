@@ -1,6 +1,7 @@
 //! What the running router is told from outside: to load its rules again, and to end.
 
 use super::ending::LastResort;
+use crate::confine::{self, Role};
 use crossbeam_channel::Sender;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
@@ -22,13 +23,30 @@ pub struct SignalOrders {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Signals that are caught and wait. Catching them takes what a router gives up before it has threads.
+#[derive(Debug)]
+pub struct Caught(Signals);
+
+impl Caught {
+    /// From here on the signals do nothing but wait.
+    ///
+    /// # Errors
+    /// They cannot be caught.
+    pub fn catch() -> io::Result<Self> {
+        Signals::new([SIGHUP, SIGTERM, SIGINT]).map(Self)
+    }
+}
+
 impl SignalOrders {
     /// SIGHUP orders a reload, SIGTERM and SIGINT the end, which from then on is certain.
     ///
     /// # Errors
-    /// The signals cannot be caught.
-    pub fn listen(orders: Sender<Order>, last_resort: LastResort) -> io::Result<Self> {
-        let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+    /// No thread is to be had.
+    pub fn listen(
+        Caught(mut signals): Caught,
+        orders: Sender<Order>,
+        last_resort: LastResort,
+    ) -> io::Result<Self> {
         let handle = signals.handle();
         let forward = move || {
             for signal in &mut signals {
@@ -44,7 +62,7 @@ impl SignalOrders {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("signals".into()).spawn(forward)?;
+        let thread = confine::spawn("signals", Role::Writer, forward)?;
         Ok(Self { handle, thread: Some(thread) })
     }
 }

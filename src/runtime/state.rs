@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Clock, unix_nanos};
+use crate::confine::{self, Role};
 use crate::input;
 use crate::keeper::Keeper;
 use crate::router::Router;
@@ -68,7 +69,7 @@ impl Saver {
     ) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
         let run = move || save_until(&stopped, interval, || save(&router, clock, &*keeper));
-        let thread = std::thread::Builder::new().name("state".into()).spawn(run)?;
+        let thread = confine::spawn("state", Role::Main, run)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 

@@ -21,6 +21,9 @@ mod lab_errors;
 mod lab_up;
 /// Labs broken on purpose, labs that use the lab file in odd ways, and a lab without root.
 mod labs;
+/// What a running router holds, and what it does without: threads and keeper in `/proc`, reloads, guests, lack.
+#[cfg(target_os = "linux")]
+mod privileges;
 /// Properties that hold for whatever comes: tuples, checksums, and frames made of noise.
 mod props;
 /// Captures through the `replay` command, and the exact lines that come of them.

@@ -133,6 +133,8 @@ mod tests {
                 mode: "bridge".into(),
                 burst: "poll".into(),
                 gone: Vec::new(),
+                confined: Vec::new(),
+                kept: Vec::new(),
             }),
             interfaces: vec![Interface {
                 name: "host77".into(),

@@ -3,13 +3,20 @@
 use super::*;
 use crate::config::{BusyPoll, RouterConfig};
 use crate::control::Client;
-use crate::control::protocol::{EntryFilter, FlowSelect, Verdict};
+use crate::control::protocol::{
+    Command, EntryFilter, FlowSelect, MAX_LINE, Named, Reply, Verdict, VerdictFilter,
+};
+use crate::control::socket::bind_privately;
 use crate::device::Port;
 use crate::device::memory::{self, FarEnd};
 use crate::iface::{Iface, IfaceId};
 use crate::packet::checksum::Sum;
 use crate::router::Router;
 use crate::runtime::{Options, Runtime};
+use crossbeam_channel::{Receiver, bounded};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 
 struct Bench {
     server: Server,
@@ -22,6 +29,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::patient(PATIENCE)
+    }
+
+    fn patient(patience: Duration) -> Self {
         let ifaces = vec![Iface::new("left", IfaceId(0)), Iface::new("right", IfaceId(1))];
         let router = Router::new(RouterConfig { ifaces, ..RouterConfig::default() }).unwrap();
         let ((left, left_host), (right, right_host)) =
@@ -34,7 +45,9 @@ impl Bench {
         )
         .unwrap();
         let (sender, orders) = bounded(8);
-        let context = Context::new(Arc::clone(runtime.shared()), sender, Mode::Bridge, None, runtime.burst());
+        let mut context =
+            Context::new(Arc::clone(runtime.shared()), sender, Mode::Bridge, None, runtime.burst());
+        context.patience = patience;
         let folder = tempfile::tempdir().unwrap();
         let server = Server::listen(&folder.path().join("control.sock"), context).unwrap();
         Self { server, orders, hosts: [left_host, right_host], _runtime: runtime, _folder: folder }
@@ -229,4 +242,43 @@ fn a_file_beside_the_socket_is_not_taken_for_one_of_ours() {
     fs::remove_file(&beside).unwrap();
     drop(UnixListener::bind(&beside).unwrap());
     assert!(bind_privately(&socket).is_ok(), "what a killed router left is in nobody's way");
+}
+
+#[test]
+fn whoever_asks_and_does_not_read_is_left_and_so_are_its_threads() {
+    let bench = Bench::patient(Duration::from_millis(20));
+    for _ in 0..2 * MAX_CLIENTS {
+        let mut stream = UnixStream::connect(bench.server.path()).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+        let error = loop {
+            if let Err(error) = stream.write_all(b"{\"command\":\"metrics\"}\n") {
+                break error;
+            }
+        };
+        assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
+    }
+    // Their seats are free again.
+    bench.client().call(&Command::Status).unwrap();
+}
+
+#[test]
+fn a_line_without_end_is_refused() {
+    let bench = Bench::new();
+    let mut stream = UnixStream::connect(bench.server.path()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let sent = stream.write_all(&vec![b'x'; MAX_LINE]);
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("the line is too long"), "{answer} {sent:?}");
+}
+
+#[test]
+fn more_clients_than_seats_are_told_so() {
+    let bench = Bench::new();
+    let mut seated: Vec<Client> = (0..MAX_CLIENTS).map(|_| bench.client()).collect();
+    for client in &mut seated {
+        client.call(&Command::Status).unwrap();
+    }
+    let refused = bench.client().call(&Command::Status).unwrap_err().to_string();
+    assert!(refused.contains("try later") || refused.contains("went away"), "{refused}");
 }
