@@ -30,7 +30,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-/// Descriptors that a process may have besides those that are open: clients of the control socket, files of a reload.
+/// Descriptors that a process may have besides those that are open, and twice as many again: clients of the control
+/// socket, files of a reload. A worker takes two, for at least two ports; a port that is opened again takes one.
 const MORE_DESCRIPTORS: u64 = 64;
 
 /// Whether this process filters its system calls, and so each of its threads has to.
@@ -123,7 +124,7 @@ pub fn spawn(name: &str, role: Role, run: impl FnOnce() + Send + 'static) -> io:
 fn limit_descriptors() {
     let Ok(open) = fs::read_dir("/proc/self/fd").map(Iterator::count) else { return };
     let old = getrlimit(Resource::Nofile);
-    let most = (open as u64).saturating_add(MORE_DESCRIPTORS);
+    let most = 3 * open as u64 + MORE_DESCRIPTORS;
     let least = |limit: Option<u64>| Some(limit.map_or(most, |limit| limit.min(most)));
     let new = Rlimit { current: least(old.current), maximum: least(old.maximum) };
     // A lower limit is never refused.

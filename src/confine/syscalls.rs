@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 pub enum Role {
     /// Any thread of a router: what the roles below need together.
     Router,
-    /// Carries out orders: reloads, saves, asks the keeper.
+    /// Carries out orders: reloads, saves, opens ports again; whatever asks the keeper.
     Main,
     /// Forwards.
     Worker,
@@ -123,6 +123,9 @@ const MAIN: &[Call] = &[
     Any(libc::SYS_fsync),
     Any(libc::SYS_fdatasync),
     Any(libc::SYS_ftruncate),
+    // A port that was opened again takes the place of the one that vanished; SIOCGIFFLAGS says that one is there.
+    Any(libc::SYS_dup3),
+    With(libc::SYS_ioctl, 1, WORD, &[0x8913]),
     Any(libc::SYS_wait4),
     Any(libc::SYS_waitid),
 ];

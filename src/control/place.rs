@@ -28,21 +28,28 @@ pub fn of_lab(lab: &str) -> PathBuf {
     folder().join(format!("lab-{lab}.sock"))
 }
 
-/// Makes the folder, open to its owner alone whatever the umask is; refuses one that belongs to somebody else, and
-/// takes from others what they could write there.
+/// Makes the folder for control sockets, open to its owner alone.
+///
+/// # Errors
+/// As [`make_own_folder`].
 pub fn make_folder(folder: &Path) -> anyhow::Result<()> {
-    let make = || {
-        if let Some(above) = folder.parent() {
-            fs::create_dir_all(above)?;
-        }
-        match DirBuilder::new().mode(0o700).create(folder) {
-            Ok(()) => fs::set_permissions(folder, fs::Permissions::from_mode(0o700)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
-        }
+    if let Some(above) = folder.parent() {
+        fs::create_dir_all(above).with_context(|| format!("cannot make `{}`", above.display()))?;
+    }
+    make_own_folder(folder, 0o700)
+}
+
+/// Makes a folder with this mode, whatever the umask is; takes from others what they could write to one that is there.
+///
+/// # Errors
+/// It cannot be made, belongs to somebody else, or is none: a link leads where whoever made it wants.
+pub fn make_own_folder(folder: &Path, mode: u32) -> anyhow::Result<()> {
+    let made = match DirBuilder::new().mode(mode).create(folder) {
+        Ok(()) => fs::set_permissions(folder, fs::Permissions::from_mode(mode)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
     };
-    make().with_context(|| format!("cannot make the folder `{}` for control sockets", folder.display()))?;
-    // Not what a link leads to, which whoever made the link could change.
+    made.with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
     let there = fs::symlink_metadata(folder)?;
     if !there.is_dir() {
         bail!("`{}` is no folder", folder.display());

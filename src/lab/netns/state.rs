@@ -19,13 +19,13 @@ use crate::control::place;
 use crate::lab::model::{Host, Lab, RunnerKind, Service};
 use crate::lab::resolve::is_lab_name;
 use anyhow::{Context as _, bail};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -263,13 +263,24 @@ fn lock(name: &str, interrupt: &Interrupt) -> anyhow::Result<File> {
     }
     let folder = folder();
     let path = lock_file(name);
+    // Nobody else may open it: whoever can, can hold the lock.
     let open = || {
-        fs::create_dir_all(&folder)?;
-        File::options().create(true).truncate(false).write(true).open(&path)
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        options.custom_flags(OFlags::NOFOLLOW.bits() as i32).open(&path)
+    };
+    let make_folders = || {
+        // Open to others: on its hosts, a lab's programs are ordinary users.
+        let mut folders = folder.parent().into_iter().chain([folder.as_path()]);
+        folders.try_for_each(|folder| place::make_own_folder(folder, 0o755))
     };
     let deadline = command::now() + LOCK_PATIENCE;
     let mut held = None;
     let taken = command::wait_until(deadline, interrupt, || {
+        match make_folders() {
+            Err(error) if error.downcast_ref().is_some_and(is_not_found) => return Ok(false),
+            made => made?,
+        }
         let file = match open() {
             Ok(file) => file,
             // The last of the other labs has just taken the folder along.
@@ -291,6 +302,10 @@ fn lock(name: &str, interrupt: &Interrupt) -> anyhow::Result<File> {
         Some(file) if taken => Ok(file),
         _ => bail!("another command is at work on the lab `{name}`"),
     }
+}
+
+fn is_not_found(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
 /// Whether some command is at work on the lab `name`.
