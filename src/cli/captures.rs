@@ -70,6 +70,8 @@ pub(super) fn open(path: &Path, reading: Reading) -> Result<Opened> {
     let source = if path == Path::new("-") {
         Source::of_stream(io::stdin().lock(), reading)
     } else {
+        // Asked for here: an error of the file itself is none of its contents.
+        raw(path)?;
         Source::of_file(path, reading)
     };
     let source = source.map_err(|error| in_file(path, error))?;

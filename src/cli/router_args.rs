@@ -107,8 +107,8 @@ impl RouterArgs {
     /// Reads rules and checks them here, so that errors are led by their file.
     fn read_rules(&self, file: &Path, family: Family, ifaces: &[String]) -> Result<String> {
         let text = RulesText::read(&self.sets, file)?;
-        let loaded = Ruleset::load(text.whole(), family, ifaces)
-            .map_err(|errors| Failure::Input(anyhow!(text.problems(&errors))))?;
+        let loaded = text.text().and_then(|text| Ruleset::load(text, family, ifaces));
+        let loaded = loaded.map_err(|errors| Failure::Input(anyhow!(text.problems(&errors))))?;
         if loaded.ruleset.tables().is_empty() {
             let hint = "is the file whole? without the option there are no rules";
             return Err(Failure::Input(anyhow!("{} has no rules\n  hint: {hint}", file.display())));

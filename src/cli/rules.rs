@@ -93,22 +93,24 @@ impl Reading {
         RulesText::read(&self.sets, file)
     }
 
-    fn load(&self, text: &str, counters: bool) -> std::result::Result<Loaded, Vec<RuleError>> {
+    fn load(&self, text: &RulesText, counters: bool) -> std::result::Result<Loaded, Vec<RuleError>> {
+        let text = text.text()?;
         let load = if counters { Ruleset::load_with_counters } else { Ruleset::load };
         let loaded = load(text, self.family(), &self.ifaces);
         let other = if self.ipv6 { Family::Ipv4 } else { Family::Ipv6 };
-        if loaded.is_err() && load(text, other, &self.ifaces).is_ok() {
+        // A line that the other family passes over is no sign that the rules are for it.
+        let is_of_other = || load(text, other, &self.ifaces).is_ok_and(|loaded| !loaded.passed_over);
+        if loaded.is_err() && is_of_other() {
             let message = format!("these rules are for {}", other.name());
             let hint = if self.ipv6 { "leave `--ipv6` out" } else { "`--ipv6` reads them" };
-            let line = 1;
-            return Err(vec![RuleError { line, column: 1, message, hint: Some(hint.to_owned()) }]);
+            return Err(vec![RuleError { line: 1, column: 1, message, hint: Some(hint.to_owned()) }]);
         }
         loaded
     }
 
     /// Loads rules that must be right.
     fn load_right(&self, text: &RulesText, counters: bool) -> Result<Ruleset> {
-        match self.load(text.whole(), counters) {
+        match self.load(text, counters) {
             Ok(loaded) => Ok(loaded.ruleset),
             Err(errors) => Err(Failure::Input(anyhow::anyhow!("{}", text.problems(&errors)))),
         }
@@ -117,7 +119,7 @@ impl Reading {
 
 fn check(args: &One) -> Result {
     let text = args.reading.text(&args.file)?;
-    let (errors, warnings) = match args.reading.load(text.whole(), false) {
+    let (errors, warnings) = match args.reading.load(&text, false) {
         Ok(loaded) if loaded.ruleset.tables().is_empty() => (vec![no_rules(&text)], loaded.warnings),
         Ok(loaded) => (Vec::new(), loaded.warnings),
         Err(errors) => (errors, Vec::new()),

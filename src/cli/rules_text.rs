@@ -3,7 +3,7 @@
 use super::{Failure, Result};
 use crate::filter::{RuleError, text_of};
 use crate::input;
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,27 +14,44 @@ pub(super) struct RulesText {
     whole: String,
     /// Each file, and how many lines stand before its own. The rules come last.
     files: Vec<(PathBuf, usize)>,
+    /// Why one of them is no text at all.
+    unreadable: Option<RuleError>,
 }
 
 impl RulesText {
     /// Reads files of sets, and behind them the rules; `-` is standard input.
     pub(super) fn read(sets: &[PathBuf], rules: &Path) -> Result<Self> {
-        let mut text = Self { whole: String::new(), files: Vec::new() };
+        let mut text = Self { whole: String::new(), files: Vec::new(), unreadable: None };
         for file in sets {
-            text.push(file, &read(file)?);
+            text.push(file, read(file)?);
         }
-        text.push(rules, &read(rules)?);
+        text.push(rules, read(rules)?);
         Ok(text)
     }
 
-    fn push(&mut self, file: &Path, own: &str) {
+    fn push(&mut self, file: &Path, own: Vec<u8>) {
         if !self.whole.is_empty() && !self.whole.ends_with('\n') {
             self.whole.push('\n');
         }
-        self.files.push((file.to_owned(), self.whole.lines().count()));
-        self.whole.push_str(own);
+        let before = self.whole.lines().count();
+        self.files.push((file.to_owned(), before));
+        match text_of(own) {
+            Ok(own) => self.whole.push_str(&own),
+            Err(error) => {
+                self.unreadable.get_or_insert(RuleError { line: error.line + before, ..error });
+            }
+        }
     }
 
+    /// The text as it is loaded.
+    ///
+    /// # Errors
+    /// A file is no text.
+    pub(super) fn text(&self) -> std::result::Result<&str, Vec<RuleError>> {
+        self.unreadable.clone().map_or(Ok(&self.whole), |error| Err(vec![error]))
+    }
+
+    /// As [`RulesText::text`], of files that were loaded before.
     pub(super) fn whole(&self) -> &str {
         &self.whole
     }
@@ -71,14 +88,12 @@ impl RulesText {
     }
 }
 
-/// Reads the text of one file.
-fn read(file: &Path) -> Result<String> {
+/// Reads the bytes of one file.
+fn read(file: &Path) -> Result<Vec<u8>> {
     let bytes = if file == Path::new("-") {
         input::read_bounded(io::stdin(), input::MAX_RULES)
     } else {
         input::read(file, input::MAX_RULES)
     };
-    let bytes = bytes.with_context(|| format!("cannot read `{}`", file.display())).map_err(Failure::Input)?;
-    text_of(bytes)
-        .map_err(|error| Failure::Input(anyhow!("`{0}` has 1 problem\n{0}:{error}", file.display())))
+    bytes.with_context(|| format!("cannot read `{}`", file.display())).map_err(Failure::Input)
 }

@@ -15,6 +15,7 @@ mod classify;
 pub mod context;
 mod counters;
 mod evaluate;
+mod foreign;
 mod guard;
 mod hints;
 pub mod ipset;
@@ -29,6 +30,7 @@ pub mod rule;
 mod rule_line;
 mod save;
 mod shared;
+mod shell;
 pub mod targets;
 mod validate;
 mod value;
@@ -191,6 +193,8 @@ pub fn text_of(file: Vec<u8>) -> Result<String, RuleError> {
 pub struct Loaded {
     pub ruleset: Ruleset,
     pub warnings: Vec<RuleError>,
+    /// Lines say themselves that they are for the other family, and were not read.
+    pub passed_over: bool,
 }
 
 impl Ruleset {

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::base::{self, BASE, LETTERS};
-use super::lex::{self, Token};
+use super::lex::Token;
 use super::matches::{self, Match, Setting};
 use super::options::{Found, Given, Opt, Options, Problem, did_you_mean, find, meant_option, split_long};
 use super::rule::{AddrMatch, Count, IfaceMatch, Matches, ProtoMatch, Rule};
@@ -97,22 +97,18 @@ pub(super) struct Surroundings<'a> {
 pub(super) struct Findings {
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
+    /// The line says itself that it is not for this family.
+    pub(super) is_for_other_family: bool,
 }
 
-/// Reads one command. `None` if there is nothing to do; what is wrong is in the findings.
+/// Reads the words of one command, which begin at `from`. `None` if there is nothing to do; what is wrong is in the
+/// findings.
 pub(super) fn parse(
-    line: &str,
+    words: Vec<Token<'_>>,
     from: usize,
     around: &Surroundings<'_>,
     findings: &mut Findings,
 ) -> Option<Line> {
-    let (words, unclosed) = lex::cut(line, from);
-    if let Some(at) = unclosed {
-        // The tools take the rest of the line for text, and so a rule without its target.
-        let problem = Problem::new(at, "the quote is never closed");
-        findings.problems.push(problem.hint("a quote inside of a text is written `\\\"`"));
-        return None;
-    }
     let mut reader = Reader {
         words,
         next: 0,
@@ -616,6 +612,7 @@ impl<'a> Reader<'a, '_> {
         let warning = Problem::new(at, format!("the line is for {other} and is passed over here"));
         self.findings.warnings.push(warning);
         self.findings.problems.clear();
+        self.findings.is_for_other_family = true;
         true
     }
 

@@ -5,8 +5,9 @@
 
 #![forbid(unsafe_code)]
 
+use super::foreign::{self, Form};
 use super::ipset;
-use super::lex::{column, tokens};
+use super::lex::{self, Token, column, tokens};
 use super::options::{Problem, did_you_mean};
 use super::rule::{Count, Rule};
 use super::rule_line::{self, Command, DraftRule, Findings, Line, Surroundings};
@@ -85,62 +86,69 @@ pub(super) fn load(
         line: 0,
         errors: Vec::new(),
         warnings: Vec::new(),
+        passed_over: None,
+        read: 0,
     };
-    if let Some(error) = no_rules_at_all(text) {
-        return Err(vec![error]);
+    match foreign::form_of(text) {
+        Form::Sections => reader.sections(text),
+        Form::Typed => reader.script(text),
+        Form::Listed => reader.listed(text),
+        Form::Foreign(error) => return Err(vec![error]),
     }
-    for (number, line) in text.lines().enumerate() {
-        reader.line = number + 1;
-        reader.read(line);
-    }
-    reader.end(text);
+    reader.refuse_what_is_all_passed_over();
+    let passed_over = reader.passed_over.is_some();
     let Reader { draft, shared, mut errors, mut warnings, .. } = reader;
     match validate::build(draft, family, &mut errors, &mut warnings).map(|r| r.naming(shared)) {
-        Some(ruleset) if errors.is_empty() => Ok(Loaded { ruleset, warnings }),
+        Some(ruleset) if errors.is_empty() => Ok(Loaded { ruleset, warnings, passed_over }),
         _ => {
             errors.sort_by_key(|e| (e.line, e.column));
-            Err(errors)
+            Err(said_once(errors))
         }
     }
 }
 
-const SECTIONS: &str = "a section begins with `*filter` and ends with `COMMIT`";
+pub(super) const SECTIONS: &str = "a section begins with `*filter` and ends with `COMMIT`";
 
-/// Text that is something else is complained about once, not line by line.
-fn no_rules_at_all(text: &str) -> Option<RuleError> {
-    let begins = |line: &str| line.starts_with('*') || by_hand(line).is_some();
-    if text.lines().any(|line| begins(line.trim())) {
-        return None;
+/// So many lines with the same fault are told one by one; of more, the first with their number.
+const MAX_ALIKE: usize = 4;
+
+/// A fault that thousands of lines share is said once.
+fn said_once(errors: Vec<RuleError>) -> Vec<RuleError> {
+    let mut counts: BTreeMap<(String, Option<String>), usize> = BTreeMap::new();
+    let key = |error: &RuleError| (error.message.clone(), error.hint.clone());
+    for error in &errors {
+        *counts.entry(key(error)).or_default() += 1;
     }
-    let is_stray = |line: &str| !line.is_empty() && !line.starts_with('#') && !is_of_set(line);
-    let (number, line) = text.lines().enumerate().find(|(_, line)| is_stray(line.trim()))?;
-    let column = column(line, line.len() - line.trim_start().len());
-    let message = "this is no ruleset: no line begins a table's section".to_owned();
-    Some(RuleError { line: number + 1, column, message, hint: Some(SECTIONS.to_owned()) })
+    let mut kept = Vec::new();
+    for mut error in errors {
+        let Some(count) = counts.get_mut(&key(&error)) else { continue };
+        match std::mem::take(count) {
+            0 => continue,
+            n if n > MAX_ALIKE => {
+                error.message = format!("{} (and {} more lines like this one)", error.message, n - 1)
+            }
+            n => *count = n,
+        }
+        kept.push(error);
+    }
+    kept
 }
 
-fn is_of_set(line: &str) -> bool {
-    line.starts_with("create ") || line.starts_with("add ")
-}
-
-/// A command as people type it, `sudo iptables -t mangle -A …`: its family, and where its options begin.
-fn by_hand(line: &str) -> Option<(Family, usize)> {
-    let mut words = tokens(line, 0).into_iter();
-    let mut word = words.next()?;
-    if word.text == "sudo" {
-        word = words.next()?;
-    }
-    let name = word.text.rsplit('/').next()?;
+/// A command as people type it, `sudo iptables -t mangle -A …`: its family, and how many words come before its options.
+pub(super) fn program(words: &[Token<'_>]) -> Option<(Family, usize)> {
+    let skipped = usize::from(words.first()?.text == "sudo");
+    // `IPT=/sbin/iptables` is none.
+    let path = words.get(skipped).filter(|word| !word.text.contains('='))?;
+    let name = path.text.rsplit('/').next()?;
     let name = name.strip_suffix("-legacy").or_else(|| name.strip_suffix("-nft")).unwrap_or(name);
-    let family = match name {
-        "iptables" => Family::Ipv4,
-        "ip6tables" => Family::Ipv6,
-        _ => return None,
-    };
-    Some((family, word.at + word.text.len()))
+    match name {
+        "iptables" => Some((Family::Ipv4, skipped + 1)),
+        "ip6tables" => Some((Family::Ipv6, skipped + 1)),
+        _ => None,
+    }
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     family: Family,
     ifaces: &'a [String],
     /// Counters in the text are taken over.
@@ -149,24 +157,74 @@ struct Reader<'a> {
     /// The table whose section is open, and where it began.
     open: Option<(Table, usize)>,
     shared: Shared<'a>,
-    line: usize,
-    errors: Vec<RuleError>,
-    warnings: Vec<RuleError>,
+    pub(super) line: usize,
+    pub(super) errors: Vec<RuleError>,
+    pub(super) warnings: Vec<RuleError>,
+    /// Lines for the other family, and the first of them.
+    passed_over: Option<(usize, usize)>,
+    /// Lines for this one.
+    read: usize,
 }
 
 impl Reader<'_> {
-    fn error(&mut self, line: &str, Problem { at, message, hint }: Problem) {
-        self.errors.push(RuleError { line: self.line, column: column(line, at), message, hint });
+    /// `line` may go on over several lines of the text.
+    pub(super) fn error(&mut self, line: &str, Problem { at, message, hint }: Problem) {
+        let before = line.get(..at).unwrap_or(line);
+        let start = before.rfind('\n').map_or(0, |at| at + 1);
+        let number = self.line + before.matches('\n').count();
+        let column = column(&line[start..], at - start.min(at));
+        self.errors.push(RuleError { line: number, column, message, hint });
     }
 
-    fn read(&mut self, line: &str) {
+    /// Text in which tables have sections, as iptables-save prints it.
+    fn sections(&mut self, text: &str) {
+        for (number, line) in text.lines().enumerate() {
+            self.line = number + 1;
+            self.read_line(line);
+        }
+        self.end(text);
+    }
+
+    /// What `iptables -S` prints: the commands of one table, `filter` unless it was asked for another.
+    fn listed(&mut self, text: &str) {
+        self.line = 1;
+        self.open_table(Table::Filter);
+        for (number, line) in text.lines().enumerate() {
+            self.line = number + 1;
+            self.read_line(line);
+        }
+        self.open = None;
+    }
+
+    /// A file that is all for the other family is no empty ruleset.
+    fn refuse_what_is_all_passed_over(&mut self) {
+        let Some((count, line)) = self.passed_over.filter(|_| self.read == 0 && self.errors.is_empty())
+        else {
+            return;
+        };
+        let other = if self.family == Family::Ipv4 { Family::Ipv6 } else { Family::Ipv4 };
+        let hint = if other == Family::Ipv6 { "`--ipv6` reads them" } else { "leave `--ipv6` out" };
+        let message = match count {
+            1 => format!("the only rule is for {}: nothing was read", other.name()),
+            _ => format!("all {count} lines are for {}: nothing was read", other.name()),
+        };
+        self.errors.push(RuleError { line, column: 1, message, hint: Some(hint.to_owned()) });
+    }
+
+    pub(super) fn pass_over(&mut self) {
+        let (count, first) = self.passed_over.unwrap_or((0, self.line));
+        self.passed_over = Some((count + 1, first));
+    }
+
+    pub(super) fn read_line(&mut self, line: &str) {
         let start = line.len() - line.trim_start().len();
         let text = line.trim();
         if text.is_empty() || text.starts_with('#') {
             return;
         }
-        if let Some((family, options)) = by_hand(line) {
-            return self.typed(line, start, family, options);
+        let words = tokens(line, 0);
+        if let Some((family, options)) = program(&words) {
+            return self.typed(line, start, family, words[options..].to_vec());
         }
         match (text.as_bytes()[0], self.open) {
             (b'*', _) => self.begin(line, start),
@@ -180,12 +238,12 @@ impl Reader<'_> {
                 self.open_anyway();
             }
             (b':', Some((table, _))) => self.declare(line, start, table),
-            (_, Some((table, _))) => self.command(line, start, table, false),
+            (_, Some((table, _))) => self.command(line, start, table),
         }
     }
 
-    /// A command as people type it: it takes effect at once, on the table that it names.
-    fn typed(&mut self, line: &str, start: usize, family: Family, options: usize) {
+    /// A command as people type it: it takes effect at once, on the table that it names. `words` are its options.
+    pub(super) fn typed(&mut self, line: &str, start: usize, family: Family, words: Vec<Token<'_>>) {
         if family != self.family {
             let message = format!("the line is for {} and is passed over here", family.name());
             self.warnings.push(RuleError {
@@ -194,9 +252,8 @@ impl Reader<'_> {
                 message,
                 hint: None,
             });
-            return;
+            return self.pass_over();
         }
-        let words = tokens(line, options);
         let behind = |at: usize| words.get(at + 1).map(|w| (&*w.text, w.at));
         let named = words.iter().enumerate().find_map(|(at, word)| match &*word.text {
             "-t" | "--table" => behind(at),
@@ -220,7 +277,8 @@ impl Reader<'_> {
             self.open_table(table);
             self.open = None;
         }
-        self.command(line, options, table, true);
+        let from = words.first().map_or(line.len(), |word| word.at);
+        self.obey(line, (without_waiting(words), from), table, None, true);
     }
 
     fn open_anyway(&mut self) {
@@ -395,7 +453,7 @@ impl Reader<'_> {
         self.draft.tables[table as usize].as_mut()?.chain_mut(table, name)
     }
 
-    fn command(&mut self, line: &str, start: usize, table: Table, is_typed: bool) {
+    fn command(&mut self, line: &str, start: usize, table: Table) {
         let mut from = start;
         let mut count = None;
         if line.as_bytes().get(start) == Some(&b'[') {
@@ -407,6 +465,23 @@ impl Reader<'_> {
             }
             from = end;
         }
+        let (words, unclosed) = lex::cut(line, from);
+        if let Some(at) = unclosed {
+            // The tools take the rest of the line for text, and so a rule without its target.
+            return self.error(line, unclosed_quote(at).hint("a quote inside of a text is written `\\\"`"));
+        }
+        self.obey(line, (words, from), table, count, false);
+    }
+
+    /// Reads the words of a command, and does what it asks.
+    fn obey(
+        &mut self,
+        line: &str,
+        (words, from): (Vec<Token<'_>>, usize),
+        table: Table,
+        count: Option<Count>,
+        is_typed: bool,
+    ) {
         let mut findings = Findings::default();
         let parsed = {
             let user = self.draft.tables[table as usize].as_ref().map(|t| &t.user);
@@ -422,8 +497,13 @@ impl Reader<'_> {
                 count: count.filter(|_| self.counters),
                 shared: &self.shared,
             };
-            rule_line::parse(line, from, &around, &mut findings)
+            rule_line::parse(words, from, &around, &mut findings)
         };
+        self.read += 1;
+        if findings.is_for_other_family {
+            self.read -= 1;
+            self.pass_over();
+        }
         for Problem { at, message, hint } in findings.warnings {
             self.warnings.push(RuleError { line: self.line, column: column(line, at), message, hint });
         }
@@ -591,6 +671,32 @@ fn zero(rule: &mut DraftRule) {
 fn is_same(a: &DraftRule, b: &DraftRule) -> bool {
     let goes = |r: &DraftRule| r.jump.as_ref().map(|j| (j.to.clone(), j.goto));
     a.rule.matches == b.rule.matches && a.rule.target == b.rule.target && goes(a) == goes(b)
+}
+
+pub(super) fn unclosed_quote(at: usize) -> Problem {
+    Problem::new(at, "the quote is never closed")
+}
+
+/// Without what only says how long to wait for others: `-w`, `-w 5`, `-w5`, `--wait=5`, `-W 100000`.
+fn without_waiting(words: Vec<Token<'_>>) -> Vec<Token<'_>> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let mut kept = Vec::with_capacity(words.len());
+    let mut words = words.into_iter().peekable();
+    while let Some(word) = words.next() {
+        let waits = match &*word.text {
+            "-w" | "--wait" | "-W" | "--wait-interval" => {
+                let _seconds = words.next_if(|next| is_number(&next.text));
+                true
+            }
+            text => ["-w", "-W", "--wait=", "--wait-interval="]
+                .iter()
+                .any(|option| text.strip_prefix(option).is_some_and(is_number)),
+        };
+        if !waits {
+            kept.push(word);
+        }
+    }
+    kept
 }
 
 /// `[packets:bytes]`

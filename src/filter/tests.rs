@@ -652,3 +652,83 @@ fn those_who_listen_hear_what_rules_log() {
         ]
     );
 }
+
+#[test]
+fn typed_commands_are_read_as_the_shell_hands_them_over() {
+    let rule = |script: &str| {
+        let loaded =
+            Ruleset::load(script, Family::Ipv4, &[]).map_err(|errors| errors[0].to_string()).unwrap();
+        let chain = &loaded.ruleset.chains(Table::Filter)[1];
+        chain
+            .rules
+            .iter()
+            .map(|rule| loaded.ruleset.rule_text(Table::Filter, rule).trim_start().to_owned())
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    for (script, expected) in [
+        (
+            "iptables -A FORWARD -p tcp -m comment --comment 'no web here' -j DROP",
+            "-p tcp -m comment --comment \"no web here\" -j DROP",
+        ),
+        ("iptables -A FORWARD -j LOG --log-prefix 'IN: '", "-j LOG --log-prefix \"IN: \""),
+        (
+            "iptables -A FORWARD -j LOG --log-prefix IN:\\ ; iptables -A FORWARD -j DROP",
+            "-j LOG --log-prefix \"IN: \"; -j DROP",
+        ),
+        ("iptables -A FORWARD -s '192.0.2.1' -j DROP # the end", "-s 192.0.2.1/32 -j DROP"),
+        ("iptables -A FORWARD \\! -i lo \\\n  -j DROP >/dev/null 2>&1", "! -i lo -j DROP"),
+        ("iptables -w 5 -W 100000 -A FORWARD -j DROP", "-j DROP"),
+        ("iptables -w5 -A FORWARD -j DROP\niptables --wait=5 -A FORWARD -j ACCEPT -w", "-j DROP; -j ACCEPT"),
+        // What `iptables -S` prints.
+        ("-P INPUT ACCEPT\n-P FORWARD DROP\n-N lan\n-A FORWARD -i lan -j lan\n", "-i lan -j lan"),
+    ] {
+        assert_eq!(rule(script), expected, "{script}");
+    }
+}
+
+#[test]
+fn a_script_is_told_once_what_of_it_is_not_read_and_where_its_mistakes_are() {
+    let check = |text: &str, expected: &[&str]| {
+        let errors = Ruleset::load(text, Family::Ipv4, &[]).map(|_| ()).unwrap_err();
+        let errors: Vec<String> =
+            errors.iter().map(|e| e.to_string().lines().next().unwrap_or("").to_owned()).collect();
+        assert_eq!(errors, expected, "{text}");
+    };
+    check(
+        "iptables -P FORWARD DROP\niptables -A FORWARD -p tcp --dport 22 -j ACCPT\n",
+        &["2:42: no chain or target named `ACCPT`"],
+    );
+    check("iptables -A FORWARD \\\n  -p tcp -j ACCPT\n", &["2:13: no chain or target named `ACCPT`"]);
+    check(
+        "echo 1 > /proc/sys/net/ipv4/ip_forward\niptables -A FORWARD -j DROP\nmodprobe x\n",
+        &["1:1: this is no iptables command; lines are commands here; one more is like that"],
+    );
+    check(
+        "iptables -A FORWARD -i $WAN -j DROP\niptables -A FORWARD -i \"$LAN\" -j DROP\n",
+        &["1:24: variables of the shell are not expanded; one more is like that"],
+    );
+    check(
+        "WAN=eth0\nfor p in 1 2; do\niptables -A FORWARD -j DROP\ndone\n",
+        &["1:1: this is shell, which is not run here; 3 more are like that"],
+    );
+    check(
+        "IPT=/sbin/iptables\n$IPT -F\n$IPT -A FORWARD -j DROP\n",
+        &["1:1: this is a shell script: its variables are not expanded here"],
+    );
+    check(
+        "Chain INPUT (policy ACCEPT)\ntarget     prot opt source               destination\n",
+        &["1:1: this is what `iptables -L` prints, which leaves half of each rule out"],
+    );
+    check("table inet filter {\n}\n", &["1:1: this is a ruleset of nft, not of iptables"]);
+    check(
+        "ip6tables -A FORWARD -j DROP\nip6tables -P FORWARD DROP\n",
+        &["1:1: all 2 lines are for IPv6: nothing was read"],
+    );
+    check("iptables -A FORWARD -m comment --comment 'never -j DROP\n", &["1:42: the quote is never closed"]);
+    let many: String = (0..8_000).map(|n| format!("-A FORWARD -p tcp --dport {n} -j NOSUCH\n")).collect();
+    check(
+        &format!("*filter\n{many}COMMIT\n"),
+        &["2:32: no chain or target named `NOSUCH` (and 7999 more lines like this one)"],
+    );
+}

@@ -202,13 +202,13 @@ fn mistakes_are_answered_with_what_would_be_right() {
     fails(
         "explain --in lan",
         expect![[r#"
-        error: the following required arguments were not provided:
-          <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW>|--hex <HEX>|--frame <N>>
+            error: the following required arguments were not provided:
+              <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW>|--hex <HEX>|--frame <N>>
 
-        Usage: stateway explain --in <PORT> <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW>|--hex <HEX>|--frame <N>>
+            Usage: stateway explain --in <PORT> <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW>|--hex <HEX>|--frame <N>>
 
-        For more information, try '--help'.
-    "#]],
+            For more information, try '--help'.
+        "#]],
     );
     fails(
         "explain --in lan --tcp 192.0.2.77,192.0.2.104",
@@ -233,25 +233,25 @@ fn mistakes_are_answered_with_what_would_be_right() {
     fails(
         "replay nothing.pcapng",
         expect![[r#"
-        error: cannot read the capture `nothing.pcapng`: No such file or directory (os error 2)
-    "#]],
+            error: cannot read the capture `nothing.pcapng`: No such file or directory (os error 2)
+        "#]],
     );
     fails(
         "replay rules",
         expect![[r#"
-        error: rules: byte 0: not a pcapng file
-    "#]],
+            error: rules: byte 0: neither a pcapng nor a pcap file
+        "#]],
     );
     fails(
         "replay",
         expect![[r#"
-        error: the following required arguments were not provided:
-          <TRACE.pcapng>
+            error: the following required arguments were not provided:
+              <TRACE>
 
-        Usage: stateway replay <TRACE.pcapng>
+            Usage: stateway replay <TRACE>
 
-        For more information, try '--help'.
-    "#]],
+            For more information, try '--help'.
+        "#]],
     );
 }
 
@@ -274,70 +274,89 @@ fn help_says_what_the_options_are_for() {
         expect![[r#"
             Take a capture through a ruleset, in virtual time
 
-            Usage: stateway replay [OPTIONS] <TRACE.pcapng>
+            Usage: stateway replay [OPTIONS] [TRACE]
 
             Arguments:
-              <TRACE.pcapng>  A pcapng file, or `-` for standard input
+              [TRACE]  A capture, or `-` for standard input
 
             Options:
-                  --rules <FILE>           iptables-save text with the rules for IPv4; none: every policy is
-                                           ACCEPT
-                  --rules6 <FILE>          ip6tables-save text with the rules for IPv6; none: IPv6 is dropped
-                  --lab <LAB>              Take the router from a lab; other options override what it says
-                  --sysctl <NAME=VALUE>    A setting under the kernel's own name, such as
-                                           `nf_conntrack_tcp_loose=0`; may be repeated
-                  --helper <NAME>          Assign a helper on its usual port: `ftp`, `tftp`; may be repeated
-                  --format <FORMAT>        How to print: a line for each frame, or a JSON object for each
-                                           [default: text] [possible values: text, json]
-                  --bytes                  Tell the bytes of every frame that leaves, not only of those that the
-                                           router wrote or changed
-                  --conntrack              Print connections and expectations at the end
-                  --annotate <OUT.pcapng>  Write the capture back with verdicts as packet comments
-                  --nflog <OUT.pcapng>     Write the packets that NFLOG speaks of to a capture, group and prefix
-                                           as comments
-                  --until <N>              Stop after this frame
-              -h, --help                   Print help
-              -V, --version                Print version
+                  --capture <PORT=FILE>...   Captures of one port each, merged by their timestamps
+                  --port <[INTERFACE=]NAME>  What an interface of the capture is called: `NAME` (its only one),
+                                             `0=NAME` (by number), `eth0=NAME` (by its name),
+                                             `192.0.2.0/24=NAME` (frames from there), `in=NAME` and `out=NAME`
+                                             (by direction); may be repeated
+                  --as-it-stands             Judge every frame as if it had come in as it stands: copies of what
+                                             went out and unfinished checksums too
+                  --rules <FILE>             iptables-save text with the rules for IPv4; none: every policy is
+                                             ACCEPT
+                  --rules6 <FILE>            ip6tables-save text with the rules for IPv6; none: IPv6 is dropped
+                  --sets <FILE>              A file of `ipset save`, whose sets the rules may name; may be
+                                             repeated
+                  --lab <LAB>                Take the router from a lab; other options override what it says
+                  --sysctl <NAME=VALUE>      A setting under the kernel's own name, such as
+                                             `nf_conntrack_tcp_loose=0`; may be repeated
+                  --helper <NAME>            Assign a helper on its usual port: `ftp`, `tftp`; may be repeated
+                  --format <FORMAT>          How to print: a line for each frame, or a JSON object for each
+                                             [default: text] [possible values: text, json]
+                  --summary                  Print totals instead of a line for each frame
+                  --bytes                    Tell the bytes of every frame that leaves, not only of those that
+                                             the router wrote or changed
+                  --conntrack                Print connections and expectations at the end
+                  --annotate <OUT.pcapng>    Write the capture back with verdicts as packet comments
+                  --nflog <OUT.pcapng>       Write the packets that NFLOG speaks of to a capture, group and
+                                             prefix as comments
+                  --until <N>                Stop after this frame
+              -h, --help                     Print help
+              -V, --version                  Print version
         "#]],
     );
     says(
         "explain -h",
         expect![[r#"
-        Show one packet's whole way through the router, and why it met its fate
+            Show one packet's whole way through the router, and why it met its fate
 
-        Usage: stateway explain [OPTIONS] <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW>|--hex <HEX>|--frame <N>>
+            Usage: stateway explain [OPTIONS] <--tcp <FLOW>|--udp <FLOW>|--icmp <FLOW>|--hex <HEX>|--frame <N>>
 
-        Options:
-              --rules <FILE>            iptables-save text with the rules for IPv4; none: every policy is
-                                        ACCEPT
-              --rules6 <FILE>           ip6tables-save text with the rules for IPv6; none: IPv6 is dropped
-              --lab <LAB>               Take the router from a lab; other options override what it says
-              --sysctl <NAME=VALUE>     A setting under the kernel's own name, such as
-                                        `nf_conntrack_tcp_loose=0`; may be repeated
-              --helper <NAME>           Assign a helper on its usual port: `ftp`, `tftp`; may be repeated
-              --in <PORT>               The port where the packet comes in
-              --ports <PORT>            The router's ports, where no lab and no capture names them; by
-                                        default those of the rules
-              --tcp <FLOW>              A TCP segment: `SRC:PORT,DST:PORT`, IPv6 addresses in brackets
-              --udp <FLOW>              A UDP datagram: `SRC:PORT,DST:PORT`
-              --icmp <FLOW>             An ICMP echo request, or what `--line` says: `SRC,DST`
-              --hex <HEX>               An IP packet, or a whole Ethernet frame, in hex
-              --frame <N>               The Nth frame of the capture
-              --flags <FLAGS>           TCP flags: letters of `FSRP.UEW`, or `none` [default: S]
-              --seq <SEQ>               TCP sequence number [default: 0]
-              --ack <ACK>               TCP acknowledgement [default: 0]
-              --win <WIN>               TCP window [default: 65535]
-              --len <LEN>               Bytes of payload [default: 0]
-              --line <LINE>             The packet as in packetdrill, between the ends of the flow: `P.
-                                        1:101(100) ack 1`, `icmp echo_reply id 7`
-              --capture <TRACE.pcapng>  What the router sees before the packet; with `--frame`, up to that
-                                        frame [alias: --after]
-              --wait <SECONDS>          Seconds between the capture's last frame and the packet [default: 0]
-              --format <FORMAT>         For people, or one JSON object [default: text] [possible values:
-                                        text, json]
-          -h, --help                    Print help
-          -V, --version                 Print version
-    "#]],
+            Options:
+                  --rules <FILE>             iptables-save text with the rules for IPv4; none: every policy is
+                                             ACCEPT
+                  --rules6 <FILE>            ip6tables-save text with the rules for IPv6; none: IPv6 is dropped
+                  --sets <FILE>              A file of `ipset save`, whose sets the rules may name; may be
+                                             repeated
+                  --lab <LAB>                Take the router from a lab; other options override what it says
+                  --sysctl <NAME=VALUE>      A setting under the kernel's own name, such as
+                                             `nf_conntrack_tcp_loose=0`; may be repeated
+                  --helper <NAME>            Assign a helper on its usual port: `ftp`, `tftp`; may be repeated
+                  --in <PORT>                The port where the packet comes in
+                  --ports <PORT>             The router's ports, where no lab and no capture names them; by
+                                             default those of the rules
+                  --tcp <FLOW>               A TCP segment: `SRC:PORT,DST:PORT`, IPv6 addresses in brackets
+                  --udp <FLOW>               A UDP datagram: `SRC:PORT,DST:PORT`
+                  --icmp <FLOW>              An ICMP echo request, or what `--line` says: `SRC,DST`
+                  --hex <HEX>                An IP packet, or a whole Ethernet frame, in hex
+                  --frame <N>                The Nth frame of the capture
+                  --flags <FLAGS>            TCP flags: letters of `FSRP.UEW`, or `none` [default: S]
+                  --seq <SEQ>                TCP sequence number [default: 0]
+                  --ack <ACK>                TCP acknowledgement [default: 0]
+                  --win <WIN>                TCP window [default: 65535]
+                  --len <LEN>                Bytes of payload [default: 0]
+                  --line <LINE>              The packet as in packetdrill, between the ends of the flow: `P.
+                                             1:101(100) ack 1`, `icmp echo_reply id 7`
+                  --capture <TRACE.pcapng>   What the router sees before the packet; with `--frame`, up to that
+                                             frame [alias: --after]
+                  --port <[INTERFACE=]NAME>  What an interface of the capture is called: `NAME` (its only one),
+                                             `0=NAME` (by number), `eth0=NAME` (by its name),
+                                             `192.0.2.0/24=NAME` (frames from there), `in=NAME` and `out=NAME`
+                                             (by direction); may be repeated
+                  --as-it-stands             Judge every frame as if it had come in as it stands: copies of what
+                                             went out and unfinished checksums too
+                  --wait <SECONDS>           Seconds between the capture's last frame and the packet [default:
+                                             0]
+                  --format <FORMAT>          For people, or one JSON object [default: text] [possible values:
+                                             text, json]
+              -h, --help                     Print help
+              -V, --version                  Print version
+        "#]],
     );
 }
 
