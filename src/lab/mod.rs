@@ -21,6 +21,7 @@ pub mod model;
 pub mod netns;
 #[cfg(target_os = "linux")]
 pub mod probe;
+pub mod reference;
 pub mod report;
 pub mod resolve;
 pub mod runner;

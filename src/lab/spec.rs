@@ -22,13 +22,16 @@ use std::marker::PhantomData;
 #[serde(deny_unknown_fields)]
 #[schemars(title = "stateway lab")]
 pub struct LabSpec {
-    /// A short name: it is part of the names of namespaces.
+    /// A short name of small letters, digits and `-`, at most 32 of them: it is part of the names of namespaces.
     pub name: String,
     /// What the lab shows, in a sentence.
     pub description: Option<String>,
+    /// What stands between the hosts.
     pub router: RouterSpec,
+    /// Who is around it, by name: small letters, digits and `-`, at most 48 of them. Every port has at least one.
     #[serde(default)]
     pub hosts: IndexMap<String, HostSpec>,
+    /// What must be observed, in this order.
     #[serde(default)]
     pub tests: Vec<TestSpec>,
 }
@@ -37,90 +40,110 @@ pub struct LabSpec {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouterSpec {
-    /// `bridge`: all ports are one segment; `route`: each port is an IP network of its own.
+    /// What the router is to its hosts: a cable, or a hop.
     #[serde(default)]
+    #[schemars(extend("default" = "bridge"))]
     pub mode: ModeSpec,
-    /// Its ports by name: what `-i` and `-o` match.
+    /// Its ports by name, at most 15 characters: what `-i` and `-o` match. `{}` is a port with nothing special.
     pub ports: IndexMap<String, Option<PortSpec>>,
+    /// Route mode: the way to networks beyond those of the ports.
     #[serde(default)]
     pub routes: Vec<RouteSpec>,
-    /// Neighbours that are known without asking.
+    /// Route mode: stations whose link address is known without asking.
     #[serde(default)]
     pub neighbours: Vec<NeighbourSpec>,
-    /// Connection tracking helpers on their usual ports: `ftp`, `tftp`. As in Linux, none unless asked for.
+    /// Helpers of connection tracking, on their usual ports. As in Linux, none unless asked for.
     #[serde(default)]
     pub helpers: OneOrMany<HelperSpec>,
-    /// Settings by the kernel's own names: `nf_conntrack_max`, …
+    /// Settings by the kernel's own names, with or without the way to them: `nf_conntrack_max`,
+    /// `net.ipv4.icmp_ratemask`. Times are seconds, as in the kernel.
     #[serde(default)]
     pub sysctl: IndexMap<String, SysctlSpec>,
-    /// iptables-save text; `none` if there are no rules on purpose, and everything passes.
+    /// The rules for IPv4, as iptables-save prints them; `none` if there are none on purpose, and everything passes.
     pub rules: Option<String>,
-    /// A file with iptables-save text, beside the lab file.
+    /// The same in a file, named from the folder of the lab file.
     pub rules_file: Option<String>,
-    /// ip6tables-save text. Without it, and with `none`, IPv6 is dropped.
+    /// The rules for IPv6, as ip6tables-save prints them. Without any, and with `none`, IPv6 is dropped.
     pub rules6: Option<String>,
-    /// A file with ip6tables-save text, beside the lab file.
+    /// The same in a file, named from the folder of the lab file.
     pub rules6_file: Option<String>,
     /// Bridge mode: what becomes of frames that are neither IP nor ARP.
     #[serde(default)]
+    #[schemars(extend("default" = "drop"))]
     pub non_ip: NonIpSpec,
     /// Which kind of port `stateway run` opens.
     #[serde(default)]
+    #[schemars(extend("default" = "auto"))]
     pub device: DeviceSpec,
     /// Whether an idle worker spins or sleeps.
     #[serde(default)]
+    #[schemars(extend("default" = "never"))]
     pub busy_poll: BusyPollSpec,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ModeSpec {
+    /// All ports are one segment; the router has no address.
     #[default]
     Bridge,
+    /// Each port is an IP network of its own, and the router has an address in each.
     Route,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NonIpSpec {
+    /// They are dropped.
     #[default]
     Drop,
+    /// They are carried on, past all rules.
     Pass,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceSpec {
+    /// Fast, or tap where fast is not to be had; the log says which.
     #[default]
     Auto,
+    /// With virtio headers and io_uring, many frames at a time.
     Fast,
+    /// A plain TAP, one frame at a time.
     Tap,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BusyPollSpec {
+    /// It sleeps until a frame comes.
     #[default]
     Never,
+    /// It spins for a moment after each frame, then sleeps.
     Adaptive,
+    /// It spins: the shortest delay, and a processor that is never idle.
     Always,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HelperSpec {
+    /// TCP port 21: data connections are RELATED.
     Ftp,
+    /// UDP port 69: the answer from another port is RELATED.
     Tftp,
 }
 
-/// One port of the router.
+/// One port of the router: a TAP device (or, with `--on kernel`, a veth) of its name.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PortSpec {
-    /// Route mode: its own address with the length of its network, or a list of them.
+    /// Route mode: the router's own address here with the length of its network, or a list of them. Bridge mode: none.
     pub address: Option<OneOrMany>,
+    /// Its link address; without one, it follows from the port's place in the file.
     pub mac: Option<String>,
-    #[schemars(range(min = 68, max = 65535))]
+    /// The longest packet that it sends, in bytes, without the link's header.
+    #[schemars(range(min = 68, max = 65535), extend("default" = 1500))]
     pub mtu: Option<u32>,
 }
 
@@ -128,11 +151,11 @@ pub struct PortSpec {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteSpec {
-    /// A network, or `default`.
+    /// A network with its length, or `default`.
     pub to: String,
     /// The next hop. Without it the network is reached on the port itself.
     pub via: Option<String>,
-    /// Needed only where `via` does not tell.
+    /// The port that leads there; needed only where `via` does not tell.
     pub port: Option<String>,
     /// A route that leads nowhere.
     #[serde(rename = "type")]
@@ -142,43 +165,56 @@ pub struct RouteSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RouteKindSpec {
+    /// Packets vanish.
     Blackhole,
+    /// The sender is told `host unreachable`.
     Unreachable,
+    /// The sender is told `administratively prohibited`.
     Prohibit,
 }
 
+/// One station whose link address the router need not ask for.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NeighbourSpec {
+    /// Its IP address.
     pub address: String,
+    /// Its link address.
     pub mac: String,
+    /// The port that it is behind.
     pub port: String,
 }
 
-/// One host.
+/// One host: a network namespace, or in simulation a stack of its own.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HostSpec {
-    /// The router's port that it is connected to.
+    /// The router's port that it is behind. Several hosts behind one port share a segment. It must be given.
     pub port: Option<String>,
     /// Its address with the length of its network, or a list of them.
     pub address: OneOrMany,
     /// Its default gateway, one for each family. Route mode: the port's own address unless told otherwise.
     pub gateway: Option<OneOrMany>,
+    /// Its ways to networks beyond its own, beside the gateway.
     #[serde(default)]
     pub routes: Vec<HostRouteSpec>,
+    /// Its link address; without one, it follows from the host's place in the file.
     pub mac: Option<String>,
+    /// The longest packet that it sends, in bytes; that of its port unless told otherwise.
     #[schemars(range(min = 68, max = 65535))]
     pub mtu: Option<u32>,
-    /// What it serves: `ssh`, `http`, `ftp`, `tftp`, `echo`, `dns`, or a command.
+    /// What it serves: names, or services in full.
     #[serde(default)]
     pub services: OneOrMany<ServiceSpec>,
 }
 
+/// One route of a host.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HostRouteSpec {
+    /// A network with its length.
     pub to: String,
+    /// The next hop.
     pub via: String,
 }
 
@@ -194,11 +230,11 @@ macro_rules! steps {
             pub ssh: Option<SshSpec>,
             /// Opens a TCP connection.
             pub tcp: Option<TcpSpec>,
-            /// Sends a datagram and waits for an answer.
+            /// Sends a UDP datagram and waits for an answer.
             pub udp: Option<UdpSpec>,
-            /// Sends echo requests.
+            /// Sends ICMP echo requests and waits for the answers.
             pub ping: Option<PingSpec>,
-            /// Fetches a page.
+            /// Fetches a page over HTTP.
             pub http: Option<HttpSpec>,
             /// Lists, gets or puts a file over FTP.
             pub ftp: Option<FtpSpec>,
@@ -210,9 +246,9 @@ macro_rules! steps {
             pub exec: Option<ExecSpec>,
             /// Sends packets written as in packetdrill.
             pub send: Option<SendSpec>,
-            /// Lets time pass: `5s`, `2m`, `5days`.
+            /// Lets time pass; in simulation this costs none.
             pub wait: Option<TimeSpec>,
-            /// Swaps the ruleset.
+            /// Swaps the ruleset; connections stay. The next tests have the new one.
             pub rules: Option<RulesSpec>,
             /// Looks at the connection table.
             pub conntrack: Option<ConntrackSpec>,
@@ -222,9 +258,9 @@ macro_rules! steps {
             pub expect: Option<ExpectSpec>,
             /// Repeats the step until it comes out as expected, at most this long.
             pub within: Option<TimeSpec>,
-            /// How long an answer may take.
+            /// How long an answer may take: 2 s, a login 4 s, a command 20 s, unless told otherwise.
             pub timeout: Option<TimeSpec>,
-            /// Impairments of links during the step, by port of the router.
+            /// What the links of these ports do to packets during the step.
             #[serde(default)]
             pub impair: IndexMap<String, ImpairSpec>,
         }
@@ -261,12 +297,12 @@ macro_rules! steps {
 steps! {
     /// One test: a step, or several in `steps`.
     struct TestSpec {
-        /// What it shows, in a sentence.
+        /// What it shows, in one line; no other test has the same. `test N` unless told otherwise.
         pub name: Option<String>,
-        /// Only with these runners.
+        /// Only with these runners; with any unless told otherwise.
         #[serde(default)]
         pub on: OneOrMany<RunnerSpec>,
-        /// Several steps, one after the other.
+        /// Several steps, one after the other, until one does not come out as expected.
         #[serde(default)]
         pub steps: Vec<StepSpec>,
     }
@@ -277,18 +313,24 @@ steps! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RunnerSpec {
+    /// Simulated hosts, virtual time.
     Sim,
+    /// Real programs in namespaces, the router on TAPs.
     Live,
+    /// The same hosts, with Linux between them.
     Kernel,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FamilySpec {
+    /// IPv4
     Ipv4,
+    /// IPv6
     Ipv6,
 }
 
+/// Logs in with real OpenSSH (in simulation, a stand-in for it) and runs a command; the step's output is what it prints.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SshSpec {
@@ -296,12 +338,16 @@ pub struct SshSpec {
     pub from: Option<OneOrMany>,
     /// Where: a host or an address; several repeat the step.
     pub to: Option<OneOrMany>,
+    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
     pub family: Option<FamilySpec>,
-    #[schemars(range(min = 1))]
+    /// The port where it is served.
+    #[schemars(range(min = 1), extend("default" = 22))]
     pub port: Option<u16>,
+    /// The port it comes from; the system chooses one unless told.
     #[schemars(range(min = 1))]
     pub source_port: Option<u16>,
-    /// The command to run there; `true` if not given.
+    /// The command to run there.
+    #[schemars(extend("default" = "true"))]
     pub run: Option<String>,
     /// What the command reads.
     pub input: Option<String>,
@@ -311,17 +357,23 @@ pub struct SshSpec {
     pub session: Option<String>,
 }
 
+/// Opens a TCP connection, and may say something; the step's output is what comes back.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TcpSpec {
+    /// Who begins: a host; several repeat the step.
     pub from: Option<OneOrMany>,
+    /// With whom: a host or an address; several repeat the step.
     pub to: Option<OneOrMany>,
+    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
     pub family: Option<FamilySpec>,
+    /// The port where it is served.
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
+    /// The port it comes from; the system chooses one unless told.
     #[schemars(range(min = 1))]
     pub source_port: Option<u16>,
-    /// What to say once connected; what comes back is the step's `stdout`.
+    /// What to say once connected.
     pub send: Option<String>,
     /// Keeps the connection open under this name.
     pub keep: Option<String>,
@@ -329,119 +381,164 @@ pub struct TcpSpec {
     pub session: Option<String>,
 }
 
+/// Sends one datagram; the step's output is what comes back.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UdpSpec {
+    /// Who begins: a host; several repeat the step.
     pub from: OneOrMany,
+    /// With whom: a host or an address; several repeat the step.
     pub to: OneOrMany,
+    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
     pub family: Option<FamilySpec>,
+    /// The port where it is served.
     #[schemars(range(min = 1))]
     pub port: u16,
+    /// The port it comes from; the system chooses one unless told.
     #[schemars(range(min = 1))]
     pub source_port: Option<u16>,
-    /// What the datagram says; what comes back is the step's `stdout`.
+    /// What the datagram says.
+    #[schemars(extend("default" = "stateway"))]
     pub send: Option<String>,
 }
 
+/// Sends echo requests; `ok` if one of them is answered.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PingSpec {
+    /// Who begins: a host; several repeat the step.
     pub from: OneOrMany,
+    /// With whom: a host or an address; several repeat the step.
     pub to: OneOrMany,
+    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
     pub family: Option<FamilySpec>,
-    /// How many requests; 1 if not given.
-    #[schemars(range(min = 1, max = 100))]
+    /// How many requests.
+    #[schemars(range(min = 1, max = 100), extend("default" = 1))]
     pub count: Option<u16>,
     /// Bytes after the ICMP header.
-    #[schemars(range(max = 65000))]
+    #[schemars(range(max = 65000), extend("default" = 56))]
     pub size: Option<u16>,
     /// Forbids fragments on the way.
     #[serde(default)]
+    #[schemars(extend("default" = false))]
     pub dont_fragment: bool,
+    /// How many hops the requests may take; what the system usually sends unless told.
     #[schemars(range(min = 1))]
     pub ttl: Option<u8>,
 }
 
+/// Fetches a page; the step's output is its text.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpSpec {
+    /// Who begins: a host; several repeat the step.
     pub from: OneOrMany,
+    /// With whom: a host or an address; several repeat the step.
     pub to: OneOrMany,
+    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
     pub family: Option<FamilySpec>,
-    #[schemars(range(min = 1))]
+    /// The port where it is served.
+    #[schemars(range(min = 1), extend("default" = 80))]
     pub port: Option<u16>,
+    /// The page.
+    #[schemars(extend("default" = "/"))]
     pub path: Option<String>,
 }
 
+/// Lists a folder, or moves a file and compares both ends.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FtpSpec {
+    /// Who begins: a host; several repeat the step.
     pub from: OneOrMany,
+    /// With whom: a host or an address; several repeat the step.
     pub to: OneOrMany,
+    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
     pub family: Option<FamilySpec>,
-    #[schemars(range(min = 1))]
+    /// The port where it is served.
+    #[schemars(range(min = 1), extend("default" = 21))]
     pub port: Option<u16>,
     /// How the data connection is announced.
     #[serde(default)]
+    #[schemars(extend("default" = "passive"))]
     pub mode: FtpModeSpec,
+    /// What to do.
     #[serde(default)]
+    #[schemars(extend("default" = "list"))]
     pub command: FtpCommandSpec,
-    /// The size of the file that is got or put.
-    #[schemars(range(max = 100_000_000))]
+    /// The size of the file that is got or put, in bytes.
+    #[schemars(range(max = 100_000_000), extend("default" = 20_000))]
     pub bytes: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FtpModeSpec {
-    /// PORT
+    /// `PORT`: the server connects to the client.
     Active,
-    /// PASV
+    /// `PASV`: the client connects a second time.
     #[default]
     Passive,
-    /// EPRT
+    /// `EPRT`: active, for either family.
     Eprt,
-    /// EPSV
+    /// `EPSV`: passive, for either family.
     Epsv,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FtpCommandSpec {
+    /// Lists the folder.
     #[default]
     List,
+    /// Fetches a file.
     Get,
+    /// Stores a file.
     Put,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TftpCommandSpec {
+    /// Fetches a file.
     #[default]
     Get,
+    /// Stores a file.
     Put,
 }
 
+/// Moves a file and compares both ends.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TftpSpec {
+    /// Who begins: a host; several repeat the step.
     pub from: OneOrMany,
+    /// With whom: a host or an address; several repeat the step.
     pub to: OneOrMany,
+    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
     pub family: Option<FamilySpec>,
+    /// What to do.
     #[serde(default)]
+    #[schemars(extend("default" = "get"))]
     pub command: TftpCommandSpec,
-    #[schemars(range(min = 1, max = 10_000_000))]
+    /// The size of the file, in bytes.
+    #[schemars(range(min = 1, max = 10_000_000), extend("default" = 20_000))]
     pub bytes: Option<u32>,
 }
 
+/// Asks for the hops on the way; the step's output is their addresses (live and kernel only).
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TracerouteSpec {
+    /// Who begins: a host; several repeat the step.
     pub from: OneOrMany,
+    /// With whom: a host or an address; several repeat the step.
     pub to: OneOrMany,
+    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
     pub family: Option<FamilySpec>,
 }
 
+/// Runs a command on a host; `ok` if it succeeds (live and kernel only).
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExecSpec {
@@ -449,6 +546,7 @@ pub struct ExecSpec {
     pub host: OneOrMany,
     /// A line for `sh -c`.
     pub run: String,
+    /// What the command reads.
     pub input: Option<String>,
 }
 
@@ -456,30 +554,37 @@ pub struct ExecSpec {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendSpec {
+    /// Whose packets they are: a host; several repeat the step.
     pub from: OneOrMany,
+    /// Where they go: a host or an address; several repeat the step.
     pub to: OneOrMany,
+    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
     pub family: Option<FamilySpec>,
-    #[schemars(range(min = 1))]
+    /// The port that they go to.
+    #[schemars(range(min = 1), extend("default" = 9))]
     pub port: Option<u16>,
-    #[schemars(range(min = 1))]
+    /// The port that they come from.
+    #[schemars(range(min = 1), extend("default" = 40_000))]
     pub source_port: Option<u16>,
     /// Lines such as `S 100:100(0) win 64240`, `udp (10)`, `icmp echo_request id 7 seq 1`.
     pub packets: OneOrMany,
 }
 
+/// Puts other rules in force, all or nothing; a family that is not named has those of the lab.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RulesSpec {
-    /// iptables-save text.
+    /// The rules for IPv4, as iptables-save prints them.
     pub v4: Option<String>,
-    /// A file with iptables-save text, beside the lab file.
+    /// The same in a file, named from the folder of the lab file.
     pub v4_file: Option<String>,
-    /// ip6tables-save text.
+    /// The rules for IPv6, as ip6tables-save prints them.
     pub v6: Option<String>,
-    /// A file with ip6tables-save text, beside the lab file.
+    /// The same in a file, named from the folder of the lab file.
     pub v6_file: Option<String>,
     /// Puts the rules of the lab back in force.
     #[serde(default)]
+    #[schemars(extend("default" = false))]
     pub restore: bool,
 }
 
@@ -495,12 +600,15 @@ pub struct ConntrackSpec {
     pub count: Option<u64>,
 }
 
-/// Exact values of counters: `filter/FORWARD/2`, `filter/FORWARD/policy`, `drop/table-full`.
+/// Counters by name: `filter/FORWARD/2` and `filter/FORWARD/policy` count packets that a rule or a policy decided,
+/// `drop/table-full` those that were dropped for a reason.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CountersSpec {
+    /// Counters that must have exactly this value.
     #[serde(default)]
     pub equal: IndexMap<String, u64>,
+    /// Counters that must have this value or a higher one.
     #[serde(default)]
     pub at_least: IndexMap<String, u64>,
 }
@@ -509,7 +617,7 @@ pub struct CountersSpec {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpectSpec {
-    /// `ok`; `blocked`: nothing came back; `refused`: a reset came back; `unreachable`: an ICMP error came back.
+    /// How it ended. Unless told otherwise: `ok`; with `icmp`, `unreachable`; after `send`, anything.
     pub result: Option<ResultSpec>,
     /// Which ICMP error, by iptables' names: `icmp-port-unreachable`, `icmp6-adm-prohibited`, `frag-needed`, …
     pub icmp: Option<String>,
@@ -538,19 +646,28 @@ pub struct ExpectSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ResultSpec {
+    /// The answer came.
     Ok,
+    /// Nothing came back.
     Blocked,
+    /// A reset came back.
     Refused,
+    /// An ICMP error came back.
     Unreachable,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum StateSpec {
+    /// It opens a connection.
     New,
+    /// It belongs to a connection that was seen in both directions.
     Established,
+    /// Another connection announced it, or it is an error about one.
     Related,
+    /// It fits no connection.
     Invalid,
+    /// The raw table exempted it.
     Untracked,
 }
 
@@ -558,16 +675,17 @@ pub enum StateSpec {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImpairSpec {
-    /// `50ms`
+    /// How long each packet takes.
     pub delay: Option<TimeSpec>,
+    /// How far the delay may differ, up or down.
     pub jitter: Option<TimeSpec>,
-    /// In percent.
+    /// The share that is lost.
     pub loss: Option<PercentSpec>,
-    /// In percent.
+    /// The share that does not wait, and so overtakes the others; it takes a `delay`.
     pub reorder: Option<PercentSpec>,
-    /// In percent.
+    /// The share that comes twice.
     pub duplicate: Option<PercentSpec>,
-    /// Kilobits a second.
+    /// How much passes, in kilobits a second.
     #[schemars(range(min = 1))]
     pub rate_kbit: Option<u64>,
 }
@@ -630,7 +748,7 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
 
 /// Declares a value that is written as text or as a bare number, and kept as text.
 macro_rules! text_or_number {
-    ($($(#[$doc:meta])* struct $name:ident: $kind:literal, $unit:literal;)*) => {$(
+    ($($(#[$doc:meta])* struct $name:ident: $kind:literal, $unit:literal, $title:literal;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $name(pub String);
@@ -657,7 +775,7 @@ macro_rules! text_or_number {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                schemars::json_schema!({ "anyOf": [{ "type": $kind }, { "type": "string" }] })
+                schemars::json_schema!({ "title": $title, "anyOf": [{ "type": $kind }, { "type": "string" }] })
             }
         }
     )*};
@@ -665,11 +783,11 @@ macro_rules! text_or_number {
 
 text_or_number! {
     /// The value of a setting: a number, or the word that stands for one.
-    struct SysctlSpec: "integer", "";
+    struct SysctlSpec: "integer", "", "setting";
     /// A length of time: `500ms`, `5s`, `2m`, `5days`; a bare number counts seconds.
-    struct TimeSpec: "number", "s";
+    struct TimeSpec: "number", "s", "time";
     /// A share: `10` or `10%`.
-    struct PercentSpec: "number", "%";
+    struct PercentSpec: "number", "%", "share";
 }
 
 /// What stands for one value.
@@ -737,8 +855,9 @@ pub enum ServiceNameSpec {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceDetailSpec {
-    /// A named service, on `port`.
+    /// A named service; either this or `run`.
     pub service: Option<ServiceNameSpec>,
+    /// Where it serves; a named service has a usual port.
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
     /// A line for `sh -c` that serves until it is ended (live and kernel only).

@@ -6,6 +6,12 @@
 mod captures;
 /// Help, error messages and `explain`, as a user meets them.
 mod cli;
+/// README and guides: every command in them is run, and prints what they show.
+#[cfg(target_os = "linux")]
+mod docs;
+/// `doctor` where something is forbidden or missing.
+#[cfg(target_os = "linux")]
+mod doctor;
 /// The inputs that fuzzing keeps, through what it calls.
 #[cfg(target_os = "linux")]
 mod fuzz_corpus;

@@ -60,8 +60,8 @@ enum Command {
     Graph(GraphArgs),
     /// List the labs that are in this program, which go by their names
     Builtin(builtin::BuiltinArgs),
-    /// Print the JSON Schema of a lab file
-    Schema,
+    /// Print the JSON Schema of a lab file, or its reference
+    Schema(SchemaArgs),
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     InitProcess(InitArgs),
@@ -86,6 +86,13 @@ struct GraphArgs {
     lab: PathBuf,
     #[arg(long, value_enum, default_value_t)]
     format: GraphFormat,
+}
+
+#[derive(Debug, clap::Args)]
+struct SchemaArgs {
+    /// The reference of the lab file, as Markdown
+    #[arg(long)]
+    markdown: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -124,7 +131,8 @@ pub(super) fn run(args: Args) -> Result {
             })
         }
         Command::Builtin(args) => builtin::builtin(args),
-        Command::Schema => {
+        Command::Schema(args) if args.markdown => say(lab::reference::markdown().trim_end()),
+        Command::Schema(_) => {
             let schema = serde_json::to_string_pretty(&spec::schema()).map_err(anyhow::Error::from);
             say(&schema.map_err(Failure::Machine)?)
         }
