@@ -140,8 +140,9 @@ fn a_router_that_panics(ports: usize) {
     };
     let (runtime, hosts) = start_with(ports, false, make);
     hosts[ports - 1].send(&arp(A, B, 0)).unwrap();
-    let end = runtime.failures().recv_timeout(SOON);
-    panic!("still here: {end:?}");
+    let _ = runtime.failures().recv_timeout(SOON);
+    // Still here: not the code of a panic, which is the test program's own as well.
+    signal_hook::low_level::exit(0);
 }
 
 /// The command that plays the test of this name in a process of its own.
