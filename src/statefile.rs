@@ -58,11 +58,11 @@ enum Item {
 
 /// A file that was found good.
 #[derive(Debug)]
-pub struct State<'a> {
+pub struct State<B> {
     /// In nanoseconds since 1970.
     saved_at: u64,
     oldest: Duration,
-    body: &'a [u8],
+    file: B,
 }
 
 /// What was taken up again.
@@ -75,12 +75,13 @@ pub struct Summary {
     pub passed: Duration,
 }
 
-impl<'a> State<'a> {
+impl<B: AsRef<[u8]>> State<B> {
     /// Checks all of a file.
     ///
     /// # Errors
     /// Why it is refused.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, StateError> {
+    pub fn parse(file: B) -> Result<Self, StateError> {
+        let bytes = file.as_ref();
         let (head, saved_at) = head(bytes)?;
         let body = &bytes[BODY_AT..];
         if body.len() as u64 != head.len {
@@ -92,7 +93,7 @@ impl<'a> State<'a> {
         if crc32c(body) != head.crc {
             return Err(StateError::Checksum);
         }
-        let mut state = Self { saved_at, oldest: Duration::ZERO, body };
+        let mut oldest = Duration::ZERO;
         let mut rest = body;
         for number in 1.. {
             if rest.is_empty() {
@@ -103,11 +104,11 @@ impl<'a> State<'a> {
                 if !connection.is_sound() {
                     return Err(StateError::Item(number));
                 }
-                state.oldest = state.oldest.max(connection.age());
+                oldest = oldest.max(connection.age());
             }
             rest = behind;
         }
-        Ok(state)
+        Ok(Self { saved_at, oldest, file })
     }
 
     /// How much time has passed since, by the time of day; none if that was set back.
@@ -123,26 +124,26 @@ impl<'a> State<'a> {
     /// Takes everything up again, before the first packet comes.
     pub fn restore(&self, router: &Router, passed: Duration, now: Instant) -> Summary {
         let conntrack = router.conntrack();
+        let (mut expectations, mut links) = (Vec::new(), 0);
         let connections = self.items().filter_map(|item| match item {
             Item::Connection(connection) => Some(connection),
-            Item::Expectation(_) | Item::Link(_) => None,
+            Item::Expectation(expectation) => {
+                expectations.push(expectation);
+                None
+            }
+            Item::Link(link) => {
+                links += usize::from(router.restore_link(&link, now));
+                None
+            }
         });
         let mut restored = conntrack.restore(connections, passed, now);
         // Behind the connections that they belong to.
-        let expectations = self.items().filter_map(|item| match item {
-            Item::Expectation(expectation) => Some(expectation),
-            Item::Connection(_) | Item::Link(_) => None,
-        });
-        restored += conntrack.restore_expectations(expectations, passed, now);
-        let links = self.items().filter(|item| match item {
-            Item::Link(link) => router.restore_link(link, now),
-            Item::Connection(_) | Item::Expectation(_) => false,
-        });
-        Summary { restored, links: links.count(), passed }
+        restored += conntrack.restore_expectations(expectations.into_iter(), passed, now);
+        Summary { restored, links, passed }
     }
 
     fn items(&self) -> impl Iterator<Item = Item> {
-        let mut rest = self.body;
+        let mut rest = self.file.as_ref().get(BODY_AT..).unwrap_or_default();
         from_fn(move || {
             let (item, behind) = postcard::take_from_bytes(rest).ok()?;
             rest = behind;

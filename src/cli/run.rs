@@ -23,7 +23,7 @@ use crate::runtime::orders::{Caught, Order, SignalOrders};
 use crate::runtime::service::ServiceManager;
 use crate::runtime::state::Saver;
 use crate::runtime::{self, Options, Runtime};
-use crate::statefile::{State, Summary};
+use crate::statefile::Summary;
 use crate::time::Instant;
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
@@ -127,8 +127,7 @@ fn open(args: &Args) -> Result<Opened> {
     let here = std::env::current_dir().context("no current folder").map_err(Failure::Machine)?;
     let source = Source::open(&file).map_err(|e| Failure::Input(e.into()))?;
     let (mut config, options) = (source.config(), source.options());
-    let bytes = args.state.as_deref().and_then(runtime::state::read);
-    let known = bytes.as_deref().and_then(|bytes| State::parse(bytes).ok());
+    let known = args.state.as_deref().and_then(runtime::state::read);
     let passed = known.as_ref().map_or(Duration::ZERO, |state| state.passed(runtime::unix_nanos()));
     let begins = known.as_ref().map_or(Duration::ZERO, |state| state.oldest() + passed).min(LONGEST_AGE);
     config.unix_epoch_nanos = runtime::unix_nanos().saturating_sub(begins.as_nanos() as u64);
@@ -139,7 +138,6 @@ fn open(args: &Args) -> Result<Opened> {
     if let Some(state) = known {
         say(&describe_known(&state.restore(&router, passed, Instant::ZERO + begins)));
     }
-    drop(bytes);
     let router = Arc::new(router);
     let nflog = args.nflog.as_deref().map(Capture::open).transpose()?;
     let ports = open_ports(&router, options.device).map_err(Failure::Machine)?;

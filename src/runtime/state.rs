@@ -17,17 +17,19 @@ use std::fs;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Writing takes no more than one part in so many of the time: a large table is written less often than asked.
 const SHARE: u32 = 10;
 
-/// The bytes of a good state file, or `None` if there is none. One that is refused is put aside, and said.
-pub fn read(path: &Path) -> Option<Vec<u8>> {
+/// Ends that are not over by then are cut short: whoever ends a router waits for a second at most.
+const PATIENCE: Duration = Duration::from_millis(600);
+
+/// A good state file, or `None` if there is none. One that is refused is put aside, and said.
+pub fn read(path: &Path) -> Option<State<Vec<u8>>> {
     let refused = match input::read(path, statefile::MAX_BYTES) {
-        Ok(bytes) => match State::parse(&bytes) {
-            Ok(_) => return Some(bytes),
+        Ok(bytes) => match State::parse(bytes) {
+            Ok(state) => return Some(state),
             Err(error) => error.to_string(),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
@@ -54,8 +56,9 @@ fn aside(path: &Path) -> PathBuf {
 /// Writes the state of a router again and again, until it is told to write it for the last time.
 #[derive(Debug)]
 pub struct Saver {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    stop: Sender<()>,
+    /// Disconnected once the last one is written.
+    ended: Receiver<()>,
 }
 
 impl Saver {
@@ -68,16 +71,21 @@ impl Saver {
         interval: Duration,
     ) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
-        let run = move || save_until(&stopped, interval, || save(&router, clock, &*keeper));
-        let thread = confine::spawn("state", Role::Main, run)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        let (ends, ended) = bounded::<()>(0);
+        let run = move || {
+            save_until(&stopped, interval, || save(&router, clock, &*keeper));
+            drop(ends);
+        };
+        confine::spawn("state", Role::Main, run)?;
+        Ok(Self { stop, ended })
     }
 
-    /// Writes what is known now, and ends.
-    pub fn finish(mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+    /// Writes what is known now. If that takes too long, what was written before stays.
+    pub fn finish(self) {
+        let Self { stop, ended } = self;
+        drop(stop);
+        if ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            say("warning: there is no time to write the state at the end: that of the last interval stays");
         }
     }
 }
@@ -126,9 +134,9 @@ mod tests {
     fn a_file_that_is_refused_is_put_aside() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
-        assert_eq!(read(&path), None, "there is none");
+        assert!(read(&path).is_none(), "there is none");
         fs::write(&path, "something else").unwrap();
-        assert_eq!(read(&path), None);
+        assert!(read(&path).is_none());
         assert!(!path.exists());
         assert_eq!(fs::read_to_string(folder.path().join("state.bad")).unwrap(), "something else");
     }
