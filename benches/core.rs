@@ -46,7 +46,7 @@ fn established(c: &mut Criterion) {
             let router = router(0);
             open(&router, flows);
             let mut frames = frames(scattered(flows).collect());
-            let (mut worker, mut next) = (Worker::new(0), 0);
+            let (mut worker, mut next) = (router.worker(), 0);
             group.bench_with_input(BenchmarkId::new(name, flows), &flows, |b, _| {
                 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
                 b.iter_custom(|count| {
@@ -91,7 +91,8 @@ struct Openings {
 impl Openings {
     /// With so many rules in front.
     fn new(before: usize) -> Self {
-        Self { before, router: router(before), worker: Worker::new(0), next: 0 }
+        let router = router(before);
+        Self { before, worker: router.worker(), router, next: 0 }
     }
 
     #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
@@ -127,7 +128,7 @@ fn rules(c: &mut Criterion) {
     for count in [0, 10, 100, 1000, 10_000, 100_000] {
         let router = router(count);
         open_udp(&router, 1);
-        let (mut known, mut worker) = (udp(0, false), Worker::new(0));
+        let (mut known, mut worker) = (udp(0, false), router.worker());
         group.bench_with_input(BenchmarkId::new("established", count), &count, |b, _| {
             b.iter(|| black_box(send(&router, &mut worker, LEFT, &mut known)));
         });

@@ -47,7 +47,8 @@ struct World {
 
 impl World {
     fn new(announcer: Announcer) -> Self {
-        let (router, mut worker) = (router_with_helpers(), Worker::new(0));
+        let router = router_with_helpers();
+        let mut worker = router.worker();
         open_udp(&router, OTHERS);
         let handshake = [(LEFT, SYN, [100, 0]), (RIGHT, SYN | ACK, [500, 101]), (LEFT, ACK, [101, 501])];
         for (iface, flags, numbers) in handshake {

@@ -87,7 +87,7 @@ fn established(c: &mut Criterion) {
     let mut group = c.benchmark_group("established");
     for before in [0, 10, 1_000, 10_000, 100_000] {
         let router = router(before);
-        let mut worker = Worker::new(0);
+        let mut worker = router.worker();
         warm(&router, &mut worker);
         let mut frame = udp(7, false);
         group.bench_function(BenchmarkId::new("router", before), |b| {
@@ -107,7 +107,7 @@ fn new_connection(c: &mut Criterion) {
     group.sample_size(20);
     for (before, linear) in [(10, false), (10_000, false), (100_000, false), (10, true), (10_000, true)] {
         let router = router(before);
-        let mut worker = Worker::new(0);
+        let mut worker = router.worker();
         warm(&router, &mut worker);
         let mut flow = 100;
         let name = BenchmarkId::new(if linear { "linear" } else { "router" }, before);

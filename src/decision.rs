@@ -29,6 +29,8 @@ pub struct Decision {
     /// Who decided last.
     last: Option<By>,
     table: Option<Table>,
+    /// The packet has met its fate: what is noted from now on is about answers of the router's own.
+    is_over: bool,
 }
 
 /// Who decided.
@@ -92,6 +94,9 @@ impl Decision {
 
 impl Recorder for Decision {
     fn note(&mut self, note: impl FnOnce() -> Note) {
+        if self.is_over {
+            return;
+        }
         match note() {
             Note::Hook(table, _) => {
                 self.table = Some(table);
@@ -108,6 +113,7 @@ impl Recorder for Decision {
                 self.out.push(iface);
                 self.let_out = self.let_out.or(self.last);
             }
+            Note::Fate(_) => self.is_over = true,
             _ => {}
         }
     }

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::base::Fate;
 use crate::conntrack::{CtState, InvalidReason, Tracked};
 use crate::decision::Decision;
 use crate::filter::{Policy, RuleId};
@@ -89,6 +90,17 @@ pub enum Step {
     Sent {
         port: String,
     },
+    /// The router itself sends a packet because of it, which passes OUTPUT.
+    Answer {
+        packet: String,
+        port: String,
+    },
+    /// What became of such a packet, where it did not leave.
+    Unanswered {
+        fate: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'static str>,
+    },
 }
 
 /// Takes a frame through the router and tells of it.
@@ -113,7 +125,7 @@ pub fn explain(
     Account {
         packet: summary::of_frame(&mut frame.to_vec()),
         in_port: name(iface),
-        steps: trace.notes.iter().filter_map(|note| step(note, router, v6)).collect(),
+        steps: steps(&trace.notes, router, v6),
         fate: outcome.fate.word(),
         out: decision.out.iter().map(|iface| name(*iface)).collect(),
         rule: decision.rule(outcome.fate, router),
@@ -122,6 +134,20 @@ pub fn explain(
         entry: entry_behind(router, &decision, frame, now),
         emitted,
     }
+}
+
+/// The notes up to the packet's fate, which the account states by itself, and those of what the router sent because of
+/// it, each up to its own.
+fn steps(notes: &[Note], router: &Router, v6: bool) -> Vec<Step> {
+    let end = notes.iter().position(|note| matches!(note, Note::Fate(_))).unwrap_or(notes.len());
+    let (own_way, answers) = notes.split_at(end);
+    let step = |note: &Note| step(note, router, v6);
+    let of_answers = answers.iter().skip(1).filter_map(|note| match note {
+        Note::Fate(Fate::Forwarded) => None,
+        Note::Fate(fate) => Some(Step::Unanswered { fate: fate.word(), reason: fate.reason() }),
+        note => step(note),
+    });
+    own_way.iter().filter_map(step).chain(of_answers).collect()
 }
 
 fn step(note: &Note, router: &Router, v6: bool) -> Option<Step> {
@@ -142,6 +168,9 @@ fn step(note: &Note, router: &Router, v6: bool) -> Option<Step> {
         Note::Confirmed => Step::Confirmed,
         Note::Expected(connection) => Step::Expected { connection: connection.clone() },
         Note::Sent(iface) => Step::Sent { port: name(*iface) },
+        Note::Own { out, frame } => {
+            Step::Answer { packet: summary::of_frame(&mut frame.clone()), port: name(*out) }
+        }
         Note::Fate(_) => return None,
     })
 }
@@ -280,6 +309,10 @@ fn line(step: &Step) -> String {
         Step::Confirmed => "conntrack: confirmed, the new connection is in the table".to_owned(),
         Step::Expected { connection } => format!("conntrack: a helper expects {connection}"),
         Step::Sent { port } => format!("sent on {port}"),
+        Step::Answer { packet, port } => format!("the router sends, out on {port}: {packet}"),
+        Step::Unanswered { fate, reason } => {
+            format!("  which is {fate}{}", reason.map_or(String::new(), |reason| format!(" ({reason})")))
+        }
     }
 }
 

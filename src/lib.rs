@@ -18,7 +18,7 @@
 //! use stateway::iface::{Iface, IfaceId};
 //! use stateway::packet::{Offload, checksum::Sum};
 //! use stateway::record::NoRecord;
-//! use stateway::router::{Router, Worker};
+//! use stateway::router::Router;
 //! use stateway::time::Instant;
 //!
 //! /// A UDP datagram without payload or checksum, between host 1 (port 5000) and host 2 (port 53).
@@ -46,7 +46,7 @@
 //! })
 //! .map_err(|errors| errors[0].to_string())?;
 //!
-//! let mut worker = Worker::new(0);
+//! let mut worker = router.worker();
 //! let mut fate = |iface, mut frame: Vec<u8>| {
 //!     let now = Instant::ZERO; // the driver's clock
 //!     let outcome = router.process(&mut worker, now, iface, &mut frame, Offload::NONE, &mut NoRecord);
@@ -77,6 +77,7 @@ pub mod icmp_reply;
 pub mod neighbour;
 pub mod packet;
 mod pipeline;
+mod plane;
 pub mod record;
 pub mod reload;
 pub mod route;

@@ -1,158 +1,106 @@
 //! ★ One packet's way through the router, stage by stage. Start reading here.
 //!
 //! ```text
-//!   PREROUTING          routing        FORWARD            POSTROUTING
-//!   raw → track → mangle ──┬──────── mangle → filter ──── mangle → confirm ──→ out
-//!                          └─ INPUT ─ mangle → filter → confirm ──→ the router itself
+//!   PREROUTING                routing      FORWARD               POSTROUTING
+//!   raw → track → mangle → (nat) ──┬────── mangle → filter ───── mangle → (nat) → helper → confirm ──→ out
+//!                                  └─ INPUT: mangle → filter → (nat) → helper → confirm ──→ the router itself
 //!
-//!   OUTPUT: raw → track → mangle → filter ── POSTROUTING: mangle → confirm ──→ out
+//!   OUTPUT: raw → track → mangle → (nat) → filter ── POSTROUTING: mangle → (nat) → helper → confirm ──→ out
 //! ```
 //!
-//! Helpers look at a packet right before it is confirmed.
+//! `(nat)` marks where addresses will be translated; nothing stands there yet.
 //!
 //! `?` leaves the way early: the packet met its [`Fate`]. Whoever comes to the end is [`Fate::Forwarded`]. Fragments were
 //! joined before they come here and are cut again behind it, as Linux does once connection tracking is in use.
+//!
+//! What a bridge and a host do differently is in their [`Plane`]s. What the router itself sends because of a packet waits
+//! in the [`Outbox`] until that packet has met its fate, and passes [`output`] then, under the same rules.
 
 #![forbid(unsafe_code)]
 
-use crate::base::fate::{DropReason, Fate, Stage};
-use crate::base::iface::IfaceId;
-use crate::config::Mode;
-use crate::conntrack::{CtState, Helper, Tracked, listing};
-use crate::filter::context::Context;
-use crate::filter::{Hook, Ruleset, Table, Verdict};
+use crate::base::log::{LogDetails, Logged, Speaker};
+use crate::base::{DropReason, Fate, Hook, IfaceId, InvalidReason, Offload, RuleId, Stage, Table};
+use crate::conntrack::{CtState, Helper, Tracked, Unfit, listing};
+use crate::filter::context::{Arrival, Context};
+use crate::filter::{Ruleset, Verdict};
 use crate::packet::Packet;
 use crate::packet::tuple::PROTO_TCP;
+use crate::plane::{Outbox, OwnPacket, Passage, Plane, Way};
 use crate::record::{Note, Recorder};
-use crate::router::{Router, Rules, Way};
 use core::ops::ControlFlow::{Break, Continue};
 
-/// Takes one packet from its arrival to its fate. `mode` is the router's, at hand where the compiler knows it.
-#[inline(always)]
-pub(crate) fn walk<R: Recorder>(
-    r: &Router,
-    mode: Mode,
-    rules: Option<&Ruleset>,
+/// Takes one packet from its arrival to its fate.
+#[inline]
+pub(crate) fn walk<P: Plane, R: Recorder>(
+    plane: &P,
     pkt: &mut Packet,
-    ctx: &mut Context<R>,
+    pass: &mut Passage<P, R>,
 ) -> Stage<()> {
-    let rules = walked(rules)?;
+    let rules = in_force(pkt, pass.ctx.at)?;
     // PREROUTING
-    run(r, rules, Table::Raw, Hook::Prerouting, pkt, ctx)?;
-    r.track(pkt, ctx)?;
-    ctx.rec.note(|| Note::Tracked(Box::new(ctx.ct.clone())));
-    run(r, rules, Table::Mangle, Hook::Prerouting, pkt, ctx)?;
+    run(plane, rules, (Table::Raw, Hook::Prerouting), pkt, pass)?;
+    track(pkt, &mut pass.ctx)?;
+    run(plane, rules, (Table::Mangle, Hook::Prerouting), pkt, pass)?;
 
     // Routing decision
-    match r.decide(mode, pkt, ctx)? {
-        Way::Local => input(r, rules, pkt, ctx),
-        Way::Forward(out) => forward(r, mode, rules, pkt, out, ctx),
-        Way::Flood => flood(r, rules, pkt, ctx),
+    match plane.decide(pkt, pass)? {
+        Way::Forward(out) => forward(plane, rules, pkt, out, pass),
+        Way::Local => input(plane, rules, pkt, pass),
+        Way::Flood => flood(plane, rules, pkt, pass),
     }
 }
 
 /// FORWARD and POSTROUTING, for one way out.
-#[inline(always)]
-fn forward<R: Recorder>(
-    r: &Router,
-    mode: Mode,
+#[inline]
+fn forward<P: Plane, R: Recorder>(
+    plane: &P,
     rules: &Ruleset,
     pkt: &mut Packet,
     out: IfaceId,
-    ctx: &mut Context<R>,
+    pass: &mut Passage<P, R>,
 ) -> Stage<()> {
-    ctx.out_iface = Some(out);
+    pass.ctx.out_iface = Some(out);
     // TTL and MTU come before FORWARD: the filter never sees what they refuse.
-    r.prepare_forward(mode, pkt, out, ctx)?;
+    plane.prepare(pkt, out, pass)?;
 
     // FORWARD
-    run(r, rules, Table::Mangle, Hook::Forward, pkt, ctx)?;
-    run(r, rules, Table::Filter, Hook::Forward, pkt, ctx)?;
-    r.finish_forward(pkt, out, ctx);
+    run(plane, rules, (Table::Mangle, Hook::Forward), pkt, pass)?;
+    run(plane, rules, (Table::Filter, Hook::Forward), pkt, pass)?;
+    plane.finish(pkt, out, pass);
 
     // POSTROUTING: only now does a NEW connection enter the table.
-    run(r, rules, Table::Mangle, Hook::Postrouting, pkt, ctx)?;
-    confirm(r, pkt, ctx)?;
+    run(plane, rules, (Table::Mangle, Hook::Postrouting), pkt, pass)?;
+    confirm(pkt, pass)?;
 
-    r.send(mode, pkt, out, ctx)
+    plane.send(pkt, out, pass)
 }
 
 /// INPUT: the packet is for the router itself.
 #[inline(never)]
-fn input<R: Recorder>(r: &Router, rules: &Ruleset, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<()> {
-    ctx.rec.note(|| Note::Local);
-    run(r, rules, Table::Mangle, Hook::Input, pkt, ctx)?;
-    run(r, rules, Table::Filter, Hook::Input, pkt, ctx)?;
-    confirm(r, pkt, ctx)?;
-    Break(r.deliver(pkt, ctx))
-}
-
-/// OUTPUT: the router itself sends.
-///
-/// `related` is what an error or a rule's reset is about; anything else is tracked as if it had come in.
-pub(crate) fn output<R: Recorder>(
-    r: &Router,
-    rules: &Rules,
+fn input<P: Plane, R: Recorder>(
+    plane: &P,
+    rules: &Ruleset,
     pkt: &mut Packet,
-    out: IfaceId,
-    related: Option<Tracked>,
-    ctx: &mut Context<R>,
+    pass: &mut Passage<P, R>,
 ) -> Stage<()> {
-    let rules = walked(rules.in_force(pkt.family()))?;
-    // OUTPUT
-    // What is about a packet without a connection is looked at for itself; but if that was not to be tracked, no rule
-    // decides about this one any more.
-    ctx.is_answer = related.as_ref().is_some_and(|ct| ct.has_entry() || ct.state == CtState::Untracked);
-    ctx.is_rules_reset = related.is_some() && pkt.proto() == PROTO_TCP;
-    let known = related.filter(Tracked::has_entry);
-    let is_tracked = known.is_some();
-    ctx.ct = known.unwrap_or_else(Tracked::none);
-    run(r, rules, Table::Raw, Hook::Output, pkt, ctx)?;
-    if !is_tracked {
-        r.track(pkt, ctx)?;
-    }
-    run(r, rules, Table::Mangle, Hook::Output, pkt, ctx)?;
-    run(r, rules, Table::Filter, Hook::Output, pkt, ctx)?;
-
-    // POSTROUTING
-    run(r, rules, Table::Mangle, Hook::Postrouting, pkt, ctx)?;
-    confirm(r, pkt, ctx)?;
-
-    r.send(r.mode(), pkt, out, ctx)
+    pass.ctx.rec.note(|| Note::Local);
+    run(plane, rules, (Table::Mangle, Hook::Input), pkt, pass)?;
+    run(plane, rules, (Table::Filter, Hook::Input), pkt, pass)?;
+    confirm(pkt, pass)?;
+    Break(plane.deliver(pkt, pass))
 }
 
-/// Behind all rules: the helper reads the packet, and a NEW connection enters the table.
-#[inline(always)]
-fn confirm<R: Recorder>(r: &Router, pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
-    if let Some(helper) = ctx.ct.helper {
-        help(r, helper, pkt, ctx)?;
-    }
-    let is_new = ctx.ct.id().is_none();
-    r.env.conntrack.confirm(&mut ctx.ct, ctx.now)?;
-    if is_new && ctx.ct.id().is_some() {
-        ctx.rec.note(|| Note::Confirmed);
-    }
-    Continue(())
-}
-
-/// The connection's helper reads the packet.
+/// A bridge floods the packet: it walks FORWARD once for each port, as the kernel's clones do.
 #[inline(never)]
-fn help<R: Recorder>(r: &Router, helper: Helper, pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
-    if let Some(expectation) = r.env.conntrack.help(pkt, &mut ctx.ct, ctx.now)? {
-        ctx.rec.note(|| Note::Expected(listing::expectation(&expectation, ctx.now)));
-    }
-    if let Some(pieces) = &mut ctx.pieces {
-        pieces.is_melted |= helper.melts(ctx.ct.state);
-    }
-    Continue(())
-}
-
-/// Bridge mode, station unknown or a group: the packet walks FORWARD once for each port, as the kernel's clones do.
-#[inline(never)]
-fn flood<R: Recorder>(r: &Router, rules: &Ruleset, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<()> {
+fn flood<P: Plane, R: Recorder>(
+    plane: &P,
+    rules: &Ruleset,
+    pkt: &mut Packet,
+    pass: &mut Passage<P, R>,
+) -> Stage<()> {
     let mut end = Break(Fate::Dropped(DropReason::SamePort));
-    for iface in r.other_ifaces(ctx.in_iface) {
-        let one = forward(r, Mode::Bridge, rules, pkt, iface, ctx);
+    for iface in pass.other_ifaces() {
+        let one = forward(plane, rules, pkt, iface, pass);
         if end.is_break() {
             end = one;
         }
@@ -160,38 +108,185 @@ fn flood<R: Recorder>(r: &Router, rules: &Ruleset, pkt: &mut Packet, ctx: &mut C
     end
 }
 
+/// OUTPUT and POSTROUTING, for a packet that the router itself has written.
+fn output<P: Plane, R: Recorder>(
+    plane: &P,
+    related: Option<Tracked>,
+    pkt: &mut Packet,
+    out: IfaceId,
+    pass: &mut Passage<P, R>,
+) -> Stage<()> {
+    let rules = in_force(pkt, pass.ctx.at)?;
+    pass.ctx.out_iface = Some(out);
+    // What is about a packet without a connection is looked at for itself; but if that was not to be tracked, no rule
+    // decides about this one any more.
+    pass.ctx.is_answer = related.as_ref().is_some_and(|ct| ct.has_entry() || ct.state == CtState::Untracked);
+    pass.ctx.is_rules_reset = related.is_some() && pkt.proto() == PROTO_TCP;
+    let known = related.filter(Tracked::has_entry);
+    let is_tracked = known.is_some();
+    pass.ctx.ct = known.unwrap_or_else(Tracked::none);
+
+    // OUTPUT
+    run(plane, rules, (Table::Raw, Hook::Output), pkt, pass)?;
+    if is_tracked {
+        pass.ctx.rec.note(|| Note::Tracked(Box::new(pass.ctx.ct.clone())));
+    } else {
+        track(pkt, &mut pass.ctx)?;
+    }
+    run(plane, rules, (Table::Mangle, Hook::Output), pkt, pass)?;
+    run(plane, rules, (Table::Filter, Hook::Output), pkt, pass)?;
+
+    // POSTROUTING
+    run(plane, rules, (Table::Mangle, Hook::Postrouting), pkt, pass)?;
+    confirm(pkt, pass)?;
+
+    plane.send(pkt, out, pass)
+}
+
+/// Takes what the router itself has written because of a packet through OUTPUT, once that packet has met its fate.
+#[cold]
+pub(crate) fn send_own<P: Plane, R: Recorder>(plane: &P, cause: &Arrival, outbox: &mut Outbox, rec: &mut R) {
+    let at = Arrival { iface: None, ..*cause };
+    outbox.send_own(|own, outbox| send_one_of_own(plane, own, &at, outbox, rec));
+}
+
+fn send_one_of_own<P: Plane, R: Recorder>(
+    plane: &P,
+    own: OwnPacket,
+    at: &Arrival,
+    outbox: &mut Outbox,
+    rec: &mut R,
+) {
+    let OwnPacket { mut frame, related, link, .. } = own;
+    let Ok(mut pkt) = Packet::parse(&mut frame, Offload::NONE) else { return };
+    let Some((out, walk)) = plane.originate(&pkt, link) else { return };
+    rec.note(|| Note::Own { out, frame: pkt.frame().to_vec() });
+    let mut pass = Passage::new(at, walk, outbox, rec);
+    let fate = match output(plane, related, &mut pkt, out, &mut pass) {
+        Continue(()) => Fate::Forwarded,
+        Break(fate) => fate,
+    };
+    if let Fate::Dropped(reason) = fate {
+        pass.count_drops(reason, 1);
+    }
+    pass.ctx.rec.note(|| Note::Fate(fate));
+}
+
+/// Says which state a packet has, and takes it into account.
+#[inline]
+fn track<R: Recorder>(pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
+    let at = ctx.at;
+    if let Err(unfit) = at.env.conntrack.track_with(pkt, &ctx.template, at.now, at.sysctls, &mut ctx.ct) {
+        go_on_without_connection(unfit, pkt, ctx)?;
+    }
+    ctx.rec.note(|| Note::Tracked(Box::new(ctx.ct.clone())));
+    Continue(())
+}
+
+#[cold]
+fn go_on_without_connection<R: Recorder>(unfit: Unfit, pkt: &Packet, ctx: &Context<R>) -> Stage<()> {
+    match (unfit, ctx.ct.invalid) {
+        (Unfit::TableFull, _) => Break(Fate::Dropped(DropReason::TableFull)),
+        (Unfit::Invalid, None) => Continue(()),
+        (Unfit::Invalid, Some(reason)) => {
+            log_invalid(reason, pkt, ctx.at);
+            Continue(())
+        }
+    }
+}
+
+/// `nf_conntrack_log_invalid`: of one protocol, or of all. As in Linux's log, without interfaces.
+fn log_invalid(reason: InvalidReason, pkt: &Packet, at: &Arrival) {
+    const ALL: u8 = 255;
+    const NOTICE: u8 = 5;
+    let wanted = at.sysctls.log_invalid;
+    if wanted == 0 || (wanted != ALL && wanted != pkt.proto()) {
+        return;
+    }
+    at.env.logs.say(|| Logged {
+        at: at.now,
+        by: Speaker::Log {
+            prefix: format!("nf_ct_proto_{}: {reason} ", pkt.proto()),
+            level: NOTICE,
+            details: LogDetails::default(),
+        },
+        rule: RuleId { family: pkt.family(), table: Table::Raw, chain: u16::MAX, index: 0 },
+        table: Table::Raw,
+        hook: Hook::Prerouting,
+        in_iface: None,
+        out_iface: None,
+        src_mac: pkt.src_mac(),
+        dst_mac: pkt.dst_mac(),
+        mark: 0,
+        packet: pkt.l3().to_vec(),
+        packet_len: pkt.l3().len(),
+    });
+}
+
+/// Behind all rules: the helper reads the packet, and a NEW connection enters the table.
+#[inline]
+fn confirm<P: Plane, R: Recorder>(pkt: &Packet, pass: &mut Passage<P, R>) -> Stage<()> {
+    if let Some(helper) = pass.ctx.ct.helper {
+        help(helper, pkt, pass)?;
+    }
+    let Context { at, ct, rec, .. } = &mut pass.ctx;
+    let is_new = ct.id().is_none();
+    at.env.conntrack.confirm(ct, at.now)?;
+    if is_new && ct.id().is_some() {
+        rec.note(|| Note::Confirmed);
+    }
+    Continue(())
+}
+
+/// The connection's helper reads the packet.
+#[inline(never)]
+fn help<P: Plane, R: Recorder>(helper: Helper, pkt: &Packet, pass: &mut Passage<P, R>) -> Stage<()> {
+    let Context { at, ct, rec, .. } = &mut pass.ctx;
+    if let Some(expectation) = at.env.conntrack.help(pkt, ct, at.now)? {
+        rec.note(|| Note::Expected(listing::expectation(&expectation, at.now)));
+    }
+    if let Some(pieces) = &mut pass.pieces {
+        pieces.is_melted |= helper.melts(ct.state);
+    }
+    Continue(())
+}
+
 /// The rules of the packet's family: without any, IPv6 does not pass.
 #[inline]
-const fn walked(rules: Option<&Ruleset>) -> Stage<&Ruleset> {
-    match rules {
+fn in_force<'a>(pkt: &Packet, at: &Arrival<'a>) -> Stage<&'a Ruleset> {
+    match at.rules.in_force(pkt.family()) {
         Some(rules) => Continue(rules),
         None => Break(Fate::Dropped(DropReason::NoIpv6Rules)),
     }
 }
 
 /// Walks one base chain, where there is one, and acts on its verdict.
-#[inline(always)]
-fn run<R: Recorder>(
-    r: &Router,
+#[inline]
+fn run<P: Plane, R: Recorder>(
+    plane: &P,
     rules: &Ruleset,
-    table: Table,
-    hook: Hook,
+    (table, hook): (Table, Hook),
     pkt: &mut Packet,
-    ctx: &mut Context<R>,
+    pass: &mut Passage<P, R>,
 ) -> Stage<()> {
-    match rules.run(table, hook, pkt, ctx) {
+    match rules.run(table, hook, pkt, &mut pass.ctx) {
         Verdict::Accept => Continue(()),
-        verdict => refuse(r, verdict, pkt, ctx),
+        verdict => refuse(plane, verdict, pkt, pass),
     }
 }
 
 #[inline(never)]
-fn refuse<R: Recorder>(r: &Router, verdict: Verdict, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<()> {
+fn refuse<P: Plane, R: Recorder>(
+    plane: &P,
+    verdict: Verdict,
+    pkt: &mut Packet,
+    pass: &mut Passage<P, R>,
+) -> Stage<()> {
     match verdict {
         Verdict::Accept => Continue(()),
         Verdict::Drop(by) => Break(Fate::Dropped(DropReason::Rule(by))),
         Verdict::DropByPolicy(by) => Break(Fate::Dropped(DropReason::Policy(by))),
         Verdict::DropTruncated(_) => Break(Fate::Dropped(DropReason::L4Truncated)),
-        Verdict::Reject(with, by) => Break(r.reject(with, by, pkt, ctx)),
+        Verdict::Reject(with, by) => Break(plane.reject(with, by, pkt, pass)),
     }
 }

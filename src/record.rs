@@ -62,6 +62,8 @@ pub enum Note {
     Expected(String),
     /// The packet left in its own frame, perhaps as one of several copies.
     Sent(IfaceId),
-    /// It met its fate.
+    /// It met its fate. What comes behind that is of packets that the router itself sends because of it.
     Fate(Fate),
+    /// The way through OUTPUT of such a packet begins; it ends with that packet's own [`Note::Fate`].
+    Own { out: IfaceId, frame: Vec<u8> },
 }

@@ -8,94 +8,51 @@
 //! 3. Then sleep until the next frame or [`Router::poll_timeout`].
 //!
 //! Time never goes backwards between calls. [`Router::handle_timeout`] is harmless when called early.
-//! Several workers may share one router; a single one is deterministic.
+//! Several workers may share one router; a single one is deterministic. [`Router::worker`] makes one, and it belongs to
+//! that router.
 
 #![forbid(unsafe_code)]
 
-use crate::base::fate::{DropReason, Fate, QueueReason, Stage};
-use crate::base::iface::{Iface, IfaceId};
-use crate::base::log::{LogDetails, Logged, Logs, Speaker};
-use crate::base::time::Instant;
-use crate::base::{Emission, EmissionKind};
-use crate::base::{Hook, Table};
-use crate::bridge::{self, Bridge, Segment};
+use crate::base::log::Logs;
+use crate::base::{DropReason, Emission, Fate, Iface, IfaceId, Instant, Offload, QueueReason, RuleId, Stage};
+use crate::bridge::{self, Bridge};
 use crate::config::{Mode, RouterConfig};
-use crate::conntrack::{Ahead, Conntrack, Helper, InvalidReason, Sysctls, Unfit};
-use crate::filter::context::{Context, Env};
-use crate::filter::{RejectWith, RuleError, RuleId, Ruleset};
-use crate::host::Host;
-use crate::icmp_reply::{self, Author};
-use crate::packet::fragment::{Bounds, Bounds6, Fragments, Reassembly};
-use crate::packet::{self, Family, Kind, Offload, Packet};
+use crate::conntrack::{Ahead, Conntrack, Helper, Sysctls};
+use crate::filter::RuleError;
+pub use crate::filter::Rules;
+use crate::filter::context::{Arrival, Env};
+use crate::host::{self, Host};
+use crate::packet::fragment::{Bounds, Fragments, Reassembly};
+use crate::packet::{self, Kind, Packet};
 use crate::pipeline;
+use crate::plane::{Outbox, Passage, Plane};
 use crate::record::{NoRecord, Note, Recorder};
-use crate::route::Routes;
 use arc_swap::ArcSwap;
-use core::ops::ControlFlow::{Break, Continue};
+use core::ops::ControlFlow::Break;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A stateful router between its interfaces.
 #[derive(Debug)]
 pub struct Router {
-    pub(crate) env: Env,
+    env: Env,
     rules: ArcSwap<Rules>,
-    mode: Mode,
-    bridge: Bridge,
+    plane: Planes,
     fragments: Fragments,
-    pub(crate) host: Host,
-    pass_non_ip: bool,
-    dropped: Vec<AtomicU64>,
-    /// Counts the IPv4 packets that the router wrote.
-    ident: AtomicU16,
+    /// Counts the rules that were ever in force.
+    generations: AtomicU64,
+    /// Counts the workers that were ever made.
+    workers: AtomicUsize,
+    /// Tells this router's workers from those of others.
+    identity: Arc<()>,
 }
 
-/// The rules in force: replaced as a whole, so that no packet sees half of them.
-#[derive(Debug, Default)]
-pub struct Rules {
-    /// Empty without rules, which IPv4 then passes.
-    v4: Ruleset,
-    v6: Option<Ruleset>,
-    has_v4: bool,
-}
-
-impl Rules {
-    /// Whether a rule asks how much a connection has carried.
-    fn count_connections(&self) -> bool {
-        self.all().any(Ruleset::counts_connections)
-    }
-
-    /// Those that were loaded.
-    pub fn all(&self) -> impl Iterator<Item = &Ruleset> {
-        [Family::Ipv4, Family::Ipv6].into_iter().filter_map(|family| self.for_family(family))
-    }
-
-    pub const fn for_family(&self, family: Family) -> Option<&Ruleset> {
-        match family {
-            Family::Ipv4 if self.has_v4 => Some(&self.v4),
-            Family::Ipv4 => None,
-            Family::Ipv6 => self.v6.as_ref(),
-        }
-    }
-
-    /// What a packet walks through. Without any rules IPv4 passes, and IPv6 does not: `None`.
-    #[inline]
-    pub(crate) const fn in_force(&self, family: Family) -> Option<&Ruleset> {
-        match family {
-            Family::Ipv4 => Some(&self.v4),
-            Family::Ipv6 => self.v6.as_ref(),
-        }
-    }
-}
-
-/// The routing decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    Forward(IfaceId),
-    /// Bridge mode: every other port.
-    Flood,
-    /// The packet is for the router itself.
-    Local,
+/// The mode of a router, with what that needs.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a router has one of them, for all its life")]
+pub(crate) enum Planes {
+    Bridge(Bridge),
+    Host(Host),
 }
 
 /// What became of one frame, and where it goes.
@@ -110,11 +67,13 @@ pub struct Outcome {
     pub offload: Offload,
 }
 
-/// What one worker keeps to itself between packets.
-#[derive(Debug, Default)]
+/// What one worker keeps to itself between packets. It belongs to the router that made it: [`Router::worker`].
+#[derive(Debug)]
 pub struct Worker {
-    index: usize,
-    emissions: Vec<Emission>,
+    /// Its row of counters.
+    row: usize,
+    router: Arc<()>,
+    outbox: Outbox,
     settings: Option<Settings>,
     stations: bridge::Memory,
     ahead: Ahead,
@@ -130,26 +89,15 @@ struct Settings {
 }
 
 impl Worker {
-    /// `index` counts workers from zero and picks their row of counters.
-    pub const fn new(index: usize) -> Self {
-        Self {
-            index,
-            emissions: Vec::new(),
-            settings: None,
-            stations: bridge::Memory::new(),
-            ahead: Ahead::new(),
-        }
-    }
-
     /// Whether anything is to be sent besides the frame that came in; seldom, and cheaper to ask than to take nothing.
     #[inline]
     pub const fn has_emissions(&self) -> bool {
-        !self.emissions.is_empty()
+        !self.outbox.emissions.is_empty()
     }
 
     /// What is to be sent besides the frame that came in.
     pub fn take_emissions(&mut self) -> std::vec::Drain<'_, Emission> {
-        self.emissions.drain(..)
+        self.outbox.emissions.drain(..)
     }
 }
 
@@ -157,7 +105,9 @@ impl Router {
     /// # Errors
     /// Everything that is wrong with the rules.
     pub fn new(config: RouterConfig) -> Result<Self, Vec<RuleError>> {
-        let rules = Self::load(&config.ifaces, config.rules.as_deref(), config.rules6.as_deref(), None)?;
+        const FIRST: u64 = 1;
+        let rules =
+            Rules::load(&config.ifaces, config.rules.as_deref(), config.rules6.as_deref(), None, FIRST)?;
         Self::with_rules(config, Arc::new(rules))
     }
 
@@ -172,28 +122,25 @@ impl Router {
         }
         let conntrack = Self::make_conntrack(&config)?;
         let fragments = Fragments::new(Bounds::new(&config.sysctl));
-        let host = Host::new(&config);
-        let routes = match config.mode {
-            Mode::Bridge => Routes::default(),
-            Mode::Route => host.routes(&config),
+        let mut env = Env::new(config.ifaces.clone(), conntrack);
+        env.is_bridged = config.mode == Mode::Bridge;
+        env.unix_epoch_nanos = config.unix_epoch_nanos.into();
+        let plane = match config.mode {
+            Mode::Bridge => Planes::Bridge(Bridge::new(&config)),
+            Mode::Route => {
+                let host = Host::new(&config, &env.ifaces);
+                env.routes = host.routes();
+                Planes::Host(host)
+            }
         };
         Ok(Self {
-            env: Env {
-                ifaces: config.ifaces,
-                conntrack,
-                routes,
-                is_bridged: config.mode == Mode::Bridge,
-                unix_epoch_nanos: config.unix_epoch_nanos.into(),
-                logs: Logs::default(),
-            },
+            env,
+            generations: AtomicU64::new(rules.generation() + 1),
             rules: ArcSwap::new(rules),
-            mode: config.mode,
-            bridge: Bridge::default(),
+            plane,
             fragments,
-            host,
-            pass_non_ip: config.pass_non_ip,
-            dropped: (0..DropReason::COUNT).map(|_| AtomicU64::new(0)).collect(),
-            ident: AtomicU16::new(1),
+            workers: AtomicUsize::new(0),
+            identity: Arc::new(()),
         })
     }
 
@@ -217,23 +164,15 @@ impl Router {
         Err(errors.into_iter().map(error).collect())
     }
 
-    fn load(
-        ifaces: &[Iface],
-        rules: Option<&str>,
-        rules6: Option<&str>,
-        before: Option<&Rules>,
-    ) -> Result<Rules, Vec<RuleError>> {
-        let names: Vec<String> = ifaces.iter().map(|i| i.name.clone()).collect();
-        let load_one = |text: &str, family| match before.and_then(|before| before.for_family(family)) {
-            Some(before) => before.load_after(text, family, &names),
-            None => Ruleset::load(text, family, &names),
-        };
-        let load = |text: Option<&str>, family| {
-            text.map(|text| load_one(text, family)).transpose().map(|l| l.map(|l| l.ruleset))
-        };
-        match (load(rules, Family::Ipv4), load(rules6, Family::Ipv6)) {
-            (Ok(v4), Ok(v6)) => Ok(Rules { has_v4: v4.is_some(), v4: v4.unwrap_or_default(), v6 }),
-            (v4, v6) => Err(v4.err().into_iter().chain(v6.err()).flatten().collect()),
+    /// Makes a worker: whoever calls [`Router::process`] has one of its own.
+    pub fn worker(&self) -> Worker {
+        Worker {
+            row: self.workers.fetch_add(1, Ordering::Relaxed),
+            router: Arc::clone(&self.identity),
+            outbox: Outbox::new(),
+            settings: None,
+            stations: bridge::Memory::new(),
+            ahead: Ahead::new(),
         }
     }
 
@@ -256,7 +195,8 @@ impl Router {
         check: impl FnOnce(&Rules, &Rules) -> Result<(), E>,
     ) -> Result<(), E> {
         let before = self.rules.load_full();
-        let rules = Self::load(&self.env.ifaces, rules, rules6, Some(&before))?;
+        let generation = self.generations.fetch_add(1, Ordering::Relaxed);
+        let rules = Rules::load(&self.env.ifaces, rules, rules6, Some(&before), generation)?;
         check(&before, &rules)?;
         if rules.count_connections() {
             // A name and a value that are known to be right.
@@ -293,13 +233,15 @@ impl Router {
         self.env.unix_epoch_nanos.store(nanos, Ordering::Relaxed);
     }
 
-    #[inline]
-    pub(crate) const fn mode(&self) -> Mode {
-        self.mode
+    pub const fn mode(&self) -> Mode {
+        match self.plane {
+            Planes::Bridge(_) => Mode::Bridge,
+            Planes::Host(_) => Mode::Route,
+        }
     }
 
-    pub(crate) const fn bridge(&self) -> &Bridge {
-        &self.bridge
+    pub(crate) const fn plane(&self) -> &Planes {
+        &self.plane
     }
 
     pub fn ifaces(&self) -> &[Iface] {
@@ -308,13 +250,13 @@ impl Router {
 
     /// How often packets were dropped for each reason, in the order of [`DropReason::CODES`].
     pub fn drop_counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        DropReason::CODES.iter().zip(&self.dropped).map(|(code, n)| (*code, n.load(Ordering::Relaxed)))
+        DropReason::CODES.iter().copied().zip(self.env.drops.all())
     }
 
     /// Takes one frame that came in on `iface` to its fate.
     ///
     /// # Panics
-    /// If `iface` is not one of this router's.
+    /// If `iface` is not one of this router's, or the worker is not.
     #[inline]
     pub fn process<R: Recorder>(
         &self,
@@ -325,76 +267,160 @@ impl Router {
         offload: Offload,
         rec: &mut R,
     ) -> Outcome {
+        assert!(iface.index() < self.env.ifaces.len(), "no interface {iface:?}");
+        assert!(Arc::ptr_eq(&worker.router, &self.identity), "the worker of another router");
+        let Worker { row, outbox, settings, stations, .. } = worker;
+        let at = self.arrival(settings, *row, now, Some(iface));
+        match &self.plane {
+            Planes::Bridge(bridge) => {
+                let walk = bridge::Walk::new(stations);
+                self.carry(bridge, frame, offload, &mut Passage::new(&at, walk, outbox, rec))
+            }
+            Planes::Host(host) => {
+                let walk = host::Walk::default();
+                self.carry(host, frame, offload, &mut Passage::new(&at, walk, outbox, rec))
+            }
+        }
+    }
+
+    /// What is the same for a packet's whole way; rules and settings from the worker's memory if they have not changed.
+    #[inline]
+    fn arrival<'a>(
+        &'a self,
+        known: &'a mut Option<Settings>,
+        row: usize,
+        now: Instant,
+        iface: Option<IfaceId>,
+    ) -> Arrival<'a> {
+        let version = self.env.conntrack.settings_version();
+        if known.as_ref().is_none_or(|known| known.version != version) {
+            *known = None;
+        }
+        let Settings { rules, sysctls, .. } = known.get_or_insert_with(|| self.current_settings(version));
+        Arrival { now, iface, rules, sysctls, row, env: &self.env }
+    }
+
+    #[cold]
+    fn current_settings(&self, version: u64) -> Settings {
+        Settings { version, rules: self.rules.load_full(), sysctls: self.env.conntrack.sysctls() }
+    }
+
+    /// Takes one frame over the plane, and what the router writes because of it.
+    #[inline(never)]
+    fn carry<P: Plane, R: Recorder>(
+        &self,
+        plane: &P,
+        frame: &mut [u8],
+        offload: Offload,
+        pass: &mut Passage<P, R>,
+    ) -> Outcome {
         let mut outcome = Outcome { fate: Fate::Forwarded, out: None, len: frame.len(), offload };
-        self.carry(worker, now, iface, frame, rec, &mut outcome);
+        let parsed = match packet::kind(frame) {
+            Some(Kind::Ipv4) => Some(Packet::parse_ipv4(frame, offload)),
+            Some(Kind::Ipv6) => Some(Packet::parse_ipv6(frame, offload)),
+            Some(Kind::Arp | Kind::Other(_)) => None,
+            None => Some(Err(DropReason::FrameShort)),
+        };
+        let end = match parsed {
+            Some(Ok(mut pkt)) => {
+                let end = self.enter(plane, &mut pkt, pass);
+                (outcome.len, outcome.offload) = (pkt.frame_len(), pkt.offload());
+                end
+            }
+            Some(Err(reason)) => Break(Fate::Dropped(reason)),
+            None => plane.carry_non_ip(frame, packet::kind(frame) == Some(Kind::Arp), pass),
+        };
+        if let Break(fate) = end {
+            outcome.fate = fate;
+            if let Fate::Dropped(reason) = fate {
+                pass.count_drops(reason, 1);
+            }
+        }
+        outcome.out = pass.in_place;
+        pass.ctx.rec.note(|| Note::Fate(outcome.fate));
+        if pass.outbox.has_own() {
+            pipeline::send_own(plane, pass.ctx.at, pass.outbox, pass.ctx.rec);
+        }
         outcome
     }
 
-    /// `outcome` says that the frame passes as it came; what is otherwise is written there, and nothing is copied.
-    #[inline(never)]
-    fn carry<R: Recorder>(
+    /// What comes before PREROUTING: the checks of where a packet came in, and joining of fragments.
+    #[inline]
+    fn enter<P: Plane, R: Recorder>(
         &self,
-        worker: &mut Worker,
-        now: Instant,
-        iface: IfaceId,
-        frame: &mut [u8],
-        rec: &mut R,
-        outcome: &mut Outcome,
-    ) {
-        assert!(iface.index() < self.env.ifaces.len(), "no interface {iface:?}");
-        let Worker { index, emissions, settings, stations, .. } = worker;
-        let mut ctx = self.context(now, Some(iface), *index, emissions, rec);
-        let Settings { rules, sysctls, .. } = self.settings(settings);
-        ctx.sysctls = Some(sysctls);
-        ctx.stations = Some(stations);
-        let way = if self.mode == Mode::Bridge && packet::is_plain_ipv4(frame) {
-            match Packet::parse_plain_ipv4(frame, outcome.offload) {
-                Ok(mut pkt) => {
-                    let rules = rules.in_force(Family::Ipv4);
-                    self.take_ip(Mode::Bridge, rules, &mut pkt, iface, &mut ctx, outcome)
-                }
-                Err(reason) => Break(Fate::Dropped(reason)),
-            }
-        } else {
-            self.take_other(rules, iface, frame, &mut ctx, outcome)
-        };
-        outcome.out = ctx.in_place;
-        if let Break(fate) = way {
-            self.end(fate, outcome);
+        plane: &P,
+        pkt: &mut Packet,
+        pass: &mut Passage<P, R>,
+    ) -> Stage<()> {
+        plane.admit(pkt, pass)?;
+        if pkt.fragment().is_some() {
+            return self.join(plane, pkt, pass);
         }
-        ctx.rec.note(|| Note::Fate(outcome.fate));
+        let at = pass.ctx.at;
+        let room = at.rules.in_force(pkt.family()).map_or(0, |rules| rules.room_for(pkt));
+        if room > 0 {
+            return self.walk_with_room(plane, pkt, room, pass);
+        }
+        pipeline::walk(plane, pkt, pass)
     }
 
-    /// Every frame but the usual ones, which are written out in [`Router::carry`].
+    /// Holds a fragment until its datagram is whole: only that walks on.
     #[inline(never)]
-    fn take_other<R: Recorder>(
+    fn join<P: Plane, R: Recorder>(
         &self,
-        rules: &Rules,
-        iface: IfaceId,
-        frame: &mut [u8],
-        ctx: &mut Context<R>,
-        outcome: &mut Outcome,
+        plane: &P,
+        pkt: &mut Packet,
+        pass: &mut Passage<P, R>,
     ) -> Stage<()> {
-        let (family, parsed) = match packet::kind(frame) {
-            Some(Kind::Ipv4) => (Family::Ipv4, Packet::parse_ipv4(frame, outcome.offload)),
-            Some(Kind::Ipv6) => (Family::Ipv6, Packet::parse_ipv6(frame, outcome.offload)),
-            Some(Kind::Arp) => return self.arp(frame, ctx),
-            Some(Kind::Other(_)) => return self.non_ip(frame, ctx),
-            None => return Break(Fate::Dropped(DropReason::FrameShort)),
+        let at = pass.ctx.at;
+        let from = at.iface.map_or(0, |iface| iface.0);
+        let mut whole = match self.fragments.add(pkt, from, at.sysctls.fragments(), at.now) {
+            Reassembly::Pending => return Break(Fate::Queued(QueueReason::Fragment)),
+            Reassembly::Refused(reason) => return Break(Fate::Dropped(reason)),
+            Reassembly::Passes => return self.walk_as_a_call(plane, pkt, pass),
+            Reassembly::Whole(whole) => whole,
         };
-        match parsed {
-            Ok(mut pkt) => self.take_ip(self.mode, rules.in_force(family), &mut pkt, iface, ctx, outcome),
+        pass.pieces = Some(Box::new(whole.pieces.clone()));
+        match whole.packet() {
+            Ok(mut pkt) => self.walk_as_a_call(plane, &mut pkt, pass),
             Err(reason) => Break(Fate::Dropped(reason)),
         }
     }
 
-    /// A way that was left early.
+    /// The same as a call, for what is seldom: the way is long, and written out wherever it is inlined.
     #[inline(never)]
-    fn end(&self, fate: Fate, outcome: &mut Outcome) {
-        outcome.fate = fate;
-        if let Fate::Dropped(reason) = fate {
-            self.count_drops(reason, 1);
+    fn walk_as_a_call<P: Plane, R: Recorder>(
+        &self,
+        plane: &P,
+        pkt: &mut Packet,
+        pass: &mut Passage<P, R>,
+    ) -> Stage<()> {
+        pipeline::walk(plane, pkt, pass)
+    }
+
+    /// The same in a buffer of its own, for a packet that rules may make longer.
+    #[inline(never)]
+    fn walk_with_room<P: Plane, R: Recorder>(
+        &self,
+        plane: &P,
+        pkt: &mut Packet,
+        room: usize,
+        pass: &mut Passage<P, R>,
+    ) -> Stage<()> {
+        let mut frame = pkt.frame().to_vec();
+        frame.resize(frame.len() + room, 0);
+        let mut roomy = match Packet::parse(&mut frame, pkt.offload()) {
+            Ok(roomy) => roomy,
+            Err(reason) => return Break(Fate::Dropped(reason)),
+        };
+        let end = pipeline::walk(plane, &mut roomy, pass);
+        if roomy.frame_len() == pkt.frame_len() {
+            pkt.frame_mut().copy_from_slice(roomy.frame());
+            pkt.set_offload(roomy.offload());
+        } else if let Some(iface) = pass.in_place.take() {
+            pass.outbox.copy(iface, &roomy);
         }
+        end
     }
 
     /// Whether telling the router of frames ahead of their turn pays: the table is larger than the caches.
@@ -417,423 +443,33 @@ impl Router {
         self.env.conntrack.fetch(&mut worker.ahead);
     }
 
-    /// The company of a packet, with what is the same for all of them.
-    #[inline]
-    pub(crate) fn context<'a, R: Recorder>(
-        &'a self,
-        now: Instant,
-        in_iface: Option<IfaceId>,
-        worker: usize,
-        emissions: &'a mut Vec<Emission>,
-        rec: &'a mut R,
-    ) -> Context<'a, R> {
-        Context::new(now, in_iface, worker, &self.env, emissions, rec)
-    }
-
-    /// One way for all packets, which the compiler writes out twice: what is known of the usual ones then costs nothing.
-    #[inline(always)]
-    fn take_ip<R: Recorder>(
-        &self,
-        mode: Mode,
-        rules: Option<&Ruleset>,
-        pkt: &mut Packet,
-        iface: IfaceId,
-        ctx: &mut Context<R>,
-        outcome: &mut Outcome,
-    ) -> Stage<()> {
-        let way = self.ip(mode, rules, pkt, iface, ctx);
-        (outcome.len, outcome.offload) = (pkt.frame_len(), pkt.offload());
-        way
-    }
-
-    #[inline(always)]
-    fn ip<R: Recorder>(
-        &self,
-        mode: Mode,
-        rules: Option<&Ruleset>,
-        pkt: &mut Packet,
-        iface: IfaceId,
-        ctx: &mut Context<R>,
-    ) -> Stage<()> {
-        match mode {
-            Mode::Bridge => self.meet(pkt.macs(), iface, ctx),
-            Mode::Route => {
-                if let Err(reason) = self.admit(pkt, iface, ctx) {
-                    return Break(Fate::Dropped(reason));
-                }
-                self.see(pkt, iface);
-            }
-        }
-        if pkt.fragment().is_some() {
-            return self.join(rules, pkt, ctx);
-        }
-        self.walk(mode, rules, pkt, ctx)
-    }
-
-    /// Holds a fragment until its datagram is whole: only that walks on.
-    #[inline(never)]
-    fn join<R: Recorder>(
-        &self,
-        rules: Option<&Ruleset>,
-        pkt: &mut Packet,
-        ctx: &mut Context<R>,
-    ) -> Stage<()> {
-        let ipv6 = ctx.sysctls.map_or_else(Bounds6::default, Sysctls::fragments);
-        let from = ctx.in_iface.map_or(0, |iface| iface.0);
-        let mut whole = match self.fragments.add(pkt, from, ipv6, ctx.now) {
-            Reassembly::Pending => return Break(Fate::Queued(QueueReason::Fragment)),
-            Reassembly::Refused(reason) => return Break(Fate::Dropped(reason)),
-            Reassembly::Passes => return self.walk_apart(rules, pkt, ctx),
-            Reassembly::Whole(whole) => whole,
-        };
-        ctx.pieces = Some(Box::new(whole.pieces.clone()));
-        match whole.packet() {
-            Ok(mut pkt) => self.walk_apart(rules, &mut pkt, ctx),
-            Err(reason) => Break(Fate::Dropped(reason)),
-        }
-    }
-
-    /// The way of one packet, with room behind it where rules may make it longer.
-    #[inline(always)]
-    fn walk<R: Recorder>(
-        &self,
-        mode: Mode,
-        rules: Option<&Ruleset>,
-        pkt: &mut Packet,
-        ctx: &mut Context<R>,
-    ) -> Stage<()> {
-        let room = rules.map_or(0, |rules| rules.room_for(pkt));
-        if room > 0 {
-            return self.walk_with_room(rules, pkt, room, ctx);
-        }
-        pipeline::walk(self, mode, rules, pkt, ctx)
-    }
-
-    /// The same as a call, for what is seldom: the way is long, and written out wherever it is inlined.
-    #[inline(never)]
-    fn walk_apart<R: Recorder>(
-        &self,
-        rules: Option<&Ruleset>,
-        pkt: &mut Packet,
-        ctx: &mut Context<R>,
-    ) -> Stage<()> {
-        self.walk(self.mode, rules, pkt, ctx)
-    }
-
-    /// The same in a buffer of its own, for a packet that rules may make longer.
-    fn walk_with_room<R: Recorder>(
-        &self,
-        rules: Option<&Ruleset>,
-        pkt: &mut Packet,
-        room: usize,
-        ctx: &mut Context<R>,
-    ) -> Stage<()> {
-        let mut frame = pkt.frame().to_vec();
-        frame.resize(frame.len() + room, 0);
-        let mut roomy = match Packet::parse(&mut frame, pkt.offload()) {
-            Ok(roomy) => roomy,
-            Err(reason) => return Break(Fate::Dropped(reason)),
-        };
-        let way = pipeline::walk(self, self.mode, rules, &mut roomy, ctx);
-        if roomy.frame_len() == pkt.frame_len() {
-            pkt.frame_mut().copy_from_slice(roomy.frame());
-            pkt.set_offload(roomy.offload());
-        } else if let Some(iface) = ctx.in_place.take() {
-            ctx.emit_copy(iface, &roomy);
-        }
-        way
-    }
-
-    /// The rules and settings in force, from the worker's memory if they have not changed.
-    #[inline(always)]
-    fn settings<'a>(&self, known: &'a mut Option<Settings>) -> &'a Settings {
-        let version = self.env.conntrack.settings_version();
-        if known.as_ref().is_none_or(|known| known.version != version) {
-            *known = None;
-        }
-        known.get_or_insert_with(|| self.settings_anew(version))
-    }
-
-    #[cold]
-    fn settings_anew(&self, version: u64) -> Settings {
-        Settings { version, rules: self.rules.load_full(), sysctls: self.env.conntrack.sysctls() }
-    }
-
-    /// Says which state a packet has, and takes it into account.
-    #[inline(always)]
-    pub(crate) fn track<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
-        let Some(sysctls) = ctx.sysctls else { return self.track_own(pkt, ctx) };
-        match self.env.conntrack.track_with(pkt, &ctx.template, ctx.now, sysctls, &mut ctx.ct) {
-            Ok(()) => Continue(()),
-            Err(unfit) => self.stay_untracked(unfit, pkt, ctx),
-        }
-    }
-
-    /// The same for a packet that no worker carries, with the settings asked for anew.
-    #[cold]
-    fn track_own<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
-        ctx.ct = self.env.conntrack.track(pkt, ctx.template, ctx.now)?;
-        match ctx.ct.invalid {
-            None => Continue(()),
-            Some(_) => self.stay_untracked(Unfit::Invalid, pkt, ctx),
-        }
-    }
-
-    #[cold]
-    fn stay_untracked<R: Recorder>(&self, unfit: Unfit, pkt: &Packet, ctx: &Context<R>) -> Stage<()> {
-        match unfit {
-            Unfit::Invalid => {
-                if let Some(reason) = ctx.ct.invalid {
-                    self.log_invalid(reason, pkt, ctx.now);
-                }
-                Continue(())
-            }
-            Unfit::TableFull => Break(Fate::Dropped(DropReason::TableFull)),
-        }
-    }
-
-    /// `nf_conntrack_log_invalid`: of one protocol, or of all.
-    fn log_invalid(&self, reason: InvalidReason, pkt: &Packet, now: Instant) {
-        const ALL: u8 = 255;
-        let wanted = self.env.conntrack.sysctls().log_invalid;
-        if wanted != 0 && (wanted == ALL || wanted == pkt.proto()) {
-            self.env.logs.say(|| invalid_packet(reason, pkt, now));
-        }
-    }
-
-    /// Remembers where the sender of a frame is, and notes where its receiver is if that is at hand.
-    #[inline(always)]
-    fn meet<R: Recorder>(&self, ends: &[u8; 12], iface: IfaceId, ctx: &mut Context<R>) {
-        if let Some(memory) = &mut ctx.stations {
-            ctx.receiver = self.bridge.meet(memory, ends, iface, ctx.now);
-        }
-    }
-
-    fn arp<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Stage<()> {
-        match self.mode {
-            Mode::Bridge => self.switch(frame, ctx),
-            Mode::Route => Break(self.take_arp(frame, ctx)),
-        }
-    }
-
-    fn non_ip<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Stage<()> {
-        if !self.pass_non_ip || self.mode != Mode::Bridge {
-            return Break(Fate::Dropped(DropReason::NotIp));
-        }
-        self.switch(frame, ctx)
-    }
-
-    /// Bridge mode: carries a frame that no rule looks at.
-    fn switch<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Stage<()> {
-        let Some(from) = ctx.in_iface else { return Break(Fate::Dropped(DropReason::NotIp)) };
-        self.meet(&core::array::from_fn(|at| frame[at]), from, ctx);
-        let dst = packet::Mac(core::array::from_fn(|at| frame[at]));
-        match self.bridge.lookup(dst, from, ctx.now) {
-            Segment::Same => return Break(Fate::Dropped(DropReason::SamePort)),
-            Segment::Reserved => return Break(Fate::Dropped(DropReason::LinkLocalGroup)),
-            Segment::Port(iface) => self.switch_to(iface, frame, ctx),
-            Segment::Flood => {
-                for iface in self.other_ifaces(Some(from)) {
-                    self.switch_to(iface, frame, ctx);
-                }
-            }
-        }
-        Continue(())
-    }
-
-    fn switch_to<R: Recorder>(&self, iface: IfaceId, frame: &[u8], ctx: &mut Context<R>) {
-        ctx.rec.note(|| Note::Sent(iface));
-        if ctx.in_place.is_none() {
-            ctx.in_place = Some(iface);
-        } else {
-            ctx.emit(iface, EmissionKind::Copy, frame.to_vec(), Offload::NONE);
-        }
-    }
-
-    /// Where the packet goes: bridge mode asks the stations, route mode the routes.
-    #[inline(always)]
-    pub(crate) fn decide<R: Recorder>(
-        &self,
-        mode: Mode,
-        pkt: &mut Packet,
-        ctx: &mut Context<R>,
-    ) -> Stage<Way> {
-        if mode == Mode::Route {
-            return self.route(pkt, ctx);
-        }
-        if let Some(iface) = ctx.receiver {
-            return Continue(Way::Forward(iface));
-        }
-        self.find_station(pkt, ctx)
-    }
-
-    #[cold]
-    fn find_station<R: Recorder>(&self, pkt: &Packet, ctx: &Context<R>) -> Stage<Way> {
-        let Some(from) = ctx.in_iface else { return Break(Fate::Dropped(DropReason::NoRoute)) };
-        match self.bridge.lookup(pkt.dst_mac(), from, ctx.now) {
-            Segment::Port(iface) => Continue(Way::Forward(iface)),
-            Segment::Flood => Continue(Way::Flood),
-            Segment::Same => Break(Fate::Dropped(DropReason::SamePort)),
-            Segment::Reserved => Break(Fate::Dropped(DropReason::LinkLocalGroup)),
-        }
-    }
-
-    /// What Linux does between the routing decision and FORWARD: TTL and MTU.
-    #[inline(always)]
-    pub(crate) fn prepare_forward<R: Recorder>(
-        &self,
-        mode: Mode,
-        pkt: &mut Packet,
-        out: IfaceId,
-        ctx: &mut Context<R>,
-    ) -> Stage<()> {
-        match mode {
-            Mode::Bridge => Continue(()),
-            Mode::Route => self.prepare_routed(pkt, out, ctx),
-        }
-    }
-
-    /// Puts the packet on its way out.
-    #[inline(always)]
-    pub(crate) fn send<R: Recorder>(
-        &self,
-        mode: Mode,
-        pkt: &mut Packet,
-        out: IfaceId,
-        ctx: &mut Context<R>,
-    ) -> Stage<()> {
-        if mode == Mode::Route {
-            return self.send_routed(pkt, out, ctx);
-        }
-        self.leave(pkt, out, ctx);
-        Continue(())
-    }
-
-    /// Sends the packet in the buffer that it came in, as a copy if that is taken, or in the pieces in which it came.
-    #[inline(always)]
-    pub(crate) fn leave<R: Recorder>(&self, pkt: &Packet, iface: IfaceId, ctx: &mut Context<R>) {
-        ctx.rec.note(|| Note::Sent(iface));
-        if ctx.in_place.is_none() && ctx.pieces.is_none() {
-            ctx.in_place = Some(iface);
-        } else {
-            self.leave_otherwise(pkt, iface, ctx);
-        }
-    }
-
-    #[cold]
-    fn leave_otherwise<R: Recorder>(&self, pkt: &Packet, iface: IfaceId, ctx: &mut Context<R>) {
-        if let Some(pieces) = ctx.pieces.take() {
-            for frame in pieces.cut(pkt, self.env.ifaces[iface.index()].mtu_bytes) {
-                ctx.emit(iface, EmissionKind::Fragment, frame, Offload::NONE);
-            }
-            ctx.pieces = Some(pieces);
-        } else {
-            ctx.emit_copy(iface, pkt);
-        }
-    }
-
-    /// Gives the packet to the router as a host.
-    pub(crate) fn deliver<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
-        match self.mode {
-            Mode::Bridge => Fate::Delivered,
-            Mode::Route => self.take_in(pkt, ctx),
-        }
-    }
-
-    /// Answers a packet that a rule refused; where Linux keeps silent, the packet is merely dropped.
-    pub(crate) fn reject<R: Recorder>(
-        &self,
-        with: RejectWith,
-        by: RuleId,
-        pkt: &mut Packet,
-        ctx: &mut Context<R>,
-    ) -> Fate {
-        if self.mode == Mode::Route {
-            return self.reject_routed(with, by, pkt, ctx);
-        }
-        let Some(iface) = ctx.in_iface else { return Fate::Dropped(DropReason::Rule(by)) };
-        if !icmp_reply::deserves(with, pkt) {
-            return Fate::Dropped(DropReason::Rule(by));
-        }
-        if !self.host.may_answer_on_link(with, pkt, ctx.now) {
-            return Fate::Rejected(with, by);
-        }
-        // The router has no address on a bridge: it speaks in the name of the host that was asked for.
-        let author = Author { src: pkt.dst(), ident: self.next_ident() };
-        let mut frame = icmp_reply::refuse(with, pkt, author);
-        frame[..6].copy_from_slice(&pkt.src_mac().0);
-        frame[6..12].copy_from_slice(&pkt.dst_mac().0);
-        ctx.emit(iface, EmissionKind::Own, frame, Offload::NONE);
-        if with == RejectWith::TcpReset {
-            self.env.conntrack.was_reset(&mut ctx.ct, ctx.now);
-        }
-        Fate::Rejected(with, by)
-    }
-
-    /// Counts packets that were dropped outside of their own walk.
-    pub(crate) fn count_drops(&self, reason: DropReason, n: u64) {
-        self.dropped[reason.index()].fetch_add(n, Ordering::Relaxed);
-    }
-
-    /// The identification of the next IPv4 packet that the router writes.
-    pub(crate) fn next_ident(&self) -> u16 {
-        self.ident.fetch_add(1, Ordering::Relaxed)
-    }
-
-    pub(crate) fn other_ifaces(&self, from: Option<IfaceId>) -> impl Iterator<Item = IfaceId> + use<> {
-        self.iface_ids().filter(move |id| Some(*id) != from)
-    }
-
-    pub(crate) fn iface_ids(&self) -> impl Iterator<Item = IfaceId> + use<> {
-        (0..self.env.ifaces.len() as u16).map(IfaceId)
-    }
-
     /// Does what is due: expires connections, ages neighbours, gives up on fragments.
     pub fn handle_timeout(&self, worker: &mut Worker, now: Instant) {
         self.env.conntrack.handle_timeout(now);
         let expired = self.fragments.handle_timeout(now);
-        let (rec, emissions) = (&mut NoRecord, &mut worker.emissions);
-        let mut ctx = self.context(now, None, worker.index, emissions, rec);
-        if self.mode == Mode::Route {
+        if let Planes::Host(host) = &self.plane {
+            let Worker { row, outbox, settings, .. } = worker;
+            let at = self.arrival(settings, *row, now, None);
             for expired in expired {
-                self.tell_of_missing_pieces(expired, &mut ctx);
+                host.tell_of_missing_pieces(expired, &at, outbox);
             }
+            host.handle_neighbours(&at, outbox);
+            pipeline::send_own(host, &at, outbox, &mut NoRecord);
         }
-        self.handle_neighbours(now, &mut ctx);
     }
 
     /// When [`Router::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let timeouts = [
-            self.env.conntrack.poll_timeout(),
-            self.fragments.poll_timeout(),
-            self.host.neighbours.poll_timeout(),
-        ];
+        let neighbours = match &self.plane {
+            Planes::Bridge(_) => None,
+            Planes::Host(host) => host.poll_timeout(),
+        };
+        let timeouts = [self.env.conntrack.poll_timeout(), self.fragments.poll_timeout(), neighbours];
         timeouts.into_iter().flatten().min()
     }
 
     /// The connections: to list, delete, count and set.
     pub const fn conntrack(&self) -> &Conntrack {
         &self.env.conntrack
-    }
-}
-
-/// What the log says of a packet that fits no connection; as in Linux's log, without interfaces.
-fn invalid_packet(reason: InvalidReason, pkt: &Packet, at: Instant) -> Logged {
-    const NOTICE: u8 = 5;
-    let prefix = format!("nf_ct_proto_{}: {reason} ", pkt.proto());
-    Logged {
-        at,
-        by: Speaker::Log { prefix, level: NOTICE, details: LogDetails::default() },
-        rule: RuleId { family: pkt.family(), table: Table::Raw, chain: u16::MAX, index: 0 },
-        table: Table::Raw,
-        hook: Hook::Prerouting,
-        in_iface: None,
-        out_iface: None,
-        src_mac: pkt.src_mac(),
-        dst_mac: pkt.dst_mac(),
-        mark: 0,
-        packet: pkt.l3().to_vec(),
-        packet_len: pkt.l3().len(),
     }
 }

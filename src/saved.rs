@@ -5,10 +5,9 @@
 
 use crate::base::iface::IfaceId;
 use crate::base::time::Instant;
-use crate::config::Mode;
 use crate::neighbour::Key;
 use crate::packet::{Addr, Family, Mac};
-use crate::router::Router;
+use crate::router::{Planes, Router};
 use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
@@ -28,13 +27,13 @@ impl Router {
             let port = self.ifaces()[iface.index()].name.clone();
             SavedLink { port, mac: mac.0, addr }
         };
-        match self.mode() {
-            Mode::Bridge => {
-                let stations = self.bridge().stations(now).into_iter();
+        match self.plane() {
+            Planes::Bridge(bridge) => {
+                let stations = bridge.stations().known(now).into_iter();
                 stations.map(|(mac, iface)| link(iface, mac, None)).collect()
             }
-            Mode::Route => {
-                let neighbours = self.host.neighbours.learnt().into_iter();
+            Planes::Host(host) => {
+                let neighbours = host.neighbours().learnt().into_iter();
                 neighbours.map(|(key, mac)| link(key.iface, mac, Some(key.addr.to_ip(key.family)))).collect()
             }
         }
@@ -45,17 +44,17 @@ impl Router {
         let SavedLink { port, mac, addr } = link;
         let Some(place) = self.ifaces().iter().position(|iface| iface.name == *port) else { return false };
         let (iface, mac) = (IfaceId(place as u16), Mac(*mac));
-        match (self.mode(), addr) {
-            (Mode::Bridge, None) => {
-                self.bridge().learn(mac, iface, now);
+        match (self.plane(), addr) {
+            (Planes::Bridge(bridge), None) => {
+                bridge.stations().learn(mac, iface, now);
                 true
             }
-            (Mode::Route, Some(ip)) => {
+            (Planes::Host(host), Some(ip)) => {
                 let family = if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
-                self.host.neighbours.relearn(Key { family, iface, addr: Addr::from(*ip) }, mac, now);
+                host.neighbours().relearn(Key { family, iface, addr: Addr::from(*ip) }, mac, now);
                 true
             }
-            (Mode::Bridge, Some(_)) | (Mode::Route, None) => false,
+            (Planes::Bridge(_), Some(_)) | (Planes::Host(_), None) => false,
         }
     }
 }

@@ -88,7 +88,7 @@ fn every_packet_is_forwarded_and_counted_once() {
     beside(
         WORKERS,
         |n| {
-            let worker = &mut Worker::new(n as usize);
+            let worker = &mut router.worker();
             for round in 0..ROUNDS {
                 for flow in 0..FLOWS {
                     // Whoever comes first opens a flow of all; the others find it, or meet it on the way.
@@ -129,7 +129,7 @@ fn while_rules_are_replaced_no_packet_is_judged_by_half_of_them() {
     beside(
         WORKERS,
         |n| {
-            let worker = &mut Worker::new(n as usize);
+            let worker = &mut router.worker();
             for _ in 0..ROUNDS {
                 for flow in 0..FLOWS {
                     assert_eq!(send(&router, worker, n % 2 * 1000 + flow, false), Fate::Forwarded);
@@ -151,8 +151,8 @@ fn while_the_table_is_emptied_every_packet_has_one_fate() {
     let events = router.conntrack().listen();
     beside(
         WORKERS,
-        |n| {
-            let worker = &mut Worker::new(n as usize);
+        |_| {
+            let worker = &mut router.worker();
             for _ in 0..ROUNDS {
                 for flow in 0..FLOWS {
                     assert_eq!(send(&router, worker, flow, false), Fate::Forwarded);
@@ -164,7 +164,7 @@ fn while_the_table_is_emptied_every_packet_has_one_fate() {
         },
         || {
             router.conntrack().flush(Instant::from_secs(1));
-            router.handle_timeout(&mut Worker::new(WORKERS as usize), Instant::from_secs(1));
+            router.handle_timeout(&mut router.worker(), Instant::from_secs(1));
             router.conntrack().set_sysctl("nf_conntrack_udp_timeout", "31").unwrap();
             let _ = (logs.try_iter().count(), events.try_iter().count());
         },

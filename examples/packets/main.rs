@@ -3,7 +3,7 @@
 
 #![allow(unreachable_pub, reason = "nothing in a program is reached from outside")]
 
-use stateway::router::{Router, Worker};
+use stateway::router::Router;
 use std::hint::black_box;
 
 #[expect(dead_code, reason = "other programs use more of it")]
@@ -35,7 +35,8 @@ fn main() -> anyhow::Result<()> {
         // The same beside a client that may announce connections, and beside one that has: as many as may wait.
         "new-udp-helpers" => new(&router_with_helpers(), count),
         "new-udp-announced" => {
-            let (router, mut worker) = (router_with_helpers(), Worker::new(0));
+            let router = router_with_helpers();
+            let mut worker = router.worker();
             for n in 0..ANNOUNCED {
                 send(&router, &mut worker, LEFT, &mut tftp_request(n));
             }
@@ -60,7 +61,7 @@ fn udp_flows(rules: usize) -> (Router, Vec<Frame>) {
 /// Opens `count` flows.
 fn new(router: &Router, count: u32) {
     let (mut worker, mut frames) =
-        (Worker::new(0), (0..count).map(|flow| udp(flow, false)).collect::<Vec<_>>());
+        (router.worker(), (0..count).map(|flow| udp(flow, false)).collect::<Vec<_>>());
     for frame in &mut frames {
         black_box(send(router, &mut worker, LEFT, frame));
     }
@@ -68,7 +69,7 @@ fn new(router: &Router, count: u32) {
 
 /// Sends the same frames over and over, at least `count` of them.
 fn established((router, frames): &(Router, Vec<Frame>), count: u32) {
-    let (mut worker, mut frames) = (Worker::new(0), frames.clone());
+    let (mut worker, mut frames) = (router.worker(), frames.clone());
     for _ in 0..(count as usize).div_ceil(frames.len()) {
         for (iface, frame) in &mut frames {
             black_box(send(router, &mut worker, *iface, frame).out);

@@ -48,8 +48,8 @@ pub fn router_of(rules: String) -> Router {
     };
     let router = Router::new(config).expect("these rules are right");
     // Both stations are known, so that nothing is flooded.
-    send(&router, &mut Worker::new(0), LEFT, &mut udp(u32::MAX, false));
-    send(&router, &mut Worker::new(0), RIGHT, &mut udp(u32::MAX, true));
+    send(&router, &mut router.worker(), LEFT, &mut udp(u32::MAX, false));
+    send(&router, &mut router.worker(), RIGHT, &mut udp(u32::MAX, true));
     router
 }
 
@@ -164,7 +164,7 @@ pub fn answered_tcp(flows: impl IntoIterator<Item = u32>) -> Vec<Frame> {
 
 /// Opens `flows` UDP flows that were answered once.
 pub fn open_udp(router: &Router, flows: u32) {
-    let mut worker = Worker::new(0);
+    let mut worker = router.worker();
     for flow in 0..flows {
         assert_eq!(send(router, &mut worker, LEFT, &mut udp(flow, false)).out, Some(RIGHT));
         assert_eq!(send(router, &mut worker, RIGHT, &mut udp(flow, true)).out, Some(LEFT));
@@ -173,7 +173,7 @@ pub fn open_udp(router: &Router, flows: u32) {
 
 /// Opens `flows` TCP connections, each by its three packets.
 pub fn open_tcp(router: &Router, flows: u32) {
-    let mut worker = Worker::new(0);
+    let mut worker = router.worker();
     for flow in 0..flows {
         let steps = [
             (LEFT, tcp(flow, false, SYN, 100, 0)),

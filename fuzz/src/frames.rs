@@ -7,7 +7,6 @@ use super::routers;
 use stateway::iface::IfaceId;
 use stateway::packet::Offload;
 use stateway::record::{NoRecord, Trace};
-use stateway::router::Worker;
 use stateway::time::Instant;
 
 /// Where the bits of a frame's second byte lead.
@@ -18,7 +17,7 @@ const RECORDED: u8 = 4;
 pub fn run(data: &[u8]) {
     let Some((&pick, mut rest)) = data.split_first() else { return };
     let router = routers::pick(pick);
-    let mut worker = Worker::new(0);
+    let mut worker = router.worker();
     let mut now = 0;
     while let Some((&[time, switches, high, low], behind)) = rest.split_first_chunk() {
         let len = usize::from(u16::from_be_bytes([high, low])).min(behind.len());

@@ -9,7 +9,6 @@ use stateway::device::segment;
 use stateway::iface::IfaceId;
 use stateway::packet::Offload;
 use stateway::record::NoRecord;
-use stateway::router::Worker;
 use stateway::time::Instant;
 
 const RIGHT: u8 = 1;
@@ -21,7 +20,7 @@ const MAX_FRAME: usize = 65_549;
 pub fn run(data: &[u8]) {
     let Some((&pick, mut rest)) = data.split_first() else { return };
     let router = routers::pick(pick);
-    let mut worker = Worker::new(0);
+    let mut worker = router.worker();
     let mut now = 0;
     while let Some((header, behind)) = rest.split_first_chunk::<14>() {
         let word = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);

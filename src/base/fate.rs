@@ -8,6 +8,7 @@
 use super::{RejectWith, RuleId};
 use core::fmt;
 use core::ops::ControlFlow;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// A stage of the pipeline: go on with a value, or leave the way early because the packet met its fate.
 pub type Stage<T> = ControlFlow<Fate, T>;
@@ -27,6 +28,15 @@ pub enum Fate {
 }
 
 impl Fate {
+    /// The stable word for why it was dropped or waits; `None` where the fate says it all.
+    pub const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Dropped(reason) => Some(reason.code()),
+            Self::Queued(reason) => Some(reason.code()),
+            Self::Forwarded | Self::Rejected(..) | Self::Delivered => None,
+        }
+    }
+
     /// The word that listings and `replay` print.
     pub const fn word(self) -> &'static str {
         match self {
@@ -173,5 +183,26 @@ impl DropReason {
 impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.code())
+    }
+}
+
+/// How often packets were dropped, by reason.
+#[derive(Debug)]
+pub struct DropCounters([AtomicU64; DropReason::COUNT]);
+
+impl Default for DropCounters {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; DropReason::COUNT])
+    }
+}
+
+impl DropCounters {
+    pub fn add(&self, reason: DropReason, n: u64) {
+        self.0[reason.index()].fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// In the order of [`DropReason::CODES`].
+    pub fn all(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|n| n.load(Ordering::Relaxed))
     }
 }

@@ -11,7 +11,7 @@ use crate::iface::{Iface, IfaceId};
 use crate::lab::resolve::packets;
 use crate::packet::{ETHERNET_LEN, Mac, Offload};
 use crate::replay::{Replay, epoch_of};
-use crate::router::{Router, Worker};
+use crate::router::Router;
 use crate::time::Instant;
 use anyhow::{Context as _, anyhow};
 use clap::Parser as _;
@@ -265,7 +265,7 @@ impl Args {
         let iface = IfaceId(at as u16);
         let dst = if mode == Mode::Route { router.ifaces()[at].mac } else { UNKNOWN };
         let frame = framed(packet, dst);
-        let (mut worker, mut now) = (Worker::default(), Instant::ZERO);
+        let (mut worker, mut now) = (router.worker(), Instant::ZERO);
         if let Some(capture) = capture {
             now = all_before(capture, router, |_, _| false)?.now();
         }

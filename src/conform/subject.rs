@@ -68,7 +68,8 @@ impl Subject {
             anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         })?;
         let began = clock::ticks();
-        Ok(Self { router, worker: Worker::default(), began, skipped: Duration::ZERO, now: BEGINNING })
+        let worker = router.worker();
+        Ok(Self { router, worker, began, skipped: Duration::ZERO, now: BEGINNING })
     }
 
     /// Brings the clock to a tick of the kernel's; returns what the router sends of its own accord meanwhile.
@@ -166,17 +167,23 @@ struct Seen {
     state: Option<CtState>,
     direction: Option<Direction>,
     invalid: Option<InvalidReason>,
+    is_over: bool,
 }
 
 impl Recorder for Seen {
     fn note(&mut self, note: impl FnOnce() -> Note) {
-        if self.state.is_some() {
+        if self.is_over {
             return;
         }
-        if let Note::Tracked(tracked) = note() {
-            self.state = Some(tracked.state);
-            self.direction = tracked.tuple.is_some().then_some(tracked.direction);
-            self.invalid = tracked.invalid;
+        match note() {
+            Note::Tracked(tracked) => {
+                self.state = Some(tracked.state);
+                self.direction = tracked.tuple.is_some().then_some(tracked.direction);
+                self.invalid = tracked.invalid;
+                self.is_over = true;
+            }
+            Note::Fate(_) => self.is_over = true,
+            _ => {}
         }
     }
 }

@@ -49,7 +49,7 @@ use crate::packet::tuple::{
 use crate::packet::{Family, Packet, Segment, Tuple};
 use arc_swap::ArcSwap;
 use core::ops::ControlFlow::{Break, Continue};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::AtomicU64;
 use entry::ProtoState;
 use event::Events;
 use expect::Expectations;
@@ -58,12 +58,6 @@ use parking_lot::MutexGuard;
 use query::Counters;
 use table::{Shard, Table};
 use tcp::TcpOutcome as Outcome;
-
-/// A number that nothing else in this process was ever given: whoever has it has seen the last change.
-pub(crate) fn next_version() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    LAST.fetch_add(1, Ordering::Relaxed) + 1
-}
 
 /// Connection tracking: the table, what is expected, and the settings.
 #[derive(Debug)]
@@ -116,7 +110,7 @@ impl Conntrack {
             expectations: Expectations::new(Seed::new(seed)),
             events,
             sysctls: ArcSwap::from_pointee(sysctls),
-            settings_version: AtomicU64::new(next_version()),
+            settings_version: AtomicU64::new(0),
             helpers,
             counters: Counters::default(),
         }

@@ -5,7 +5,7 @@
 use super::event::Event;
 use super::{
     Conntrack, Direction, Entry, EntryId, EventKind, Expectation, Helper, Status, SysctlError, Sysctls, flow,
-    icmp, next_version,
+    icmp,
 };
 use crate::base::time::{Duration, Instant};
 use crate::packet::{Family, Packet, Prefix, Tuple};
@@ -246,7 +246,7 @@ impl Conntrack {
 
     /// To be called after the change: whoever sees the new number sees the change, too.
     pub(crate) fn settings_changed(&self) {
-        self.settings_version.store(next_version(), Ordering::Release);
+        self.settings_version.fetch_add(1, Ordering::Release);
     }
 
     /// Changes a setting: it applies from the next packet on, and timers that run stay as they are.

@@ -7,12 +7,13 @@ use super::counters::Row;
 use super::matches::View;
 use super::rule::Outcome;
 use super::targets::{self, Next, Place, Target};
-use super::{Chain, ChainId, Hook, Policy, RuleId, Ruleset, Table, Verdict, memo};
+use super::{Chain, ChainId, Hook, Policy, RuleId, Ruleset, Table, Verdict};
 use crate::base::log::Speaker;
 use crate::filter::context::Context;
 use crate::packet::Packet;
 use crate::record::{Note, Recorder};
 use arrayvec::ArrayVec;
+use core::ops::Range;
 
 /// A chain that a jump left, and the rule to go on with there.
 type Frame = (ChainId, u32);
@@ -31,13 +32,10 @@ impl Ruleset {
         ctx: &mut Context<R>,
     ) -> Verdict {
         let Some(base) = self.heads[table as usize][hook as usize] else { return Verdict::Accept };
-        let may_remember = !R::LISTENS && (table, hook) == (Table::Filter, Hook::Forward);
-        if may_remember && let Some(memo) = self.remembered(ctx) {
-            if memo & memo::ACCEPTS == 0 {
-                return self.refused(base, memo, pkt, ctx);
-            }
-            self.count_again(memo, pkt, ctx);
-            return Verdict::Accept;
+        if (table, hook) == (Table::Filter, Hook::Forward)
+            && let Some(memo) = self.remembered(ctx)
+        {
+            return self.say_again(base, memo, pkt, ctx);
         }
         self.decide(base, table, hook, pkt, ctx)
     }
@@ -52,15 +50,33 @@ impl Ruleset {
         pkt: &mut Packet,
         ctx: &mut Context<R>,
     ) -> Verdict {
-        let walk = Walk { rules: self, table, hook, base, row: self.counters.row(ctx.worker) };
+        let walk = Walk { rules: self, table, hook, base, row: self.counters.row(ctx.at.row) };
         let (verdict, sole) = walk.run(pkt, ctx);
         if let Some(index) = sole
-            && !R::LISTENS
             && (table, hook) == (Table::Filter, Hook::Forward)
         {
             self.remember(base, index, ctx);
         }
         verdict
+    }
+
+    /// Tells of rules that do not hold for the packet.
+    pub(super) fn tell_failed<R: Recorder>(
+        &self,
+        (table, at): (Table, ChainId),
+        rules: Range<u32>,
+        pkt: &Packet,
+        ctx: &mut Context<R>,
+    ) {
+        let chain = self.chain(table, at);
+        for index in rules {
+            let outcome = chain.rules[index as usize].matches.check(&View::new(pkt, ctx));
+            let Outcome::Fails(place) = outcome else {
+                unreachable!("rule {} of {} holds, and was passed over", index + 1, chain.name)
+            };
+            let rule = RuleId { family: self.family, table, chain: at.0, index };
+            ctx.rec.note(|| Note::Rule { rule, failed: Some(place) });
+        }
     }
 
     #[inline]
@@ -145,6 +161,20 @@ impl Walk<'_> {
         }
     }
 
+    /// Tells whoever listens of rules that need not be looked at, since they cannot hold: which condition says so.
+    #[inline]
+    fn tell_passed_over<R: Recorder>(
+        &self,
+        at: ChainId,
+        rules: Range<u32>,
+        pkt: &Packet,
+        ctx: &mut Context<R>,
+    ) {
+        if R::LISTENS {
+            self.rules.tell_failed((self.table, at), rules, pkt, ctx);
+        }
+    }
+
     fn decide_by_policy<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> Verdict {
         let chain = self.rules.chain(self.table, self.base);
         let id = self.id(self.base, chain.rules.len() as u32);
@@ -175,14 +205,16 @@ fn find<R: Recorder>(
     }
     let all = Candidates::All { next, len };
     let candidates = match &chain.classifier {
-        // Whoever listens wants to hear of every rule.
-        Some(classifier) if !R::LISTENS => match Point::of(&View::new(pkt, ctx)) {
+        Some(classifier) => match Point::of(&View::new(pkt, ctx)) {
             Some(point) => classifier.candidates(&point, next),
             None => all,
         },
-        _ => all,
+        None => all,
     };
+    let mut told = next;
     for index in candidates {
+        walk.tell_passed_over(at, told..index, pkt, ctx);
+        told = index + 1;
         let outcome = chain.rules[index as usize].matches.check(&View::new(pkt, ctx));
         match outcome {
             Outcome::Holds | Outcome::Drop => {
@@ -194,5 +226,6 @@ fn find<R: Recorder>(
             }
         }
     }
+    walk.tell_passed_over(at, told..len, pkt, ctx);
     None
 }

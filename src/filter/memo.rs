@@ -6,16 +6,15 @@
 #![forbid(unsafe_code)]
 
 use super::targets::Target;
-use super::{ChainId, Policy, RuleId, Ruleset, Table, Verdict};
+use super::{ChainId, Hook, Policy, RuleId, Ruleset, Table, Verdict};
 use crate::base::iface::{IfaceId, MAX_IFACES};
 use crate::conntrack::CtState;
 use crate::filter::context::Context;
 use crate::packet::Packet;
-use crate::record::Recorder;
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::record::{Note, Recorder};
 
 const SLOT_BITS: u32 = 19;
-pub(super) const ACCEPTS: u64 = 1 << SLOT_BITS;
+const ACCEPTS: u64 = 1 << SLOT_BITS;
 /// What is kept is below, for whom above.
 const KEPT: u64 = ACCEPTS << 1;
 const IFACE_BITS: u32 = 10;
@@ -25,16 +24,23 @@ const GENERATION_SHIFT: u32 = INGRESS_SHIFT + IFACE_BITS;
 
 const _: () = assert!(MAX_IFACES <= 1 << IFACE_BITS);
 
-/// Counts rulesets, so that what a connection remembers of an old one is not taken for a new one's. It stands where the
-/// memory has it; 0 is the generation of no ruleset with chains.
-#[derive(Clone, Copy, Debug, Default)]
+/// Which of a router's rulesets it is, so that what a connection remembers of an old one is not taken for a new one's.
+/// It stands where the memory has it, and is never 0.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Generation(u64);
 
 impl Generation {
-    pub(super) fn next() -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
+    /// `number` counts from 1, and begins anew when it no longer fits.
+    pub(super) const fn new(number: u64) -> Self {
         const MOST: u64 = u64::MAX >> GENERATION_SHIFT;
-        Self((LAST.fetch_add(1, Ordering::Relaxed) % MOST + 1) << GENERATION_SHIFT)
+        Self((number.wrapping_sub(1) % MOST + 1) << GENERATION_SHIFT)
+    }
+}
+
+/// The one of a ruleset that no router has had before.
+impl Default for Generation {
+    fn default() -> Self {
+        Self::new(1)
     }
 }
 
@@ -55,7 +61,7 @@ impl Ruleset {
         if ctx.ct.state != CtState::Established || ctx.traced {
             return None;
         }
-        Some(key(self.generation, ctx.in_iface?, ctx.out_iface?))
+        Some(key(self.generation, ctx.at.iface?, ctx.out_iface?))
     }
 
     /// What was said of this connection before, if nothing has changed since.
@@ -66,27 +72,46 @@ impl Ruleset {
         if memo ^ self.memo_key(ctx)? >= KEPT { None } else { Some(memo) }
     }
 
-    /// Counts as if the chain were walked again.
-    #[inline(always)]
-    pub(super) fn count_again<R: Recorder>(&self, memo: u64, pkt: &Packet, ctx: &Context<R>) {
-        self.counters.count(ctx.worker, slot_of(memo), pkt.l3_len() as u64);
-    }
-
-    /// The refusal that a connection remembers.
-    #[cold]
-    pub(super) fn refused<R: Recorder>(
+    /// Says what the connection remembers, and counts as if the chain were walked again.
+    #[inline]
+    pub(super) fn say_again<R: Recorder>(
         &self,
         base: ChainId,
         memo: u64,
         pkt: &Packet,
-        ctx: &Context<R>,
+        ctx: &mut Context<R>,
     ) -> Verdict {
-        self.count_again(memo, pkt, ctx);
-        let chain = self.chain(Table::Filter, base);
-        let index = (slot_of(memo) - chain.first_slot) as u32;
-        let id = RuleId { family: self.family, table: Table::Filter, chain: base.0, index };
-        let is_policy = index as usize == chain.rules.len();
-        if is_policy { Verdict::DropByPolicy(id) } else { Verdict::Drop(id) }
+        self.counters.count(ctx.at.row, slot_of(memo), pkt.l3_len() as u64);
+        if R::LISTENS {
+            self.tell_again(base, memo, pkt, ctx);
+        }
+        if memo & ACCEPTS == 0 { self.refused(base, memo) } else { Verdict::Accept }
+    }
+
+    /// The rule that gave the verdict, or the place of the policy.
+    fn decided_by(&self, base: ChainId, memo: u64) -> RuleId {
+        let index = (slot_of(memo) - self.chain(Table::Filter, base).first_slot) as u32;
+        RuleId { family: self.family, table: Table::Filter, chain: base.0, index }
+    }
+
+    fn is_policy(&self, base: ChainId, rule: RuleId) -> bool {
+        rule.index as usize == self.chain(Table::Filter, base).rules.len()
+    }
+
+    /// The refusal that a connection remembers.
+    #[cold]
+    fn refused(&self, base: ChainId, memo: u64) -> Verdict {
+        let rule = self.decided_by(base, memo);
+        if self.is_policy(base, rule) { Verdict::DropByPolicy(rule) } else { Verdict::Drop(rule) }
+    }
+
+    /// Tells whoever listens what a walk through the chain would tell.
+    fn tell_again<R: Recorder>(&self, base: ChainId, memo: u64, pkt: &Packet, ctx: &mut Context<R>) {
+        let rule = self.decided_by(base, memo);
+        ctx.rec.note(|| Note::Hook(Table::Filter, Hook::Forward));
+        self.tell_failed((Table::Filter, base), 0..rule.index, pkt, ctx);
+        let is_policy = self.is_policy(base, rule);
+        ctx.rec.note(|| if is_policy { Note::Policy(rule) } else { Note::Rule { rule, failed: None } });
     }
 
     /// Notes the verdict with the connection, if every rule up to the one that gave it will say the same again.
@@ -105,7 +130,7 @@ impl Ruleset {
         if let Some(key) = self.memo_key(ctx) {
             let direction = ctx.ct.direction as usize;
             let memo = key | slot | if accepts { ACCEPTS } else { 0 };
-            let conntrack = &ctx.env.conntrack;
+            let conntrack = &ctx.at.env.conntrack;
             let _ = conntrack.with_entry(&mut ctx.ct, |entry| entry.verdict[direction] = memo);
         }
     }
@@ -121,7 +146,7 @@ mod tests {
     use crate::packet::checksum::Sum;
     use crate::packet::{Family, Offload};
     use crate::record::NoRecord;
-    use crate::router::{Router, Worker};
+    use crate::router::Router;
 
     const LEFT: IfaceId = IfaceId(0);
     const RIGHT: IfaceId = IfaceId(1);
@@ -151,7 +176,8 @@ mod tests {
     fn what_is_remembered_is_what_the_rules_would_say_and_counts_where_they_would() {
         let ifaces = vec![Iface::new("left", LEFT), Iface::new("right", RIGHT)];
         let config = RouterConfig { ifaces, rules: Some(rules("DROP")), ..RouterConfig::default() };
-        let (router, mut worker) = (Router::new(config).unwrap(), Worker::new(0));
+        let router = Router::new(config).unwrap();
+        let mut worker = router.worker();
         let mut send = |from| {
             let (now, mut frame) = (Instant::from_secs(1), datagram(from));
             router.process(&mut worker, now, from, &mut frame, Offload::NONE, &mut NoRecord).fate

@@ -28,6 +28,7 @@ mod names;
 mod options;
 pub mod rule;
 mod rule_line;
+mod rules;
 mod save;
 mod shared;
 mod shell;
@@ -40,6 +41,7 @@ pub use crate::base::{Hook, RejectWith, RuleId, Table};
 pub use names::protocol_name;
 pub use options::Opt;
 pub use rule::{Count, Matches, Rule};
+pub use rules::Rules;
 pub use targets::Target;
 
 use crate::packet::{Family, Packet};
@@ -220,6 +222,11 @@ impl Ruleset {
         ifaces: &[String],
     ) -> Result<Loaded, Vec<RuleError>> {
         save::load(text, family, ifaces, false, Some(&self.named))
+    }
+
+    /// The same rules, as the ones of a router that came into force as such a number.
+    fn of_generation(self, generation: Generation) -> Self {
+        Self { generation, ..self }
     }
 
     fn naming(self, shared: Shared<'_>) -> Self {

@@ -5,7 +5,7 @@ use crate::base::iface::IfaceId;
 use crate::base::time::Instant;
 use crate::config::RouterConfig;
 use crate::conntrack::CtState;
-use crate::filter::context::{Context, Env};
+use crate::filter::context::{Context, WithoutRouter};
 use crate::packet::{Offload, Packet, TcpFlags};
 use crate::record::Recorder;
 use crate::record::{NoRecord, Note, Trace};
@@ -53,10 +53,9 @@ fn tcp(dport: u16, flags: TcpFlags) -> Vec<u8> {
 
 /// Runs filter/FORWARD from `lan` to `wan0` in this state.
 fn verdict(rules: &Ruleset, mut frame: Vec<u8>, state: CtState) -> Verdict {
-    let mut emissions = Vec::new();
-    let mut rec = NoRecord;
-    let env = Env::default();
-    let mut ctx = Context::new(Instant::ZERO, Some(IfaceId(0)), 0, &env, &mut emissions, &mut rec);
+    let (place, mut rec) = (WithoutRouter::default(), NoRecord);
+    let at = place.arrival(Instant::ZERO, 0);
+    let mut ctx = Context::new(&at, &mut rec);
     ctx.out_iface = Some(IfaceId(1));
     ctx.ct.state = state;
     let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
@@ -203,9 +202,9 @@ fn rules_and_policies_count_packets_and_bytes() {
 fn the_recorder_hears_of_every_rule() {
     let rules = filter(":FORWARD DROP\n-A FORWARD -s 192.0.2.1 -p udp\n-A FORWARD -p tcp");
     let mut rec = Trace::default();
-    let mut emissions = Vec::new();
-    let env = Env::default();
-    let mut ctx = Context::new(Instant::ZERO, Some(IfaceId(0)), 0, &env, &mut emissions, &mut rec);
+    let place = WithoutRouter::default();
+    let at = place.arrival(Instant::ZERO, 0);
+    let mut ctx = Context::new(&at, &mut rec);
     let mut frame = tcp(22, TcpFlags::SYN);
     let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
     rules.run(Table::Filter, Hook::Forward, &mut pkt, &mut ctx);
@@ -473,9 +472,9 @@ fn shoot<R: Recorder>(rules: &Ruleset, shot: Shot, rec: &mut R) -> Verdict {
     let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
     frame[24..26].copy_from_slice(&sum.to_be_bytes());
     let states = [CtState::New, CtState::Established, CtState::Related, CtState::Invalid, CtState::Untracked];
-    let env = Env::default();
-    let mut emissions = Vec::new();
-    let mut ctx = Context::new(Instant::ZERO, Some(IfaceId(u16::from(from))), 0, &env, &mut emissions, rec);
+    let place = WithoutRouter::default();
+    let at = place.arrival(Instant::ZERO, u16::from(from));
+    let mut ctx = Context::new(&at, rec);
     ctx.out_iface = Some(IfaceId(u16::from(to)));
     ctx.ct.state = states[usize::from(state)];
     let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
@@ -485,18 +484,24 @@ fn shoot<R: Recorder>(rules: &Ruleset, shot: Shot, rec: &mut R) -> Verdict {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Who listens makes the walk linear; who does not lets the classifier choose.
+    /// And tells whoever listens of the same rules.
     #[test]
     fn classified_rules_decide_and_count_as_the_linear_walk_does(
         text in any_rules(),
         shots in proptest::collection::vec(any_shot(), 1..200),
     ) {
-        let (linear, classified) = (load(&text).ruleset, load(&text).ruleset);
-        for shot in shots {
-            let slow = shoot(&linear, shot, &mut Trace::default());
-            let fast = shoot(&classified, shot, &mut NoRecord);
-            prop_assert_eq!(slow, fast, "{:?}", shot);
+        let [classified, heard, mut linear] = [(); 3].map(|()| load(&text).ruleset);
+        for chain in linear.tables.iter_mut().flat_map(|table| &mut table.chains) {
+            chain.classifier = None;
         }
+        for shot in shots {
+            let (mut trace, mut linear_trace) = (Trace::default(), Trace::default());
+            let slow = shoot(&linear, shot, &mut linear_trace);
+            prop_assert_eq!(slow, shoot(&classified, shot, &mut NoRecord), "{:?}", shot);
+            prop_assert_eq!(slow, shoot(&heard, shot, &mut trace), "{:?}", shot);
+            prop_assert_eq!(format!("{linear_trace:?}"), format!("{trace:?}"), "{:?}", shot);
+        }
+        prop_assert_eq!(linear.render(true), heard.render(true));
         prop_assert_eq!(linear.render(true), classified.render(true));
         let printed = load(&text).ruleset.render(false);
         prop_assert_eq!(load(&printed).ruleset.render(false), printed);
@@ -509,12 +514,11 @@ fn held_at(rule: &str, seconds: &[u64]) -> Vec<bool> {
                 add nets 198.51.100.0/24\nadd nets 198.51.100.0/30 nomatch\ncreate web hash:ip,port family inet\n\
                 add web 198.51.100.1,tcp:22\n";
     let rules = load(&format!("{sets}*filter\n-A FORWARD -p tcp {rule} -j DROP\nCOMMIT\n")).ruleset;
-    let env = Env::default();
+    let (place, mut rec) = (WithoutRouter::default(), NoRecord);
     let mut held = Vec::new();
-    for at in seconds {
-        let (mut emissions, mut rec) = (Vec::new(), NoRecord);
-        let now = Instant::from_secs(*at);
-        let mut ctx = Context::new(now, Some(IfaceId(0)), 0, &env, &mut emissions, &mut rec);
+    for second in seconds {
+        let at = place.arrival(Instant::from_secs(*second), 0);
+        let mut ctx = Context::new(&at, &mut rec);
         ctx.out_iface = Some(IfaceId(1));
         let mut frame = tcp(22, TcpFlags::SYN);
         let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
@@ -624,9 +628,10 @@ fn those_who_listen_hear_what_rules_log() {
     let rules = filter(
         "-A FORWARD -j LOG --log-prefix \"new: \"\n-A FORWARD -j NFLOG --nflog-group 3 --nflog-size 20",
     );
-    let (env, mut emissions, mut rec) = (Env::default(), Vec::new(), NoRecord);
-    let heard = env.logs.listen();
-    let mut ctx = Context::new(Instant::ZERO, Some(IfaceId(0)), 0, &env, &mut emissions, &mut rec);
+    let (place, mut rec) = (WithoutRouter::default(), NoRecord);
+    let heard = place.env.logs.listen();
+    let at = place.arrival(Instant::ZERO, 0);
+    let mut ctx = Context::new(&at, &mut rec);
     let mut frame = tcp(22, TcpFlags::SYN);
     let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
     rules.run(Table::Filter, Hook::Forward, &mut pkt, &mut ctx);

@@ -43,7 +43,7 @@ pub(super) fn build(
         heads,
         order,
         counters: Counters::new(slots),
-        generation: Generation::next(),
+        generation: Generation::default(),
         named: Named::default(),
     })
 }

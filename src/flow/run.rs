@@ -66,7 +66,8 @@ impl Run {
     pub fn new(scenario: &Scenario) -> Result<Self, Vec<RuleError>> {
         let zones = scenario.flows.iter().map(|flow| flow.zone).collect();
         let router = Router::new(config(scenario))?;
-        Ok(Self { router, worker: Worker::new(0), mode: scenario.mode, zones, now: START })
+        let worker = router.worker();
+        Ok(Self { router, worker, mode: scenario.mode, zones, now: START })
     }
 
     /// Gives one packet to the router, and waits for whatever is due before.
@@ -136,7 +137,8 @@ pub(super) fn frame_of(mode: Mode, step: &Step) -> (usize, Vec<u8>) {
 
 /// What rules saw; `None` if the packet did not come as far as tracking.
 fn ctstate(trace: &Trace) -> Option<String> {
-    let tracked = trace.notes.iter().find_map(|note| match note {
+    let of_the_packet = trace.notes.iter().take_while(|note| !matches!(note, Note::Fate(_)));
+    let tracked = of_the_packet.into_iter().find_map(|note| match note {
         Note::Tracked(tracked) => Some(tracked),
         _ => None,
     })?;

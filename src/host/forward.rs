@@ -4,17 +4,17 @@
 
 use super::hop_by_hop::{self, Flaw};
 use super::send::stamp;
+use super::{Host, Passage};
 use crate::base::fate::{DropReason, Fate, Stage};
 use crate::base::iface::IfaceId;
-use crate::filter::context::Context;
 use crate::icmp_reply::IcmpError;
 use crate::neighbour::message;
 use crate::packet::ipv4_options::{Here, Ipv4Options};
 use crate::packet::tuple::PROTO_TCP;
 use crate::packet::{Addr, Family, Packet, Prefix};
+use crate::plane::Way;
 use crate::record::{Note, Recorder};
 use crate::route::{Hop, Route, is_link_local};
-use crate::router::{Router, Way};
 use core::ops::ControlFlow::{Break, Continue};
 
 /// Every link carries that much (RFC 8200 §5), so no sender is asked for less.
@@ -38,15 +38,15 @@ enum Decision {
     Error(IcmpError, DropReason),
 }
 
-impl Router {
+impl Host {
     /// What Linux checks where a packet comes in, before any hook.
-    pub(crate) fn admit<R: Recorder>(
+    pub(super) fn check_arrival<R: Recorder>(
         &self,
         pkt: &Packet,
-        from: IfaceId,
-        ctx: &mut Context<R>,
+        pass: &mut Passage<'_, R>,
     ) -> Result<(), DropReason> {
-        if !pkt.dst_mac().is_group() && pkt.dst_mac() != self.env.ifaces[from.index()].mac {
+        let own_mac = pass.ctx.at.iface.map(|from| self.ifaces[from.index()].mac);
+        if !pkt.dst_mac().is_group() && Some(pkt.dst_mac()) != own_mac {
             return Err(DropReason::OtherHost);
         }
         if pkt.family() == Family::Ipv6 {
@@ -57,23 +57,27 @@ impl Router {
             if is_group_v6(src) || is_loopback(src) || is_loopback(dst) || stays_inside {
                 return Err(DropReason::Martian);
             }
-            return self.check_hop_by_hop(pkt, ctx);
+            return self.check_hop_by_hop(pkt, pass);
         }
         Ok(())
     }
 
-    fn check_hop_by_hop<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> Result<(), DropReason> {
+    fn check_hop_by_hop<R: Recorder>(
+        &self,
+        pkt: &Packet,
+        pass: &mut Passage<'_, R>,
+    ) -> Result<(), DropReason> {
         hop_by_hop::check(pkt).map_err(|flaw| {
             if let Flaw::Told(error) = flaw {
-                self.send_error(pkt, error, ctx);
+                self.send_error(pkt, error, pass);
             }
             DropReason::HopByHop
         })
     }
 
     /// The routing decision of route mode.
-    pub(crate) fn route<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Stage<Way> {
-        let Some(from) = ctx.in_iface else { return Break(Fate::Dropped(DropReason::NoRoute)) };
+    pub(super) fn route<R: Recorder>(&self, pkt: &mut Packet, pass: &mut Passage<'_, R>) -> Stage<Way> {
+        let Some(from) = pass.ctx.at.iface else { return Break(Fate::Dropped(DropReason::NoRoute)) };
         let decision = match pkt.family() {
             Family::Ipv4 => self.decide_v4(pkt.src(), pkt.dst(), from),
             Family::Ipv6 => self.decide_v6(pkt.dst(), from),
@@ -83,23 +87,23 @@ impl Router {
             Err(reason) => return Break(Fate::Dropped(reason)),
         };
         if !pkt.ipv4_options().is_empty() {
-            self.read_options(pkt, from, ctx)?;
+            self.read_options(pkt, from, pass)?;
         }
         match decision {
             Decision::Local => Continue(Way::Local),
             Decision::Forward(hop) => {
                 let next_hop = Some(hop.neighbour(pkt.dst()));
-                ctx.rec.note(|| Note::Routed { out: hop.iface, next_hop });
-                ctx.next_hop = next_hop;
+                pass.ctx.rec.note(|| Note::Routed { out: hop.iface, next_hop });
+                pass.walk.next_hop = next_hop;
                 Continue(Way::Forward(hop.iface))
             }
             Decision::Error(error, reason) => {
                 // Linux counts these on their own, and then once more with every other error.
                 let limited = pkt.family() == Family::Ipv4
-                    && !self.host.settings.icmp_ratelimit.is_zero()
-                    && !self.host.limits.allow_no_route(pkt.src(), ctx.now);
+                    && !self.settings.icmp_ratelimit.is_zero()
+                    && !self.limits.allow_no_route(pkt.src(), pass.ctx.at.now);
                 if !limited {
-                    self.send_error(pkt, error, ctx);
+                    self.send_error(pkt, error, pass);
                 }
                 Break(Fate::Dropped(reason))
             }
@@ -131,7 +135,7 @@ impl Router {
         if src.is_unspecified() || dst.is_unspecified() {
             return Err(DropReason::Martian);
         }
-        match self.env.routes.lookup(dst, Family::Ipv4, Some(from)) {
+        match self.routes.lookup(dst, Family::Ipv4, Some(from)) {
             Some(Route::Local | Route::Broadcast(_)) => {
                 self.validate_source(src, from, None).map(|()| Decision::Local)
             }
@@ -151,10 +155,10 @@ impl Router {
     fn validate_source(&self, src: Addr, from: IfaceId, out: Option<IfaceId>) -> Result<(), DropReason> {
         const OFF: u8 = 0;
         const STRICT: u8 = 1;
-        let settings = &self.host.settings;
+        let settings = &self.settings;
         let (filter, redirects) = (settings.rp_filter[from.index()], settings.send_redirects[from.index()]);
         let closely = filter != OFF || (out == Some(from) && redirects);
-        match self.env.routes.lookup(src, Family::Ipv4, Some(from)) {
+        match self.routes.lookup(src, Family::Ipv4, Some(from)) {
             Some(Route::Local) => Err(DropReason::OwnSource),
             _ if !closely => Ok(()),
             Some(Route::Broadcast(_)) => Err(DropReason::Martian),
@@ -180,7 +184,7 @@ impl Router {
                 Err(DropReason::NotForwarded)
             };
         }
-        Ok(match self.env.routes.lookup(dst, Family::Ipv6, Some(from)) {
+        Ok(match self.routes.lookup(dst, Family::Ipv6, Some(from)) {
             Some(Route::Local | Route::Broadcast(_)) => Decision::Local,
             Some(Route::Via(hop)) => Decision::Forward(hop),
             Some(Route::Blackhole) => return Err(DropReason::Blackhole),
@@ -197,7 +201,6 @@ impl Router {
         group.bits() == LINK_SCOPE | 1
             || group.bits() == LINK_SCOPE | 2
             || self
-                .env
                 .routes
                 .own(on)
                 .iter()
@@ -206,8 +209,13 @@ impl Router {
     }
 
     /// Checks the IPv4 options; whoever wrote them is told if they are wrong.
-    fn read_options<R: Recorder>(&self, pkt: &mut Packet, from: IfaceId, ctx: &mut Context<R>) -> Stage<()> {
-        let routes = &self.env.routes;
+    fn read_options<R: Recorder>(
+        &self,
+        pkt: &mut Packet,
+        from: IfaceId,
+        pass: &mut Passage<'_, R>,
+    ) -> Stage<()> {
+        let routes = &self.routes;
         let is_own = |addr: Addr| {
             matches!(routes.lookup(addr, Family::Ipv4, None), Some(Route::Local | Route::Broadcast(_)))
         };
@@ -218,28 +226,28 @@ impl Router {
             _ => routes.source_on(from, pkt.src(), pkt.src(), Family::Ipv4),
         };
         let addr = if local { Some(pkt.dst()) } else { towards_sender() }.unwrap_or_default();
-        let here = Here { addr, stamp: stamp(ctx), is_own: &is_own };
+        let here = Here { addr, stamp: stamp(pass.ctx.at), is_own: &is_own };
         match Ipv4Options::read(pkt, &here) {
             Ok(options) if options.source_route => Break(Fate::Dropped(DropReason::SourceRoute)),
             Ok(options) => {
-                ctx.options = Some(options);
+                pass.walk.options = Some(options);
                 Continue(())
             }
             Err(bad) => {
-                ctx.options = Some(bad.until_then);
+                pass.walk.options = Some(bad.until_then);
                 let pointer = u32::from(bad.pointer) << 24;
-                self.send_error(pkt, IcmpError::with_info(12, 0, pointer), ctx);
+                self.send_error(pkt, IcmpError::with_info(12, 0, pointer), pass);
                 Break(Fate::Dropped(DropReason::IpOptions))
             }
         }
     }
 
     /// TTL and MTU, which come before FORWARD: the filter never sees what they refuse.
-    pub(crate) fn prepare_routed<R: Recorder>(
+    pub(super) fn check_life_and_size<R: Recorder>(
         &self,
         pkt: &mut Packet,
         out: IfaceId,
-        ctx: &mut Context<R>,
+        pass: &mut Passage<'_, R>,
     ) -> Stage<()> {
         if pkt.dst_mac().is_group() {
             return Break(Fate::Dropped(DropReason::NotForwarded));
@@ -250,38 +258,38 @@ impl Router {
                 Family::Ipv4 => TTL_EXCEEDED,
                 Family::Ipv6 => HOP_LIMIT_EXCEEDED_V6,
             };
-            self.send_error(pkt, error, ctx);
+            self.send_error(pkt, error, pass);
             return Break(Fate::Dropped(DropReason::TtlExceeded));
         }
         if family == Family::Ipv6 {
-            self.check_scope(pkt, out, ctx)?;
+            self.check_scope(pkt, out, pass)?;
         }
-        self.check_size(pkt, out, ctx)?;
+        self.check_size(pkt, out, pass)?;
         pkt.decrement_ttl();
         if family == Family::Ipv4 {
-            self.redirect_v4(pkt, out, ctx);
+            self.redirect_v4(pkt, out, pass);
         }
         Continue(())
     }
 
     /// A packet that leaves where it came from is worth a redirect; any other must not come from a link-local address.
-    fn check_scope<R: Recorder>(&self, pkt: &Packet, out: IfaceId, ctx: &mut Context<R>) -> Stage<()> {
-        if ctx.in_iface == Some(out) {
-            self.redirect_v6(pkt, out, ctx);
+    fn check_scope<R: Recorder>(&self, pkt: &Packet, out: IfaceId, pass: &mut Passage<'_, R>) -> Stage<()> {
+        if pass.ctx.at.iface == Some(out) {
+            self.redirect_v6(pkt, out, pass);
             return Continue(());
         }
         if pkt.src().is_unspecified() {
             return Break(Fate::Dropped(DropReason::Martian));
         }
         if is_link_local(pkt.src(), Family::Ipv6) {
-            self.send_error(pkt, BEYOND_SCOPE_V6, ctx);
+            self.send_error(pkt, BEYOND_SCOPE_V6, pass);
             return Break(Fate::Dropped(DropReason::LinkLocalScope));
         }
         Continue(())
     }
 
-    fn check_size<R: Recorder>(&self, pkt: &Packet, out: IfaceId, ctx: &mut Context<R>) -> Stage<()> {
-        let mtu = self.env.ifaces[out.index()].mtu_bytes;
+    fn check_size<R: Recorder>(&self, pkt: &Packet, out: IfaceId, pass: &mut Passage<'_, R>) -> Stage<()> {
+        let mtu = self.ifaces[out.index()].mtu_bytes;
         let (mtu, error) = match pkt.family() {
             Family::Ipv4 => (mtu, IcmpError::with_info(3, 4, mtu as u32)),
             Family::Ipv6 => {
@@ -289,62 +297,61 @@ impl Router {
                 (mtu, IcmpError::with_info(2, 0, mtu as u32))
             }
         };
-        let fits = match &ctx.pieces {
+        let fits = match &pass.pieces {
             Some(pieces) => pieces.fit(pkt, mtu),
             None => wire_len(pkt) <= mtu || !pkt.dont_fragment(),
         };
         if fits {
             return Continue(());
         }
-        self.send_error(pkt, error, ctx);
+        self.send_error(pkt, error, pass);
         Break(Fate::Dropped(DropReason::TooBig))
     }
 
     /// Tells a neighbour that another neighbour of its own is the better first hop (RFC 1812 §5.2.7.2).
-    fn redirect_v4<R: Recorder>(&self, pkt: &Packet, out: IfaceId, ctx: &mut Context<R>) {
-        let same = ctx.in_iface == Some(out) && self.host.settings.send_redirects[out.index()];
-        let back = self.env.routes.lookup(pkt.src(), Family::Ipv4, ctx.in_iface);
+    fn redirect_v4<R: Recorder>(&self, pkt: &Packet, out: IfaceId, pass: &mut Passage<'_, R>) {
+        let same = pass.ctx.at.iface == Some(out) && self.settings.send_redirects[out.index()];
+        let back = self.routes.lookup(pkt.src(), Family::Ipv4, pass.ctx.at.iface);
         let is_neighbour = matches!(back, Some(Route::Via(hop)) if hop.iface == out && hop.gateway.is_none());
-        if same && is_neighbour && self.host.limits.allow_redirect(pkt.src(), ctx.now) {
-            let gateway = u32::from_be_bytes(ctx.next_hop.unwrap_or_else(|| pkt.dst()).v4());
-            self.send_error(pkt, IcmpError::with_info(5, 1, gateway), ctx);
+        if same && is_neighbour && self.limits.allow_redirect(pkt.src(), pass.ctx.at.now) {
+            let gateway = u32::from_be_bytes(pass.walk.next_hop.unwrap_or_else(|| pkt.dst()).v4());
+            self.send_error(pkt, IcmpError::with_info(5, 1, gateway), pass);
         }
     }
 
     /// The same by neighbour discovery (RFC 4861 §8.2): only towards a neighbour that a host may know.
-    fn redirect_v6<R: Recorder>(&self, pkt: &Packet, out: IfaceId, ctx: &mut Context<R>) {
+    fn redirect_v6<R: Recorder>(&self, pkt: &Packet, out: IfaceId, pass: &mut Passage<'_, R>) {
         let iface = out;
-        let target = ctx.next_hop.unwrap_or_else(|| pkt.dst());
-        let back = self.env.routes.lookup(pkt.src(), Family::Ipv6, Some(iface));
+        let target = pass.walk.next_hop.unwrap_or_else(|| pkt.dst());
+        let back = self.routes.lookup(pkt.src(), Family::Ipv6, Some(iface));
         let to_neighbour = matches!(back, Some(Route::Via(hop)) if hop.gateway.is_none());
         let Some(src) = self.link_local(iface) else { return };
         if !(target == pkt.dst() || is_link_local(target, Family::Ipv6))
             || !to_neighbour
-            || !self.host.limits.allow_redirect(pkt.src(), ctx.now)
+            || !self.limits.allow_redirect(pkt.src(), pass.ctx.at.now)
         {
             return;
         }
-        let target_mac = self.host.neighbours.mac(&self.key(iface, target, Family::Ipv6));
-        let frame = message::redirect(pkt, self.env.ifaces[iface.index()].mac, src, target, target_mac);
-        self.send_own(frame, None, Some(iface), ctx);
+        let target_mac = self.neighbours.mac(&self.key(iface, target, Family::Ipv6));
+        let frame = message::redirect(pkt, self.ifaces[iface.index()].mac, src, target, target_mac);
+        pass.outbox.write(frame, None, Some(iface));
     }
 
-    /// What is left to do once FORWARD accepted: options get the address of the way out.
-    #[inline(always)]
-    pub(crate) fn finish_forward<R: Recorder>(&self, pkt: &mut Packet, out: IfaceId, ctx: &Context<R>) {
-        if let Some(options) = ctx.options {
-            self.write_options(options, pkt, out, ctx.next_hop);
-        }
-    }
-
-    fn write_options(&self, options: Ipv4Options, pkt: &mut Packet, out: IfaceId, next_hop: Option<Addr>) {
+    /// Options get the address of the way out.
+    pub(super) fn write_options(
+        &self,
+        options: Ipv4Options,
+        pkt: &mut Packet,
+        out: IfaceId,
+        next_hop: Option<Addr>,
+    ) {
         let next_hop = next_hop.unwrap_or_else(|| pkt.dst());
-        let out = self.env.routes.source_on(out, next_hop, pkt.dst(), Family::Ipv4);
+        let out = self.routes.source_on(out, next_hop, pkt.dst(), Family::Ipv4);
         options.forward(pkt, out.unwrap_or_default());
     }
 
     pub(super) fn link_local(&self, iface: IfaceId) -> Option<Addr> {
-        let mut own = self.env.routes.own(iface).iter();
+        let mut own = self.routes.own(iface).iter();
         own.find(|p| is_link_local(p.addr, p.family)).map(|p| p.addr)
     }
 }

@@ -3,8 +3,11 @@
 #![forbid(unsafe_code)]
 
 use super::settings::Settings;
+use crate::base::RejectWith;
 use crate::base::time::{Duration, Instant};
+use crate::config::RouterConfig;
 use crate::icmp_reply::IcmpError;
+use crate::packet::Packet;
 use crate::packet::{Addr, Family};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -88,6 +91,28 @@ impl State {
             self.spent += 1.0;
         }
         allowed
+    }
+}
+
+/// How often REJECT answers the hosts of a bridge, which has no routes to tell networks apart by.
+#[derive(Debug)]
+pub(crate) struct RejectLimits {
+    limits: Limits,
+    settings: Settings,
+}
+
+impl RejectLimits {
+    pub(crate) fn new(config: &RouterConfig) -> Self {
+        Self { limits: Limits::default(), settings: Settings::new(&config.sysctl, &config.ifaces) }
+    }
+
+    /// Whether the sender of `pkt` may be answered now; resets have no limit, as in Linux.
+    pub(crate) fn allow(&self, with: RejectWith, pkt: &Packet, now: Instant) -> bool {
+        /// The prefix that networks of IPv6 have.
+        const PREFIX_LEN: u8 = 64;
+        let RejectWith::Icmp(kind, code) = with else { return true };
+        let to = (pkt.src(), pkt.family());
+        self.limits.allow(&self.settings, IcmpError::new(kind, code), to, PREFIX_LEN, now)
     }
 }
 

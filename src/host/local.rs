@@ -2,11 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-use super::send::stamp;
+use super::send::{author, stamp};
+use super::{Host, Passage};
 use crate::base::EmissionKind;
 use crate::base::fate::{DropReason, Fate};
 use crate::base::iface::IfaceId;
-use crate::filter::context::Context;
 use crate::icmp_reply::{self, IcmpError};
 use crate::neighbour::message::{self, ADVERTISEMENT, Arp, Claim, Discovery, SOLICITATION};
 use crate::neighbour::{Hearing, Key};
@@ -17,7 +17,6 @@ use crate::packet::tuple::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, PROTO
 use crate::packet::{Addr, Family, Mac, NO_NEXT_HEADER, Offload, Packet, Segment};
 use crate::record::Recorder;
 use crate::route::{Route, is_link_local};
-use crate::router::Router;
 
 const PORT_UNREACHABLE: IcmpError = IcmpError::new(3, 3);
 const PROTOCOL_UNREACHABLE: IcmpError = IcmpError::new(3, 2);
@@ -31,20 +30,20 @@ const PROTO_IGMP: u8 = 2;
 const PROTO_PIM: u8 = 103;
 const ECN: u8 = 0x03;
 
-impl Router {
+impl Host {
     /// Gives the packet to the router as a host. What nobody here takes, and deserves no answer, is dropped.
-    pub(crate) fn take_in<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Fate {
+    pub(super) fn take_in<R: Recorder>(&self, pkt: &mut Packet, pass: &mut Passage<'_, R>) -> Fate {
         if pkt.family() == Family::Ipv6 && pkt.fragment().is_some_and(|fragment| fragment.more) {
             // Tracking let it go on, for it can be no piece: its receiver says so (RFC 8200 §4.5).
             let error = if lacks_headers(pkt) { INCOMPLETE_HEADERS } else { PAYLOAD_LENGTH };
-            self.send_error(pkt, error, ctx);
+            self.send_error(pkt, error, pass);
             return Fate::Dropped(DropReason::FragmentBad);
         }
         let taken = match (pkt.family(), pkt.proto()) {
-            (Family::Ipv4, PROTO_ICMP) => self.take_icmp(pkt, ctx),
-            (Family::Ipv6, PROTO_ICMPV6) => self.take_icmpv6(pkt, ctx),
-            (_, PROTO_TCP) => self.refuse_tcp(pkt, ctx),
-            (_, PROTO_UDP | PROTO_UDPLITE) => self.refuse_udp(pkt, ctx),
+            (Family::Ipv4, PROTO_ICMP) => self.take_icmp(pkt, pass),
+            (Family::Ipv6, PROTO_ICMPV6) => self.take_icmpv6(pkt, pass),
+            (_, PROTO_TCP) => self.refuse_tcp(pkt, pass),
+            (_, PROTO_UDP | PROTO_UDPLITE) => self.refuse_udp(pkt, pass),
             (Family::Ipv4, PROTO_IGMP) | (_, PROTO_PIM | NO_NEXT_HEADER) => false,
             (family, _) => {
                 let error = match family {
@@ -52,32 +51,37 @@ impl Router {
                     // Which byte named the protocol (RFC 4443 §3.4).
                     Family::Ipv6 => IcmpError::with_info(4, 1, next_header_place(pkt) as u32),
                 };
-                self.send_error(pkt, error, ctx)
+                self.send_error(pkt, error, pass)
             }
         };
         if taken { Fate::Delivered } else { Fate::Dropped(DropReason::NotForUs) }
     }
 
-    fn take_icmp<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> bool {
+    fn take_icmp<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<'_, R>) -> bool {
         const ECHO_REPLY: u8 = 0;
         const ECHO_REQUEST: u8 = 8;
         const TIMESTAMP_REQUEST: u8 = 13;
         if pkt.l4().len() < 8 || !is_sound(pkt) {
             return false;
         }
-        let is_local = self.is_local(pkt.dst(), Family::Ipv4, ctx.in_iface);
+        let is_local = self.is_local(pkt.dst(), Family::Ipv4, pass.ctx.at.iface);
         match pkt.l4()[0] {
             // `icmp_echo_ignore_broadcasts`
-            ECHO_REQUEST if is_local && !self.host.settings.icmp_echo_ignore_all => {
-                let options = self.echoed_options(pkt, pkt.dst(), ctx);
-                let frame = icmp_reply::echo_reply(pkt, self.author(pkt.dst()), &options);
-                self.send_own(frame, None, ctx.in_iface, ctx);
+            ECHO_REQUEST if is_local && !self.settings.icmp_echo_ignore_all => {
+                let options = self.echoed_options(pkt, pkt.dst(), pass);
+                let frame = icmp_reply::echo_reply(pkt, author(pass.ctx.at, pkt.dst()), &options);
+                pass.outbox.write(frame, None, pass.ctx.at.iface);
                 true
             }
             TIMESTAMP_REQUEST if is_local && pkt.l4().len() >= 12 => {
-                let options = self.echoed_options(pkt, pkt.dst(), ctx);
-                let frame = icmp_reply::timestamp_reply(pkt, self.author(pkt.dst()), stamp(ctx), &options);
-                self.send_own(frame, None, ctx.in_iface, ctx);
+                let options = self.echoed_options(pkt, pkt.dst(), pass);
+                let frame = icmp_reply::timestamp_reply(
+                    pkt,
+                    author(pass.ctx.at, pkt.dst()),
+                    stamp(pass.ctx.at),
+                    &options,
+                );
+                pass.outbox.write(frame, None, pass.ctx.at.iface);
                 true
             }
             // Errors about what the router sent, and answers to what it did not ask.
@@ -86,10 +90,10 @@ impl Router {
         }
     }
 
-    fn take_icmpv6<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> bool {
+    fn take_icmpv6<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<'_, R>) -> bool {
         const ECHO_REQUEST: u8 = 128;
         const ROUTER_SOLICITATION: u8 = 133;
-        let Some(iface) = ctx.in_iface else { return false };
+        let Some(iface) = pass.ctx.at.iface else { return false };
         if pkt.l4().len() < 8 || !is_sound(pkt) {
             return false;
         }
@@ -99,15 +103,15 @@ impl Router {
                 let src = if self.is_own(pkt.dst(), Family::Ipv6, iface) {
                     Some(pkt.dst())
                 } else {
-                    self.env.routes.source_on(iface, pkt.src(), pkt.src(), Family::Ipv6)
+                    self.routes.source_on(iface, pkt.src(), pkt.src(), Family::Ipv6)
                 };
                 let Some(src) = src else { return false };
-                let frame = icmp_reply::echo_reply(pkt, self.author(src), &[]);
-                self.send_own(frame, None, Some(iface), ctx);
+                let frame = icmp_reply::echo_reply(pkt, author(pass.ctx.at, src), &[]);
+                pass.outbox.write(frame, None, Some(iface));
                 true
             }
-            SOLICITATION => self.take_solicitation(pkt, iface, ctx),
-            ADVERTISEMENT => self.take_advertisement(pkt, iface, ctx),
+            SOLICITATION => self.take_solicitation(pkt, iface, pass),
+            ADVERTISEMENT => self.take_advertisement(pkt, iface, pass),
             // Of solicitations no notice is taken: no advertisements are sent, and none is needed.
             1..=4 | 129 | ROUTER_SOLICITATION => true,
             _ => false,
@@ -115,40 +119,50 @@ impl Router {
     }
 
     /// "Who has …?" (RFC 4861 §7.2.3)
-    fn take_solicitation<R: Recorder>(&self, pkt: &Packet, iface: IfaceId, ctx: &mut Context<R>) -> bool {
+    fn take_solicitation<R: Recorder>(
+        &self,
+        pkt: &Packet,
+        iface: IfaceId,
+        pass: &mut Passage<'_, R>,
+    ) -> bool {
         let Some(asked) = Discovery::parse(pkt) else { return false };
         let target = asked.target;
         let is_anycast =
-            !self.env.routes.has(iface, target, Family::Ipv6) && self.env.routes.has_anycast(iface, target);
-        if !is_anycast && !self.env.routes.has(iface, target, Family::Ipv6) {
+            !self.routes.has(iface, target, Family::Ipv6) && self.routes.has_anycast(iface, target);
+        if !is_anycast && !self.routes.has(iface, target, Family::Ipv6) {
             return false;
         }
-        let mac = self.env.ifaces[iface.index()].mac;
+        let mac = self.ifaces[iface.index()].mac;
         if pkt.src().is_unspecified() {
             // Somebody is about to take our address: everybody is told that it is taken (RFC 4862 §5.4.3).
             let claim = Claim { target, solicited: false, overrides: !is_anycast, with_mac: true };
-            self.send_own(message::advertisement(mac, claim, None), None, Some(iface), ctx);
+            pass.outbox.write(message::advertisement(mac, claim, None), None, Some(iface));
             return true;
         }
         let to_group = pkt.dst().v6()[0] == 0xff;
         if let Some(their_mac) = asked.mac {
             let hearing = Hearing { confirms: false, overrides: true, creates: true, respects_lock: false };
-            self.hear(self.key(iface, pkt.src(), Family::Ipv6), their_mac, hearing, ctx);
+            self.hear(self.key(iface, pkt.src(), Family::Ipv6), their_mac, hearing, pass);
         }
         let claim = Claim { target, solicited: true, overrides: to_group && !is_anycast, with_mac: to_group };
-        self.send_own(message::advertisement(mac, claim, Some(pkt.src())), None, Some(iface), ctx);
+        pass.outbox.write(message::advertisement(mac, claim, Some(pkt.src())), None, Some(iface));
         true
     }
 
     /// "I have …" (RFC 4861 §7.2.5). Nobody is remembered whom nobody asked for.
-    fn take_advertisement<R: Recorder>(&self, pkt: &Packet, iface: IfaceId, ctx: &mut Context<R>) -> bool {
+    fn take_advertisement<R: Recorder>(
+        &self,
+        pkt: &Packet,
+        iface: IfaceId,
+        pass: &mut Passage<'_, R>,
+    ) -> bool {
         let Some(said) = Discovery::parse(pkt) else { return false };
         // Ours: whoever claims it is not believed.
-        if self.env.routes.has(iface, said.target, Family::Ipv6) {
+        if self.routes.has(iface, said.target, Family::Ipv6) {
             return false;
         }
         let key = self.key(iface, said.target, Family::Ipv6);
-        let Some(mac) = said.mac.or_else(|| self.host.neighbours.mac(&key)) else { return false };
+        let Some(mac) = said.mac.or_else(|| self.neighbours.mac(&key)) else { return false };
         let to_us = pkt.dst().v6()[0] != 0xff;
         let hearing = Hearing {
             confirms: said.solicited && to_us,
@@ -156,29 +170,29 @@ impl Router {
             creates: false,
             respects_lock: false,
         };
-        self.hear(key, mac, hearing, ctx);
+        self.hear(key, mac, hearing, pass);
         true
     }
 
     /// ARP, as Linux takes it with `arp_ignore`, `arp_filter` and `arp_accept` at zero.
-    pub(crate) fn take_arp<R: Recorder>(&self, frame: &[u8], ctx: &mut Context<R>) -> Fate {
+    pub(super) fn take_arp<R: Recorder>(&self, frame: &[u8], pass: &mut Passage<'_, R>) -> Fate {
         const NOT_FOR_US: Fate = Fate::Dropped(DropReason::NotForUs);
-        let Some(iface) = ctx.in_iface else { return NOT_FOR_US };
+        let Some(iface) = pass.ctx.at.iface else { return NOT_FOR_US };
         let dst_mac = Mac([frame[0], frame[1], frame[2], frame[3], frame[4], frame[5]]);
-        let own_mac = self.env.ifaces[iface.index()].mac;
+        let own_mac = self.ifaces[iface.index()].mac;
         if !dst_mac.is_group() && dst_mac != own_mac {
             return Fate::Dropped(DropReason::OtherHost);
         }
         let Some(arp) = Arp::parse(frame) else { return NOT_FOR_US };
         let key = self.key(iface, arp.sender, Family::Ipv4);
         if !arp.sender.is_unspecified() {
-            self.host.neighbours.see(key, arp.sender_mac);
+            self.neighbours.see(key, arp.sender_mac);
         }
         let asks_for_own = arp.is_request && self.is_local(arp.target, Family::Ipv4, Some(iface));
         if arp.sender.is_unspecified() {
             // Somebody is about to take our address (RFC 5227 §2.1.1).
             if asks_for_own {
-                ctx.emit(iface, EmissionKind::Own, arp.answer(own_mac), Offload::NONE);
+                pass.outbox.emit(iface, EmissionKind::Own, arp.answer(own_mac), Offload::NONE);
                 return Fate::Delivered;
             }
             return NOT_FOR_US;
@@ -186,8 +200,8 @@ impl Router {
         let plausible = self.may_speak_arp(arp.sender, iface);
         if asks_for_own && plausible {
             let hearing = Hearing { confirms: false, overrides: true, creates: true, respects_lock: false };
-            self.hear(key, arp.sender_mac, hearing, ctx);
-            ctx.emit(iface, EmissionKind::Own, arp.answer(own_mac), Offload::NONE);
+            self.hear(key, arp.sender_mac, hearing, pass);
+            pass.outbox.emit(iface, EmissionKind::Own, arp.answer(own_mac), Offload::NONE);
             return Fate::Delivered;
         }
         if !plausible {
@@ -197,7 +211,7 @@ impl Router {
         let is_gratuitous = arp.target == arp.sender;
         let confirms = !arp.is_request && dst_mac == own_mac;
         let hearing = Hearing { confirms, overrides: true, creates: false, respects_lock: !is_gratuitous };
-        self.hear(key, arp.sender_mac, hearing, ctx);
+        self.hear(key, arp.sender_mac, hearing, pass);
         Fate::Delivered
     }
 
@@ -207,15 +221,15 @@ impl Router {
     }
 
     /// Takes in what was heard of a neighbour, and sends what waited for it.
-    fn hear<R: Recorder>(&self, key: Key, mac: Mac, hearing: Hearing, ctx: &mut Context<R>) {
-        for waiting in self.host.neighbours.hear(key, mac, hearing, ctx.now) {
-            self.release(waiting, mac, key.iface, ctx);
+    fn hear<R: Recorder>(&self, key: Key, mac: Mac, hearing: Hearing, pass: &mut Passage<'_, R>) {
+        for waiting in self.neighbours.hear(key, mac, hearing, pass.ctx.at.now) {
+            self.release(waiting, mac, key.iface, pass);
         }
     }
 
     /// No port is open: a segment is answered by a reset (RFC 9293 §3.10.7.1).
-    fn refuse_tcp<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> bool {
-        let to_us = self.is_local(pkt.dst(), pkt.family(), ctx.in_iface) && !pkt.dst_mac().is_group();
+    fn refuse_tcp<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<'_, R>) -> bool {
+        let to_us = self.is_local(pkt.dst(), pkt.family(), pass.ctx.at.iface) && !pkt.dst_mac().is_group();
         if !to_us || Segment::parse(pkt.l4()).is_none() || !icmp_reply::deserves_reset(pkt) {
             return false;
         }
@@ -223,14 +237,14 @@ impl Router {
         if has_signature(pkt.l4()) != Some(false) {
             return false;
         }
-        let options = self.echoed_options(pkt, pkt.dst(), ctx);
+        let options = self.echoed_options(pkt, pkt.dst(), pass);
         let frame = icmp_reply::reset(pkt, pkt.tos() & !ECN, &options);
-        self.send_own(frame, None, ctx.in_iface, ctx);
+        pass.outbox.write(frame, None, pass.ctx.at.iface);
         true
     }
 
     /// No port is open: the sender is told.
-    fn refuse_udp<R: Recorder>(&self, pkt: &Packet, ctx: &mut Context<R>) -> bool {
+    fn refuse_udp<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<'_, R>) -> bool {
         let l4 = pkt.l4();
         let Some(&[_, _, _, _, high, low, sum @ ..]) = l4.first_chunk::<8>() else { return false };
         let len = usize::from(u16::from_be_bytes([high, low]));
@@ -251,18 +265,20 @@ impl Router {
         };
         let error = if is_trimmed { error.quoting(pkt.l3_header_len() + len) } else { error };
         // UDP itself parts a datagram from its connection before it looks who wants it.
-        self.is_local(pkt.dst(), pkt.family(), ctx.in_iface) && self.send_error_about(pkt, error, None, ctx)
+        self.is_local(pkt.dst(), pkt.family(), pass.ctx.at.iface)
+            && self.send_error_about(pkt, error, None, pass)
     }
 
     /// An address that is this router's alone, and of that interface if it is link-local.
     fn is_own(&self, addr: Addr, family: Family, link: IfaceId) -> bool {
-        let anywhere = || self.iface_ids().any(|iface| self.env.routes.has(iface, addr, family));
-        self.env.routes.has(link, addr, family) || (!is_link_local(addr, family) && anywhere())
+        let mut ids = (0..self.ifaces.len() as u16).map(IfaceId);
+        let mut anywhere = || ids.any(|iface| self.routes.has(iface, addr, family));
+        self.routes.has(link, addr, family) || (!is_link_local(addr, family) && anywhere())
     }
 
     /// One of the router's addresses, those included that it shares; for link-local ones, of that interface.
     pub(super) fn is_local(&self, addr: Addr, family: Family, link: Option<IfaceId>) -> bool {
-        self.env.routes.lookup(addr, family, link) == Some(Route::Local)
+        self.routes.lookup(addr, family, link) == Some(Route::Local)
     }
 }
 

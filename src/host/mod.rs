@@ -15,50 +15,125 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use limits::RejectLimits;
 pub use settings::check_sysctl;
 
+use crate::base::{Addr, DropReason, Fate, Iface, IfaceId, Instant, RejectWith, RuleId, Stage};
 use crate::config::RouterConfig;
-use crate::filter::RejectWith;
-use crate::icmp_reply::IcmpError;
 use crate::neighbour::{Key, Neighbours};
 use crate::packet::Packet;
+use crate::packet::ipv4_options::Ipv4Options;
+use crate::plane::{self, Plane, Way};
+use crate::record::Recorder;
 use crate::route::Routes;
-use crate::time::Instant;
+use core::ops::ControlFlow::{Break, Continue};
 use limits::Limits;
 use settings::Settings;
+use std::sync::Arc;
 
-/// What route mode adds to a router. In bridge mode only the limits are used.
-#[derive(Debug, Default)]
+/// The plane of a router in route mode.
+#[derive(Debug)]
 pub(crate) struct Host {
-    pub(crate) neighbours: Neighbours<send::Pending>,
+    ifaces: Arc<[Iface]>,
+    routes: Arc<Routes>,
+    neighbours: Neighbours<send::Pending>,
     limits: Limits,
     settings: Settings,
 }
 
+/// What route mode finds out of one packet.
+#[derive(Default)]
+pub(crate) struct Walk {
+    /// Whose link address the frame will get.
+    next_hop: Option<Addr>,
+    /// Its IPv4 options, once they were looked at.
+    options: Option<Ipv4Options>,
+}
+
+type Passage<'a, R> = plane::Passage<'a, Host, R>;
+
 impl Host {
-    pub(crate) fn new(config: &RouterConfig) -> Self {
-        let settings = Settings::new(&config.sysctl, &config.ifaces);
+    pub(crate) fn new(config: &RouterConfig, ifaces: &Arc<[Iface]>) -> Self {
+        let settings = Settings::new(&config.sysctl, ifaces);
         let statics = config.neighbours.iter().map(|n| {
             let key = Key { family: n.family, iface: n.iface, addr: n.addr };
             (key, n.mac)
         });
         Self {
+            ifaces: Arc::clone(ifaces),
+            routes: Arc::new(Routes::new(ifaces, &config.routes, settings.link_local)),
             neighbours: Neighbours::new(config.neighbour_policy, statics),
             limits: Limits::default(),
             settings,
         }
     }
 
-    /// Whether REJECT may answer the sender of `pkt` now, who is on the same link; resets have no limit, as in Linux.
-    pub(crate) fn may_answer_on_link(&self, with: RejectWith, pkt: &Packet, now: Instant) -> bool {
-        /// The prefix that networks of IPv6 have: a bridge knows none.
-        const PREFIX_LEN: u8 = 64;
-        let RejectWith::Icmp(kind, code) = with else { return true };
-        let to = (pkt.src(), pkt.family());
-        self.limits.allow(&self.settings, IcmpError::new(kind, code), to, PREFIX_LEN, now)
+    pub(crate) fn routes(&self) -> Arc<Routes> {
+        Arc::clone(&self.routes)
     }
 
-    pub(crate) fn routes(&self, config: &RouterConfig) -> Routes {
-        Routes::new(&config.ifaces, &config.routes, self.settings.link_local)
+    pub(crate) const fn neighbours(&self) -> &Neighbours<send::Pending> {
+        &self.neighbours
+    }
+
+    /// When [`Host::handle_neighbours`] wants to be called next.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.neighbours.poll_timeout()
+    }
+}
+
+impl Plane for Host {
+    type Walk<'a> = Walk;
+
+    fn admit<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<'_, R>) -> Stage<()> {
+        if let Err(reason) = self.check_arrival(pkt, pass) {
+            return Break(Fate::Dropped(reason));
+        }
+        self.see(pkt, pass.ctx.at.iface);
+        Continue(())
+    }
+
+    fn decide<R: Recorder>(&self, pkt: &mut Packet, pass: &mut Passage<'_, R>) -> Stage<Way> {
+        self.route(pkt, pass)
+    }
+
+    fn prepare<R: Recorder>(&self, pkt: &mut Packet, out: IfaceId, pass: &mut Passage<'_, R>) -> Stage<()> {
+        self.check_life_and_size(pkt, out, pass)
+    }
+
+    fn finish<R: Recorder>(&self, pkt: &mut Packet, out: IfaceId, pass: &Passage<'_, R>) {
+        if let Some(options) = pass.walk.options {
+            self.write_options(options, pkt, out, pass.walk.next_hop);
+        }
+    }
+
+    fn send<R: Recorder>(&self, pkt: &mut Packet, out: IfaceId, pass: &mut Passage<'_, R>) -> Stage<()> {
+        self.put_on_link(pkt, out, pass)
+    }
+
+    fn deliver<R: Recorder>(&self, pkt: &mut Packet, pass: &mut Passage<'_, R>) -> Fate {
+        self.take_in(pkt, pass)
+    }
+
+    fn reject<R: Recorder>(
+        &self,
+        with: RejectWith,
+        by: RuleId,
+        pkt: &mut Packet,
+        pass: &mut Passage<'_, R>,
+    ) -> Fate {
+        self.answer_refusal(with, by, pkt, pass)
+    }
+
+    fn originate<'a>(&self, pkt: &Packet, link: Option<IfaceId>) -> Option<(IfaceId, Self::Walk<'a>)>
+    where
+        Self: 'a,
+    {
+        let (out, next_hop) = self.way_of_own(pkt.dst(), pkt.family(), link)?;
+        Some((out, Walk { next_hop: Some(next_hop), options: None }))
+    }
+
+    fn carry_non_ip<R: Recorder>(&self, frame: &[u8], is_arp: bool, pass: &mut Passage<'_, R>) -> Stage<()> {
+        Break(if is_arp { self.take_arp(frame, pass) } else { Fate::Dropped(DropReason::NotIp) })
     }
 }

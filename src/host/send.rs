@@ -3,13 +3,13 @@
 #![forbid(unsafe_code)]
 
 use super::forward::{ADDRESS_UNREACHABLE_V6, HOST_UNREACHABLE, wire_len};
+use super::{Host, Passage, Walk};
 use crate::base::EmissionKind;
 use crate::base::fate::{DropReason, Fate, QueueReason, Stage};
 use crate::base::iface::IfaceId;
-use crate::base::time::Instant;
 use crate::base::{RejectWith, RuleId};
 use crate::conntrack::{CtState, InvalidReason, Tracked};
-use crate::filter::context::Context;
+use crate::filter::context::Arrival;
 use crate::icmp_reply::{self, Author, IcmpError};
 use crate::neighbour::message::{self, Arp};
 use crate::neighbour::{Ask, Key, Resolution, Waiting};
@@ -18,10 +18,9 @@ use crate::packet::tuple::{
     PROTO_AH, PROTO_ESP, PROTO_GRE, PROTO_ICMP, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
 };
 use crate::packet::{Addr, Family, Mac, Offload, Packet};
-use crate::pipeline;
+use crate::plane::Outbox;
 use crate::record::{NoRecord, Note, Recorder};
 use crate::route::{Hop, Route};
-use crate::router::Router;
 use core::ops::ControlFlow::{Break, Continue};
 
 const REASSEMBLY_TIME_EXCEEDED: IcmpError = IcmpError::new(11, 1);
@@ -41,40 +40,46 @@ pub(crate) struct Pending {
     ct: Tracked,
 }
 
-impl Router {
+impl Host {
     /// Puts a packet on the link of its way out, or in the queue of its next hop.
-    pub(crate) fn send_routed<R: Recorder>(
+    pub(super) fn put_on_link<R: Recorder>(
         &self,
         pkt: &mut Packet,
         out: IfaceId,
-        ctx: &mut Context<R>,
+        pass: &mut Passage<'_, R>,
     ) -> Stage<()> {
-        let mtu_bytes = self.env.ifaces[out.index()].mtu_bytes;
-        let frames = match &ctx.pieces {
+        let mtu_bytes = self.ifaces[out.index()].mtu_bytes;
+        let frames = match &pass.pieces {
             Some(pieces) => pieces.cut(pkt, mtu_bytes),
             None if wire_len(pkt) > mtu_bytes && !pkt.offload().is_super_frame() => {
                 pkt.finish_checksum();
                 cut_to_mtu(pkt, mtu_bytes)
             }
-            None => return self.send_whole(pkt, out, ctx),
+            None => return self.send_whole(pkt, out, pass),
         };
-        ctx.rec.note(|| Note::Sent(out));
+        pass.ctx.rec.note(|| Note::Sent(out));
         let mut last = Continue(());
         for frame in frames {
-            last = self.send_piece(frame, pkt, out, ctx);
+            last = self.send_piece(frame, pkt, out, pass);
         }
         last
     }
 
-    fn send_whole<R: Recorder>(&self, pkt: &mut Packet, out: IfaceId, ctx: &mut Context<R>) -> Stage<()> {
+    fn send_whole<R: Recorder>(
+        &self,
+        pkt: &mut Packet,
+        out: IfaceId,
+        pass: &mut Passage<'_, R>,
+    ) -> Stage<()> {
         let (iface, offload) = (out, pkt.offload());
-        match self.link_address(pkt, out, ctx, || (pkt.frame().to_vec(), offload)) {
+        match self.link_address(pkt, out, pass, || (pkt.frame().to_vec(), offload)) {
             Resolution::Known(mac) => {
-                pkt.set_macs(mac, self.env.ifaces[iface.index()].mac);
-                if ctx.in_iface.is_none() {
-                    ctx.emit(iface, EmissionKind::Own, pkt.frame().to_vec(), offload);
+                pkt.set_macs(mac, self.ifaces[iface.index()].mac);
+                if pass.ctx.at.iface.is_none() {
+                    pass.ctx.rec.note(|| Note::Sent(out));
+                    pass.outbox.emit(iface, EmissionKind::Own, pkt.frame().to_vec(), offload);
                 } else {
-                    self.leave(pkt, iface, ctx);
+                    pass.leave(pkt, iface);
                 }
                 Continue(())
             }
@@ -88,14 +93,15 @@ impl Router {
         mut frame: Vec<u8>,
         whole: &Packet,
         out: IfaceId,
-        ctx: &mut Context<R>,
+        pass: &mut Passage<'_, R>,
     ) -> Stage<()> {
-        match self.link_address(whole, out, ctx, || (frame.clone(), Offload::NONE)) {
+        match self.link_address(whole, out, pass, || (frame.clone(), Offload::NONE)) {
             Resolution::Known(mac) => {
                 frame[..6].copy_from_slice(&mac.0);
-                frame[6..12].copy_from_slice(&self.env.ifaces[out.index()].mac.0);
-                let kind = if ctx.in_iface.is_none() { EmissionKind::Own } else { EmissionKind::Fragment };
-                ctx.emit(out, kind, frame, Offload::NONE);
+                frame[6..12].copy_from_slice(&self.ifaces[out.index()].mac.0);
+                let kind =
+                    if pass.ctx.at.iface.is_none() { EmissionKind::Own } else { EmissionKind::Fragment };
+                pass.outbox.emit(out, kind, frame, Offload::NONE);
                 Continue(())
             }
             Resolution::Waits => Break(Fate::Queued(QueueReason::Neighbour)),
@@ -108,39 +114,41 @@ impl Router {
         &self,
         pkt: &Packet,
         out: IfaceId,
-        ctx: &mut Context<R>,
+        pass: &mut Passage<'_, R>,
         frame: impl FnOnce() -> (Vec<u8>, Offload),
     ) -> Resolution {
         let (family, dst) = (pkt.family(), pkt.dst());
         if family == Family::Ipv6 && dst.v6()[0] == 0xff {
             return Resolution::Known(message::group_mac(dst));
         }
-        if family == Family::Ipv4 && ctx.next_hop == Some(EVERYBODY) {
+        if family == Family::Ipv4 && pass.walk.next_hop == Some(EVERYBODY) {
             return Resolution::Known(Mac::BROADCAST);
         }
-        let key = self.key(out, ctx.next_hop.unwrap_or(dst), family);
+        let key = self.key(out, pass.walk.next_hop.unwrap_or(dst), family);
         let waiting = || {
-            let is_own = ctx.in_iface.is_none();
+            let is_own = pass.ctx.at.iface.is_none();
             let kind = if is_own { EmissionKind::Own } else { EmissionKind::Released };
             let (frame, offload) = frame();
             let bytes = frame.len();
-            let packet = Pending { frame, offload, in_iface: ctx.in_iface, kind, ct: ctx.ct.for_answer() };
+            let packet =
+                Pending { frame, offload, in_iface: pass.ctx.at.iface, kind, ct: pass.ctx.ct.for_answer() };
             Waiting { packet, bytes, own_src: is_own.then(|| pkt.src()) }
         };
         let mut asks = Vec::new();
-        let resolution = self.host.neighbours.resolve(key, ctx.now, waiting, &mut asks);
+        let resolution = self.neighbours.resolve(key, pass.ctx.at.now, waiting, &mut asks);
         if !matches!(resolution, Resolution::Known(_)) {
             for ask in asks {
-                self.ask(ask, ctx);
+                self.ask(ask, pass);
             }
-            self.count_drops(DropReason::NeighbourQueueFull, self.host.neighbours.take_displaced());
+            pass.count_drops(DropReason::NeighbourQueueFull, self.neighbours.take_displaced());
         }
         resolution
     }
 
     /// A capture tells in passing where its hosts are.
-    pub(crate) fn see(&self, pkt: &Packet, from: IfaceId) {
-        self.host.neighbours.see(self.key(from, pkt.src(), pkt.family()), pkt.src_mac());
+    pub(super) fn see(&self, pkt: &Packet, from: Option<IfaceId>) {
+        let Some(from) = from else { return };
+        self.neighbours.see(self.key(from, pkt.src(), pkt.family()), pkt.src_mac());
     }
 
     pub(super) fn key(&self, iface: IfaceId, addr: Addr, family: Family) -> Key {
@@ -148,19 +156,19 @@ impl Router {
     }
 
     /// Puts a question about a neighbour on its link.
-    pub(super) fn ask<R: Recorder>(&self, ask: Ask, ctx: &mut Context<R>) {
+    pub(super) fn ask<R: Recorder>(&self, ask: Ask, pass: &mut Passage<'_, R>) {
         let Ask { key: Key { family, iface, addr }, to, own_src } = ask;
-        let mac = self.env.ifaces[iface.index()].mac;
+        let mac = self.ifaces[iface.index()].mac;
         match family {
             Family::Ipv4 => {
-                let sender = own_src.or_else(|| self.env.routes.source_on(iface, addr, addr, family));
+                let sender = own_src.or_else(|| self.routes.source_on(iface, addr, addr, family));
                 let frame = Arp::ask(mac, sender.unwrap_or_default(), addr, to);
-                ctx.emit(iface, EmissionKind::Own, frame, Offload::NONE);
+                pass.outbox.emit(iface, EmissionKind::Own, frame, Offload::NONE);
             }
             Family::Ipv6 => {
-                let own_src = own_src.filter(|src| self.env.routes.has(iface, *src, family));
+                let own_src = own_src.filter(|src| self.routes.has(iface, *src, family));
                 let Some(src) = own_src.or_else(|| self.link_local(iface)) else { return };
-                self.send_own(message::solicitation(mac, src, addr, to), None, Some(iface), ctx);
+                pass.outbox.write(message::solicitation(mac, src, addr, to), None, Some(iface));
             }
         }
     }
@@ -171,38 +179,20 @@ impl Router {
         mut waiting: Pending,
         mac: Mac,
         iface: IfaceId,
-        ctx: &mut Context<R>,
+        pass: &mut Passage<'_, R>,
     ) {
         waiting.frame[..6].copy_from_slice(&mac.0);
-        waiting.frame[6..12].copy_from_slice(&self.env.ifaces[iface.index()].mac.0);
-        ctx.emit(iface, waiting.kind, waiting.frame, waiting.offload);
-    }
-
-    /// Takes a packet that the router wrote through OUTPUT and onto its link.
-    ///
-    /// `related` is what it is about, if it is an error or a reset of a rule's; else it is tracked like any packet.
-    /// `link` is where link-local destinations are.
-    pub(super) fn send_own<R: Recorder>(
-        &self,
-        mut frame: Vec<u8>,
-        related: Option<Tracked>,
-        link: Option<IfaceId>,
-        ctx: &mut Context<R>,
-    ) {
-        let Ok(mut pkt) = Packet::parse(&mut frame, Offload::NONE) else { return };
-        let Some((out, next_hop)) = self.way_of_own(pkt.dst(), pkt.family(), link) else { return };
-        let mut no_record = NoRecord;
-        let mut own = self.context(ctx.now, None, ctx.worker, ctx.emissions, &mut no_record);
-        (own.out_iface, own.next_hop) = (Some(out), Some(next_hop));
-        let rules = self.rules();
-        let way = pipeline::output(self, &rules, &mut pkt, out, related, &mut own);
-        if let Break(Fate::Dropped(reason)) = way {
-            self.count_drops(reason, 1);
-        }
+        waiting.frame[6..12].copy_from_slice(&self.ifaces[iface.index()].mac.0);
+        pass.outbox.emit(iface, waiting.kind, waiting.frame, waiting.offload);
     }
 
     /// Interface and next hop of a packet of the router's own; none to itself.
-    fn way_of_own(&self, dst: Addr, family: Family, link: Option<IfaceId>) -> Option<(IfaceId, Addr)> {
+    pub(super) fn way_of_own(
+        &self,
+        dst: Addr,
+        family: Family,
+        link: Option<IfaceId>,
+    ) -> Option<(IfaceId, Addr)> {
         if family == Family::Ipv6 && dst.v6()[0] == 0xff {
             return Some((link?, dst));
         }
@@ -211,7 +201,7 @@ impl Router {
     }
 
     fn hop_to(&self, dst: Addr, family: Family, link: Option<IfaceId>) -> Option<Hop> {
-        match self.env.routes.lookup(dst, family, link)? {
+        match self.routes.lookup(dst, family, link)? {
             Route::Via(hop) => Some(hop),
             // A host may speak in the name of all: Linux answers all of them.
             Route::Broadcast(iface) => Some(Hop { iface, gateway: Some(EVERYBODY), prefix_len: 32 }),
@@ -224,9 +214,9 @@ impl Router {
         &self,
         pkt: &Packet,
         error: IcmpError,
-        ctx: &mut Context<R>,
+        pass: &mut Passage<'_, R>,
     ) -> bool {
-        self.send_error_about(pkt, error, Some(ctx.ct.for_answer()), ctx)
+        self.send_error_about(pkt, error, Some(pass.ctx.ct.for_answer()), pass)
     }
 
     /// As [`Router::send_error`]; `related` is what rules see it to belong to, unless it is tracked like any packet.
@@ -235,25 +225,25 @@ impl Router {
         pkt: &Packet,
         error: IcmpError,
         related: Option<Tracked>,
-        ctx: &mut Context<R>,
+        pass: &mut Passage<'_, R>,
     ) -> bool {
         if !icmp_reply::deserves_error(pkt, error) {
             return false;
         }
         let (family, to) = (pkt.family(), pkt.src());
-        let Some(hop) = self.hop_to(to, family, ctx.in_iface) else { return false };
-        let Some(src) = self.answers_as(pkt, hop, ctx.in_iface) else { return false };
-        if self.host.limits.allow(&self.host.settings, error, (to, family), hop.prefix_len, ctx.now) {
-            let options = self.echoed_options(pkt, src, ctx);
-            let frame = icmp_reply::write_error(pkt, error, self.author(src), &options);
-            self.send_own(frame, related, ctx.in_iface, ctx);
+        let Some(hop) = self.hop_to(to, family, pass.ctx.at.iface) else { return false };
+        let Some(src) = self.answers_as(pkt, hop, pass.ctx.at.iface) else { return false };
+        if self.limits.allow(&self.settings, error, (to, family), hop.prefix_len, pass.ctx.at.now) {
+            let options = self.echoed_options(pkt, src, pass);
+            let frame = icmp_reply::write_error(pkt, error, author(pass.ctx.at, src), &options);
+            pass.outbox.write(frame, related, pass.ctx.at.iface);
         }
         true
     }
 
     /// A datagram's first piece waited in vain for the rest: its sender is told, in IPv4 only of what was for the
     /// router itself (RFC 1812 §5.2.7.3 leaves the rest to the receiver), in IPv6 always, as Linux does.
-    pub(crate) fn tell_of_missing_pieces(&self, mut expired: Expired, ctx: &mut Context<NoRecord>) {
+    pub(crate) fn tell_of_missing_pieces(&self, mut expired: Expired, at: &Arrival, outbox: &mut Outbox) {
         let (from, kept_bytes) = (IfaceId(expired.from), expired.kept_bytes);
         let Ok(pkt) = expired.packet() else { return };
         let error = match pkt.family() {
@@ -261,8 +251,10 @@ impl Router {
             Family::Ipv4 => REASSEMBLY_TIME_EXCEEDED,
             Family::Ipv6 => REASSEMBLY_TIME_EXCEEDED_V6,
         };
-        (ctx.in_iface, ctx.ct) = (Some(from), Tracked::none());
-        self.send_error(&pkt, error.quoting(kept_bytes), ctx);
+        let at = Arrival { iface: Some(from), ..*at };
+        let mut rec = NoRecord;
+        let mut pass = Passage::new(&at, Walk::default(), outbox, &mut rec);
+        self.send_error(&pkt, error.quoting(kept_bytes), &mut pass);
     }
 
     /// Whoever was asked answers. For others the address does that is nearest to the sender; in IPv6 that of the
@@ -273,36 +265,36 @@ impl Router {
         }
         let (family, to) = (pkt.family(), pkt.src());
         match link {
-            Some(iface) if family == Family::Ipv6 => self.env.routes.source_on(iface, to, to, family),
-            _ => self.env.routes.source(to, family, hop),
+            Some(iface) if family == Family::Ipv6 => self.routes.source_on(iface, to, to, family),
+            _ => self.routes.source(to, family, hop),
         }
     }
 
     /// REJECT in route mode.
-    pub(crate) fn reject_routed<R: Recorder>(
+    pub(super) fn answer_refusal<R: Recorder>(
         &self,
         with: RejectWith,
         by: RuleId,
         pkt: &Packet,
-        ctx: &mut Context<R>,
+        pass: &mut Passage<'_, R>,
     ) -> Fate {
-        let is_rewritten = ctx.options.is_some_and(|o| o.is_changed());
-        let looks_wrong = is_rewritten && !self.is_known_sound(with, pkt, ctx);
-        let answered = ctx.in_iface.is_some()
+        let is_rewritten = pass.walk.options.is_some_and(|o| o.is_changed());
+        let looks_wrong = is_rewritten && !self.is_known_sound(with, pkt, pass);
+        let answered = pass.ctx.at.iface.is_some()
             && !looks_wrong
             && match with {
                 RejectWith::TcpReset => {
                     let deserved = icmp_reply::deserves_reset(pkt);
                     if deserved {
                         let frame = icmp_reply::reject_reset(pkt);
-                        self.env.conntrack.was_reset(&mut ctx.ct, ctx.now);
-                        self.send_own(frame, Some(ctx.ct.for_answer()), ctx.in_iface, ctx);
+                        pass.ctx.at.env.conntrack.was_reset(&mut pass.ctx.ct, pass.ctx.at.now);
+                        pass.outbox.write(frame, Some(pass.ctx.ct.for_answer()), pass.ctx.at.iface);
                     }
                     deserved
                 }
                 RejectWith::Icmp(kind, code) => {
                     let error = IcmpError::new(kind, code);
-                    icmp_reply::deserves_reject(pkt, error) && self.send_error(pkt, error, ctx)
+                    icmp_reply::deserves_reject(pkt, error) && self.send_error(pkt, error, pass)
                 }
             };
         if answered { Fate::Rejected(with, by) } else { Fate::Dropped(DropReason::Rule(by)) }
@@ -310,14 +302,14 @@ impl Router {
 
     /// REJECT verifies a checksum over the whole packet, and the header does not fit what this router wrote into its
     /// options: Linux finds that wrong, too, unless tracking has verified the packet before, or nobody would.
-    fn is_known_sound<R: Recorder>(&self, with: RejectWith, pkt: &Packet, ctx: &Context<R>) -> bool {
-        let gave_up = ctx.ct.state == CtState::Untracked
-            || ctx.ct.invalid.is_some_and(InvalidReason::is_before_checksum);
-        let verified = !gave_up && self.env.conntrack.sysctls().checksum;
-        let is_for_us = ctx.out_iface.is_none();
+    fn is_known_sound<R: Recorder>(&self, with: RejectWith, pkt: &Packet, pass: &Passage<'_, R>) -> bool {
+        let gave_up = pass.ctx.ct.state == CtState::Untracked
+            || pass.ctx.ct.invalid.is_some_and(InvalidReason::is_before_checksum);
+        let verified = !gave_up && pass.ctx.at.env.conntrack.sysctls().checksum;
+        let is_for_us = pass.ctx.out_iface.is_none();
         match (with, pkt.proto()) {
             // At INPUT what tracking noted still stands. Of what goes on Linux forgets it, unless it verified twice.
-            (RejectWith::TcpReset, _) => verified && (is_for_us || ctx.ct.reopens),
+            (RejectWith::TcpReset, _) => verified && (is_for_us || pass.ctx.ct.reopens),
             (_, PROTO_UDPLITE | PROTO_SCTP | PROTO_GRE | PROTO_ESP | PROTO_AH) => true,
             (_, PROTO_UDP) if pkt.l4().get(6..8) == Some(&[0, 0]) => true,
             (_, PROTO_TCP | PROTO_UDP | PROTO_ICMP) => verified,
@@ -325,23 +317,25 @@ impl Router {
         }
     }
 
-    pub(super) fn echoed_options<R: Recorder>(&self, pkt: &Packet, out: Addr, ctx: &Context<R>) -> Vec<u8> {
-        let stamp = stamp(ctx);
-        ctx.options.map(|options| options.echo(pkt, out, stamp)).unwrap_or_default()
-    }
-
-    pub(super) fn author(&self, src: Addr) -> Author {
-        Author { src, ident: self.next_ident() }
+    pub(super) fn echoed_options<R: Recorder>(
+        &self,
+        pkt: &Packet,
+        out: Addr,
+        pass: &Passage<'_, R>,
+    ) -> Vec<u8> {
+        let stamp = stamp(pass.ctx.at);
+        pass.walk.options.map(|options| options.echo(pkt, out, stamp)).unwrap_or_default()
     }
 
     /// Asks again, and tells senders of what could not be reached.
-    pub(crate) fn handle_neighbours(&self, now: Instant, ctx: &mut Context<NoRecord>) {
-        let due = self.host.neighbours.handle_timeout(now);
+    pub(crate) fn handle_neighbours(&self, at: &Arrival, outbox: &mut Outbox) {
+        let rec = &mut NoRecord;
+        let due = self.neighbours.handle_timeout(at.now);
         for ask in due.asks {
-            self.ask(ask, ctx);
+            self.ask(ask, &mut Passage::new(at, Walk::default(), outbox, rec));
         }
         for mut waiting in due.unreachable {
-            self.count_drops(DropReason::NeighbourFailed, 1);
+            at.env.drops.add(DropReason::NeighbourFailed, 1);
             // Nobody is told of what the router itself wanted.
             let Some(from) = waiting.in_iface else { continue };
             let Ok(pkt) = Packet::parse(&mut waiting.frame, waiting.offload) else { continue };
@@ -349,19 +343,26 @@ impl Router {
                 Family::Ipv4 => HOST_UNREACHABLE,
                 Family::Ipv6 => ADDRESS_UNREACHABLE_V6,
             };
-            (ctx.in_iface, ctx.ct) = (Some(from), waiting.ct);
-            self.send_error(&pkt, error, ctx);
+            let at = Arrival { iface: Some(from), ..*at };
+            let mut pass = Passage::new(&at, Walk::default(), outbox, rec);
+            pass.ctx.ct = waiting.ct;
+            self.send_error(&pkt, error, &mut pass);
         }
     }
 }
 
+/// Who answers a packet with one of the router's own.
+pub(super) fn author(at: &Arrival, src: Addr) -> Author {
+    Author { src, ident: at.env.next_ident() }
+}
+
 /// The time as a timestamp option or reply states it: since midnight UTC, if the driver of the router told when
 /// its time began, else some other count (RFC 792).
-pub(super) fn stamp<R>(ctx: &Context<R>) -> u32 {
+pub(super) fn stamp(at: &Arrival) -> u32 {
     const NOT_SINCE_MIDNIGHT: u32 = 1 << 31;
     const NANOS_A_DAY: u64 = 86_400 * 1_000_000_000;
-    match ctx.env.unix_epoch_nanos() {
-        0 => ctx.now.as_millis() as u32 | NOT_SINCE_MIDNIGHT,
-        epoch => ((epoch + ctx.now.as_nanos()) % NANOS_A_DAY / 1_000_000) as u32,
+    match at.env.unix_epoch_nanos() {
+        0 => at.now.as_millis() as u32 | NOT_SINCE_MIDNIGHT,
+        epoch => ((epoch + at.now.as_nanos()) % NANOS_A_DAY / 1_000_000) as u32,
     }
 }

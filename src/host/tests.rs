@@ -10,7 +10,7 @@ use crate::neighbour::{MAX_NEIGHBOURS, message};
 use crate::packet::checksum::Sum;
 use crate::packet::{Addr, ETHERNET_LEN, Family, Mac, Offload, Prefix};
 use crate::record::NoRecord;
-use crate::router::{Router, Worker};
+use crate::router::{Planes, Router, Worker};
 use core::net::IpAddr;
 
 const LEFT: IfaceId = IfaceId(0);
@@ -65,7 +65,8 @@ impl Story {
             ..RouterConfig::default()
         };
         let router = Router::new(config).unwrap();
-        Self { router, worker: Worker::new(0), now: Instant::from_secs(100) }
+        let worker = router.worker();
+        Self { router, worker, now: Instant::from_secs(100) }
     }
 
     fn mac(&self, iface: IfaceId) -> Mac {
@@ -347,7 +348,8 @@ fn a_hundred_thousand_absent_neighbours_cost_the_others_nothing() {
             let (fate, _) = story.datagram("192.0.2.10", "198.19.255.254", 64);
             others_lost += usize::from(fate != Fate::Forwarded);
         }
-        let (neighbours, bytes) = story.router.host.neighbours.size();
+        let Planes::Host(host) = story.router.plane() else { panic!("a router in route mode") };
+        let (neighbours, bytes) = host.neighbours().size();
         assert!(neighbours <= MAX_NEIGHBOURS, "after {n}");
         most_waiting = most_waiting.max(bytes);
     }

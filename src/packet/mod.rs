@@ -114,15 +114,6 @@ pub fn kind(frame: &[u8]) -> Option<Kind> {
     })
 }
 
-/// Whether a frame carries IPv4 with a header as short as most are.
-#[inline(always)]
-pub(crate) fn is_plain_ipv4(frame: &[u8]) -> bool {
-    const WITHOUT_OPTIONS: u8 = 0x45;
-    let Some(head) = frame.first_chunk::<{ ETHERNET_LEN + 20 }>() else { return false };
-    u16::from_ne_bytes([head[12], head[13]]) == ETHERTYPE_IPV4.to_be()
-        && head[ETHERNET_LEN] == WITHOUT_OPTIONS
-}
-
 impl<'a> Packet<'a> {
     /// Reads an Ethernet frame that carries IP.
     ///
@@ -146,12 +137,6 @@ impl<'a> Packet<'a> {
             return Err(DropReason::IpHeader);
         }
         Self::parse_ipv4_header(frame, usize::from(first & 0x0f) * 4, offload)
-    }
-
-    /// Reads a frame that [`is_plain_ipv4`].
-    #[inline(always)]
-    pub(crate) fn parse_plain_ipv4(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
-        Self::parse_ipv4_header(frame, 20, offload)
     }
 
     /// `header_len` is what the header says.

@@ -143,7 +143,7 @@ impl<'a> Replay<'a> {
             router,
             ifaces: ports.iter().map(iface).collect::<Result<_, _>>()?,
             bytes,
-            worker: Worker::default(),
+            worker: router.worker(),
             decision: Decision::default(),
             buffer: Vec::new(),
             start_nanos: None,

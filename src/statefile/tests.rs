@@ -32,7 +32,8 @@ impl World {
             seed: 7,
             ..RouterConfig::default()
         });
-        Self { router: router.map_err(|e| e[0].to_string()).unwrap(), worker: Worker::new(0), now }
+        let router = router.map_err(|e| e[0].to_string()).unwrap();
+        Self { worker: router.worker(), router, now }
     }
 
     /// Takes a packet from one of the two hosts to the other; says what became of it.

@@ -8,7 +8,7 @@ use stateway::iface::{Iface, IfaceId};
 use stateway::packet::checksum::Sum;
 use stateway::packet::{Addr, Family, Mac, Offload, Packet, Prefix, Tuple};
 use stateway::record::NoRecord;
-use stateway::router::{Router, Worker};
+use stateway::router::Router;
 use stateway::time::Instant;
 
 const TCP: u8 = 6;
@@ -41,7 +41,7 @@ proptest! {
     #[test]
     fn noise_never_panics(frames in prop::collection::vec(noise(), 1..40), route: bool) {
         let router = router(if route { Mode::Route } else { Mode::Bridge });
-        let mut worker = Worker::new(0);
+        let mut worker = router.worker();
         for (n, mut frame) in frames.into_iter().enumerate() {
             let now = Instant::from_millis(n as u64 * 700);
             let iface = IfaceId((n % 2) as u16);

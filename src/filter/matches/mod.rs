@@ -142,17 +142,17 @@ impl<'a> View<'a> {
     pub(super) fn new<R>(pkt: &'a Packet<'a>, ctx: &'a Context<'_, R>) -> Self {
         Self {
             pkt,
-            now: ctx.now,
-            in_iface: ctx.in_iface,
+            now: ctx.at.now,
+            in_iface: ctx.at.iface,
             out_iface: ctx.out_iface,
             ct: &ctx.ct,
-            conntrack: &ctx.env.conntrack,
+            conntrack: &ctx.at.env.conntrack,
             template: ctx.template,
             mark: ctx.mark,
-            bridged: ctx.env.is_bridged,
+            bridged: ctx.at.env.is_bridged,
             is_rules_reset: ctx.is_rules_reset,
-            routes: (!ctx.env.is_bridged).then_some(&ctx.env.routes),
-            unix_epoch_nanos: ctx.env.unix_epoch_nanos(),
+            routes: (!ctx.at.env.is_bridged).then_some(&ctx.at.env.routes),
+            unix_epoch_nanos: ctx.at.env.unix_epoch_nanos(),
         }
     }
 

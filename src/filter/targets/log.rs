@@ -64,13 +64,13 @@ pub(in crate::filter) fn say<R: Recorder>(
     place: Place,
 ) {
     let packet = pkt.l3();
-    ctx.env.logs.say(|| Logged {
-        at: ctx.now,
+    ctx.at.env.logs.say(|| Logged {
+        at: ctx.at.now,
         by: by(),
         rule: place.rule,
         table: place.table,
         hook: place.hook,
-        in_iface: ctx.in_iface,
+        in_iface: ctx.at.iface,
         out_iface: ctx.out_iface,
         src_mac: pkt.src_mac(),
         dst_mac: pkt.dst_mac(),

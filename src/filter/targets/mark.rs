@@ -195,7 +195,7 @@ impl Targeted for Connmark {
 
     fn apply<R: Recorder>(&self, _: &mut Packet, ctx: &mut Context<R>, _: Place) -> Next {
         let Self { action, shift } = *self;
-        let (mark, conntrack, now) = (ctx.mark, &ctx.env.conntrack, ctx.now);
+        let (mark, conntrack, now) = (ctx.mark, &ctx.at.env.conntrack, ctx.at.now);
         let mut change = |of: &dyn Fn(u32) -> u32| conntrack.change_mark(&mut ctx.ct, now, of);
         match action {
             // What is set moves with what was there; what is copied moves before it gets there.

@@ -83,13 +83,13 @@ impl Targeted for Set {
 
     fn apply<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>, _: Place) -> Next {
         if let Some((set, sides)) = &self.add {
-            set.add(pkt, sides, ctx.now, self.timeout, self.exist);
+            set.add(pkt, sides, ctx.at.now, self.timeout, self.exist);
         }
         if let Some((set, sides)) = &self.remove {
             set.remove(pkt, sides);
         }
         if let Some((set, sides)) = &self.map_mark {
-            ctx.mark = set.map_mark(pkt, sides, ctx.now, ctx.mark);
+            ctx.mark = set.map_mark(pkt, sides, ctx.at.now, ctx.mark);
         }
         Next::Rule
     }

@@ -98,10 +98,10 @@ impl Targeted for Tcpmss {
             Self::Set(mss) => *mss,
             Self::Clamp => {
                 let mtu = |iface: Option<crate::base::iface::IfaceId>| {
-                    iface.and_then(|id| ctx.env.ifaces.get(id.index())).map_or(65_535, |i| i.mtu_bytes)
+                    iface.and_then(|id| ctx.at.env.ifaces.get(id.index())).map_or(65_535, |i| i.mtu_bytes)
                 };
                 let room =
-                    mtu(ctx.in_iface).min(mtu(ctx.out_iface)).checked_sub(ip_header_len + TCP_HEADER_LEN);
+                    mtu(ctx.at.iface).min(mtu(ctx.out_iface)).checked_sub(ip_header_len + TCP_HEADER_LEN);
                 match room {
                     Some(room @ 1..) => room.min(65_535) as u16,
                     _ => return broken,

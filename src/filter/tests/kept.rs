@@ -10,7 +10,7 @@ const UDP: u8 = 17;
 /// A sender of UDP from `lan` to `wan0`, and its clock.
 struct Sender {
     rules: Ruleset,
-    env: Env,
+    place: WithoutRouter,
     now: Instant,
 }
 
@@ -18,7 +18,7 @@ impl Sender {
     /// One rule for UDP, behind the text of sets.
     fn new(sets: &str, rule: &str) -> Self {
         let rules = load(&text(sets, rule)).ruleset;
-        Self { rules, env: Env::default(), now: Instant::from_secs(1_000) }
+        Self { rules, place: WithoutRouter::default(), now: Instant::from_secs(1_000) }
     }
 
     fn wait_millis(&mut self, millis: u64) {
@@ -36,8 +36,8 @@ impl Sender {
 
     /// The packet's mark behind the rules.
     fn mark_after(&mut self, mark: u32, bytes: usize) -> u32 {
-        let (mut emissions, mut rec) = (Vec::new(), NoRecord);
-        let mut ctx = Context::new(self.now, Some(IfaceId(0)), 0, &self.env, &mut emissions, &mut rec);
+        let (at, mut rec) = (self.place.arrival(self.now, 0), NoRecord);
+        let mut ctx = Context::new(&at, &mut rec);
         (ctx.out_iface, ctx.mark) = (Some(IfaceId(1)), mark);
         let mut frame = udp(bytes);
         let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
@@ -247,7 +247,7 @@ fn the_time_of_day_follows_a_clock_that_is_set() {
     const HOUR: u64 = 3600 * 1_000_000_000;
     let mut sender = Sender::new("", "-m time --timestart 10:00 --timestop 11:00");
     for (hour, met) in [(9, 0), (10, 1), (12, 0), (10, 1)] {
-        sender.env.unix_epoch_nanos = (hour * HOUR).into();
+        sender.place.env.unix_epoch_nanos = (hour * HOUR).into();
         assert_eq!(sender.send(1, 100), met, "at {hour} o'clock");
     }
 }

@@ -94,8 +94,8 @@ impl Sim {
         let ports = lab.router.ifaces.iter().map(|_| PortLinks::default()).collect();
         Ok(Self {
             lab,
+            worker: router.worker(),
             router,
-            worker: Worker::default(),
             alarms: vec![None; hosts.len()],
             hosts,
             ports,

@@ -83,7 +83,7 @@ impl Pair {
         let kernel = Kernel::new(&world.kernel()).expect("the kernel as a router; it takes root");
         await_own_addresses(&kernel, world);
         let router = Router::new(world.stateway()).expect("the same for stateway");
-        let (worker, now) = (Worker::new(0), Instant::from_secs(1000));
+        let (worker, now) = (router.worker(), Instant::from_secs(1000));
         Some(Self { kernel, router, worker, now, compared: 0, differences: Vec::new() })
     }
 

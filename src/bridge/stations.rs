@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const AGEING: Duration = Duration::from_secs(300);
 /// A sighting refreshes the entry only if it is older than this: most frames take no write lock.
 const REFRESH: Duration = Duration::from_secs(10);
-/// Stations remembered behind one port. One more displaces the one of the same port that was refreshed longest ago, so
+/// Sightings remembered behind one port. One more displaces the one of the same port that was refreshed longest ago, so
 /// that whoever makes stations up displaces nobody behind another port.
 const MAX_PORT_STATIONS: usize = 4096;
 /// Ports share a counter of departures with those that have the same number modulo this.
@@ -36,7 +36,7 @@ pub enum Segment {
 
 /// What is known of one station.
 #[derive(Clone, Copy, Debug)]
-pub struct Station {
+struct Station {
     iface: IfaceId,
     seen: Instant,
 }
@@ -49,8 +49,8 @@ impl Station {
 
 /// Which station is behind which port.
 #[derive(Debug)]
-pub struct Bridge {
-    stations: RwLock<Stations>,
+pub struct Stations {
+    stations: RwLock<Sightings>,
     /// How often a station moved away from a port or was displaced, by port; changed with `stations` locked.
     departures: [AtomicU64; COUNTERS],
 }
@@ -59,13 +59,13 @@ pub struct Bridge {
 ///
 /// Invariant: a station is in `ports` exactly once, at its port and the time of its last refresh.
 #[derive(Debug, Default)]
-struct Stations {
+struct Sightings {
     by_mac: BTreeMap<Mac, Station>,
     /// By number of the port.
     ports: Vec<BTreeSet<(Instant, Mac)>>,
 }
 
-impl Stations {
+impl Sightings {
     /// Enters what was seen of `mac`; says what was known of it before.
     fn insert(&mut self, mac: Mac, station: Station) -> Option<Station> {
         let before = self.by_mac.insert(mac, station);
@@ -106,7 +106,7 @@ struct Passed {
     ends: Ends,
     /// Until then nothing that silence brings about can change it.
     until: Instant,
-    /// [`Bridge::departures`] of both ports when it was so.
+    /// [`Stations::departures`] of both ports when it was so.
     departures: u64,
 }
 
@@ -148,13 +148,13 @@ impl Memory {
     }
 }
 
-impl Default for Bridge {
+impl Default for Stations {
     fn default() -> Self {
         Self { stations: RwLock::default(), departures: [const { AtomicU64::new(0) }; COUNTERS] }
     }
 }
 
-impl Bridge {
+impl Stations {
     /// How often a station left one of two ports. Both counts only grow, so that the same sum means that neither has
     /// changed.
     #[inline(always)]
@@ -228,7 +228,7 @@ impl Bridge {
     }
 
     /// Who is behind which port at `now`.
-    pub fn stations(&self, now: Instant) -> Vec<(Mac, IfaceId)> {
+    pub fn known(&self, now: Instant) -> Vec<(Mac, IfaceId)> {
         let stations = self.stations.read();
         let living = stations.by_mac.iter().filter(|(_, s)| now.saturating_since(s.seen) < AGEING);
         living.map(|(mac, station)| (*mac, station.iface)).collect()
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_station_is_found_where_it_was_seen_last() {
-        let bridge = Bridge::default();
+        let bridge = Stations::default();
         assert_eq!(bridge.lookup(A, IfaceId(0), Instant::ZERO), Segment::Flood);
         bridge.learn(A, IfaceId(1), Instant::ZERO);
         assert_eq!(bridge.lookup(A, IfaceId(0), Instant::ZERO), Segment::Port(IfaceId(1)));
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_memory_never_says_other_than_the_bridge() {
-        let (bridge, mut memory) = (Bridge::default(), Memory::new());
+        let (bridge, mut memory) = (Stations::default(), Memory::new());
         let at = Instant::from_secs;
         let frame =
             |dst: Mac, src: Mac| core::array::from_fn(|n| if n < 6 { dst.0[n] } else { src.0[n - 6] });
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_made_up_stations_displaces_nobody_behind_another_port() {
-        let (bridge, attacker, victim) = (Bridge::default(), IfaceId(0), IfaceId(1));
+        let (bridge, attacker, victim) = (Stations::default(), IfaceId(0), IfaceId(1));
         let at = |n: u32| Instant::ZERO + Duration::from_millis(1) * n;
         bridge.learn(A, victim, at(0));
         bridge.learn(B, attacker, at(0));
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn the_bound_is_a_ports_own_and_the_one_refreshed_longest_ago_goes() {
-        let (bridge, port) = (Bridge::default(), IfaceId(0));
+        let (bridge, port) = (Stations::default(), IfaceId(0));
         let known = |mac| bridge.lookup(mac, IfaceId(9), Instant::from_secs(20)) == Segment::Port(port);
         for n in 0..MAX_PORT_STATIONS as u32 {
             bridge.learn(made_up(n), port, Instant::ZERO);
@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_memory_ends_when_its_station_is_displaced() {
-        let (bridge, mut memory) = (Bridge::default(), Memory::new());
+        let (bridge, mut memory) = (Stations::default(), Memory::new());
         let frame =
             |dst: Mac, src: Mac| core::array::from_fn(|n| if n < 6 { dst.0[n] } else { src.0[n - 6] });
         let at = Instant::from_secs;
@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn group_addresses_are_flooded_and_never_learnt() {
-        let bridge = Bridge::default();
+        let bridge = Stations::default();
         bridge.learn(Mac::BROADCAST, IfaceId(1), Instant::ZERO);
         assert_eq!(bridge.lookup(Mac::BROADCAST, IfaceId(0), Instant::ZERO), Segment::Flood);
         for (last, goes) in [(0, Segment::Reserved), (15, Segment::Reserved), (16, Segment::Flood)] {

@@ -1,0 +1,167 @@
+//! Bridge mode: all ports are one segment, and stations are learnt.
+
+#![forbid(unsafe_code)]
+
+mod stations;
+
+pub use stations::{Memory, Segment, Stations};
+
+use crate::base::{DropReason, EmissionKind, Fate, IfaceId, Mac, Offload, RejectWith, RuleId, Stage};
+use crate::config::RouterConfig;
+use crate::host::RejectLimits;
+use crate::icmp_reply::{self, Author};
+use crate::packet::Packet;
+use crate::plane::{Passage, Plane, Way};
+use crate::record::Recorder;
+use core::ops::ControlFlow::{Break, Continue};
+
+/// The plane of a router in bridge mode.
+#[derive(Debug)]
+pub(crate) struct Bridge {
+    stations: Stations,
+    limits: RejectLimits,
+    /// Frames that are neither IP nor ARP pass.
+    passes_non_ip: bool,
+}
+
+/// What a bridge finds out of one frame.
+pub(crate) struct Walk<'a> {
+    memory: &'a mut Memory,
+    /// Behind which port the receiver is, if the worker that carries the frame remembers.
+    receiver: Option<IfaceId>,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) const fn new(memory: &'a mut Memory) -> Self {
+        Self { memory, receiver: None }
+    }
+}
+
+impl Bridge {
+    pub(crate) fn new(config: &RouterConfig) -> Self {
+        Self {
+            stations: Stations::default(),
+            limits: RejectLimits::new(config),
+            passes_non_ip: config.pass_non_ip,
+        }
+    }
+
+    pub(crate) const fn stations(&self) -> &Stations {
+        &self.stations
+    }
+
+    /// Remembers where the sender of a frame is, and notes where its receiver is if that is at hand.
+    #[inline]
+    fn learn<R: Recorder>(&self, ends: &[u8; 12], pass: &mut Passage<Self, R>) {
+        if let Some(from) = pass.ctx.at.iface {
+            let walk = &mut pass.walk;
+            walk.receiver = self.stations.meet(walk.memory, ends, from, pass.ctx.at.now);
+        }
+    }
+
+    #[cold]
+    fn find_station<R: Recorder>(&self, pkt: &Packet, pass: &Passage<Self, R>) -> Stage<Way> {
+        let Some(from) = pass.ctx.at.iface else { return Break(Fate::Dropped(DropReason::NoRoute)) };
+        match self.stations.lookup(pkt.dst_mac(), from, pass.ctx.at.now) {
+            Segment::Port(iface) => Continue(Way::Forward(iface)),
+            Segment::Flood => Continue(Way::Flood),
+            Segment::Same => Break(Fate::Dropped(DropReason::SamePort)),
+            Segment::Reserved => Break(Fate::Dropped(DropReason::LinkLocalGroup)),
+        }
+    }
+}
+
+impl Plane for Bridge {
+    type Walk<'a> = Walk<'a>;
+
+    #[inline]
+    fn admit<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<Self, R>) -> Stage<()> {
+        self.learn(pkt.macs(), pass);
+        Continue(())
+    }
+
+    #[inline]
+    fn decide<R: Recorder>(&self, pkt: &mut Packet, pass: &mut Passage<Self, R>) -> Stage<Way> {
+        match pass.walk.receiver {
+            Some(iface) => Continue(Way::Forward(iface)),
+            None => self.find_station(pkt, pass),
+        }
+    }
+
+    #[inline]
+    fn prepare<R: Recorder>(&self, _: &mut Packet, _: IfaceId, _: &mut Passage<Self, R>) -> Stage<()> {
+        Continue(())
+    }
+
+    #[inline]
+    fn finish<R: Recorder>(&self, _: &mut Packet, _: IfaceId, _: &Passage<Self, R>) {}
+
+    #[inline]
+    fn send<R: Recorder>(&self, pkt: &mut Packet, out: IfaceId, pass: &mut Passage<Self, R>) -> Stage<()> {
+        pass.leave(pkt, out);
+        Continue(())
+    }
+
+    fn deliver<R: Recorder>(&self, _: &mut Packet, _: &mut Passage<Self, R>) -> Fate {
+        Fate::Delivered
+    }
+
+    fn reject<R: Recorder>(
+        &self,
+        with: RejectWith,
+        by: RuleId,
+        pkt: &mut Packet,
+        pass: &mut Passage<Self, R>,
+    ) -> Fate {
+        let at = pass.ctx.at;
+        let Some(iface) = at.iface else { return Fate::Dropped(DropReason::Rule(by)) };
+        if !icmp_reply::deserves(with, pkt) {
+            return Fate::Dropped(DropReason::Rule(by));
+        }
+        if !self.limits.allow(with, pkt, at.now) {
+            return Fate::Rejected(with, by);
+        }
+        // The router has no address on a bridge: it speaks in the name of the host that was asked for.
+        let author = Author { src: pkt.dst(), ident: at.env.next_ident() };
+        let mut frame = icmp_reply::refuse(with, pkt, author);
+        frame[..6].copy_from_slice(&pkt.src_mac().0);
+        frame[6..12].copy_from_slice(&pkt.dst_mac().0);
+        pass.outbox.emit(iface, EmissionKind::Own, frame, Offload::NONE);
+        if with == RejectWith::TcpReset {
+            at.env.conntrack.was_reset(&mut pass.ctx.ct, at.now);
+        }
+        Fate::Rejected(with, by)
+    }
+
+    /// A bridge writes nothing that would pass OUTPUT: what a rule answers goes out where the packet came in.
+    fn originate<'a>(&self, _: &Packet, _: Option<IfaceId>) -> Option<(IfaceId, Walk<'a>)>
+    where
+        Self: 'a,
+    {
+        None
+    }
+
+    fn carry_non_ip<R: Recorder>(
+        &self,
+        frame: &[u8],
+        is_arp: bool,
+        pass: &mut Passage<Self, R>,
+    ) -> Stage<()> {
+        let Some(from) = pass.ctx.at.iface.filter(|_| is_arp || self.passes_non_ip) else {
+            return Break(Fate::Dropped(DropReason::NotIp));
+        };
+        self.learn(&core::array::from_fn(|at| frame[at]), pass);
+        let dst = Mac(core::array::from_fn(|at| frame[at]));
+        match self.stations.lookup(dst, from, pass.ctx.at.now) {
+            Segment::Same => return Break(Fate::Dropped(DropReason::SamePort)),
+            Segment::Reserved => return Break(Fate::Dropped(DropReason::LinkLocalGroup)),
+            Segment::Port(iface) => pass.leave_frame(frame, iface),
+            Segment::Flood => {
+                for iface in pass.other_ifaces() {
+                    pass.leave_frame(frame, iface);
+                }
+            }
+        }
+        Continue(())
+    }
+}

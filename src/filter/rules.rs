@@ -1,0 +1,78 @@
+//! The rules of both families, as they are in force together.
+
+#![forbid(unsafe_code)]
+
+use super::memo::Generation;
+use super::{RuleError, Ruleset};
+use crate::base::{Family, Iface};
+
+/// The rules in force: replaced as a whole, so that no packet sees half of them.
+#[derive(Debug, Default)]
+pub struct Rules {
+    /// Empty without rules, which IPv4 then passes.
+    v4: Ruleset,
+    v6: Option<Ruleset>,
+    has_v4: bool,
+    /// Counts the rules of one router.
+    generation: u64,
+}
+
+impl Rules {
+    /// Reads rules in the place of others, or of none: what `before` keeps of packets goes on where both name it.
+    /// `generation` counts the rules of one router, from 1.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub(crate) fn load(
+        ifaces: &[Iface],
+        v4: Option<&str>,
+        v6: Option<&str>,
+        before: Option<&Self>,
+        generation: u64,
+    ) -> Result<Self, Vec<RuleError>> {
+        let names: Vec<String> = ifaces.iter().map(|i| i.name.clone()).collect();
+        let load = |text: Option<&str>, family| {
+            let Some(text) = text else { return Ok(None) };
+            let loaded = match before.and_then(|before| before.for_family(family)) {
+                Some(before) => before.load_after(text, family, &names),
+                None => Ruleset::load(text, family, &names),
+            };
+            loaded.map(|loaded| Some(loaded.ruleset.of_generation(Generation::new(generation))))
+        };
+        match (load(v4, Family::Ipv4), load(v6, Family::Ipv6)) {
+            (Ok(v4), Ok(v6)) => Ok(Self { has_v4: v4.is_some(), v4: v4.unwrap_or_default(), v6, generation }),
+            (v4, v6) => Err(v4.err().into_iter().chain(v6.err()).flatten().collect()),
+        }
+    }
+
+    pub(crate) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether a rule asks how much a connection has carried.
+    pub(crate) fn count_connections(&self) -> bool {
+        self.all().any(Ruleset::counts_connections)
+    }
+
+    /// Those that were loaded.
+    pub fn all(&self) -> impl Iterator<Item = &Ruleset> {
+        [Family::Ipv4, Family::Ipv6].into_iter().filter_map(|family| self.for_family(family))
+    }
+
+    pub const fn for_family(&self, family: Family) -> Option<&Ruleset> {
+        match family {
+            Family::Ipv4 if self.has_v4 => Some(&self.v4),
+            Family::Ipv4 => None,
+            Family::Ipv6 => self.v6.as_ref(),
+        }
+    }
+
+    /// What a packet walks through. Without any rules IPv4 passes, and IPv6 does not: `None`.
+    #[inline]
+    pub(crate) const fn in_force(&self, family: Family) -> Option<&Ruleset> {
+        match family {
+            Family::Ipv4 => Some(&self.v4),
+            Family::Ipv6 => self.v6.as_ref(),
+        }
+    }
+}
