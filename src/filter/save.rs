@@ -125,7 +125,7 @@ fn said_once(errors: Vec<RuleError>) -> Vec<RuleError> {
         match std::mem::take(count) {
             0 => continue,
             n if n > MAX_ALIKE => {
-                error.message = format!("{} (and {} more lines like this one)", error.message, n - 1)
+                error.message = format!("{} (and {} more lines like this one)", error.message, n - 1);
             }
             n => *count = n,
         }

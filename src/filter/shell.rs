@@ -66,14 +66,10 @@ impl<'a> Reader<'a> {
             [b'\\', b'\r', b'\n', ..] => self.new_line(3),
             [b' ' | b'\t' | b'\r', ..] => self.at += 1,
             [b'#', ..] => {
-                self.at = self.script[self.at..].find('\n').map_or(self.script.len(), |n| self.at + n)
-            }
-            [b';' | b'|' | b'(' | b')', ..] => {
-                self.end_command();
-                self.at += 1;
+                self.at = self.script[self.at..].find('\n').map_or(self.script.len(), |n| self.at + n);
             }
             [b'&', b'>', ..] | [b'<' | b'>', ..] => self.redirection(),
-            [b'&', ..] => {
+            [b';' | b'|' | b'(' | b')' | b'&', ..] => {
                 self.end_command();
                 self.at += 1;
             }
