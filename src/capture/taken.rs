@@ -61,7 +61,7 @@ impl L4 {
     fn of_ipv4(ip: &[u8]) -> Option<Self> {
         let head: &[u8; 20] = ip.first_chunk()?;
         let header_len = usize::from(head[0] & 0xf) * 4;
-        ip.get(..header_len)?;
+        ip.get(..header_len).filter(|header| header.len() >= head.len())?;
         let total = usize::from(u16::from_be_bytes([head[2], head[3]]));
         let fragment = u16::from_be_bytes([head[6], head[7]]);
         Some(Self {

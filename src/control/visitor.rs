@@ -8,9 +8,11 @@ use super::protocol::{Command, MAX_LINE, Reply};
 use super::server::Context;
 use crate::confine::{self, Role};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{SendFlags, send, sockopt};
+use rustix::net::{SendFlags, send};
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -53,7 +55,9 @@ impl<'a> Visitor<'a> {
     /// # Errors
     /// The kernel does not say who it is.
     pub(super) fn new(stream: &'a UnixStream, owner: u32, context: &'a Context) -> io::Result<Self> {
-        let rights = Rights::of(sockopt::socket_peercred(stream)?.uid.as_raw(), owner);
+        // rustix's answer cannot hold the process number 0 of a client in another PID namespace.
+        let peer = getsockopt(stream, PeerCredentials)?;
+        let rights = Rights::of(peer.uid(), owner);
         Ok(Self { stream, rights, owner, context })
     }
 

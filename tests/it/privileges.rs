@@ -58,6 +58,7 @@ impl Run {
             .arg(at("control"))
             .args(options)
             .env_remove("JOURNAL_STREAM")
+            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

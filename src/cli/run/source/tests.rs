@@ -87,7 +87,7 @@ fn a_lab_cut_anywhere_leaves_the_old_rules_or_means_the_same() {
 
 #[test]
 fn a_changed_lab_cut_anywhere_leaves_the_old_rules_or_is_whole() {
-    let lab = labs().into_iter().find(|lab| lab.starts_with("name: article")).unwrap();
+    let lab = labs().into_iter().find(|lab| lab.contains("\nname: article\n")).unwrap();
     let mangle = "*mangle\n    -A FORWARD -p udp -j MARK --set-mark 7\n    COMMIT\n";
     let before = lab.replacen("*filter\n", &format!("{mangle}    *filter\n"), 1);
     let behind = lab.replacen("COMMIT\n", &format!("COMMIT\n    {mangle}"), 1);
