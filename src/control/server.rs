@@ -2,7 +2,7 @@
 //! answers, so that a client that asked for a stream can end it.
 //!
 //! All of it is bounded: clients, guests among them so that the owner always finds a seat, what is read and what waits
-//! to be sent ([`super::visitor`]), and what becomes of it when descriptors or threads run out.
+//! to be sent (`visitor`), and what becomes of it when descriptors or threads run out.
 
 use super::events::Hub;
 use super::socket::ControlSocket;
