@@ -58,6 +58,12 @@ const THREAD: &[Call] = &[
     Any(libc::SYS_exit_group),
     Any(libc::SYS_getpid),
     Any(libc::SYS_gettid),
+    // What cannot fail is not expected to.
+    Any(libc::SYS_getppid),
+    Any(libc::SYS_getuid),
+    Any(libc::SYS_geteuid),
+    Any(libc::SYS_getgid),
+    Any(libc::SYS_getegid),
     Any(libc::SYS_clock_gettime),
     Any(libc::SYS_clock_nanosleep),
     Any(libc::SYS_nanosleep),
