@@ -2,7 +2,6 @@
 
 use super::protocol::{Command, MAX_LINE, Reply};
 use anyhow::{Context as _, bail};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -20,7 +19,11 @@ impl Client {
     pub fn connect(path: &Path) -> anyhow::Result<Self> {
         let stream = UnixStream::connect(path)
             .with_context(|| format!("cannot reach a router at `{}`", path.display()))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self::over(stream))
+    }
+
+    pub(super) fn over(stream: UnixStream) -> Self {
+        Self { stream: BufReader::new(stream) }
     }
 
     /// Asks, and gives every reply but the last to `each`.
@@ -90,21 +93,11 @@ impl Client {
         }
     }
 
-    /// Whether a reply begins to come within `timeout`, so that [`Client::next_reply`] need not wait for it.
-    ///
-    /// # Errors
-    /// The connection cannot be waited for.
-    pub fn has_reply(&mut self, timeout: Duration) -> anyhow::Result<bool> {
-        if !self.stream.buffer().is_empty() {
-            return Ok(true);
-        }
-        let timeout =
-            Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
-        match poll(&mut [PollFd::new(self.stream.get_ref(), PollFlags::IN)], Some(&timeout)) {
-            Ok(ready) => Ok(ready > 0),
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+    /// The same connection once more. Only one of the two may read, and nothing may have been read ahead.
+    pub(super) fn try_clone(&self) -> anyhow::Result<Self> {
+        debug_assert!(self.stream.buffer().is_empty(), "a reply that was read ahead would be lost");
+        let stream = self.stream.get_ref().try_clone().context("no descriptor for the connection")?;
+        Ok(Self::over(stream))
     }
 
     /// How long [`Client::next_reply`] waits; for ever unless this is called.

@@ -8,6 +8,7 @@ mod answer;
 pub mod client;
 mod entries;
 mod events;
+mod listening;
 mod metrics;
 pub mod place;
 pub mod protocol;
@@ -17,4 +18,5 @@ pub mod socket;
 mod visitor;
 
 pub use client::Client;
+pub use listening::Listening;
 pub use protocol::{Command, Reply};

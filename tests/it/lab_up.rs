@@ -233,6 +233,9 @@ fn hosts_know_each_other_by_name_and_by_key() {
     bench.well("lab up one");
     assert!(bench.well("lab exec one a ping -c 1 -W 10 b").contains("(192.0.2.2)"));
     assert_eq!(bench.well("lab exec one a ssh b hostname"), "b\n");
+    // And a login does not run what its user has set up for logins to this machine.
+    let home = bench.well("lab exec one a ssh b printenv HOME");
+    assert!(home.ends_with("/ssh/home\n"), "{home}");
     assert_eq!(
         bench.well("lab exec one a ssh 192.0.2.2 getent hosts a").split_whitespace().next(),
         Some("192.0.2.1")

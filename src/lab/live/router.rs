@@ -3,9 +3,8 @@
 #![forbid(unsafe_code)]
 
 use crate::conntrack::{CtState, Direction};
-use crate::control::Client;
-use crate::control::place;
 use crate::control::protocol::{Command, EntryFilter, Reply, Verdict, VerdictFilter};
+use crate::control::{Client, Listening, place};
 use crate::lab::model::{RulesText, RunnerKind};
 use crate::lab::netns::Middle;
 use crate::lab::netns::command::{self, Lasting, Patience};
@@ -32,7 +31,7 @@ const UNDER_WAY: Duration = Duration::from_secs(1);
 /// A router that is this program, running on its own.
 pub struct RouterProcess {
     control: PathBuf,
-    watch: Option<Client>,
+    watch: Option<Listening>,
 }
 
 impl RouterProcess {
@@ -107,26 +106,13 @@ impl RouterProcess {
     pub(super) fn begin(&mut self) -> anyhow::Result<()> {
         let mut client = Client::connect(&self.control)?;
         client.set_timeout(Some(PATIENCE))?;
-        client.send(&Command::Watch { filter: VerdictFilter::default() })?;
-        match client.next_reply()? {
-            Some(Reply::Watching) => {}
-            other => bail!("the router does not let us watch: {other:?}"),
-        }
-        self.watch = Some(client);
+        self.watch = Some(Listening::begin(client, VerdictFilter::default())?);
         Ok(())
     }
 
     /// What was heard since [`RouterProcess::begin`], which ends.
     pub(super) fn verdicts(&mut self) -> anyhow::Result<Vec<Verdict>> {
-        let Some(mut client) = self.watch.take() else { return Ok(Vec::new()) };
-        client.end_stream()?;
-        let mut verdicts = Vec::new();
-        while let Some(reply) = client.next_reply()? {
-            if let Reply::Verdict(verdict) = reply {
-                verdicts.push(*verdict);
-            }
-        }
-        Ok(verdicts)
+        self.watch.take().map_or_else(|| Ok(Vec::new()), |watch| watch.finish(PATIENCE))
     }
 }
 
@@ -143,12 +129,8 @@ impl Middle for RouterProcess {
         let mut packets = Vec::new();
         let mut patience = Patience::new(UNDER_WAY);
         while !enough(&packets) && !patience.is_over() {
-            let Some(client) = &mut self.watch else { break };
-            if client.has_reply(patience.slice())?
-                && let Some(Reply::Verdict(verdict)) = client.next_reply()?
-            {
-                packets.extend(seen(*verdict));
-            }
+            let Some(watch) = &self.watch else { break };
+            packets.extend(watch.next(patience.slice())?.and_then(seen));
         }
         packets.extend(self.verdicts()?.into_iter().filter_map(seen));
         Ok(packets)

@@ -40,6 +40,8 @@ pub fn prepare_ssh(lab: &Lab, state: &State) -> anyhow::Result<()> {
     fs::set_permissions(dir.join("authorized_keys"), Permissions::from_mode(0o600))?;
     let host_key = fs::read_to_string(dir.join("host_key.pub"))?;
     fs::write(dir.join("known_hosts"), format!("lab {host_key}"))?;
+    // What a person's own start-up files do at each login is no part of a lab: they may wait, or leave something.
+    fs::create_dir_all(dir.join("home"))?;
     let at = dir.display();
     let user = if rootless::is_alone() { rootless::USER.0 } else { "root" };
     // Not strict: the folder of the keys is ours alone, but what is above it may belong to somebody else (in a user
@@ -47,7 +49,7 @@ pub fn prepare_ssh(lab: &Lab, state: &State) -> anyhow::Result<()> {
     fs::write(
         dir.join("sshd_config"),
         format!(
-            "HostKey {at}/host_key\nAuthorizedKeysFile {at}/authorized_keys\nPidFile none\nUsePAM no\nStrictModes no\n\
+            "HostKey {at}/host_key\nSetEnv \"HOME={at}/home\"\nAuthorizedKeysFile {at}/authorized_keys\nPidFile none\nUsePAM no\nStrictModes no\n\
              PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
              UseDNS no\nPrintMotd no\nPrintLastLog no\nMaxStartups 1000\nMaxSessions 100\nLoginGraceTime 20\n"
         ),
