@@ -32,11 +32,11 @@ enum Message {
 /// No thread is to be had.
 pub fn detach() -> io::Result<()> {
     let (sender, messages) = bounded(QUEUE);
-    std::thread::Builder::new().name("stderr".into()).spawn(move || {
-        #[cfg(target_os = "linux")]
-        crate::confine::narrow(crate::confine::Role::Writer);
-        drain(&messages, &mut io::stderr(), &LOST);
-    })?;
+    let run = move || drain(&messages, &mut io::stderr(), &LOST);
+    #[cfg(target_os = "linux")]
+    crate::confine::spawn("stderr", crate::confine::Role::Writer, run)?;
+    #[cfg(not(target_os = "linux"))]
+    std::thread::Builder::new().name("stderr".into()).spawn(run)?;
     // Whoever comes second leaves the first one in charge; his own thread ends with its sender.
     let _ = QUEUED.set(sender);
     Ok(())

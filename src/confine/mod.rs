@@ -22,6 +22,7 @@ pub use rustix::thread::CapabilitySet;
 pub use syscalls::Role;
 
 use anyhow::{Context as _, bail};
+use crossbeam_channel::bounded;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -109,15 +110,20 @@ pub fn narrow(role: Role) {
     }
 }
 
-/// Starts a thread that is [`narrow`]ed to its role.
+/// Starts a thread that is [`narrow`]ed to its role, and returns once it is.
 ///
 /// # Errors
 /// No thread is to be had.
 pub fn spawn(name: &str, role: Role, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.to_owned()).spawn(move || {
+    let (begins, is_narrow) = bounded::<()>(0);
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
         narrow(role);
+        drop(begins);
         run();
-    })
+    })?;
+    // Nothing is sent: that nobody can send any more is the message.
+    let _ = is_narrow.recv();
+    Ok(thread)
 }
 
 /// Leaves room for some descriptors more than there are.
