@@ -4,7 +4,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_ma
 use stateway::config::RouterConfig;
 use stateway::filter::Ruleset;
 use stateway::iface::{Iface, IfaceId};
-use stateway::packet::{Family, Offload};
+use stateway::packet::{Family, Frame};
 use stateway::record::{NoRecord, Note, Recorder};
 use stateway::router::{Router, Worker};
 use stateway::time::Instant;
@@ -68,7 +68,7 @@ fn udp(flow: u32, back: bool) -> Vec<u8> {
 }
 
 fn send(router: &Router, worker: &mut Worker, at: u64, port: u16, frame: &mut [u8], rec: &mut impl Recorder) {
-    let outcome = router.process(worker, Instant::from_nanos(at), IfaceId(port), frame, Offload::NONE, rec);
+    let outcome = router.process(worker, Instant::from_nanos(at), IfaceId(port), Frame::new(frame), rec);
     black_box(outcome);
     if worker.has_emissions() {
         worker.take_emissions();

@@ -4,10 +4,10 @@
 
 #![forbid(unsafe_code)]
 
-use crate::base::fate::{DropReason, Fate};
+use crate::base::fate::{DropReason, Fate, Reason};
 use crate::base::iface::IfaceId;
+use crate::base::{RuleId, Table};
 use crate::conntrack::{CtState, Direction, InvalidReason, Tracked};
-use crate::filter::{RuleId, Table};
 use crate::packet::Tuple;
 use crate::record::{Note, Recorder};
 use crate::router::Router;
@@ -68,19 +68,17 @@ impl Decision {
         }
     }
 
-    /// A stable code where the packet was not forwarded or is INVALID. Why it is INVALID says more than the rule that
-    /// dropped it for that.
-    pub fn reason(&self, fate: Fate) -> Option<&'static str> {
-        let invalid = self.invalid.map(InvalidReason::code);
-        match fate {
-            Fate::Forwarded => invalid,
-            Fate::Dropped(reason @ (DropReason::Rule(_) | DropReason::Policy(_))) => {
-                invalid.or_else(|| Some(reason.code()))
-            }
-            Fate::Rejected(..) => invalid.or(Some("rule")),
-            Fate::Dropped(reason) => Some(reason.code()),
-            Fate::Delivered => invalid.or(Some("local")),
-            Fate::Queued(reason) => Some(reason.code()),
+    /// Why the packet was not forwarded, or why it is INVALID. The latter says more than the rule that dropped it for that.
+    pub fn reason(&self, fate: Fate) -> Option<Reason> {
+        let of_fate = fate.reason();
+        match of_fate {
+            Some(
+                Reason::Dropped(DropReason::Rule(_) | DropReason::Policy(_))
+                | Reason::Rejected
+                | Reason::Local,
+            )
+            | None => self.invalid.map(Reason::Invalid).or(of_fate),
+            Some(_) => of_fate,
         }
     }
 

@@ -5,12 +5,12 @@
 
 #![forbid(unsafe_code)]
 
-use crate::base::Fate;
+use crate::base::{Fate, Reason};
 use crate::conntrack::{CtState, InvalidReason, Tracked};
 use crate::decision::Decision;
 use crate::filter::{Policy, RuleId};
 use crate::iface::IfaceId;
-use crate::packet::{Offload, summary};
+use crate::packet::{Frame, Offload, summary};
 use crate::record::{Note, Recorder, Trace};
 use crate::replay::{Emitted, entry_behind};
 use crate::router::{Router, Worker};
@@ -112,7 +112,8 @@ pub fn explain(
 ) -> Account {
     let mut buffer = frame.to_vec();
     let mut trace = Trace::default();
-    let outcome = router.process(worker, now, iface, &mut buffer, offload, &mut trace);
+    let outcome =
+        router.process(worker, now, iface, Frame::new(&mut buffer).with_offload(offload), &mut trace);
     let mut decision = Decision::default();
     for note in &trace.notes {
         decision.note(|| note.clone());
@@ -129,8 +130,8 @@ pub fn explain(
         fate: outcome.fate.word(),
         out: decision.out.iter().map(|iface| name(*iface)).collect(),
         rule: decision.rule(outcome.fate, router),
-        why: reason.and_then(sentence),
-        reason,
+        why: reason.map(Reason::sentence),
+        reason: reason.map(Reason::code),
         entry: entry_behind(router, &decision, frame, now),
         emitted,
     }
@@ -144,7 +145,9 @@ fn steps(notes: &[Note], router: &Router, v6: bool) -> Vec<Step> {
     let step = |note: &Note| step(note, router, v6);
     let of_answers = answers.iter().skip(1).filter_map(|note| match note {
         Note::Fate(Fate::Forwarded) => None,
-        Note::Fate(fate) => Some(Step::Unanswered { fate: fate.word(), reason: fate.reason() }),
+        Note::Fate(fate) => {
+            Some(Step::Unanswered { fate: fate.word(), reason: fate.reason().map(Reason::code) })
+        }
         note => step(note),
     });
     own_way.iter().filter_map(step).chain(of_answers).collect()
@@ -203,59 +206,10 @@ fn tracked(ct: &Tracked) -> Step {
         CtState::Established => "packets were seen in both directions",
         CtState::Related => "another connection announced it, or it is an error about one",
         CtState::Untracked => "the raw table, or the protocol, exempts it from tracking",
-        CtState::Invalid => reason.and_then(sentence).unwrap_or("it fits no connection"),
+        CtState::Invalid => ct.invalid.map_or("it fits no connection", InvalidReason::sentence),
     };
     let direction = ct.has_entry().then(|| ct.direction.word());
     Step::Conntrack { ctstate: ct.state.word(), direction, reason, why }
-}
-
-/// A reason code in a sentence; for the window, with the numbers of its bounds (van Rooij, 2000).
-fn sentence(code: &str) -> Option<&'static str> {
-    Some(match code {
-        "truncated" => "its upper-layer header is cut short",
-        "no-next-header" => "IPv6 says that nothing follows",
-        "checksum" => "its upper-layer checksum is wrong",
-        "tcp-truncated" => "its TCP header is cut short",
-        "tcp-flags" => "no stack sends such a combination of flags",
-        "tcp-new" => "it is the first of its flow, and neither a SYN nor an ACK: it opens nothing",
-        "tcp-pickup" => "its connection's beginning was not seen, and nf_conntrack_tcp_loose is off",
-        "tcp-state" => "the connection's state has no place for such a segment",
-        "tcp-rst" => "the reset lies below what its receiver has acknowledged",
-        "tcp-above-window" => {
-            "bound I failed: its data lies beyond what the receiver offered (SEQ is over upper bound)"
-        }
-        "tcp-ack-unseen" => {
-            "bound III failed: it acknowledges what was never sent (ACK is over upper bound: ACKed data not seen yet)"
-        }
-        "udp-length" => "its length field does not fit the packet",
-        "icmp-type" => "an ICMP type that is neither a query, an answer nor an error",
-        "icmp-unsolicited" => "an answer that nobody asked for",
-        "icmp-orphan" => "an error about a flow that is not known",
-        "icmp-quote" => "an error whose quoted packet cannot be read",
-        "icmp-addressee" => "an error that goes to somebody else than the sender of the quoted packet",
-        "sctp-tag" => "the verification tag is not this association's",
-        "sctp-new" => "it is the first of its association, and opens none",
-        "sctp-state" => "the association's state has no place for such a chunk",
-        "rule" => "a rule stopped it",
-        "policy" => "no rule decided, and the policy of the chain stopped it",
-        "same-port" => "its destination is behind the port it came from, or there is no other port",
-        "not-ip" => "it is neither IP nor ARP",
-        "other-host" => "its link address is somebody else's",
-        "no-ipv6-rules" => "no IPv6 rules are loaded, and without them IPv6 is dropped",
-        "no-route" => "no route leads there",
-        "ttl-exceeded" => "it may pass no further router: its TTL is used up",
-        "too-big" => "it is larger than the MTU of the way out, and must not be cut",
-        "martian" => "such an address must not be on a wire",
-        "rp-filter" => "the way back to its source leads elsewhere",
-        "ip-checksum" => "its IP header checksum is wrong",
-        "ip-truncated" => "it is longer than what arrived",
-        "ip-header" => "its IP header cannot be",
-        "table-full" => "the connection table is full",
-        "fragment-pending" => "it waits for the other fragments of its datagram",
-        "neighbour-pending" => "it waits for the link address of its next hop",
-        "local" => "it is for the router itself",
-        _ => return None,
-    })
 }
 
 /// The account for people, in the words of iptables' TRACE target.

@@ -16,7 +16,7 @@
 //! ```
 //! use stateway::config::RouterConfig;
 //! use stateway::iface::{Iface, IfaceId};
-//! use stateway::packet::{Offload, checksum::Sum};
+//! use stateway::packet::{Frame, checksum::Sum};
 //! use stateway::record::NoRecord;
 //! use stateway::router::Router;
 //! use stateway::time::Instant;
@@ -49,7 +49,7 @@
 //! let mut worker = router.worker();
 //! let mut fate = |iface, mut frame: Vec<u8>| {
 //!     let now = Instant::ZERO; // the driver's clock
-//!     let outcome = router.process(&mut worker, now, iface, &mut frame, Offload::NONE, &mut NoRecord);
+//!     let outcome = router.process(&mut worker, now, iface, Frame::new(&mut frame), &mut NoRecord);
 //!     if let Some(port) = outcome.out {
 //!         let _to_send = (port, &frame[..outcome.len]); // edited in place
 //!     }

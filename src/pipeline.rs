@@ -246,7 +246,7 @@ fn help<P: Plane, R: Recorder>(helper: Helper, pkt: &Packet, pass: &mut Passage<
         rec.note(|| Note::Expected(listing::expectation(&expectation, at.now)));
     }
     if let Some(pieces) = &mut pass.pieces {
-        pieces.is_melted |= helper.melts(ct.state);
+        pieces.is_linear |= helper.linearizes(ct.state);
     }
     Continue(())
 }

@@ -125,6 +125,11 @@ impl<'a, P: Plane, R: Recorder> Passage<'a, P, R> {
         self.ctx.at.env.iface_ids().filter(move |id| Some(*id) != from)
     }
 
+    /// What an error about the packet carries, or a rule's reset.
+    pub(crate) fn answering(&self) -> Tracked {
+        self.ctx.at.env.conntrack.answer_to(&self.ctx.ct)
+    }
+
     /// Counts packets that were dropped outside of their own walk.
     pub(crate) fn count_drops(&self, reason: DropReason, n: u64) {
         self.ctx.at.env.drops.add(reason, n);

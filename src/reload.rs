@@ -6,10 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+use crate::base::Iface;
 use crate::config::RouterConfig;
 use crate::conntrack::Sysctls;
 use crate::filter::{RuleError, Ruleset, Table};
-use crate::iface::Iface;
 use crate::packet::Family;
 use crate::router::{Router, Rules};
 use core::fmt;

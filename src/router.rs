@@ -23,7 +23,7 @@ pub use crate::filter::Rules;
 use crate::filter::context::{Arrival, Env};
 use crate::host::{self, Host};
 use crate::packet::fragment::{Bounds, Fragments, Reassembly};
-use crate::packet::{self, Kind, Packet};
+use crate::packet::{self, Frame, Kind, Packet};
 use crate::pipeline;
 use crate::plane::{Outbox, Passage, Plane};
 use crate::record::{NoRecord, Note, Recorder};
@@ -263,8 +263,7 @@ impl Router {
         worker: &mut Worker,
         now: Instant,
         iface: IfaceId,
-        frame: &mut [u8],
-        offload: Offload,
+        frame: Frame,
         rec: &mut R,
     ) -> Outcome {
         assert!(iface.index() < self.env.ifaces.len(), "no interface {iface:?}");
@@ -274,11 +273,11 @@ impl Router {
         match &self.plane {
             Planes::Bridge(bridge) => {
                 let walk = bridge::Walk::new(stations);
-                self.carry(bridge, frame, offload, &mut Passage::new(&at, walk, outbox, rec))
+                self.carry(bridge, frame, &mut Passage::new(&at, walk, outbox, rec))
             }
             Planes::Host(host) => {
                 let walk = host::Walk::default();
-                self.carry(host, frame, offload, &mut Passage::new(&at, walk, outbox, rec))
+                self.carry(host, frame, &mut Passage::new(&at, walk, outbox, rec))
             }
         }
     }
@@ -307,28 +306,15 @@ impl Router {
 
     /// Takes one frame over the plane, and what the router writes because of it.
     #[inline(never)]
-    fn carry<P: Plane, R: Recorder>(
-        &self,
-        plane: &P,
-        frame: &mut [u8],
-        offload: Offload,
-        pass: &mut Passage<P, R>,
-    ) -> Outcome {
-        let mut outcome = Outcome { fate: Fate::Forwarded, out: None, len: frame.len(), offload };
-        let parsed = match packet::kind(frame) {
-            Some(Kind::Ipv4) => Some(Packet::parse_ipv4(frame, offload)),
-            Some(Kind::Ipv6) => Some(Packet::parse_ipv6(frame, offload)),
-            Some(Kind::Arp | Kind::Other(_)) => None,
-            None => Some(Err(DropReason::FrameShort)),
-        };
-        let end = match parsed {
-            Some(Ok(mut pkt)) => {
-                let end = self.enter(plane, &mut pkt, pass);
-                (outcome.len, outcome.offload) = (pkt.frame_len(), pkt.offload());
-                end
-            }
-            Some(Err(reason)) => Break(Fate::Dropped(reason)),
-            None => plane.carry_non_ip(frame, packet::kind(frame) == Some(Kind::Arp), pass),
+    fn carry<P: Plane, R: Recorder>(&self, plane: &P, frame: Frame, pass: &mut Passage<P, R>) -> Outcome {
+        let (len, offload) = (frame.bytes().len(), frame.offload());
+        let mut outcome = Outcome { fate: Fate::Forwarded, out: None, len, offload };
+        let end = match packet::kind(frame.bytes()) {
+            Some(Kind::Ipv4) => self.carry_ip(plane, Packet::parse_ipv4(frame), pass, &mut outcome),
+            Some(Kind::Ipv6) => self.carry_ip_as_a_call(plane, Packet::parse_ipv6(frame), pass, &mut outcome),
+            Some(Kind::Arp) => plane.carry_non_ip(frame.bytes(), true, pass),
+            Some(Kind::Other(_)) => plane.carry_non_ip(frame.bytes(), false, pass),
+            None => Break(Fate::Dropped(DropReason::FrameShort)),
         };
         if let Break(fate) = end {
             outcome.fate = fate;
@@ -342,6 +328,35 @@ impl Router {
             pipeline::send_own(plane, pass.ctx.at, pass.outbox, pass.ctx.rec);
         }
         outcome
+    }
+
+    #[inline]
+    fn carry_ip<P: Plane, R: Recorder>(
+        &self,
+        plane: &P,
+        parsed: Result<Packet, DropReason>,
+        pass: &mut Passage<P, R>,
+        outcome: &mut Outcome,
+    ) -> Stage<()> {
+        let mut pkt = match parsed {
+            Ok(pkt) => pkt,
+            Err(reason) => return Break(Fate::Dropped(reason)),
+        };
+        let end = self.enter(plane, &mut pkt, pass);
+        (outcome.len, outcome.offload) = (pkt.frame_len(), pkt.offload());
+        end
+    }
+
+    /// The same as a call, so that IPv4 has a way written out for it.
+    #[inline(never)]
+    fn carry_ip_as_a_call<P: Plane, R: Recorder>(
+        &self,
+        plane: &P,
+        parsed: Result<Packet, DropReason>,
+        pass: &mut Passage<P, R>,
+        outcome: &mut Outcome,
+    ) -> Stage<()> {
+        self.carry_ip(plane, parsed, pass, outcome)
     }
 
     /// What comes before PREROUTING: the checks of where a packet came in, and joining of fragments.
@@ -358,7 +373,7 @@ impl Router {
         }
         let at = pass.ctx.at;
         let room = at.rules.in_force(pkt.family()).map_or(0, |rules| rules.room_for(pkt));
-        if room > 0 {
+        if room > pkt.room() {
             return self.walk_with_room(plane, pkt, room, pass);
         }
         pipeline::walk(plane, pkt, pass)
@@ -398,7 +413,7 @@ impl Router {
         pipeline::walk(plane, pkt, pass)
     }
 
-    /// The same in a buffer of its own, for a packet that rules may make longer.
+    /// The same in a buffer of its own, for a packet that rules may make longer and that has no room where it lies.
     #[inline(never)]
     fn walk_with_room<P: Plane, R: Recorder>(
         &self,

@@ -75,7 +75,13 @@ pub fn tftp_request(n: u32) -> Vec<u8> {
 
 /// One frame through the router, as a worker carries it.
 pub fn send(router: &Router, worker: &mut Worker, iface: IfaceId, frame: &mut [u8]) -> Outcome {
-    let outcome = router.process(worker, Instant::from_secs(1), iface, frame, Offload::NONE, &mut NoRecord);
+    let outcome = router.process(
+        worker,
+        Instant::from_secs(1),
+        iface,
+        stateway::packet::Frame::new(frame),
+        &mut NoRecord,
+    );
     if worker.has_emissions() {
         worker.take_emissions();
     }

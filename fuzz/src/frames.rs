@@ -5,7 +5,7 @@
 
 use super::routers;
 use stateway::iface::IfaceId;
-use stateway::packet::Offload;
+use stateway::packet::Frame;
 use stateway::record::{NoRecord, Trace};
 use stateway::time::Instant;
 
@@ -34,9 +34,9 @@ pub fn run(data: &[u8]) {
         router.handle_timeout(&mut worker, now);
         worker.take_emissions();
         if switches & RECORDED == 0 {
-            router.process(&mut worker, now, port, &mut frame, Offload::NONE, &mut NoRecord);
+            router.process(&mut worker, now, port, Frame::new(&mut frame), &mut NoRecord);
         } else {
-            router.process(&mut worker, now, port, &mut frame, Offload::NONE, &mut Trace::default());
+            router.process(&mut worker, now, port, Frame::new(&mut frame), &mut Trace::default());
         }
         worker.take_emissions();
     }

@@ -7,7 +7,7 @@
 use super::routers;
 use stateway::device::segment;
 use stateway::iface::IfaceId;
-use stateway::packet::Offload;
+use stateway::packet::{Frame, Offload};
 use stateway::record::NoRecord;
 use stateway::time::Instant;
 
@@ -44,7 +44,13 @@ pub fn run(data: &[u8]) {
         now += u64::from(header[13]) * 100_000_000;
         let at = Instant::from_nanos(now);
         let port = IfaceId(u16::from(header[12] & RIGHT));
-        let outcome = router.process(&mut worker, at, port, &mut frame, offload, &mut NoRecord);
+        let outcome = router.process(
+            &mut worker,
+            at,
+            port,
+            Frame::new(&mut frame).with_offload(offload),
+            &mut NoRecord,
+        );
         assert!(outcome.len <= frame.len(), "it cannot leave in the buffer that it came in");
         if outcome.out.is_some() {
             finish(&mut frame[..outcome.len], outcome.offload);

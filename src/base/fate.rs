@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{RejectWith, RuleId};
+use super::{InvalidReason, RejectWith, RuleId};
 use core::fmt;
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -28,12 +28,14 @@ pub enum Fate {
 }
 
 impl Fate {
-    /// The stable word for why it was dropped or waits; `None` where the fate says it all.
-    pub const fn reason(self) -> Option<&'static str> {
+    /// Why it was not forwarded.
+    pub const fn reason(self) -> Option<Reason> {
         match self {
-            Self::Dropped(reason) => Some(reason.code()),
-            Self::Queued(reason) => Some(reason.code()),
-            Self::Forwarded | Self::Rejected(..) | Self::Delivered => None,
+            Self::Forwarded => None,
+            Self::Dropped(reason) => Some(Reason::Dropped(reason)),
+            Self::Rejected(..) => Some(Reason::Rejected),
+            Self::Delivered => Some(Reason::Local),
+            Self::Queued(reason) => Some(Reason::Queued(reason)),
         }
     }
 
@@ -65,11 +67,55 @@ impl QueueReason {
             Self::Neighbour => "neighbour-pending",
         }
     }
+
+    /// Why, in a sentence about the packet.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Fragment => "it waits for the other fragments of its datagram",
+            Self::Neighbour => "it waits for the link address of its next hop",
+        }
+    }
 }
 
-/// Declares the reasons without a payload, their stable words, and the list of all of them.
+/// What there is to say of a packet beside the word for its fate: why it was not forwarded, or why it is INVALID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    Invalid(InvalidReason),
+    Dropped(DropReason),
+    Queued(QueueReason),
+    /// A rule refused it.
+    Rejected,
+    /// It is for the router itself.
+    Local,
+}
+
+impl Reason {
+    /// A stable word for output and checks.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Invalid(reason) => reason.code(),
+            Self::Dropped(reason) => reason.code(),
+            Self::Queued(reason) => reason.code(),
+            Self::Rejected => "rule",
+            Self::Local => "local",
+        }
+    }
+
+    /// The same in a sentence about the packet.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Invalid(reason) => reason.sentence(),
+            Self::Dropped(reason) => reason.sentence(),
+            Self::Queued(reason) => reason.sentence(),
+            Self::Rejected => "a rule stopped it",
+            Self::Local => "it is for the router itself",
+        }
+    }
+}
+
+/// Declares the reasons without a payload, their stable words, their sentences, and the lists of all of them.
 macro_rules! drop_reasons {
-    ($($(#[$doc:meta])* $name:ident = $code:literal,)*) => {
+    ($($(#[$doc:meta])* $name:ident = $code:literal => $sentence:literal,)*) => {
         /// Why a packet was dropped.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum DropReason {
@@ -83,6 +129,13 @@ macro_rules! drop_reasons {
         impl DropReason {
             /// The stable words, in the order of [`DropReason::index`].
             pub const CODES: &'static [&'static str] = &["rule", "policy", $($code,)*];
+
+            /// Why, each in a sentence about the packet, in the same order.
+            pub const SENTENCES: &'static [&'static str] = &[
+                "a rule stopped it",
+                "no rule decided, and the policy of the chain stopped it",
+                $($sentence,)*
+            ];
 
             /// Where this reason stands in a table of counters.
             pub const fn index(self) -> usize {
@@ -101,74 +154,74 @@ macro_rules! drop_reasons {
 drop_reasons! {
     // Link and IP input: before any hook.
     /// Shorter than an Ethernet header.
-    FrameShort = "frame-short",
+    FrameShort = "frame-short" => "it is shorter than an Ethernet header",
     /// Neither IP nor ARP, and `router.non_ip` does not let it pass.
-    NotIp = "not-ip",
+    NotIp = "not-ip" => "it is neither IP nor ARP",
     /// An Ethernet frame for somebody else (route mode).
-    OtherHost = "other-host",
+    OtherHost = "other-host" => "its link address is somebody else's",
     /// The packet is longer than what arrived.
-    IpTruncated = "ip-truncated",
+    IpTruncated = "ip-truncated" => "it is longer than what arrived",
     /// A version, header length or total length that cannot be.
-    IpHeader = "ip-header",
-    IpChecksum = "ip-checksum",
+    IpHeader = "ip-header" => "its IP header cannot be",
+    IpChecksum = "ip-checksum" => "its IP header checksum is wrong",
     /// A source or destination that must not be on a wire: loopback, 0/8, 240/4, multicast as source.
-    Martian = "martian",
+    Martian = "martian" => "such an address must not be on a wire",
     /// The source is an address of the router itself.
-    OwnSource = "own-source",
+    OwnSource = "own-source" => "its source is an address of the router itself",
     /// The way back to the source leads elsewhere (`rp_filter`).
-    ReversePath = "rp-filter",
+    ReversePath = "rp-filter" => "the way back to its source leads elsewhere",
     /// An IPv4 source route (RFC 7126 §4.3).
-    SourceRoute = "source-route",
+    SourceRoute = "source-route" => "it carries a source route, which routers do not follow",
     /// An IP option that cannot be parsed.
-    IpOptions = "ip-options",
+    IpOptions = "ip-options" => "it carries an IP option that cannot be read",
     /// An IPv6 option for every hop that a router must not pass on, or cannot read (RFC 8200 §4.2).
-    HopByHop = "hop-by-hop",
+    HopByHop = "hop-by-hop" => "it carries a hop-by-hop option that a router cannot read or must not pass on",
     // Bridge.
     /// The destination is behind the port it came from.
-    SamePort = "same-port",
+    SamePort = "same-port" => "its destination is behind the port it came from, or there is no other port",
     /// A reserved group address that bridges do not forward (IEEE 802.1D table 7-10).
-    LinkLocalGroup = "link-local-group",
+    LinkLocalGroup = "link-local-group" => "it is for a group of this link, which no bridge forwards",
     // Fragments.
     /// Overlaps another fragment of its datagram: all of them go.
-    FragmentOverlap = "fragment-overlap",
-    FragmentDuplicate = "fragment-duplicate",
+    FragmentOverlap = "fragment-overlap" => "it overlaps another fragment of its datagram, and so all of them are dropped",
+    FragmentDuplicate = "fragment-duplicate" => "the same fragment has come before",
     /// A length or position that no fragment can have.
-    FragmentBad = "fragment-bad",
+    FragmentBad = "fragment-bad" => "no fragment can have such a length or position",
     /// Fragments wait up to their bound in number or bytes.
-    FragmentLimit = "fragment-limit",
+    FragmentLimit = "fragment-limit" => "as many fragments wait as may wait",
     // Connection tracking.
     /// `nf_conntrack_max` is reached and nothing could be evicted.
-    TableFull = "table-full",
+    TableFull = "table-full" => "the connection table is full",
     /// Another packet of this flow was confirmed first.
-    ConfirmClash = "confirm-clash",
+    ConfirmClash = "confirm-clash" => "another packet of its flow entered the table first",
     /// A helper could not complete what the packet announces.
-    Helper = "helper",
+    Helper = "helper" => "its helper saw only a part of what it announces",
     /// A helper could not register what the packet announces.
-    ExpectationClash = "expectation-clash",
-    ExpectationLimit = "expectation-limit",
+    ExpectationClash = "expectation-clash" => "what it announces is expected of another connection",
+    ExpectationLimit = "expectation-limit" => "as many connections are announced as may be",
     // Filter.
     /// IPv6, but no IPv6 rules are loaded.
-    NoIpv6Rules = "no-ipv6-rules",
+    NoIpv6Rules = "no-ipv6-rules" => "no IPv6 rules are loaded, and without them IPv6 is dropped",
     /// A match of a rule needs a header that is cut short; netfilter drops such a packet there.
-    L4Truncated = "l4-truncated",
+    L4Truncated = "l4-truncated" => "a match of a rule needs a header that is cut short",
     /// A target that could not be carried out (TCPMSS, TTL) dropped it.
-    Target = "target",
+    Target = "target" => "the target of a rule could not be carried out",
     // Routing.
-    NoRoute = "no-route",
-    Blackhole = "blackhole",
-    Prohibited = "prohibited",
-    TtlExceeded = "ttl-exceeded",
+    NoRoute = "no-route" => "no route leads there",
+    Blackhole = "blackhole" => "its route is a blackhole, which drops without a word",
+    Prohibited = "prohibited" => "its route prohibits it",
+    TtlExceeded = "ttl-exceeded" => "it may pass no further router: its TTL is used up",
     /// Larger than the MTU of the way out, and must not be fragmented.
-    TooBig = "too-big",
+    TooBig = "too-big" => "it is larger than the MTU of the way out, and must not be cut",
     /// Broadcast or multicast that the router does not forward.
-    NotForwarded = "broadcast",
+    NotForwarded = "broadcast" => "it is for everybody or for a group, and the router forwards neither",
     /// Link-local addresses do not leave their link (RFC 4291 §2.5.6).
-    LinkLocalScope = "link-local-scope",
-    NeighbourFailed = "neighbour-failed",
-    NeighbourQueueFull = "neighbour-queue-full",
-    NeighbourTableFull = "neighbour-table-full",
+    LinkLocalScope = "link-local-scope" => "its source is a link-local address, which does not leave its link",
+    NeighbourFailed = "neighbour-failed" => "its next hop did not answer",
+    NeighbourQueueFull = "neighbour-queue-full" => "as much waits for its next hop as may wait",
+    NeighbourTableFull = "neighbour-table-full" => "the router remembers as many neighbours as it may",
     /// For the router itself, and nothing there takes it.
-    NotForUs = "no-listener",
+    NotForUs = "no-listener" => "it is for the router itself, and nothing there takes it",
 }
 
 impl DropReason {
@@ -177,6 +230,11 @@ impl DropReason {
     /// A stable word for output and checks.
     pub const fn code(self) -> &'static str {
         Self::CODES[self.index()]
+    }
+
+    /// Why, in a sentence about the packet.
+    pub const fn sentence(self) -> &'static str {
+        Self::SENTENCES[self.index()]
     }
 }
 

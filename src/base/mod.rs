@@ -14,7 +14,7 @@ pub mod time;
 
 pub use addr::{Addr, Family, Mac, Prefix};
 pub use emission::{Emission, EmissionKind};
-pub use fate::{DropReason, Fate, QueueReason, Stage};
+pub use fate::{DropReason, Fate, QueueReason, Reason, Stage};
 pub use hook::{Hook, RejectWith, RuleId, Table};
 pub use iface::{Iface, IfaceId};
 pub use invalid::InvalidReason;

@@ -120,18 +120,18 @@ struct Ends {
 }
 
 impl Ends {
-    #[inline(always)]
+    #[inline]
     fn new(ends: &[u8; 12], from: IfaceId) -> Self {
         let (first, last) = (core::array::from_fn(|n| ends[n]), core::array::from_fn(|n| ends[8 + n]));
         Self { first: u64::from_ne_bytes(first), last: u32::from_ne_bytes(last), from, to: from }
     }
 
-    #[inline(always)]
+    #[inline]
     fn begin_as(self, other: Self) -> bool {
         (self.first, self.last, self.from) == (other.first, other.last, other.from)
     }
 
-    #[inline(always)]
+    #[inline]
     const fn place(self) -> usize {
         // The ends of both addresses meet in different bytes, so that there and back fall apart.
         const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -157,7 +157,7 @@ impl Default for Stations {
 impl Stations {
     /// How often a station left one of two ports. Both counts only grow, so that the same sum means that neither has
     /// changed.
-    #[inline(always)]
+    #[inline]
     fn departures(&self, from: IfaceId, to: IfaceId) -> u64 {
         let of = |iface: IfaceId| self.departures[iface.index() % COUNTERS].load(Ordering::Acquire);
         of(from).wrapping_add(of(to))
@@ -165,7 +165,7 @@ impl Stations {
 
     /// Learns where the sender of a frame is, and says behind which other port the receiver is, if `memory` or the
     /// stations know it. `ends` is the head of the frame: receiver and sender.
-    #[inline(always)]
+    #[inline]
     pub fn meet(&self, memory: &mut Memory, ends: &[u8; 12], from: IfaceId, now: Instant) -> Option<IfaceId> {
         let key = Ends::new(ends, from);
         if let Some(passed) = memory.passed.get(key.place())
@@ -175,11 +175,11 @@ impl Stations {
         {
             return Some(passed.ends.to);
         }
-        self.meet_anew(memory, ends, from, now)
+        self.learn_and_look_up(memory, ends, from, now)
     }
 
     #[cold]
-    fn meet_anew(
+    fn learn_and_look_up(
         &self,
         memory: &mut Memory,
         ends: &[u8; 12],

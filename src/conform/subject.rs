@@ -11,7 +11,7 @@ use crate::config::{Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfi
 use crate::conntrack::{CtState, Direction, Entry, Expectation, InvalidReason};
 use crate::fate::Fate;
 use crate::iface::{Iface, IfaceId};
-use crate::packet::{Addr, Family, Offload, Prefix, Tuple};
+use crate::packet::{Addr, Family, Frame, Prefix, Tuple};
 use crate::record::{NoRecord, Note, Recorder};
 use crate::router::{Router, Worker};
 use crate::time::{Duration, Instant};
@@ -102,7 +102,7 @@ impl Subject {
     fn feed_to<R: Recorder>(&mut self, port: usize, frame: &[u8], rec: &mut R) -> Ours {
         let mut buffer = frame.to_vec();
         let iface = IfaceId(port as u16);
-        let outcome = self.router.process(&mut self.worker, self.now, iface, &mut buffer, Offload::NONE, rec);
+        let outcome = self.router.process(&mut self.worker, self.now, iface, Frame::new(&mut buffer), rec);
         let mut sent = Vec::new();
         if let Some(iface) = outcome.out {
             buffer.truncate(outcome.len);

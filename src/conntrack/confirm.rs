@@ -33,7 +33,7 @@ impl Conntrack {
     ) -> Stage<Option<Expectation>> {
         let (state, direction) = (ct.state, ct.direction);
         let read = self.with_entry(ct, |entry| {
-            let outcome = helper.read(entry.extra_mut(), state, direction, &tuple, pkt);
+            let outcome = helper.read(entry, (state, direction), &tuple, pkt);
             (outcome, entry.original, entry.told())
         });
         let Some((outcome, master, told)) = read else { return Continue(None) };
@@ -95,11 +95,23 @@ impl Conntrack {
     fn enter(&self, ct: &mut Tracked, mut entry: Box<Entry>, now: Instant) -> Stage<()> {
         entry.status.insert(Status::CONFIRMED);
         let pending = entry.extra.as_mut().and_then(|extra| extra.pending.take());
-        let master = entry.master();
+        let (master, translated) = (entry.master(), entry.translated_reply());
         let event = self.events.is_heard().then(|| entry.clone());
+        if let Some(reply) = translated {
+            self.end_if_over(&reply, now);
+        }
 
         let place = self.table.place(&entry.original);
         let mut shard = self.table.lock(place);
+        if let Some(other) = shard.aliased(place, [entry.original, entry.original.reply()]) {
+            drop(shard);
+            if self.table.with(other, |other| other.is_alive(now)).unwrap_or(false) {
+                return self.give_way();
+            }
+            let dead = self.table.remove_id(other).map(|dead| (other, dead));
+            self.bury(dead, now);
+            shard = self.table.lock(place);
+        }
         let mut dead = None;
         if let Some(table::Found { slot, direction }) = shard.find(place, &entry.original) {
             let there = place.id(slot, shard.generation(slot));
@@ -111,6 +123,12 @@ impl Conntrack {
         let id = self.table.insert(place, &mut shard, *entry);
         drop(shard);
         self.bury(dead, now);
+        if let Some(reply) = translated
+            && !self.table.insert_alias(reply, id)
+        {
+            self.table.remove_id(id);
+            return self.give_way();
+        }
 
         ct.id = Some(id);
         ct.status.insert(Status::CONFIRMED);
@@ -128,6 +146,21 @@ impl Conntrack {
         Continue(())
     }
 
+    /// Takes a connection of this tuple out of the table if its time is over.
+    fn end_if_over(&self, tuple: &Tuple, now: Instant) {
+        let Some(mut held) = self.table.hold(tuple) else { return };
+        if held.entry().is_some_and(|entry| !entry.is_alive(now)) {
+            let id = held.id(held.shard.generation(held.slot));
+            self.end(id, held.shard, now);
+        }
+    }
+
+    /// One of the new connection's tuples is another connection's.
+    fn give_way(&self) -> Stage<()> {
+        self.counters.insert_failed.add(1);
+        Break(Fate::Dropped(DropReason::ConfirmClash))
+    }
+
     /// Another packet of the flow was confirmed while this one was on its way.
     fn resolve_clash(&self, ct: &mut Tracked, there: EntryId, direction: Direction) -> Stage<()> {
         if direction == Direction::Original {
@@ -136,14 +169,16 @@ impl Conntrack {
             ct.id = Some(there);
             return Continue(());
         }
-        self.counters.insert_failed.add(1);
-        Break(Fate::Dropped(DropReason::ConfirmClash))
+        self.give_way()
     }
 
-    /// Says good-bye to entries that have left the table: what they announced goes, and listeners are told.
+    /// Cleans up behind entries that have left the table: what they announced is forgotten, and listeners are told.
     pub(super) fn bury(&self, dead: impl IntoIterator<Item = (EntryId, Entry)>, now: Instant) {
         for (id, mut entry) in dead {
             entry.status.insert(Status::DYING);
+            if let Some(reply) = entry.translated_reply() {
+                self.table.remove_alias(&reply, id);
+            }
             if entry.helper.is_some() {
                 for expectation in self.expectations.forget(id) {
                     self.events.expectation(EventKind::Destroy, now, &expectation);

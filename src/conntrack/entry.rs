@@ -87,6 +87,8 @@ pub(super) struct Extra {
     /// Living connections that this one announced.
     pub(super) children: u32,
     pub(super) ftp: ftp::Lines,
+    /// The tuple of answers, where addresses are translated; `None`: the mirror of the original.
+    pub(super) reply: Option<Tuple>,
     /// Announced before this connection itself was confirmed.
     pub(super) pending: Option<Expectation>,
     /// What is told of it, if a rule has chosen.
@@ -97,7 +99,8 @@ pub(super) struct Extra {
 
 /// A connection the router has seen.
 ///
-/// Invariant: a confirmed entry is in the table under the key of its tuple; an unconfirmed one travels with the
+/// Invariant: a confirmed entry is in the table under the key of its original tuple, and has an alias there if its reply
+/// tuple is not the mirror of that; an unconfirmed one travels with the
 /// packet that made it, and dies with it.
 // In the order of use, so that a packet of an established connection without protocol states finds all it needs in two
 // cache lines, and one with them in three: see `Slot` in `table.rs`, which is laid out around this.
@@ -152,9 +155,41 @@ impl Entry {
         self.switches.contains(Switches::TIMESTAMP)
     }
 
-    /// The tuple of answers.
+    /// The tuple of answers: the mirror of the original, unless addresses are translated.
+    #[inline]
     pub fn reply(&self) -> Tuple {
-        self.original.reply()
+        self.translated_reply().unwrap_or_else(|| self.original.reply())
+    }
+
+    /// The tuple of answers, if it is not the mirror of the original.
+    #[inline]
+    pub(super) fn translated_reply(&self) -> Option<Tuple> {
+        self.extra.as_ref()?.reply
+    }
+
+    /// Sets the tuple of answers, which must be settled before the connection is confirmed.
+    ///
+    /// # Panics
+    /// If it is confirmed, and so in the table under the tuple that it had.
+    pub fn set_reply(&mut self, reply: Tuple) {
+        assert!(!self.status.contains(Status::CONFIRMED), "the reply of a confirmed connection is settled");
+        if reply != self.reply() {
+            let mirror = self.original.reply();
+            self.extra_mut().reply = Some(reply).filter(|reply| *reply != mirror);
+        }
+    }
+
+    /// Which way a packet of `tuple` goes, if it is of this connection.
+    #[inline]
+    pub(super) fn direction_of(&self, tuple: &Tuple) -> Option<Direction> {
+        // A tuple that is its own reply counts as original, as the kernel finds it first.
+        if self.original == *tuple {
+            Some(Direction::Original)
+        } else if self.reply() == *tuple {
+            Some(Direction::Reply)
+        } else {
+            None
+        }
     }
 
     pub fn tuple(&self, direction: Direction) -> Tuple {

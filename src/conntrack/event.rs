@@ -116,7 +116,7 @@ impl Events {
         self.is_off.store(!is_on, Ordering::Relaxed);
     }
 
-    /// `happened` is all that one packet did: the event is told whole, if any of it is to be.
+    /// `happened` is all that one packet did: whoever wants any of it gets the whole event.
     pub(super) fn entry(&self, kind: EventKind, happened: Happened, at: Instant, entry: &Entry) {
         if self.is_heard() && entry.told().is_none_or(|told| told.entry.intersects(happened)) {
             self.send(Event::Entry { kind, at, entry: Box::new(entry.clone()) });

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+mod alias;
 mod confirm;
 pub mod entry;
 pub mod event;
@@ -93,6 +94,14 @@ enum Layer4<'a> {
     Other,
 }
 
+/// A packet, and what it is looked at with.
+struct Look<'a> {
+    pkt: &'a Packet<'a>,
+    template: &'a Template,
+    now: Instant,
+    sysctls: &'a Sysctls,
+}
+
 impl Default for Conntrack {
     fn default() -> Self {
         Self::new(0, Sysctls::default(), Vec::new())
@@ -143,31 +152,23 @@ impl Conntrack {
             tracked.state = CtState::Untracked;
             return Ok(());
         }
+        let look = Look { pkt, template, now, sysctls };
         // One way for all of them, which the compiler writes out for what most packets are.
         match (pkt.family(), pkt.proto()) {
             (Family::Ipv4, PROTO_TCP) if !pkt.is_fragment() => {
-                self.place(Family::Ipv4, PROTO_TCP, pkt, template, now, sysctls, tracked)
+                self.place(Family::Ipv4, PROTO_TCP, &look, tracked)
             }
             (Family::Ipv4, PROTO_UDP) if !pkt.is_fragment() => {
-                self.place(Family::Ipv4, PROTO_UDP, pkt, template, now, sysctls, tracked)
+                self.place(Family::Ipv4, PROTO_UDP, &look, tracked)
             }
-            (family, proto) => self.place(family, proto, pkt, template, now, sysctls, tracked),
+            (family, proto) => self.place(family, proto, &look, tracked),
         }
     }
 
     /// The stages before and around the lookup, in the kernel's order. `family` and `proto` are the packet's.
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "two of them only say what is in the packet")]
-    fn place(
-        &self,
-        family: Family,
-        proto: u8,
-        pkt: &Packet,
-        template: &Template,
-        now: Instant,
-        sysctls: &Sysctls,
-        tracked: &mut Tracked,
-    ) -> Result<(), Unfit> {
+    fn place(&self, family: Family, proto: u8, look: &Look, tracked: &mut Tracked) -> Result<(), Unfit> {
+        let Look { pkt, template, sysctls, .. } = *look;
         // I. ICMP: what is an error belongs to another flow.
         if icmp::is_icmp(family, proto) {
             match icmp::kind(pkt, template.zone, sysctls) {
@@ -176,56 +177,44 @@ impl Conntrack {
                     tracked.state = CtState::Untracked;
                     return Ok(());
                 }
-                Ok(icmp::Kind::Error(flow)) => return self.related(pkt, flow, now, tracked),
+                Ok(icmp::Kind::Error(flow)) => return self.related(pkt, flow, look.now, tracked),
                 Err(reason) => return self.erroneous(reason, tracked),
             }
         }
-        // II. Is it sound? What is not comes apart, so that the way of what is carries nothing along for it.
+        // II. Is it sound? An unsound packet takes a call of its own, which keeps the usual way short.
         match check(pkt, family, proto, sysctls) {
-            Ok(layer4) => self.follow(Ok(layer4), family, proto, pkt, template, now, sysctls, tracked),
-            Err(reason) => self.follow_unsound(reason, pkt, template, now, sysctls, tracked),
+            Ok(layer4) => self.follow(Ok(layer4), family, proto, look, tracked),
+            Err(reason) => self.follow_unsound(reason, look, tracked),
         }
     }
 
     /// A packet that is INVALID whatever is known, unless something is wrong with its flow before that.
     #[cold]
-    fn follow_unsound(
-        &self,
-        reason: InvalidReason,
-        pkt: &Packet,
-        template: &Template,
-        now: Instant,
-        sysctls: &Sysctls,
-        tracked: &mut Tracked,
-    ) -> Result<(), Unfit> {
-        self.follow(Err(reason), pkt.family(), pkt.proto(), pkt, template, now, sysctls, tracked)
+    fn follow_unsound(&self, reason: InvalidReason, look: &Look, tracked: &mut Tracked) -> Result<(), Unfit> {
+        self.follow(Err(reason), look.pkt.family(), look.pkt.proto(), look, tracked)
     }
 
     /// The lookup, and what follows from it.
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "two of them only say what is in the packet")]
     fn follow(
         &self,
         checked: Result<Layer4, InvalidReason>,
         family: Family,
         proto: u8,
-        pkt: &Packet,
-        template: &Template,
-        now: Instant,
-        sysctls: &Sysctls,
+        look: &Look,
         tracked: &mut Tracked,
     ) -> Result<(), Unfit> {
         // III. Which flow?
-        let tuple = match flow::tuple_of(pkt, family, proto, template.zone) {
+        let tuple = match flow::tuple_of(look.pkt, family, proto, look.template.zone) {
             Ok(tuple) => tuple,
             Err(reason) => return self.invalid(reason, tracked),
         };
         // Put together once, where it will be asked for: no call below needs it anywhere else in memory.
         tracked.tuple = Some(tuple);
         // IV. A known one, or a new one. A reopened connection is deleted and looked for again.
-        match self.known(&tuple, &checked, pkt, now, sysctls, tracked) {
+        match self.known(&tuple, &checked, look, tracked) {
             Some(result) => result,
-            None => self.open(checked, pkt, *template, now, sysctls, tracked),
+            None => self.open(checked, look, tracked),
         }
     }
 
@@ -245,22 +234,22 @@ impl Conntrack {
     }
 
     /// A packet of a connection in the table; `None` if there is none, or no more.
-    #[inline(always)]
+    #[inline]
     fn known(
         &self,
         tuple: &Tuple,
         checked: &Result<Layer4, InvalidReason>,
-        pkt: &Packet,
-        now: Instant,
-        sysctls: &Sysctls,
+        look: &Look,
         tracked: &mut Tracked,
     ) -> Option<Result<(), Unfit>> {
-        let place = self.table.place(tuple);
-        let mut shard = self.table.lock(place);
-        let (table::Found { slot, direction }, tenant) = shard.find_tenant(place, tuple)?;
-        let table::Tenant { entry, due, generation } = tenant;
+        let Look { pkt, now, sysctls, .. } = *look;
+        let mut held = self.table.hold(tuple)?;
+        let (slot, direction) = (held.slot, held.direction);
+        let generation = held.shard.generation(slot);
+        let id = held.id(generation);
+        let table::Tenant { entry, due } = held.shard.tenant(slot)?;
         if !entry.is_alive(now) {
-            self.end(place.id(slot, generation), shard, now);
+            self.end(id, held.shard, now);
             return None;
         }
         let layer4 = match checked {
@@ -289,25 +278,25 @@ impl Conntrack {
                 if let Some(cap) = cap {
                     entry.expires_at = entry.expires_at.min(now + cap);
                 }
-                self.table.expect_due(shard.rescheduled(slot));
+                self.table.expect_due(held.shard.rescheduled(slot));
                 return Some(self.invalid(reason, tracked));
             }
             Outcome::Reopen => {
                 tracked.reopens = true;
-                self.end(place.id(slot, generation), shard, now);
+                self.end(id, held.shard, now);
                 return None;
             }
         };
         tracked.stand_for(state, direction, entry);
-        tracked.id = Some(place.id(slot, generation));
+        tracked.id = Some(id);
         if delete {
             // Rules still see what the packet has ended.
             tracked.new = Some(Box::new(entry.clone()));
         }
         if delete || before.is_some() {
-            self.tell_and_end(place.id(slot, generation), shard, before, delete, now);
+            self.tell_and_end(id, held.shard, before, delete, now);
         } else if entry.ends_before(due) {
-            self.table.expect_due(shard.rescheduled(slot));
+            self.table.expect_due(held.shard.rescheduled(slot));
         }
         Some(Ok(()))
     }
@@ -345,12 +334,10 @@ impl Conntrack {
     fn open(
         &self,
         checked: Result<Layer4, InvalidReason>,
-        pkt: &Packet,
-        template: Template,
-        now: Instant,
-        sysctls: &Sysctls,
+        look: &Look,
         tracked: &mut Tracked,
     ) -> Result<(), Unfit> {
+        let Look { pkt, template, now, sysctls } = *look;
         let tuple = tracked.tuple.expect("a packet has its tuple before it opens a connection");
         if !flow::is_answerable(&tuple) {
             return self.invalid(InvalidReason::IcmpType, tracked);
@@ -376,7 +363,7 @@ impl Conntrack {
                 entry.extra_mut().master = Some(master);
                 entry.mark = self.table.with(master, |master| master.mark).unwrap_or(0);
             }
-            None => self.assign_helper(&mut entry, template),
+            None => self.assign_helper(&mut entry, *template),
         }
         if template.told.is_some() {
             entry.extra_mut().told = template.told;
@@ -398,10 +385,11 @@ impl Conntrack {
 
     /// An ICMP error about a packet to whose answer `flow` would belong.
     fn related(&self, pkt: &Packet, flow: Tuple, now: Instant, tracked: &mut Tracked) -> Result<(), Unfit> {
-        let place = self.table.place(&flow);
-        let mut shard = self.table.lock(place);
-        let found = shard.find_tenant(place, &flow).filter(|(_, tenant)| tenant.entry.is_alive(now));
-        let Some((table::Found { slot, direction }, table::Tenant { entry, generation, .. })) = found else {
+        let Some(mut held) = self.table.hold(&flow) else {
+            return self.erroneous(InvalidReason::IcmpOrphan, tracked);
+        };
+        let (direction, id) = (held.direction, held.id(held.shard.generation(held.slot)));
+        let Some(entry) = held.entry().filter(|entry| entry.is_alive(now)) else {
             return self.erroneous(InvalidReason::IcmpOrphan, tracked);
         };
         // It must go to the sender of the quoted packet; who it comes from is any router's business.
@@ -410,7 +398,7 @@ impl Conntrack {
         }
         tracked.tuple = Some(flow);
         tracked.stand_for(CtState::Related, direction, entry);
-        tracked.id = Some(place.id(slot, generation));
+        tracked.id = Some(id);
         Ok(())
     }
 
@@ -487,10 +475,8 @@ impl Conntrack {
 
     /// Whether a confirmed connection of this tuple lives and is not closed (`-m connlimit`).
     pub fn is_open(&self, tuple: &Tuple, now: Instant) -> bool {
-        let place = self.table.place(tuple);
-        let mut shard = self.table.lock(place);
-        let Some(found) = shard.find(place, tuple) else { return false };
-        shard.entry(found.slot).is_some_and(|entry| {
+        let Some(mut held) = self.table.hold(tuple) else { return false };
+        held.entry().is_some_and(|entry| {
             entry.is_alive(now) && !matches!(entry.state_word(), Some("TIME_WAIT" | "CLOSE"))
         })
     }
@@ -514,6 +500,23 @@ impl Conntrack {
                 entry.expires_at = now + life;
             }
         });
+    }
+
+    /// What an error about a packet carries, or a reset by a rule: RELATED, and the other way; without a connection only
+    /// that it was not to be tracked.
+    ///
+    /// A connection that is not in the table yet is shown to rules, but the answer does not bring it there.
+    pub fn answer_to(&self, ct: &Tracked) -> Tracked {
+        let direction = ct.direction.opposite();
+        let mut answer = Tracked { direction, new: ct.new.clone(), ..Tracked::none() };
+        answer.tuple = self.read_entry(ct, |entry| entry.tuple(direction));
+        (answer.status, answer.mark, answer.id) = (ct.status, ct.mark, ct.id);
+        if ct.has_entry() {
+            answer.state = CtState::Related;
+        } else if ct.state == CtState::Untracked {
+            answer.state = CtState::Untracked;
+        }
+        answer
     }
 
     /// Reads the connection behind a packet, under its lock; `None` where there is none (any more).

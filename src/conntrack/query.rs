@@ -151,22 +151,18 @@ impl Conntrack {
 
     /// The living entry that has this tuple, in either direction.
     pub fn entry_of(&self, tuple: &Tuple, now: Instant) -> Option<Entry> {
-        let place = self.table.place(tuple);
-        let mut shard = self.table.lock(place);
-        let slot = shard.find(place, tuple)?.slot;
-        shard.entry(slot).filter(|entry| entry.is_alive(now)).cloned()
+        let mut held = self.table.hold(tuple)?;
+        held.entry().filter(|entry| entry.is_alive(now)).cloned()
     }
 
     /// Gives the living entry of this tuple as much more to live, as `conntrack -U --timeout` does; `false` if there
     /// is none.
     pub fn set_timeout(&self, tuple: &Tuple, left: Duration, now: Instant) -> bool {
-        let place = self.table.place(tuple);
-        let mut shard = self.table.lock(place);
-        let Some(slot) = shard.find(place, tuple).map(|found| found.slot) else { return false };
-        let Some(entry) = shard.entry(slot).filter(|entry| entry.is_alive(now)) else { return false };
+        let Some(mut held) = self.table.hold(tuple) else { return false };
+        let Some(entry) = held.entry().filter(|entry| entry.is_alive(now)) else { return false };
         entry.expires_at = now + left;
-        let sooner = shard.rescheduled(slot);
-        drop(shard);
+        let sooner = held.shard.rescheduled(held.slot);
+        drop(held);
         self.table.expect_due(sooner);
         true
     }

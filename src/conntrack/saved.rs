@@ -65,6 +65,8 @@ enum SavedProto {
 /// What few connections have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct SavedRare {
+    /// The tuple of answers, where it is not the mirror of the original.
+    reply: Option<SavedTuple>,
     /// The connection that announced this one.
     master: Option<SavedTuple>,
     /// Where lines of an FTP command connection begin, by direction.
@@ -186,8 +188,9 @@ impl SavedConnection {
 impl SavedRare {
     fn of(extra: &Extra, master: Option<Tuple>) -> Self {
         // How many children there are is counted when they are taken up; what is pending belongs to no entry of the table.
-        let Extra { master: _, children: _, ftp, pending: _, told, counters } = extra;
+        let Extra { master: _, children: _, reply, ftp, pending: _, told, counters } = extra;
         Self {
+            reply: reply.as_ref().map(SavedTuple::of),
             master: master.as_ref().map(SavedTuple::of),
             lines: ftp.saved(),
             told: told.map(|told| (told.entry.bits(), told.announced)),
@@ -196,6 +199,7 @@ impl SavedRare {
     }
 
     fn resume(&self, extra: &mut Extra) {
+        extra.reply = self.reply.map(|reply| reply.tuple());
         extra.ftp = ftp::Lines::resume(self.lines);
         let told = |(entry, announced)| Told { entry: Happened::from_bits_truncate(entry), announced };
         extra.told = self.told.map(told);
@@ -303,13 +307,20 @@ impl Conntrack {
         if shard.find(place, &entry.original).is_some() {
             return None;
         }
-        Some(self.table.insert(place, &mut shard, entry))
+        let translated = entry.translated_reply();
+        let id = self.table.insert(place, &mut shard, entry);
+        drop(shard);
+        if let Some(reply) = translated
+            && !self.table.insert_alias(reply, id)
+        {
+            self.table.remove_id(id);
+            return None;
+        }
+        Some(id)
     }
 
     fn id_of(&self, tuple: &Tuple) -> Option<EntryId> {
-        let place = self.table.place(tuple);
-        let shard = self.table.lock(place);
-        let slot = shard.find(place, tuple)?.slot;
-        Some(place.id(slot, shard.generation(slot)))
+        let held = self.table.hold(tuple)?;
+        Some(held.id(held.shard.generation(held.slot)))
     }
 }

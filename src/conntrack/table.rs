@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::alias::Aliases;
 use super::entry::Entry;
 use super::hash::Seed;
 use super::index::Index;
@@ -53,6 +54,7 @@ struct Line<T>(T);
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     index: Index,
+    aliases: Aliases,
     slots: Slots,
     wheel: Wheel,
 }
@@ -103,12 +105,32 @@ pub(super) struct Found {
     pub(super) direction: Direction,
 }
 
+/// A connection found, with the lock of its shard.
+pub(super) struct Held<'a> {
+    pub(super) shard: MutexGuard<'a, Shard>,
+    number: usize,
+    pub(super) slot: u32,
+    /// Which way a packet goes that has the tuple by which it was found.
+    pub(super) direction: Direction,
+}
+
+impl Held<'_> {
+    /// The handle of the connection, of which `generation` counts the tenants of its slot.
+    #[inline]
+    pub(super) fn id(&self, generation: NonZero<u32>) -> EntryId {
+        EntryId::new(self.number, self.slot, generation)
+    }
+
+    pub(super) fn entry(&mut self) -> Option<&mut Entry> {
+        self.shard.entry(self.slot)
+    }
+}
+
 /// The connection in a slot, with what the slot knows of it.
 pub(super) struct Tenant<'a> {
     pub(super) entry: &'a mut Entry,
     /// Where the wheel will look at it.
     pub(super) due: Tick,
-    pub(super) generation: NonZero<u32>,
 }
 
 impl Place {
@@ -122,20 +144,6 @@ impl Place {
 impl Slot {
     const fn empty() -> Self {
         Self { generation: NonZero::<u32>::MIN, due: 0, entry: None, hash: 0, link: Link::EMPTY }
-    }
-
-    /// Which way a packet of `tuple` goes, if it is of the connection here.
-    #[inline(always)]
-    fn direction(&self, tuple: &Tuple, reply: &Tuple) -> Option<Direction> {
-        let original = &self.entry.as_ref()?.original;
-        // A tuple that is its own reply counts as original, as the kernel finds it first.
-        if original == tuple {
-            Some(Direction::Original)
-        } else if original == reply {
-            Some(Direction::Reply)
-        } else {
-            None
-        }
     }
 
     /// Has the cache lines fetched that a packet of an established connection reads.
@@ -186,28 +194,28 @@ impl Links for Slots {
 }
 
 impl Shard {
-    /// Finds the connection of `tuple`, alive or not.
-    #[inline(always)]
+    /// Finds the connection under the key of `tuple`, alive or not.
+    #[inline]
     pub(super) fn find(&self, place: Place, tuple: &Tuple) -> Option<Found> {
-        let reply = tuple.reply();
         self.index.find(place.hash).find_map(|slot| {
-            let direction = self.slots.get(slot).direction(tuple, &reply)?;
+            let direction = self.slots.get(slot).entry.as_ref()?.direction_of(tuple)?;
             Some(Found { slot, direction })
         })
     }
 
-    /// The same with what is in the slot.
-    #[inline(always)]
-    pub(super) fn find_tenant(&mut self, place: Place, tuple: &Tuple) -> Option<(Found, Tenant<'_>)> {
-        let reply = tuple.reply();
-        for slot in self.index.find(place.hash) {
-            if let Some(direction) = self.slots.get(slot).direction(tuple, &reply) {
-                let Slot { generation, due, entry, .. } = self.slots.get_mut(slot);
-                let tenant = Tenant { entry: entry.as_mut()?, due: *due, generation: *generation };
-                return Some((Found { slot, direction }, tenant));
-            }
+    /// The connection in a slot, with what the slot knows of it.
+    #[inline]
+    pub(super) fn tenant(&mut self, slot: u32) -> Option<Tenant<'_>> {
+        let Slot { due, entry, .. } = self.slots.get_mut(slot);
+        Some(Tenant { entry: entry.as_mut()?, due: *due })
+    }
+
+    /// A translated connection whose reply is one of `tuples`, which fall together at `place`.
+    pub(super) fn aliased(&self, place: Place, tuples: [Tuple; 2]) -> Option<EntryId> {
+        if self.aliases.is_empty() {
+            return None;
         }
-        None
+        tuples.iter().find_map(|tuple| self.aliases.find(place.hash, tuple))
     }
 
     #[inline]
@@ -321,6 +329,55 @@ impl Table {
     #[inline]
     pub(super) fn lock(&self, place: Place) -> MutexGuard<'_, Shard> {
         self.shards[place.shard].0.lock()
+    }
+
+    /// Finds the connection of `tuple`, alive or not, and locks it.
+    #[inline]
+    pub(super) fn hold(&self, tuple: &Tuple) -> Option<Held<'_>> {
+        let place = self.place(tuple);
+        let shard = self.lock(place);
+        match shard.find(place, tuple) {
+            Some(Found { slot, direction }) => Some(Held { shard, number: place.shard, slot, direction }),
+            None if shard.aliases.is_empty() => None,
+            None => self.hold_by_alias(shard, place, tuple),
+        }
+    }
+
+    /// The same for a connection that stands under another key. No two shards are locked at once: whether the one that
+    /// the alias means is still there is told by its generation.
+    #[cold]
+    fn hold_by_alias<'a>(
+        &'a self,
+        shard: MutexGuard<'a, Shard>,
+        place: Place,
+        tuple: &Tuple,
+    ) -> Option<Held<'a>> {
+        let id = shard.aliases.find(place.hash, tuple)?;
+        drop(shard);
+        let shard = self.shards.get(id.shard())?.0.lock();
+        if !shard.holds(id) {
+            return None;
+        }
+        let direction = shard.slots.get(id.slot()).entry.as_ref()?.direction_of(tuple)?;
+        Some(Held { shard, number: id.shard(), slot: id.slot(), direction })
+    }
+
+    /// Has answers to a connection found under a tuple that is not the mirror of its original; `false` if another
+    /// connection has that tuple.
+    pub(super) fn insert_alias(&self, reply: Tuple, id: EntryId) -> bool {
+        let place = self.place(&reply);
+        let mut shard = self.lock(place);
+        let is_free = shard.find(place, &reply).is_none() && shard.aliases.find(place.hash, &reply).is_none();
+        if is_free {
+            shard.aliases.insert(place.hash, reply, id);
+        }
+        is_free
+    }
+
+    /// Takes the alias out of a connection that has left the table.
+    pub(super) fn remove_alias(&self, reply: &Tuple, id: EntryId) {
+        let place = self.place(reply);
+        self.lock(place).aliases.remove(place.hash, reply, id);
     }
 
     /// Has that part of the index fetched that leads on from `place`.

@@ -543,3 +543,91 @@ fn every_connection_of_a_crowd_is_found_again_and_reaped() {
     assert_eq!(world.tracker.count(), 0);
     assert_eq!(world.tracker.poll_timeout(), None);
 }
+
+/// The router's own address, as the server sees it.
+const TRANSLATED: [u8; 4] = [198, 51, 100, 1];
+
+/// A datagram of the client opens a connection of which the answers go to [`TRANSLATED`], port 40000.
+fn open_translated(world: &World, client: [u8; 4]) -> Result<Tracked, Fate> {
+    let mut frame = udp(client, 1024, SERVER, 53, b"?");
+    let pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
+    let Continue(mut tracked) = world.tracker.track(&pkt, world.template, world.now) else {
+        panic!("the packet may open a connection")
+    };
+    let entry = tracked.new.as_mut().expect("a new connection");
+    let mirror = entry.reply();
+    entry.set_reply(Tuple { dst: crate::packet::Addr::from_v4(TRANSLATED), right: 40_000, ..mirror });
+    match world.tracker.confirm(&mut tracked, world.now) {
+        Continue(()) => Ok(tracked),
+        Break(fate) => Err(fate),
+    }
+}
+
+fn answer_to_translated() -> Vec<u8> {
+    udp(SERVER, 53, TRANSLATED, 40_000, b"!")
+}
+
+#[test]
+fn a_reply_that_is_no_mirror_of_its_original_finds_its_connection() {
+    let world = World::new(&[]);
+    let opened = open_translated(&world, CLIENT).unwrap();
+    let line = &world.table()[0];
+    assert!(line.contains("[UNREPLIED] src=198.51.100.10 dst=198.51.100.1 sport=53 dport=40000"), "{line}");
+    let mut frame = answer_to_translated();
+    let answer = world.walk(&Packet::parse(&mut frame, Offload::NONE).unwrap()).continue_value().unwrap();
+    assert_eq!((answer.state, answer.direction), (CtState::Established, Direction::Reply));
+    assert_eq!(answer.id(), opened.id());
+    assert_eq!(world.pass(udp(CLIENT, 1024, SERVER, 53, b"?")), "ESTABLISHED");
+    // An error about the datagram, as the server's side saw it.
+    let as_seen = udp(TRANSLATED, 40_000, SERVER, 53, b"?");
+    assert_eq!(world.pass(icmp(STRANGER, TRANSLATED, 3, 3, &quote(&as_seen))), "RELATED");
+    // An answer asks the entry for its tuple, and not the packet's tuple for its mirror.
+    let entry = |ct: &Tracked| world.tracker.read_entry(ct, |entry| (entry.original, entry.reply())).unwrap();
+    let (original, reply) = entry(&answer);
+    assert_eq!(world.tracker.answer_to(&answer).tuple, Some(original));
+    assert_eq!(world.tracker.answer_to(&opened).tuple, Some(reply));
+    // The mirror is nobody's: it opens a connection of its own.
+    assert_eq!(world.pass(udp(SERVER, 53, CLIENT, 1024, b"!")), "NEW");
+}
+
+#[test]
+fn an_alias_ends_with_its_connection() {
+    let mut world = World::new(&[]);
+    open_translated(&world, CLIENT).unwrap();
+    world.wait(31);
+    assert_eq!(world.tracker.count(), 0);
+    assert_eq!(world.pass(answer_to_translated()), "NEW", "nobody's any more");
+    // Its place in the table has another tenant, and so has the reply tuple.
+    world.tracker.flush(world.now);
+    open_translated(&world, STRANGER).unwrap();
+    assert_eq!(world.pass(answer_to_translated()), "ESTABLISHED");
+    world.tracker.flush(world.now);
+    assert_eq!(world.pass(answer_to_translated()), "NEW");
+}
+
+#[test]
+fn a_new_connection_gives_way_where_either_of_its_tuples_is_in_use() {
+    let clash = Err(Fate::Dropped(DropReason::ConfirmClash));
+    let id_of = |opened: Result<Tracked, Fate>| opened.map(|_| ());
+    // Two clients would be answered alike.
+    let mut world = World::new(&[]);
+    open_translated(&world, CLIENT).unwrap();
+    assert_eq!(id_of(open_translated(&world, STRANGER)), clash);
+    assert_eq!(world.tracker.count(), 1);
+    assert_eq!(world.pass(answer_to_translated()), "ESTABLISHED");
+    // The reply is the original of somebody, or the mirror of it.
+    for other in [answer_to_translated(), udp(TRANSLATED, 40_000, SERVER, 53, b"?")] {
+        let mut world = World::new(&[]);
+        assert_eq!(world.pass(other.clone()), "NEW");
+        assert_eq!(id_of(open_translated(&world, CLIENT)), clash);
+        assert_eq!(world.tracker.count(), 1);
+        // What has ended is in nobody's way, though it stands in the table.
+        world.now += Duration::from_secs(31);
+        assert_eq!(id_of(open_translated(&world, CLIENT)), Ok(()));
+        assert_eq!(world.pass(answer_to_translated()), "ESTABLISHED");
+    }
+    // And the reverse: what the router itself would send from that port.
+    assert_eq!(world.pass(udp(TRANSLATED, 40_000, SERVER, 53, b"?")), "dropped(confirm-clash)");
+    world.now += Duration::from_secs(181);
+    assert_eq!(world.pass(udp(TRANSLATED, 40_000, SERVER, 53, b"?")), "NEW", "the other one has ended");
+}

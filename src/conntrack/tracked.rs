@@ -38,6 +38,14 @@ pub enum Direction {
 }
 
 impl Direction {
+    #[must_use]
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::Original => Self::Reply,
+            Self::Reply => Self::Original,
+        }
+    }
+
     pub const fn word(self) -> &'static str {
         match self {
             Self::Original => "original",
@@ -138,27 +146,6 @@ impl Tracked {
         }
     }
 
-    /// What an error about this packet carries, or a reset by a rule: RELATED, and the other way; without a connection
-    /// only that it was not to be tracked.
-    ///
-    /// A connection that is not in the table yet is shown to rules, but the answer does not bring it there.
-    #[must_use]
-    pub fn for_answer(&self) -> Self {
-        let tuple = self.tuple.map(|tuple| tuple.reply());
-        let mut answer = Self { tuple, new: self.new.clone(), ..Self::none() };
-        (answer.status, answer.mark, answer.id) = (self.status, self.mark, self.id);
-        if self.has_entry() {
-            answer.state = CtState::Related;
-        } else if self.state == CtState::Untracked {
-            answer.state = CtState::Untracked;
-        }
-        answer.direction = match self.direction {
-            Direction::Original => Direction::Reply,
-            Direction::Reply => Direction::Original,
-        };
-        answer
-    }
-
     /// Says what there is to say of a packet of `entry`, as that stands after the packet, beside its tuple.
     #[inline]
     pub(super) fn stand_for(&mut self, state: CtState, direction: Direction, entry: &Entry) {
@@ -175,14 +162,6 @@ impl Tracked {
     /// Which confirmed connection.
     pub const fn id(&self) -> Option<EntryId> {
         self.id
-    }
-
-    /// The connection's tuple as its first packet went.
-    pub fn original(&self) -> Option<Tuple> {
-        self.tuple.map(|tuple| match self.direction {
-            Direction::Original => tuple,
-            Direction::Reply => tuple.reply(),
-        })
     }
 }
 

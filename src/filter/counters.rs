@@ -18,7 +18,7 @@ struct Cell {
 
 impl Cell {
     /// Nobody else writes to this row, so a plain addition loses nothing and costs no locked bus.
-    #[inline(always)]
+    #[inline]
     fn count_alone(&self, bytes: u64) {
         self.packets.store(self.packets.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         self.bytes.store(self.bytes.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
@@ -39,7 +39,7 @@ impl Counters {
     }
 
     /// The row of one worker.
-    #[inline(always)]
+    #[inline]
     pub(super) fn row(&self, worker: usize) -> Row<'_> {
         let cells = || (0..self.slots).map(|_| Cell::default()).collect();
         match self.rows.get(worker) {
@@ -49,7 +49,7 @@ impl Counters {
     }
 
     /// Counts once for a worker.
-    #[inline(always)]
+    #[inline]
     pub(super) fn count(&self, worker: usize, slot: usize, bytes: u64) {
         match self.rows.get(worker).and_then(OnceLock::get) {
             Some(row) => row[slot].count_alone(bytes),
@@ -91,7 +91,7 @@ pub(super) struct Row<'a> {
 }
 
 impl Row<'_> {
-    #[inline(always)]
+    #[inline]
     pub(super) fn count(&self, slot: usize, bytes: u64) {
         let cell = &self.cells[slot];
         if self.shared {

@@ -15,7 +15,7 @@ use crate::record::{Note, Recorder};
 
 const SLOT_BITS: u32 = 19;
 const ACCEPTS: u64 = 1 << SLOT_BITS;
-/// What is kept is below, for whom above.
+/// The bits below this one say what is kept, those from it on for whom.
 const KEPT: u64 = ACCEPTS << 1;
 const IFACE_BITS: u32 = 10;
 const EGRESS_SHIFT: u32 = KEPT.trailing_zeros();
@@ -144,7 +144,7 @@ mod tests {
     use crate::base::time::Instant;
     use crate::config::RouterConfig;
     use crate::packet::checksum::Sum;
-    use crate::packet::{Family, Offload};
+    use crate::packet::{Family, Frame};
     use crate::record::NoRecord;
     use crate::router::Router;
 
@@ -180,7 +180,7 @@ mod tests {
         let mut worker = router.worker();
         let mut send = |from| {
             let (now, mut frame) = (Instant::from_secs(1), datagram(from));
-            router.process(&mut worker, now, from, &mut frame, Offload::NONE, &mut NoRecord).fate
+            router.process(&mut worker, now, from, Frame::new(&mut frame), &mut NoRecord).fate
         };
         let by = |index| RuleId { family: Family::Ipv4, table: Table::Filter, chain: 1, index };
         let dropped = Fate::Dropped(DropReason::Rule(by(1)));

@@ -248,7 +248,7 @@ impl fmt::Display for Matches {
             }
         }
         for (option, condition) in [("-i", in_iface), ("-o", out_iface)] {
-            // `-i +` says nothing, and iptables-save leaves it out, even turned round.
+            // `-i +` says nothing, and iptables-save leaves it out, even negated.
             if let Some(IfaceMatch { name, negated, .. }) = condition
                 && name != "+"
             {

@@ -6,13 +6,13 @@ use super::build::frame;
 use super::{Expect, Scenario, Step};
 use crate::base::EmissionKind;
 use crate::config::{Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfig};
-use crate::conntrack::listing::proto_name;
-use crate::conntrack::{CtState, Entry, Expectation, Status};
+use crate::conntrack::listing::{self, proto_name};
+use crate::conntrack::{CtState, Entry, Expectation, Filter, Status};
 use crate::fate::{Fate, QueueReason};
 use crate::filter::{RejectWith, RuleError};
 use crate::iface::{Iface, IfaceId};
-use crate::packet::{Addr, Family, Mac, Offload, Packet, Prefix, Tuple};
-use crate::record::{Note, Trace};
+use crate::packet::{Addr, Family, Frame, Mac, Offload, Packet, Prefix, Tuple};
+use crate::record::{NoRecord, Note, Recorder, Trace};
 use crate::router::{Router, Worker};
 use crate::time::Instant;
 use core::net::{IpAddr, SocketAddr};
@@ -72,17 +72,49 @@ impl Run {
 
     /// Gives one packet to the router, and waits for whatever is due before.
     pub fn step(&mut self, step: &Step) -> Observed {
-        let now = START + step.at;
-        self.now = now;
-        self.router.handle_timeout(&mut self.worker, now);
+        let mut trace = Trace::default();
+        let (fate, pieces, sent) = self.carry(step, &mut trace);
+        let zone = step.flow.map_or(0, |flow| self.zones[flow]);
+        let ctstate = ctstate(&trace);
+        let entry = ctstate.as_ref().and_then(|_| self.entry(frame_of(self.mode, step).1, zone, self.now));
+        let columns = Expect {
+            ctstate: ctstate.unwrap_or_else(|| "-".to_owned()),
+            tracker: entry.as_ref().and_then(Entry::state_word).unwrap_or("-").to_owned(),
+            fate: fate_word(fate, pieces),
+            entry: entry.map(|entry| entry_words(&entry, self.now)).unwrap_or_default(),
+        };
+        Observed { columns, sent }
+    }
+
+    /// As [`Run::step`], but nobody listens, as in a router at work: the fate, and what left.
+    pub fn step_unheard(&mut self, step: &Step) -> (String, Vec<(IfaceId, Vec<u8>)>) {
+        let (fate, pieces, sent) = self.carry(step, &mut NoRecord);
+        (fate_word(fate, pieces), sent)
+    }
+
+    /// What was counted so far, and what is in the table.
+    pub fn counted(&self) -> String {
+        let mut text: String = self.router.rules().all().map(|rules| rules.render(true)).collect();
+        for (code, n) in self.router.drop_counters().filter(|(_, n)| *n > 0) {
+            text.push_str(&format!("{code} {n}\n"));
+        }
+        let entries = self.router.conntrack().list(&Filter::default(), self.now);
+        let options = listing::Options { extended: true, id: None };
+        let mut lines: Vec<_> =
+            entries.iter().map(|entry| listing::entry(entry, self.now, options)).collect();
+        lines.sort();
+        text + &lines.join("\n")
+    }
+
+    /// Its fate, how many pieces left, and every frame that left.
+    fn carry<R: Recorder>(&mut self, step: &Step, rec: &mut R) -> (Fate, usize, Vec<(IfaceId, Vec<u8>)>) {
+        self.now = START + step.at;
+        self.router.handle_timeout(&mut self.worker, self.now);
         self.worker.take_emissions();
 
         let (from, mut bytes) = frame_of(self.mode, step);
-        let original = bytes.clone();
-        let mut trace = Trace::default();
         let iface = IfaceId(from as u16);
-        let outcome =
-            self.router.process(&mut self.worker, now, iface, &mut bytes, Offload::NONE, &mut trace);
+        let outcome = self.router.process(&mut self.worker, self.now, iface, Frame::new(&mut bytes), rec);
 
         let mut sent: Vec<(IfaceId, Vec<u8>)> = Vec::new();
         sent.extend(outcome.out.map(|iface| (iface, bytes[..outcome.len].to_vec())));
@@ -91,16 +123,7 @@ impl Run {
             pieces += usize::from(emission.kind == EmissionKind::Fragment);
             sent.push((emission.iface, emission.frame));
         }
-        let zone = step.flow.map_or(0, |flow| self.zones[flow]);
-        let ctstate = ctstate(&trace);
-        let entry = ctstate.as_ref().and_then(|_| self.entry(original, zone, now));
-        let columns = Expect {
-            ctstate: ctstate.unwrap_or_else(|| "-".to_owned()),
-            tracker: entry.as_ref().and_then(Entry::state_word).unwrap_or("-").to_owned(),
-            fate: fate_word(outcome.fate, pieces),
-            entry: entry.map(|entry| entry_words(&entry, now)).unwrap_or_default(),
-        };
-        Observed { columns, sent }
+        (outcome.fate, pieces, sent)
     }
 
     /// The connections that are expected now, in the order of their text: `198.51.100.10 > 192.0.2.10:51210 tcp`.

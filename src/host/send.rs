@@ -130,8 +130,7 @@ impl Host {
             let kind = if is_own { EmissionKind::Own } else { EmissionKind::Released };
             let (frame, offload) = frame();
             let bytes = frame.len();
-            let packet =
-                Pending { frame, offload, in_iface: pass.ctx.at.iface, kind, ct: pass.ctx.ct.for_answer() };
+            let packet = Pending { frame, offload, in_iface: pass.ctx.at.iface, kind, ct: pass.answering() };
             Waiting { packet, bytes, own_src: is_own.then(|| pkt.src()) }
         };
         let mut asks = Vec::new();
@@ -216,7 +215,7 @@ impl Host {
         error: IcmpError,
         pass: &mut Passage<'_, R>,
     ) -> bool {
-        self.send_error_about(pkt, error, Some(pass.ctx.ct.for_answer()), pass)
+        self.send_error_about(pkt, error, Some(pass.answering()), pass)
     }
 
     /// As [`Router::send_error`]; `related` is what rules see it to belong to, unless it is tracked like any packet.
@@ -288,7 +287,7 @@ impl Host {
                     if deserved {
                         let frame = icmp_reply::reject_reset(pkt);
                         pass.ctx.at.env.conntrack.was_reset(&mut pass.ctx.ct, pass.ctx.at.now);
-                        pass.outbox.write(frame, Some(pass.ctx.ct.for_answer()), pass.ctx.at.iface);
+                        pass.outbox.write(frame, Some(pass.answering()), pass.ctx.at.iface);
                     }
                     deserved
                 }

@@ -8,7 +8,7 @@ use crate::base::{Emission, EmissionKind};
 use crate::config::{Mode, NeighbourConfig, RouterConfig};
 use crate::neighbour::{MAX_NEIGHBOURS, message};
 use crate::packet::checksum::Sum;
-use crate::packet::{Addr, ETHERNET_LEN, Family, Mac, Offload, Prefix};
+use crate::packet::{Addr, ETHERNET_LEN, Family, Frame, Mac, Prefix};
 use crate::record::NoRecord;
 use crate::router::{Planes, Router, Worker};
 use core::net::IpAddr;
@@ -98,7 +98,7 @@ impl Story {
 
     fn frame(&mut self, iface: IfaceId, mut frame: Vec<u8>) -> (Fate, Vec<Emission>) {
         let outcome =
-            self.router.process(&mut self.worker, self.now, iface, &mut frame, Offload::NONE, &mut NoRecord);
+            self.router.process(&mut self.worker, self.now, iface, Frame::new(&mut frame), &mut NoRecord);
         let mut sent: Vec<_> = self.worker.take_emissions().collect();
         frame.truncate(outcome.len);
         sent.extend(outcome.out.map(|iface| Emission {

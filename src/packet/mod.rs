@@ -8,6 +8,7 @@
 
 pub mod checksum;
 pub mod fragment;
+mod frame;
 pub mod ipv4_options;
 mod rewrite;
 pub mod segment;
@@ -16,6 +17,7 @@ pub mod summary;
 pub mod tuple;
 
 pub use crate::base::{Addr, Family, Mac, Offload, Prefix};
+pub use frame::Frame;
 pub use segment::{Segment, TcpFlags};
 pub use seq::Seq;
 pub use tuple::Tuple;
@@ -65,12 +67,12 @@ pub struct Packet<'a> {
     /// The upper-layer protocol, behind IPv6 extension headers.
     proto: u8,
     family: Family,
-    /// It is one: its fields are read when somebody asks.
+    /// It is a fragment: where it belongs is read from its header when somebody asks.
     is_fragment: bool,
     offload: Offload,
 }
 
-/// The fragment fields of a packet that is one.
+/// Where a fragment belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
     pub id: u32,
@@ -121,34 +123,25 @@ impl<'a> Packet<'a> {
     /// The reason for which Linux drops such a frame before any hook sees it; [`DropReason::NotIp`] if it carries
     /// something else.
     pub fn parse(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
-        match kind(frame) {
-            Some(Kind::Ipv4) => Self::parse_ipv4(frame, offload),
-            Some(Kind::Ipv6) => Self::parse_ipv6(frame, offload),
+        Self::parse_frame(Frame::new(frame).with_offload(offload))
+    }
+
+    pub(crate) fn parse_frame(frame: Frame<'a>) -> Result<Self, DropReason> {
+        match kind(frame.bytes()) {
+            Some(Kind::Ipv4) => Self::parse_ipv4(frame),
+            Some(Kind::Ipv6) => Self::parse_ipv6(frame),
             Some(Kind::Arp | Kind::Other(_)) => Err(DropReason::NotIp),
             None => Err(DropReason::FrameShort),
         }
     }
 
     /// Reads a frame whose [`kind`] is [`Kind::Ipv4`].
-    #[inline(never)]
-    pub(crate) fn parse_ipv4(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
-        let first = frame.get(ETHERNET_LEN).copied().unwrap_or(0);
-        if frame.len() >= ETHERNET_LEN + 20 && first >> 4 != 4 {
-            return Err(DropReason::IpHeader);
-        }
-        Self::parse_ipv4_header(frame, usize::from(first & 0x0f) * 4, offload)
-    }
-
-    /// `header_len` is what the header says.
-    #[inline(always)]
-    fn parse_ipv4_header(
-        frame: &'a mut [u8],
-        header_len: usize,
-        offload: Offload,
-    ) -> Result<Self, DropReason> {
-        let l3 = &frame[ETHERNET_LEN..];
+    #[inline]
+    pub(crate) fn parse_ipv4(frame: Frame<'a>) -> Result<Self, DropReason> {
+        let l3 = &frame.bytes()[ETHERNET_LEN..];
         let Some(fixed) = l3.first_chunk::<20>() else { return Err(DropReason::IpTruncated) };
-        if header_len < 20 {
+        let header_len = usize::from(fixed[0] & 0x0f) * 4;
+        if fixed[0] >> 4 != 4 || header_len < 20 {
             return Err(DropReason::IpHeader);
         }
         let total_len = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
@@ -168,13 +161,15 @@ impl<'a> Packet<'a> {
         let is_fragment = Fragment::of_ipv4(fixed).is_some();
         let proto = fixed[9];
         let (l4, end) = (ETHERNET_LEN + header_len, ETHERNET_LEN + total_len);
+        let (frame, _, offload) = frame.into_parts();
         Ok(Self { frame, l4, end, proto, family: Family::Ipv4, is_fragment, offload })
     }
 
     /// Reads a frame whose [`kind`] is [`Kind::Ipv6`].
     #[inline(never)]
-    pub(crate) fn parse_ipv6(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
-        let l3 = &frame[ETHERNET_LEN..];
+    pub(crate) fn parse_ipv6(frame: Frame<'a>) -> Result<Self, DropReason> {
+        let bytes = frame.bytes();
+        let l3 = &bytes[ETHERNET_LEN..];
         if l3.len() < 40 {
             return Err(DropReason::IpTruncated);
         }
@@ -183,16 +178,17 @@ impl<'a> Packet<'a> {
             return Err(DropReason::IpHeader);
         }
         let end = ETHERNET_LEN + 40 + usize::from(ip.payload_len());
-        if end > frame.len() {
+        if end > bytes.len() {
             return Err(DropReason::IpTruncated);
         }
         let first = ip.next_header().into();
-        let chain = ExtensionChain::walk(&frame[..end], ETHERNET_LEN + 40, first, IPV6_FRAGMENT_LEN);
+        let chain = ExtensionChain::walk(&bytes[..end], ETHERNET_LEN + 40, first, IPV6_FRAGMENT_LEN);
         if chain.end == ChainEnd::InFragment && end > ETHERNET_LEN + 40 {
             return Err(DropReason::FragmentBad);
         }
         let ExtensionChain { l4, proto, fragment, .. } = chain;
         let is_fragment = fragment.is_some();
+        let (frame, _, offload) = frame.into_parts();
         Ok(Self { frame, l4, end, proto, family: Family::Ipv6, is_fragment, offload })
     }
 
@@ -330,7 +326,7 @@ impl<'a> Packet<'a> {
     }
 
     /// Bytes behind the packet into which it may grow.
-    fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         self.frame.len() - self.end
     }
 

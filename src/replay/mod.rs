@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::base::EmissionKind;
+use crate::base::{EmissionKind, Reason};
 use crate::capture::Frame;
 use crate::config::{Mode, RouterConfig};
 use crate::conntrack::{CtState, Direction, listing};
@@ -14,7 +14,7 @@ use crate::explain::{self, Account};
 use crate::fate::Fate;
 use crate::iface::{Iface, IfaceId};
 use crate::packet::tuple::PROTO_TCP;
-use crate::packet::{ETHERNET_LEN, Family, Offload, Packet, Segment};
+use crate::packet::{self, ETHERNET_LEN, Family, Offload, Packet, Segment};
 use crate::record::{NoRecord, Recorder};
 use crate::router::{Outcome, Router, Worker};
 use crate::time::Instant;
@@ -200,7 +200,7 @@ impl<'a> Replay<'a> {
             fate: outcome.fate.word(),
             out: self.decision.out.iter().map(|iface| self.name(*iface)).collect(),
             rule: self.decision.rule(outcome.fate, self.router),
-            reason: self.decision.reason(outcome.fate),
+            reason: self.decision.reason(outcome.fate).map(Reason::code),
             entry: entry_behind(self.router, &self.decision, original, self.now),
             emitted: self.emitted(original, outcome),
         }
@@ -223,7 +223,8 @@ impl<'a> Replay<'a> {
     fn process<R: Recorder>(&mut self, frame: &Frame, rec: &mut R) -> (IfaceId, Outcome) {
         let iface = self.prepare(frame);
         let offload = self.offload(frame, iface);
-        (iface, self.router.process(&mut self.worker, self.now, iface, &mut self.buffer, offload, rec))
+        let buffered = packet::Frame::new(&mut self.buffer).with_offload(offload);
+        (iface, self.router.process(&mut self.worker, self.now, iface, buffered, rec))
     }
 
     /// Puts the frame into the buffer that the router edits.

@@ -125,7 +125,7 @@ impl VerdictRecorder {
         verdict.out = decision.out.iter().map(name).collect();
         outcome.fate.word().clone_into(&mut verdict.fate);
         verdict.rule = decision.rule(outcome.fate, router);
-        verdict.reason = decision.reason(outcome.fate).map(str::to_owned);
+        verdict.reason = decision.reason(outcome.fate).map(|reason| reason.code().to_owned());
         verdict.ctstate = decision.ctstate.map(|state| state.word().to_owned());
         verdict.direction = decision.direction.map(|direction| direction.word().to_owned());
         verdict

@@ -7,7 +7,7 @@ use crate::base::Emission;
 use crate::config::BusyPoll;
 use crate::device::{Burst, segment};
 use crate::iface::IfaceId;
-use crate::packet::Offload;
+use crate::packet::{Frame, Offload};
 use crate::record::{NoRecord, Recorder};
 use crate::router::{self, Outcome};
 use crate::time::{Duration, Instant};
@@ -213,7 +213,7 @@ impl Worker {
         let count = &mut self.counts[iface.index()];
         count.rx_frames += 1;
         count.rx_bytes += frame.len() as u64;
-        self.shared.router.process(&mut self.core, now, iface, frame, offload, rec)
+        self.shared.router.process(&mut self.core, now, iface, Frame::new(frame).with_offload(offload), rec)
     }
 
     /// Queues what is to be sent: first the frame itself, then what grew out of it.

@@ -2,7 +2,7 @@ use super::*;
 use crate::config::RouterConfig;
 use crate::conntrack::{Entry, Filter};
 use crate::iface::{Iface, IfaceId};
-use crate::packet::Offload;
+use crate::packet::Frame;
 use crate::record::NoRecord;
 use crate::router::Worker;
 use std::io::Cursor;
@@ -48,7 +48,7 @@ impl World {
         frame.extend(l4);
         let iface = IfaceId(u16::from(from == RIGHT));
         let outcome =
-            self.router.process(&mut self.worker, self.now, iface, &mut frame, Offload::NONE, &mut NoRecord);
+            self.router.process(&mut self.worker, self.now, iface, Frame::new(&mut frame), &mut NoRecord);
         self.worker.take_emissions();
         outcome.fate.word()
     }

@@ -51,6 +51,8 @@ mod scenario;
 mod scripts;
 /// The simulator: every lab, the same report for the same seed, and random traffic over bad links.
 mod sim;
+/// The package's sources, as the checks of `tidy` read them.
+mod source;
 /// `stateway run` among readers that stopped reading, and under a service manager.
 #[cfg(target_os = "linux")]
 mod survive;

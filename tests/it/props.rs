@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use stateway::config::{Mode, RouterConfig};
 use stateway::iface::{Iface, IfaceId};
 use stateway::packet::checksum::Sum;
-use stateway::packet::{Addr, Family, Mac, Offload, Packet, Prefix, Tuple};
+use stateway::packet::{Addr, Family, Frame, Mac, Offload, Packet, Prefix, Tuple};
 use stateway::record::NoRecord;
 use stateway::router::Router;
 use stateway::time::Instant;
@@ -45,7 +45,7 @@ proptest! {
         for (n, mut frame) in frames.into_iter().enumerate() {
             let now = Instant::from_millis(n as u64 * 700);
             let iface = IfaceId((n % 2) as u16);
-            router.process(&mut worker, now, iface, &mut frame, Offload::NONE, &mut NoRecord);
+            router.process(&mut worker, now, iface, Frame::new(&mut frame), &mut NoRecord);
             router.handle_timeout(&mut worker, now);
             worker.take_emissions();
         }

@@ -9,6 +9,9 @@ use smoltcp::wire::{
     Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
 };
 use stateway::capture::{Frame, Reading, Source, Writer};
+use stateway::config::RouterConfig;
+use stateway::replay::{Replay, bridge_of};
+use stateway::router::Router;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -373,4 +376,26 @@ fn what_cannot_be_replayed_is_refused_with_place_and_remedy() {
         error: cannot write `trace.pcapng`: it is the capture itself, which would be lost
     "#]],
     );
+}
+
+#[test]
+fn whether_anybody_listens_or_not_a_replay_comes_to_the_same() {
+    let files = Files::new(RULES, &story());
+    let source = Source::of_file(&files.path("trace.pcapng"), Reading::default()).unwrap();
+    let [heard, unheard] = [true, false].map(|is_heard| {
+        let mut frames = source.open().unwrap();
+        let ports = frames.ports().to_vec();
+        let config = RouterConfig { rules: Some(RULES.to_owned()), ..bridge_of(&ports) };
+        let router = Router::new(config).unwrap();
+        let mut replay = Replay::new(&ports, &router, true).unwrap();
+        let (mut frame, mut fates) = (Frame::default(), Vec::new());
+        while frames.read(&mut frame).unwrap() {
+            replay.pass_time(&frame);
+            fates.push(if is_heard { replay.step(&frame).fate } else { replay.judge(&frame).word() });
+        }
+        let rules: String = router.rules().all().map(|rules| rules.render(true)).collect();
+        (fates, replay.table(), router.drop_counters().collect::<Vec<_>>(), rules)
+    });
+    assert_eq!(heard, unheard);
+    assert_eq!(heard.0.len(), story().len());
 }

@@ -22,7 +22,8 @@ fn every_scenario_goes_as_it_is_written() {
     );
 }
 
-/// Plays one file; what differs, step by step.
+/// Plays one file twice, with somebody who listens and without, since both must come to the same; what differs, step by
+/// step.
 fn play(path: &Path, rewrite: bool) -> Result<(), String> {
     let text = fs::read_to_string(path).expect("a scenario can be read");
     let name = path.strip_prefix(root()).unwrap_or(path).display();
@@ -31,12 +32,27 @@ fn play(path: &Path, rewrite: bool) -> Result<(), String> {
         flow::parse(&text).map_err(|errors| all(errors.iter().map(ToString::to_string).collect()))?;
     let mut run =
         Run::new(&scenario).map_err(|errors| all(errors.iter().map(ToString::to_string).collect()))?;
-    let observed: Vec<_> = scenario.steps.iter().map(|step| run.step(step)).collect();
+    let mut unheard = Run::new(&scenario).expect("the same again");
+    let mut differences = String::new();
+    let mut observed = Vec::new();
+    for step in &scenario.steps {
+        let heard = run.step(step);
+        let at_work = unheard.step_unheard(step);
+        if at_work != (heard.columns.fate.clone(), heard.sent.clone()) {
+            let _ =
+                writeln!(differences, "{name}:{}\n  heard    {heard:?}\n  unheard  {at_work:?}", step.line);
+        }
+        observed.push(heard);
+    }
+    if run.counted() != unheard.counted() {
+        let (heard, unheard) = (run.counted(), unheard.counted());
+        let _ = writeln!(differences, "{name}: counted\n  heard\n{heard}\n  unheard\n{unheard}");
+    }
     if rewrite {
         fs::write(path, flow::update(&text, &scenario, &observed)).expect("a scenario can be written");
         return Ok(());
     }
-    let mut failures = String::new();
+    let mut failures = differences;
     if scenario.title.is_empty() {
         let _ = writeln!(failures, "{name}: the first line says which story it is");
     }

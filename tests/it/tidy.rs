@@ -1,10 +1,12 @@
 //! What a reviewer need not check: which module may name which, what the core must not contain, and that every
 //! reason for a drop and for INVALID is met by a scenario.
 
-use stateway::conntrack::InvalidReason;
-use stateway::fate::DropReason;
+use super::source::{Source, root, sources};
+use stateway::base::{DropReason, InvalidReason};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write as _};
 
 /// A file longer than this holds two topics.
 const MAX_LINES: usize = 900;
@@ -18,17 +20,46 @@ const NOT_BY_SCENARIO: &[(&str, &str)] = &[
     ("target", "no target that is built can fail"),
 ];
 
-/// Who must not name whom: `packet ← conntrack ← filter ← pipeline ← router`, and the values beside them.
-const ARROWS: &[(&str, &[&str])] = &[
-    ("packet", &["conntrack", "filter", "context", "record", "pipeline", "router"]),
-    ("conntrack", &["filter", "context", "record", "pipeline", "router"]),
-    ("filter", &["pipeline", "router"]),
-    ("bridge", &["conntrack", "filter", "pipeline", "router"]),
-    ("route", &["conntrack", "filter", "pipeline", "router"]),
-    ("neighbour", &["filter", "pipeline", "router"]),
-    ("icmp_reply", &["conntrack", "pipeline", "router"]),
-    ("pipeline", &[]),
+/// The rooms of the core, from the ground up, and what each may name besides itself: never one further down this list.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("base", &[]),
+    ("packet", &["base"]),
+    ("neighbour", &["base", "packet"]),
+    ("config", &["base", "packet", "neighbour"]),
+    ("route", &["base", "packet", "config"]),
+    ("icmp_reply", &["base", "packet"]),
+    ("conntrack", &["base", "packet"]),
+    ("record", &["base", "packet", "conntrack"]),
+    ("filter", &["base", "packet", "conntrack", "route", "record"]),
+    ("plane", &["base", "packet", "conntrack", "filter", "record"]),
+    (
+        "host",
+        &[
+            "base",
+            "packet",
+            "conntrack",
+            "filter",
+            "plane",
+            "record",
+            "config",
+            "route",
+            "neighbour",
+            "icmp_reply",
+        ],
+    ),
+    ("bridge", &["base", "packet", "plane", "record", "config", "icmp_reply", "host"]),
+    ("pipeline", &["base", "packet", "conntrack", "filter", "plane", "record"]),
+    (
+        "router",
+        &["base", "packet", "conntrack", "filter", "plane", "record", "config", "bridge", "host", "pipeline"],
+    ),
+    ("saved", &["base", "packet", "neighbour", "router"]),
+    ("reload", &["base", "packet", "conntrack", "filter", "config", "router"]),
+    ("decision", &["base", "packet", "conntrack", "record", "router"]),
 ];
+
+/// What the outside calls parts of the ground floor; the core calls them by their own names.
+const ALIASES: &[&str] = &["fate", "iface", "time"];
 
 /// What the core has no business with: threads, files, sockets, the clock, chance, the terminal.
 const NOT_IN_THE_CORE: &[&str] = &[
@@ -55,39 +86,120 @@ const NAMED_IN: &[(&str, &[&str])] = &[
     ("use netlink_sys", &["src/conform/", "src/lab/"]),
 ];
 
-#[test]
-fn modules_name_only_what_stands_before_them() {
-    let (core, outside) = modules();
-    assert!(core.len() > 10 && outside.len() > 4, "lib.rs lists the core, then the outside world");
-    let mut wrong = Vec::new();
-    for file in sources() {
-        let module = module_of(&file);
-        let code = without_tests(&file);
-        let in_core = core.contains(&module);
-        let denied = ARROWS.iter().filter(|(from, _)| *from == module).flat_map(|(_, to)| *to).copied();
-        let beyond = outside.iter().map(String::as_str).filter(|_| in_core);
-        for denied in denied.chain(beyond).filter(|denied| *denied != module) {
-            if code.lines().any(|line| !is_comment(line) && line.contains(&format!("crate::{denied}"))) {
-                wrong.push(format!("{} names crate::{denied}", file.display()));
-            }
-        }
+/// Who names whom in the core.
+fn arrows() -> BTreeMap<String, BTreeSet<String>> {
+    let (core, _) = modules();
+    let mut arrows = BTreeMap::<String, BTreeSet<String>>::new();
+    for source in sources().iter().filter(|source| core.contains(&source.module)) {
+        let named = source.named_modules();
+        arrows
+            .entry(source.module.clone())
+            .or_default()
+            .extend(named.into_iter().filter(|to| *to != source.module));
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    arrows
 }
 
 #[test]
-fn the_core_has_no_threads_files_sockets_clock_or_chance() {
+fn every_module_of_the_core_has_a_room_and_names_only_what_is_below_it() {
     let (core, _) = modules();
+    let rooms: Vec<&str> = ROOMS.iter().map(|(room, _)| *room).collect();
+    let homeless: Vec<_> = core.iter().filter(|module| !rooms.contains(&module.as_str())).collect();
+    assert!(homeless.is_empty(), "no row in ROOMS for {homeless:?}: say what they may name");
     let mut wrong = Vec::new();
-    for file in sources().into_iter().filter(|file| core.contains(&module_of(file))) {
-        let code = without_tests(&file);
-        for word in NOT_IN_THE_CORE {
-            if code.lines().any(|line| !is_comment(line) && line.contains(word)) {
-                wrong.push(format!("{} names {word}", file.display()));
+    for (at, (room, below)) in ROOMS.iter().enumerate() {
+        assert!(core.iter().any(|module| module == room), "lib.rs lists no core module `{room}`");
+        wrong.extend(
+            below
+                .iter()
+                .filter(|b| !rooms[..at].contains(*b))
+                .map(|b| format!("row `{room}`: `{b}` is not below it")),
+        );
+    }
+    for (from, to) in arrows() {
+        let allowed = ROOMS.iter().find(|(room, _)| *room == from).map_or(&[][..], |(_, below)| below);
+        wrong.extend(
+            to.iter().filter(|to| !allowed.contains(&to.as_str())).map(|to| format!("`{from}` names `{to}`")),
+        );
+    }
+    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), drawing(&arrows()));
+}
+
+#[test]
+fn the_arrows_of_the_core_form_no_circle() {
+    let arrows = arrows();
+    let _ = writeln!(io::stdout(), "{}", drawing(&arrows));
+    if let Some(circle) = circle(&arrows) {
+        panic!("a circle: {}\n{}", circle.join(" → "), drawing(&arrows));
+    }
+}
+
+/// A line for each module: what it names.
+fn drawing(arrows: &BTreeMap<String, BTreeSet<String>>) -> String {
+    let mut text = String::new();
+    for (from, to) in arrows {
+        let to: Vec<&str> = to.iter().map(String::as_str).collect();
+        let _ = writeln!(text, "{from} → {}", to.join(", "));
+    }
+    text
+}
+
+/// The first way found that leads from a module back to it.
+fn circle(arrows: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
+    fn follow(
+        arrows: &BTreeMap<String, BTreeSet<String>>,
+        way: &mut Vec<String>,
+        done: &mut BTreeSet<String>,
+    ) -> Option<Vec<String>> {
+        let here = way.last()?.clone();
+        for next in arrows.get(&here).into_iter().flatten() {
+            if let Some(at) = way.iter().position(|passed| passed == next) {
+                return Some(way[at..].iter().chain([next]).cloned().collect());
+            }
+            if !done.contains(next) {
+                way.push(next.clone());
+                if let Some(circle) = follow(arrows, way, done) {
+                    return Some(circle);
+                }
+                way.pop();
             }
         }
-        if !code.contains("#![forbid(unsafe_code)]") {
-            wrong.push(format!("{} does not forbid unsafe code", file.display()));
+        done.insert(here);
+        None
+    }
+    let mut done = BTreeSet::new();
+    arrows.keys().find_map(|start| follow(arrows, &mut vec![start.clone()], &mut done))
+}
+
+#[test]
+fn a_circle_is_found() {
+    let arrows = |pairs: &[(&str, &str)]| {
+        let mut arrows = BTreeMap::<String, BTreeSet<String>>::new();
+        for (from, to) in pairs {
+            arrows.entry((*from).to_owned()).or_default().insert((*to).to_owned());
+        }
+        arrows
+    };
+    assert_eq!(circle(&arrows(&[("a", "b"), ("a", "c"), ("b", "c")])), None);
+    let found = circle(&arrows(&[("a", "b"), ("b", "c"), ("c", "d"), ("d", "b")]));
+    assert_eq!(found, Some(["b", "c", "d", "b"].map(str::to_owned).to_vec()));
+}
+
+#[test]
+fn the_core_names_nothing_outside_and_has_no_threads_files_sockets_clock_or_chance() {
+    let (core, outside) = modules();
+    let mut wrong = Vec::new();
+    for source in sources().into_iter().filter(|source| core.contains(&source.module)) {
+        for word in NOT_IN_THE_CORE.iter().filter(|word| source.says(word)) {
+            wrong.push(format!("{} names {word}", source.path));
+        }
+        for module in source.named_modules() {
+            if outside.contains(&module) || ALIASES.contains(&module.as_str()) {
+                wrong.push(format!("{} names crate::{module}", source.path));
+            }
+        }
+        if !source.text.contains("#![forbid(unsafe_code)]") {
+            wrong.push(format!("{} does not forbid unsafe code", source.path));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -96,18 +208,14 @@ fn the_core_has_no_threads_files_sockets_clock_or_chance() {
 #[test]
 fn crates_are_named_where_they_belong() {
     let mut wrong = Vec::new();
-    for file in sources() {
-        let code = without_tests(&file);
-        let path =
-            file.strip_prefix(root()).expect("a source is in the package").to_string_lossy().into_owned();
+    for source in sources() {
         for (name, places) in NAMED_IN {
-            let named = code.lines().any(|line| !is_comment(line) && line.contains(name));
-            if named && !places.iter().any(|place| path.starts_with(place)) {
-                wrong.push(format!("{path} names {name}"));
+            if source.says(name) && !places.iter().any(|place| source.path.starts_with(place)) {
+                wrong.push(format!("{} names {name}", source.path));
             }
         }
-        if code.contains("allow(unsafe_code)") && !path.starts_with("src/device/") {
-            wrong.push(format!("{path} allows unsafe code"));
+        if source.says("allow(unsafe_code") && !source.path.starts_with("src/device/") {
+            wrong.push(format!("{} allows unsafe code", source.path));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -115,14 +223,26 @@ fn crates_are_named_where_they_belong() {
 
 #[test]
 fn no_file_has_outgrown_its_topic() {
-    let lines = |file: &PathBuf| fs::read_to_string(file).expect("a source can be read").lines().count();
     let long: Vec<String> = sources()
         .iter()
-        .map(|file| (file, lines(file)))
+        .map(|source| (source, source.text.lines().count()))
         .filter(|(_, lines)| *lines > MAX_LINES)
-        .map(|(file, lines)| format!("{}: {lines} lines", file.display()))
+        .map(|(source, lines)| format!("{}: {lines} lines", source.path))
         .collect();
     assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
+#[test]
+fn every_reason_is_told_in_a_sentence_of_its_own() {
+    let mut sentences = BTreeMap::new();
+    let dropped = DropReason::CODES.iter().zip(DropReason::SENTENCES);
+    let invalid = InvalidReason::CODES.iter().zip(InvalidReason::SENTENCES);
+    for (code, sentence) in dropped.chain(invalid) {
+        assert!(sentence.split(' ').count() > 2, "`{code}` is told as `{sentence}`");
+        if let Some(other) = sentences.insert(sentence, code) {
+            panic!("`{code}` and `{other}` are told alike");
+        }
+    }
 }
 
 #[test]
@@ -153,10 +273,9 @@ fn every_panic_of_the_core_stands_in_the_architecture_with_its_reason() {
     let listed = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("it is there");
     let mut found = 0;
     let mut wrong = Vec::new();
-    for file in sources().into_iter().filter(|file| core.contains(&module_of(file))) {
-        let below_tests = file.iter().any(|part| part == "tests");
-        let code = if below_tests { String::new() } else { without_tests(&file) };
-        for line in code.lines().filter(|line| !is_comment(line)) {
+    for source in sources().into_iter().filter(|source| core.contains(&source.module)) {
+        let code = source.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
             // What is asserted when the code is compiled does not panic.
             let asserts = line.contains("assert") && line.contains('!') && !line.contains("const ");
             if !asserts && !PANICS.iter().any(|panic| line.contains(panic)) {
@@ -165,34 +284,12 @@ fn every_panic_of_the_core_stands_in_the_architecture_with_its_reason() {
             found += 1;
             let message = line.rsplit('"').nth(1).unwrap_or(line);
             if !listed.contains(&format!("`{message}`")) {
-                wrong.push(format!("{}: {}", file.display(), line.trim()));
+                wrong.push(format!("{}: {}", source.path, line.trim()));
             }
         }
     }
     assert!(found > 5, "it looks for what the code no longer says");
     assert!(wrong.is_empty(), "not in docs/ARCHITECTURE.md:\n{}", wrong.join("\n"));
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Every source of the library and its program, in the order of their names.
-fn sources() -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut folders = vec![root().join("src")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("src can be listed") {
-            let path = entry.expect("src can be listed").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
-    files
 }
 
 /// The modules of the core, and of the outside world, as lib.rs lists them.
@@ -207,24 +304,4 @@ fn modules() -> (Vec<String>, Vec<String>) {
             .collect()
     };
     (names(core), names(outside))
-}
-
-/// The first part of a source's path below `src/`.
-fn module_of(file: &Path) -> String {
-    let below = file.strip_prefix(root().join("src")).expect("a source is below src");
-    let first = below.iter().next().expect("a source has a name").to_string_lossy();
-    first.trim_end_matches(".rs").to_owned()
-}
-
-/// The code that is built into the library: tests may name what they like.
-fn without_tests(file: &Path) -> String {
-    if file.file_name().is_some_and(|name| name == "tests.rs") {
-        return "#![forbid(unsafe_code)]".to_owned();
-    }
-    let text = fs::read_to_string(file).expect("a source can be read");
-    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned()
-}
-
-fn is_comment(line: &str) -> bool {
-    line.trim_start().starts_with("//")
 }

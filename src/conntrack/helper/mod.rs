@@ -8,8 +8,7 @@
 pub(super) mod ftp;
 mod tftp;
 
-use super::entry::Extra;
-use super::{CtState, Direction};
+use super::{CtState, Direction, Entry};
 use crate::base::time::Duration;
 use crate::packet::tuple::{PROTO_TCP, PROTO_UDP};
 use crate::packet::{Packet, Segment, Tuple};
@@ -68,8 +67,8 @@ impl Helper {
         }
     }
 
-    /// It reads the packet in one: Linux forgets then how that had been cut.
-    pub const fn melts(self, state: CtState) -> bool {
+    /// Whether it has the packet's pieces put into one buffer to read them: Linux forgets then how the packet had been cut.
+    pub const fn linearizes(self, state: CtState) -> bool {
         matches!((self, state), (Self::Ftp, CtState::Established))
     }
 
@@ -90,9 +89,8 @@ impl Helper {
     /// Reads one packet of a connection of its protocol; `tuple` is the packet's own.
     pub(super) fn read(
         self,
-        extra: &mut Extra,
-        state: CtState,
-        dir: Direction,
+        entry: &mut Entry,
+        (state, dir): (CtState, Direction),
         tuple: &Tuple,
         pkt: &Packet,
     ) -> Outcome {
@@ -105,15 +103,9 @@ impl Helper {
             Self::Ftp => {
                 let Some(seg) = Segment::parse(l4) else { return Outcome::Nothing };
                 let payload = &l4[l4.len() - seg.len as usize..];
-                ftp::read(&mut extra.ftp, state, dir, tuple, &seg, payload)
+                ftp::read(&mut entry.extra_mut().ftp, state, dir, tuple, &seg, payload)
             }
-            Self::Tftp => {
-                let original = match dir {
-                    Direction::Original => *tuple,
-                    Direction::Reply => tuple.reply(),
-                };
-                tftp::read(&original, l4.get(8..).unwrap_or_default())
-            }
+            Self::Tftp => tftp::read(&entry.reply(), l4.get(8..).unwrap_or_default()),
         }
     }
 }

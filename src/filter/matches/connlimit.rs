@@ -132,7 +132,7 @@ fn parse_prefix(text: &str, family: Family) -> Result<u8, Complaint> {
 ///
 /// What is not tracked counts by its own tuple, or for the connection that has it.
 fn connection(view: &View<'_>) -> Option<(Tuple, bool)> {
-    if let Some(original) = view.ct.original() {
+    if let Some(original) = view.conntrack.read_entry(view.ct, |entry| entry.original) {
         return Some((original, view.ct.status.contains(Status::CONFIRMED | Status::ASSURED)));
     }
     // Before tracking, the raw table may have named a zone.

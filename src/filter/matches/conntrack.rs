@@ -111,6 +111,7 @@ fn parse_direction(text: &str) -> Result<Direction, Complaint> {
 /// What conditions beyond the state ask of a connection.
 struct Known {
     original: crate::packet::Tuple,
+    reply: crate::packet::Tuple,
     status: Status,
     seconds_left: u64,
 }
@@ -203,6 +204,7 @@ impl Conntrack {
     fn check_connection(&self, view: &View<'_>) -> bool {
         let known = view.conntrack.read_entry(view.ct, |entry| Known {
             original: entry.original,
+            reply: entry.reply(),
             status: entry.status,
             // Until it is in the table, its life has not begun.
             seconds_left: if entry.status.contains(Status::CONFIRMED) {
@@ -211,8 +213,9 @@ impl Conntrack {
                 0
             },
         });
-        let Some(Known { original, status, seconds_left }) = known else { return self.states.is_some() };
-        let reply = original.reply();
+        let Some(Known { original, reply, status, seconds_left }) = known else {
+            return self.states.is_some();
+        };
         let Self { states: _, proto, addrs, ports, status: wanted_status, expires, direction } = self;
         let addresses = [original.src, original.dst, reply.src, reply.dst];
         let numbers = [original.left, original.right, reply.left, reply.right];

@@ -17,6 +17,7 @@ mod link;
 mod path_mtu;
 mod services;
 mod steps;
+mod unheard;
 
 use super::model::{Action, HostId, Impairment, Lab, RunnerKind, Step, Word};
 use super::runner::{Awaits, Observation, RunError, Runner, Seen};
@@ -25,7 +26,7 @@ use crate::decision::Decision;
 use crate::fate::Fate;
 use crate::filter::{RuleError, RuleId};
 use crate::iface::IfaceId;
-use crate::packet::{Mac, Offload, Packet, summary};
+use crate::packet::{Frame, Mac, Offload, Packet, summary};
 use crate::router::{Router, Worker};
 use crate::time::Instant;
 use host::Host;
@@ -33,12 +34,15 @@ use link::Link;
 use smoltcp::iface::SocketHandle;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use unheard::Unheard;
 
 /// A lab in simulation.
 pub struct Sim {
     lab: Lab,
     router: Router,
     worker: Worker,
+    /// The same router again, to which nobody listens, if the two are compared.
+    unheard: Option<Unheard>,
     hosts: Vec<Host>,
     /// When each host is woken next.
     alarms: Vec<Option<Instant>>,
@@ -86,9 +90,24 @@ impl Sim {
     /// # Errors
     /// Everything that is wrong with its rules.
     pub fn new(lab: Lab, seed: u64) -> Result<Self, Vec<RuleError>> {
+        Self::made(lab, seed, false)
+    }
+
+    /// As [`Sim::new`], with the same router again beside it, to which nobody listens.
+    ///
+    /// It panics where the two decide, send or count differently.
+    ///
+    /// # Errors
+    /// Everything that is wrong with its rules.
+    pub fn beside_unheard(lab: Lab, seed: u64) -> Result<Self, Vec<RuleError>> {
+        Self::made(lab, seed, true)
+    }
+
+    fn made(lab: Lab, seed: u64, is_compared: bool) -> Result<Self, Vec<RuleError>> {
         let mut chance = fastrand::Rng::with_seed(seed);
         let mut config = lab.router.clone();
         config.seed = chance.u64(..);
+        let unheard = is_compared.then(|| Unheard::new(config.clone())).transpose()?;
         let router = Router::new(config)?;
         let hosts: Vec<Host> = lab.hosts.iter().map(|host| Host::new(host, chance.u64(..))).collect();
         let ports = lab.router.ifaces.iter().map(|_| PortLinks::default()).collect();
@@ -96,6 +115,7 @@ impl Sim {
             lab,
             worker: router.worker(),
             router,
+            unheard,
             alarms: vec![None; hosts.len()],
             hosts,
             ports,
@@ -154,6 +174,9 @@ impl Sim {
         self.now = at.max(self.now);
         if router.is_some_and(|due| due <= self.now) {
             self.router.handle_timeout(&mut self.worker, self.now);
+            if let Some(unheard) = &mut self.unheard {
+                unheard.handle_timeout(self.now);
+            }
             self.send_emissions();
             // A router that has more to do than one step takes does the rest a moment later.
             if self.router.poll_timeout().is_some_and(|due| due <= self.now) {
@@ -233,8 +256,12 @@ impl Sim {
     fn route(&mut self, iface: IfaceId, mut frame: Vec<u8>) {
         let mut decision = Decision::default();
         let mut seen = self.look(iface, &mut frame);
+        let as_it_came = self.unheard.is_some().then(|| frame.clone());
         let outcome =
-            self.router.process(&mut self.worker, self.now, iface, &mut frame, Offload::NONE, &mut decision);
+            self.router.process(&mut self.worker, self.now, iface, Frame::new(&mut frame), &mut decision);
+        if let (Some(unheard), Some(as_it_came)) = (&mut self.unheard, as_it_came) {
+            unheard.process(self.now, iface, &as_it_came, (outcome, &frame));
+        }
         if let Some(seen) = &mut seen {
             self.judge(seen, &decision, outcome.fate);
         }
@@ -255,6 +282,10 @@ impl Sim {
 
     fn send_emissions(&mut self) {
         let emissions: Vec<_> = self.worker.take_emissions().collect();
+        if let Some(unheard) = &mut self.unheard {
+            unheard.compare_emissions(&emissions);
+            unheard.compare_counters(&self.router);
+        }
         for emission in emissions {
             self.send(emission.iface, emission.frame);
         }
@@ -287,7 +318,7 @@ impl Sim {
         seen.direction = decision.direction;
         fate.word().clone_into(&mut seen.fate);
         seen.rule = decision.rule(fate, &self.router);
-        seen.reason = decision.reason(fate).map(str::to_owned);
+        seen.reason = decision.reason(fate).map(|reason| reason.code().to_owned());
     }
 
     fn list(&self) -> Vec<String> {
@@ -337,6 +368,9 @@ impl Runner for Sim {
                 let (v4, v6) = (rules.v4.as_deref(), rules.v6.as_deref());
                 let replaced = self.router.replace_rules(v4, v6);
                 replaced.map_err(|errors| RunError::Broken(first(&errors)))?;
+                if let Some(unheard) = &self.unheard {
+                    unheard.replace_rules(v4, v6);
+                }
                 Observation::new(Word::Ok, "the new rules are in force")
             }
             Action::Conntrack(_) => {

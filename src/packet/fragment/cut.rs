@@ -39,7 +39,7 @@ impl Pieces {
         let as_it_came: Vec<Range<usize>> =
             starts.zip(self.ends.iter().copied()).map(|(start, end)| start..end).collect();
         let last = as_it_came.len() - 1;
-        let keeps = !self.is_melted
+        let keeps = !self.is_linear
             && self.ends.last() == Some(&len)
             && as_it_came.iter().enumerate().all(|(at, range)| {
                 range.start <= range.end && range.len() <= room && (at == last || range.len() % 8 == 0)

@@ -93,7 +93,7 @@ pub struct Pieces {
     dont_fragment: bool,
     id: u32,
     /// Somebody needed the whole in one: how it had been cut is forgotten, and it is cut anew.
-    pub is_melted: bool,
+    pub is_linear: bool,
 }
 
 #[derive(Debug, Default)]
@@ -524,7 +524,7 @@ impl Queue {
                 frame[ETHERNET_LEN + 1] |= tos << 4;
             }
         }
-        let pieces = Pieces { ends, max_len: self.max_len, dont_fragment, id: key.id, is_melted: false };
+        let pieces = Pieces { ends, max_len: self.max_len, dont_fragment, id: key.id, is_linear: false };
         Some(Whole { frame, pieces })
     }
 }

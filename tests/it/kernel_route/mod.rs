@@ -13,7 +13,7 @@ use stateway::base::EmissionKind;
 use stateway::config::{Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfig};
 use stateway::conform::kernel::{ADDRESSES, Kernel, MACS, NAMES, NEIGHBOUR_MACS, NEIGHBOURS, ROUTES, Setup};
 use stateway::iface::{Iface, IfaceId};
-use stateway::packet::{Addr, Family, Offload, Prefix};
+use stateway::packet::{Addr, Family, Frame, Prefix};
 use stateway::record::NoRecord;
 use stateway::router::{Router, Worker};
 use stateway::time::Instant;
@@ -115,7 +115,7 @@ impl Pair {
 
     fn feed(&mut self, port: usize, frame: &mut [u8]) -> Vec<(usize, Vec<u8>)> {
         let outcome =
-            self.router.process(&mut self.worker, self.now, id(port), frame, Offload::NONE, &mut NoRecord);
+            self.router.process(&mut self.worker, self.now, id(port), Frame::new(frame), &mut NoRecord);
         let mut sent: Vec<_> =
             outcome.out.map(|o| (o.index(), frame[..outcome.len].to_vec())).into_iter().collect();
         sent.extend(self.worker.take_emissions().map(|mut e| {
