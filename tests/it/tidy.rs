@@ -1,7 +1,7 @@
 //! What a reviewer need not check: which module may name which, what the core must not contain, and that every
 //! reason for a drop and for INVALID is met by a scenario.
 
-use super::source::{Source, root, sources};
+use super::source::{root, sources};
 use stateway::base::{DropReason, InvalidReason};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
