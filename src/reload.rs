@@ -42,6 +42,16 @@ impl fmt::Display for Refusal {
     }
 }
 
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = match self {
+            Self::Rules(errors) => errors.iter().map(ToString::to_string).collect(),
+            Self::Refused(refusals) => refusals.iter().map(ToString::to_string).collect(),
+        };
+        f.write_str(&lines.join("\n"))
+    }
+}
+
 impl From<Vec<RuleError>> for ReloadError {
     fn from(errors: Vec<RuleError>) -> Self {
         Self::Rules(errors)
@@ -60,7 +70,7 @@ impl Router {
             let mut refusals = fixed;
             refusals.extend(opened(before, after, Family::Ipv4, next.no_rules));
             refusals.extend(opened(before, after, Family::Ipv6, next.no_rules6));
-            if refusals.is_empty() { Ok(()) } else { Err(ReloadError::Refused(refusals)) }
+            none_of(refusals)
         })?;
         let counts = self.rules().all().any(Ruleset::counts_connections);
         for (name, value) in settings {
@@ -72,6 +82,25 @@ impl Router {
         }
         Ok(())
     }
+
+    /// Replaces the rules of both families, all or nothing. A family is left without rules only by the word `none` in
+    /// place of its rules.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the new rules, or with what would be open without the old ones.
+    pub fn exchange_rules(&self, rules: Option<&str>, rules6: Option<&str>) -> Result<(), ReloadError> {
+        let [is_none, is_none6] = [rules, rules6].map(|text| text.map(str::trim) == Some("none"));
+        let [text, text6] = [rules.filter(|_| !is_none), rules6.filter(|_| !is_none6)];
+        self.replace_rules_if(text, text6, |before, after| {
+            let mut refusals = opened(before, after, Family::Ipv4, is_none);
+            refusals.extend(opened(before, after, Family::Ipv6, is_none6));
+            none_of(refusals)
+        })
+    }
+}
+
+fn none_of(refusals: Vec<Refusal>) -> Result<(), ReloadError> {
+    if refusals.is_empty() { Ok(()) } else { Err(ReloadError::Refused(refusals)) }
 }
 
 /// What would no longer be refused of one family's packets, unless that is meant.

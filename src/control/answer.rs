@@ -84,9 +84,8 @@ pub(super) fn answer(
         }
         Command::Rules => visitor.reply(&Reply::Rules { rules: rules::count(&router.rules()) })?,
         Command::RulesReplace { rules, rules6 } => {
-            if let Err(errors) = router.replace_rules(rules.as_deref(), rules6.as_deref()) {
-                let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                return Ok(error(format!("the old rules stay in force\n{}", list.join("\n"))));
+            if let Err(refused) = router.exchange_rules(rules.as_deref(), rules6.as_deref()) {
+                return Ok(error(format!("the old rules stay in force\n{refused}")));
             }
         }
         Command::Reload => {

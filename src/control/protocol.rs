@@ -69,7 +69,8 @@ pub enum Command {
     },
     /// What the rules counted: [`Reply::Rules`].
     Rules,
-    /// Replaces the rules, all or nothing, until the next reload.
+    /// Replaces the rules, all or nothing, until the next reload. What would leave a family without rules that it has
+    /// is refused, unless the word `none` stands for that family's rules.
     RulesReplace {
         rules: Option<String>,
         rules6: Option<String>,

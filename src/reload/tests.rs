@@ -127,3 +127,23 @@ fn rules_that_need_the_count_of_bytes_keep_it() {
     router.reload(&before, &config(counting)).unwrap();
     assert!(router.conntrack().sysctls().acct);
 }
+
+#[test]
+fn rules_that_are_exchanged_open_a_family_only_by_the_word_for_it() {
+    let router = Router::new(config(STATEFUL)).unwrap();
+    let old = print(&router);
+    for (rules, rules6) in
+        [(None, None), (None, Some("none")), (Some(""), None), (Some("*filter\nCOMMIT\n"), None)]
+    {
+        let refused = router.exchange_rules(rules, rules6).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("IPv4 would be without the rules that it has now\n    hint: "),
+            "{refused}"
+        );
+        assert_eq!(print(&router), old);
+    }
+    router.exchange_rules(Some("*filter\n-A FORWARD -j ACCEPT\nCOMMIT\n"), None).unwrap();
+    assert!(print(&router).contains("-A FORWARD -j ACCEPT"));
+    router.exchange_rules(Some("none\n"), None).unwrap();
+    assert_eq!(print(&router), "");
+}

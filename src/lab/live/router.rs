@@ -137,8 +137,10 @@ impl Middle for RouterProcess {
     }
 
     fn replace_rules(&mut self, rules: &RulesText) -> anyhow::Result<()> {
-        let RulesText { v4, v6 } = rules.clone();
-        self.ask(&Command::RulesReplace { rules: v4, rules6: v6 }).map(drop)
+        // What a step leaves out is meant to be open.
+        let [rules, rules6] =
+            [&rules.v4, &rules.v6].map(|text| text.clone().or_else(|| Some("none".to_owned())));
+        self.ask(&Command::RulesReplace { rules, rules6 }).map(drop)
     }
 
     fn table(&mut self) -> anyhow::Result<Vec<String>> {
