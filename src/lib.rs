@@ -74,6 +74,7 @@ pub mod decision;
 pub mod filter;
 pub mod host;
 pub mod icmp_reply;
+pub mod nat;
 pub mod neighbour;
 pub mod packet;
 mod pipeline;

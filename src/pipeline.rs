@@ -283,7 +283,7 @@ fn refuse<P: Plane, R: Recorder>(
     pass: &mut Passage<P, R>,
 ) -> Stage<()> {
     match verdict {
-        Verdict::Accept => Continue(()),
+        Verdict::Accept | Verdict::Translate(_) => Continue(()),
         Verdict::Drop(by) => Break(Fate::Dropped(DropReason::Rule(by))),
         Verdict::DropByPolicy(by) => Break(Fate::Dropped(DropReason::Policy(by))),
         Verdict::DropTruncated(_) => Break(Fate::Dropped(DropReason::L4Truncated)),

@@ -44,6 +44,7 @@ pub use rule::{Count, Matches, Rule};
 pub use rules::Rules;
 pub use targets::Target;
 
+use crate::nat;
 use crate::packet::{Family, Packet};
 use classify::Classifier;
 use core::fmt;
@@ -71,6 +72,8 @@ pub enum Verdict {
     /// A match of the rule needs a header that is not there.
     DropTruncated(RuleId),
     Reject(RejectWith, RuleId),
+    /// A rule of the nat table says how the connection is translated: [`Ruleset::translation`].
+    Translate(RuleId),
 }
 
 /// What happens to a packet that no rule of a base chain decides on.
@@ -280,6 +283,11 @@ impl Ruleset {
 
     pub fn rule(&self, id: RuleId) -> Option<&Rule> {
         self.chains(id.table).get(usize::from(id.chain))?.rules.get(id.index as usize)
+    }
+
+    /// How a rule of the nat table translates, if it does.
+    pub fn translation(&self, by: RuleId) -> Option<&nat::Target> {
+        self.rule(by)?.target.translation()
     }
 
     /// How often the rule held, or the policy decided, so far.

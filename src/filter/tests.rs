@@ -69,6 +69,7 @@ fn word(rules: &Ruleset) -> String {
         Verdict::Drop(by) | Verdict::DropByPolicy(by) => format!("drop {}", rules.rule_name(by)),
         Verdict::DropTruncated(by) => format!("truncated {}", rules.rule_name(by)),
         Verdict::Reject(with, by) => format!("reject {with:?} {}", rules.rule_name(by)),
+        Verdict::Translate(by) => format!("translate {}", rules.rule_name(by)),
     }
 }
 

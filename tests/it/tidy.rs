@@ -24,13 +24,14 @@ const NOT_BY_SCENARIO: &[(&str, &str)] = &[
 const ROOMS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("packet", &["base"]),
+    ("nat", &["base", "packet"]),
     ("neighbour", &["base", "packet"]),
     ("config", &["base", "packet", "neighbour"]),
     ("route", &["base", "packet", "config"]),
     ("icmp_reply", &["base", "packet"]),
-    ("conntrack", &["base", "packet"]),
-    ("record", &["base", "packet", "conntrack"]),
-    ("filter", &["base", "packet", "conntrack", "route", "record"]),
+    ("conntrack", &["base", "packet", "nat"]),
+    ("record", &["base", "packet", "nat", "conntrack"]),
+    ("filter", &["base", "packet", "nat", "conntrack", "route", "record"]),
     ("plane", &["base", "packet", "conntrack", "filter", "record"]),
     (
         "host",
@@ -48,7 +49,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("bridge", &["base", "packet", "plane", "record", "config", "icmp_reply", "host"]),
-    ("pipeline", &["base", "packet", "conntrack", "filter", "plane", "record"]),
+    ("pipeline", &["base", "packet", "nat", "conntrack", "filter", "plane", "record"]),
     (
         "router",
         &["base", "packet", "conntrack", "filter", "plane", "record", "config", "bridge", "host", "pipeline"],

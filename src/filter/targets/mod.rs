@@ -17,6 +17,7 @@ use super::matches::Setting;
 use super::options::{Opt, Options, Problem};
 use super::{ChainId, Hook, RuleId, Table, Verdict};
 use crate::filter::context::Context;
+use crate::nat;
 use crate::packet::{Family, Packet};
 use crate::record::Recorder;
 use core::fmt;
@@ -109,6 +110,11 @@ macro_rules! every_target {
                     Self::None | Self::Accept | Self::Drop | Self::Return | Self::Jump(_) | Self::Goto(_) => None,
                     $(Self::$variant(_) => Some(const { &<$ty as Targeted>::SPEC }),)*
                 }
+            }
+
+            /// How a target of the nat table translates. Carried out, such a one says [`Verdict::Translate`].
+            pub(super) const fn translation(&self) -> Option<&nat::Target> {
+                None
             }
 
             /// Carries out a target that is neither a plain verdict nor a way to another chain.

@@ -25,7 +25,7 @@ fn says(rule: &str, frame: Vec<u8>) -> &'static str {
         Verdict::Accept => "no",
         Verdict::Drop(_) => "yes",
         Verdict::DropTruncated(_) => "drop",
-        Verdict::DropByPolicy(_) | Verdict::Reject(..) => "?",
+        Verdict::DropByPolicy(_) | Verdict::Reject(..) | Verdict::Translate(_) => "?",
     }
 }
 
