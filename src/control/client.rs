@@ -70,7 +70,7 @@ impl Client {
     /// # Errors
     /// The router went away.
     pub fn end_stream(&mut self) -> anyhow::Result<()> {
-        self.stream.get_mut().write_all(b"\n").context("the router went away")
+        end_stream(self.stream.get_mut())
     }
 
     /// The next reply; `None` once the command is carried out.
@@ -93,11 +93,9 @@ impl Client {
         }
     }
 
-    /// The same connection once more. Only one of the two may read, and nothing may have been read ahead.
-    pub(super) fn try_clone(&self) -> anyhow::Result<Self> {
-        debug_assert!(self.stream.buffer().is_empty(), "a reply that was read ahead would be lost");
-        let stream = self.stream.get_ref().try_clone().context("no descriptor for the connection")?;
-        Ok(Self::over(stream))
+    /// The connection once more, to write to: what was read ahead stays here.
+    pub(super) fn clone_writer(&self) -> anyhow::Result<UnixStream> {
+        self.stream.get_ref().try_clone().context("no descriptor for the connection")
     }
 
     /// How long [`Client::next_reply`] waits; for ever unless this is called.
@@ -107,4 +105,9 @@ impl Client {
     pub fn set_timeout(&mut self, timeout: Option<Duration>) -> anyhow::Result<()> {
         Ok(self.stream.get_ref().set_read_timeout(timeout)?)
     }
+}
+
+/// Tells the router at the other end that its stream of replies is to end.
+pub(super) fn end_stream(writer: &mut UnixStream) -> anyhow::Result<()> {
+    writer.write_all(b"\n").context("the router went away")
 }

@@ -2,17 +2,18 @@
 //!
 //! A thread of its own reads what the router says as it comes: the router leaves a client that does not read for long.
 
-use super::client::Client;
+use super::client::{self, Client};
 use super::protocol::{Command, Reply, Verdict, VerdictFilter};
 use anyhow::{Context as _, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// A router that is being listened to.
 #[derive(Debug)]
 pub struct Listening {
     /// The same connection, to end it by.
-    client: Client,
+    writer: UnixStream,
     heard: Receiver<anyhow::Result<Reply>>,
 }
 
@@ -27,13 +28,13 @@ impl Listening {
             Some(Reply::Watching) => {}
             other => bail!("the router does not let us watch: {other:?}"),
         }
-        let mut reader = client.try_clone()?;
+        let writer = client.clone_writer()?;
         // What follows comes when packets come, which may be never.
-        reader.set_timeout(None)?;
+        client.set_timeout(None)?;
         let (sender, heard) = unbounded();
         let read = move || {
             loop {
-                let reply = reader.next_reply().transpose();
+                let reply = client.next_reply().transpose();
                 let is_last = !matches!(reply, Some(Ok(_)));
                 // Nobody may want to hear it any more.
                 if reply.is_some_and(|reply| sender.send(reply).is_err()) || is_last {
@@ -42,7 +43,7 @@ impl Listening {
             }
         };
         std::thread::Builder::new().name("listening".into()).spawn(read).context("no thread to listen")?;
-        Ok(Self { client, heard })
+        Ok(Self { writer, heard })
     }
 
     /// What became of the next packet; `None` if there was none within `timeout`.
@@ -62,7 +63,7 @@ impl Listening {
     /// # Errors
     /// As [`Listening::next`].
     pub fn finish(mut self, patience: Duration) -> anyhow::Result<Vec<Verdict>> {
-        self.client.end_stream()?;
+        client::end_stream(&mut self.writer)?;
         let mut verdicts = Vec::new();
         loop {
             match self.heard.recv_timeout(patience) {
@@ -90,7 +91,6 @@ fn verdict_of(reply: Reply) -> anyhow::Result<Verdict> {
 mod tests {
     use super::*;
     use std::io::{BufRead as _, BufReader, Write as _};
-    use std::os::unix::net::UnixStream;
 
     #[test]
     fn what_the_router_says_is_taken_though_nobody_asks_for_it_yet() {
@@ -99,11 +99,12 @@ mod tests {
         let (here, mut router) = UnixStream::pair().unwrap();
         router.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
         let line = |reply: &Reply| serde_json::to_string(reply).unwrap() + "\n";
-        router.write_all(line(&Reply::Watching).as_bytes()).unwrap();
-        let listening = Listening::begin(Client::over(here), VerdictFilter::default()).unwrap();
         let verdict =
             line(&Reply::Verdict(Box::new(Verdict { fate: "forwarded".into(), ..Verdict::default() })));
-        for _ in 0..PACKETS {
+        // The first packet was there already: its line is read together with the answer.
+        router.write_all((line(&Reply::Watching) + &verdict).as_bytes()).unwrap();
+        let listening = Listening::begin(Client::over(here), VerdictFilter::default()).unwrap();
+        for _ in 1..PACKETS {
             router.write_all(verdict.as_bytes()).expect("it is taken");
         }
         let first = listening.next(Duration::from_secs(60)).unwrap().expect("it was said");
