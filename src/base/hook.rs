@@ -10,10 +10,13 @@ pub enum Table {
     Mangle,
     Nat,
     Filter,
+    /// Security labels, which there are none of here: it may be there, and says nothing.
+    Security,
 }
 
 impl Table {
-    pub const ALL: [Self; 4] = [Self::Raw, Self::Mangle, Self::Nat, Self::Filter];
+    pub const COUNT: usize = 5;
+    pub const ALL: [Self; Self::COUNT] = [Self::Raw, Self::Mangle, Self::Nat, Self::Filter, Self::Security];
 
     pub const fn word(self) -> &'static str {
         match self {
@@ -21,6 +24,7 @@ impl Table {
             Self::Mangle => "mangle",
             Self::Nat => "nat",
             Self::Filter => "filter",
+            Self::Security => "security",
         }
     }
 
@@ -30,7 +34,7 @@ impl Table {
             Self::Raw => &[Hook::Prerouting, Hook::Output],
             Self::Mangle => Hook::ALL,
             Self::Nat => &[Hook::Prerouting, Hook::Input, Hook::Output, Hook::Postrouting],
-            Self::Filter => &[Hook::Input, Hook::Forward, Hook::Output],
+            Self::Filter | Self::Security => &[Hook::Input, Hook::Forward, Hook::Output],
         }
     }
 }

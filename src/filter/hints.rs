@@ -23,6 +23,19 @@ pub(super) fn needed_for(option: &str) -> Option<String> {
     Some(format!("it needs {} in front of it", protos.join(" or ")))
 }
 
+/// Which targets take an option that this rule's does not.
+pub(super) fn of_other_targets(option: &str) -> Option<String> {
+    let takes = |spec: &&targets::Spec| spec.options.iter().any(|o| o.is(option));
+    let names: Vec<String> =
+        targets::SPECS.iter().filter(takes).map(|s| format!("`-j {}`", s.name)).collect();
+    let (last, rest) = names.split_last()?;
+    Some(if rest.is_empty() {
+        format!("{last} takes it")
+    } else {
+        format!("{} and {last} take it", rest.join(", "))
+    })
+}
+
 /// For a word that is no option and no option's value; `before` stands in front of it.
 pub(super) fn of_stray(text: &str, before: &[Token<'_>], has_chain: &dyn Fn(&str) -> bool) -> Option<String> {
     let nth_last = |n: usize| before.iter().rev().nth(n).map(|word| &*word.text);

@@ -44,10 +44,21 @@ Refused, though they take it, is what they take for something else than it says,
 | a quote that is never closed | all that follows is text, and the rule has no target |
 | bytes that are no UTF-8 | kept |
 | counters that are cut short, `[1:2` | what can be read of them, if they are asked for |
+| `--to-destination x[2001:db8::1]y:80`, `:80-90/7x` | what stands around is passed over |
+| `-j NETMAP --to 192.0.2.0/33` | 192.0.2.0/32 |
 | `:INPUT - [0:0]` in table `raw`; a quote in the name of a chain | a chain named so |
 
 Names of hosts, networks, users and groups are not looked up, but for `root`. `-C`, `-L` and `-S`, which change nothing,
 are refused, and so is `--helper` of a helper that is not there.
+
+## Tables
+
+`raw`, `mangle`, `nat`, `filter`. Table `security` may be there while it has no rules and its policies are ACCEPT: there are
+no security labels here.
+
+In `nat` stands no `-j DROP`, though a chain's policy may be DROP, and each target has its chains: `DNAT` and `REDIRECT`
+PREROUTING and OUTPUT, `SNAT` POSTROUTING and INPUT, `MASQUERADE` POSTROUTING, `NETMAP` all four. A user chain counts as every
+chain that leads to it. A port needs `-p tcp`, `udp`, `sctp`, `dccp` or, where it means the identifier, `icmp` in front of it.
 ";
 
 /// The page, whole.

@@ -121,9 +121,9 @@ pub struct Chains {
 #[derive(Debug)]
 pub struct Ruleset {
     pub family: Family,
-    tables: [Chains; 4],
+    tables: [Chains; Table::COUNT],
     /// The base chain of each table at each hook.
-    heads: [[Option<ChainId>; 5]; 4],
+    heads: [[Option<ChainId>; 5]; Table::COUNT],
     /// Tables that the text names, in the order in which iptables-save prints them.
     order: Vec<Table>,
     counters: Counters,
@@ -140,7 +140,7 @@ impl Default for Ruleset {
         Self {
             family: Family::Ipv4,
             tables: Default::default(),
-            heads: [[None; 5]; 4],
+            heads: [[None; 5]; Table::COUNT],
             order: Vec::new(),
             counters: Counters::new(0),
             generation: Generation::default(),

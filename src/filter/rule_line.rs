@@ -290,7 +290,8 @@ impl<'a> Reader<'a, '_> {
         let known = self.given.iter().flat_map(|g| g.known).chain(of_proto).map(|o| o.name);
         let elsewhere = matches::SPECS.iter().flat_map(|s| s.options).map(|o| o.name);
         let alike = hints::same_word(name, known.clone()).map(|meant| format!("did you mean `--{meant}`?"));
-        let hint = alike.or_else(|| hints::needed_for(name)).or_else(|| {
+        let others = || hints::needed_for(name).or_else(|| hints::of_other_targets(name));
+        let hint = alike.or_else(others).or_else(|| {
             if let Some(meant) = meant_option(name, known) {
                 return Some(format!("did you mean `--{meant}`?"));
             }
@@ -725,6 +726,7 @@ impl<'a> Reader<'a, '_> {
         let setting = Setting {
             family,
             proto: self.proto.map(|(p, _)| p),
+            proto_at: self.proto.map(|(_, at)| at),
             ifaces: self.around.ifaces,
             shared: self.around.shared,
             warnings: RefCell::default(),

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::memo::Generation;
-use super::{RuleError, Ruleset};
+use super::{Policy, RuleError, Ruleset, Table};
 use crate::base::{Family, Iface};
 
 /// The rules in force: replaced as a whole, so that no packet sees half of them.
@@ -31,13 +31,15 @@ impl Rules {
         generation: u64,
     ) -> Result<Self, Vec<RuleError>> {
         let names: Vec<String> = ifaces.iter().map(|i| i.name.clone()).collect();
-        let load = |text: Option<&str>, family| {
+        let load = |text: Option<&str>, family| -> Result<Option<Ruleset>, Vec<RuleError>> {
             let Some(text) = text else { return Ok(None) };
             let loaded = match before.and_then(|before| before.for_family(family)) {
                 Some(before) => before.load_after(text, family, &names),
                 None => Ruleset::load(text, family, &names),
             };
-            loaded.map(|loaded| Some(loaded.ruleset.of_generation(Generation::new(generation))))
+            let ruleset = loaded?.ruleset.of_generation(Generation::new(generation));
+            ruleset.untranslated().map_or(Ok(()), |error| Err(vec![error]))?;
+            Ok(Some(ruleset))
         };
         match (load(v4, Family::Ipv4), load(v6, Family::Ipv6)) {
             (Ok(v4), Ok(v6)) => Ok(Self { has_v4: v4.is_some(), v4: v4.unwrap_or_default(), v6, generation }),
@@ -74,5 +76,21 @@ impl Rules {
             Family::Ipv4 => Some(&self.v4),
             Family::Ipv6 => self.v6.as_ref(),
         }
+    }
+}
+
+impl Ruleset {
+    /// Why no router can carry it out: nothing on a packet's way looks into the nat table yet.
+    fn untranslated(&self) -> Option<RuleError> {
+        let chains = self.chains(Table::Nat);
+        let lines = chains.iter().flat_map(|chain| &chain.rules).map(|rule| rule.line as usize);
+        let drops = chains.iter().any(|chain| chain.policy == Some(Policy::Drop));
+        let line = lines.min().or_else(|| drops.then_some(0))?;
+        Some(RuleError {
+            line,
+            column: 1,
+            message: "table `nat` is read, but not carried out: addresses are not translated yet".to_owned(),
+            hint: Some("the empty table may stay".to_owned()),
+        })
     }
 }

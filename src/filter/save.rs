@@ -19,12 +19,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// The kernel's bound on the name of a chain, without the final zero.
 const MAX_CHAIN_NAME: usize = 28;
-const TABLES: &str = "the tables are raw, mangle, nat, filter";
+const TABLES: &str = "the tables are raw, mangle, nat, filter, security";
+
+pub(super) const NOT_FOR_FILTERING: &str =
+    "`DROP` cannot stand in table `nat`, which is not meant for filtering";
 
 /// Tables as they are written down, before jumps are chains.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
-    pub(super) tables: [Option<DraftTable>; 4],
+    pub(super) tables: [Option<DraftTable>; Table::COUNT],
     /// In the order in which the text first names them.
     pub(super) order: Vec<Table>,
 }
@@ -304,15 +307,8 @@ impl Reader<'_> {
             return;
         }
         let known = Table::ALL.map(Table::word);
-        let problem = if name == "security" {
-            Problem::new(start + 1, "table `security` is not honoured: there are no security labels here")
-        } else {
-            let problem = Problem::new(start + 1, format!("no table named `{name}`"));
-            problem.hint(
-                did_you_mean(name, known).unwrap_or_else(|| format!("the tables are {}", known.join(", "))),
-            )
-        };
-        self.error(line, problem);
+        let problem = Problem::new(start + 1, format!("no table named `{name}`"));
+        self.error(line, problem.hint(did_you_mean(name, known).unwrap_or_else(|| TABLES.to_owned())));
         self.open_anyway();
     }
 
@@ -381,7 +377,7 @@ impl Reader<'_> {
             return;
         }
         if is_base {
-            let Some(policy) = self.policy(line, &policy.text, policy.at) else { return };
+            let Some(policy) = self.policy(line, table, &policy.text, policy.at) else { return };
             if let Some(chain) = self.chain_mut(table, &name.text) {
                 chain.policy = Some(policy);
                 chain.count = count;
@@ -406,11 +402,17 @@ impl Reader<'_> {
             .unwrap_or_else(|| "only base chains can; other chains are declared with `-`".into())
     }
 
-    fn policy(&mut self, line: &str, text: &str, at: usize) -> Option<Policy> {
+    fn policy(&mut self, line: &str, table: Table, text: &str, at: usize) -> Option<Policy> {
         let policy = [Policy::Accept, Policy::Drop].into_iter().find(|p| p.word() == text);
         if policy.is_none() {
             let problem = Problem::new(at, format!("no policy named `{text}`"));
             self.error(line, problem.hint("a policy is ACCEPT or DROP"));
+        }
+        if (table, policy) == (Table::Security, Some(Policy::Drop)) {
+            let problem =
+                Problem::new(at, "policy DROP of table `security` is not honoured: no packet comes there");
+            self.error(line, problem.hint("ACCEPT may stay; table `filter` can drop"));
+            return None;
         }
         policy
     }
@@ -542,7 +544,12 @@ impl Reader<'_> {
         let mut problem = None;
         let is_base = table.hooks().iter().any(|h| h.word() == name);
         let policy = match &command {
-            Command::Policy { policy, at, .. } if is_base => match self.policy(line, policy, *at) {
+            // The tools take such a policy in the line that declares the chain, and not here.
+            Command::Policy { policy, at, .. } if (table, policy.as_str()) == (Table::Nat, "DROP") => {
+                let problem = Problem::new(*at, NOT_FOR_FILTERING);
+                return self.error(line, problem.hint("table `filter` can drop"));
+            }
+            Command::Policy { policy, at, .. } if is_base => match self.policy(line, table, policy, *at) {
                 Some(policy) => Some(policy),
                 None => return,
             },

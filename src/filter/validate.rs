@@ -6,7 +6,7 @@ use super::classify::{self, Classifier};
 use super::counters::Counters;
 use super::memo::Generation;
 use super::rule_line::DraftRule;
-use super::save::{Draft, DraftChain, DraftTable};
+use super::save::{Draft, DraftChain, DraftTable, NOT_FOR_FILTERING};
 use super::shared::Named;
 use super::{Chain, ChainId, Chains, Hook, RuleError, Ruleset, Table, Target, walk_length};
 use crate::packet::Family;
@@ -20,8 +20,8 @@ pub(super) fn build(
     warnings: &mut Vec<RuleError>,
 ) -> Option<Ruleset> {
     let Draft { tables, mut order } = draft;
-    let mut built: [Chains; 4] = Default::default();
-    let mut heads = [[None; 5]; 4];
+    let mut built: [Chains; Table::COUNT] = Default::default();
+    let mut heads = [[None; 5]; Table::COUNT];
     let mut slots = 0;
     for (table, draft) in Table::ALL.into_iter().zip(tables) {
         let Some(draft) = draft else { continue };
@@ -100,13 +100,18 @@ fn resolve(table: Table, draft: DraftTable, slots: &mut usize, errors: &mut Vec<
 /// A target that its table does not have, or that is not built yet.
 fn misplaced(table: Table, target: &Target, line: u32, at: usize) -> Option<RuleError> {
     let error = |message, hint| RuleError { line: line as usize, column: at + 1, message, hint };
-    if table == Table::Nat {
+    if table == Table::Security {
         return Some(RuleError {
             line: line as usize,
             column: 1,
-            message: "rules in table `nat` are not honoured: addresses are not translated yet".to_owned(),
+            message: "rules in table `security` are not honoured: there are no security labels here"
+                .to_owned(),
             hint: Some("the empty table may stay".to_owned()),
         });
+    }
+    if table == Table::Nat && *target == Target::Drop {
+        let hint = "table `filter` can drop; nat sees the first packet of each connection alone";
+        return Some(error(NOT_FOR_FILTERING.to_owned(), Some(hint.to_owned())));
     }
     if table != Table::Mangle
         && let Target::Set(super::targets::Set { map_mark: Some(_), .. }) = target
@@ -128,11 +133,12 @@ fn misplaced(table: Table, target: &Target, line: u32, at: usize) -> Option<Rule
 /// A match that its table does not have, even where no packet comes.
 fn misplaced_match(table: Table, rule: &super::Rule) -> Option<RuleError> {
     let is_rpfilter = |m: &super::matches::Match| matches!(m, super::matches::Match::Rpfilter(_));
-    let is_wrong = table == Table::Filter && rule.matches.listed.iter().any(is_rpfilter);
+    let has_it = matches!(table, Table::Raw | Table::Mangle);
+    let is_wrong = !has_it && rule.matches.listed.iter().any(is_rpfilter);
     is_wrong.then(|| RuleError {
         line: rule.line as usize,
         column: 1,
-        message: "match `rpfilter` cannot stand in table `filter`".to_owned(),
+        message: format!("match `rpfilter` cannot stand in table `{}`", table.word()),
         hint: Some("it belongs to PREROUTING of table `raw` or `mangle`".to_owned()),
     })
 }
@@ -156,7 +162,10 @@ fn check(table: Table, chains: &[Chain], errors: &mut Vec<RuleError>) {
     let reached = reached_from(table, chains);
     for (chain, hooks) in chains.iter().zip(&reached) {
         // What stands in the wrong table was told before.
-        let rules = walked(chain).iter().filter(|rule| misplaced_match(table, rule).is_none());
+        let is_of_table = |rule: &&super::Rule| {
+            misplaced_match(table, rule).is_none() && misplaced(table, &rule.target, 0, 0).is_none()
+        };
+        let rules = walked(chain).iter().filter(is_of_table);
         errors.extend(rules.filter_map(|rule| wrong_hook(rule, hooks)));
     }
 }

@@ -163,6 +163,14 @@ pub(super) fn addr(text: &str, family: Family) -> Result<Addr, Complaint> {
     }
 }
 
+/// As [`addr`], but an IPv4 address is written in full: four numbers in decimal.
+pub(super) fn exact_addr(text: &str, family: Family) -> Result<Addr, Complaint> {
+    match text.parse::<IpAddr>() {
+        Ok(_) => addr(text, family),
+        Err(_) => Err(not_an_address(text)),
+    }
+}
+
 /// As [`short_addr`], or failing that as C reads one.
 pub(super) fn network_addr(text: &str, family: Family) -> Result<Addr, Complaint> {
     short_addr(text, family).or_else(|_| addr(text, family))
@@ -307,6 +315,13 @@ pub(super) fn show_addr(addr: Addr, family: Family) -> String {
         return ip.to_string();
     }
     addr.to_ip(family).to_string()
+}
+
+pub(super) fn show_ip(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => show_addr(ip.into(), Family::Ipv6),
+    }
 }
 
 /// The kernel's bound on the name of an interface, without the final zero.

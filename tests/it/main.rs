@@ -27,6 +27,8 @@ mod lab_errors;
 mod lab_up;
 /// Labs broken on purpose, labs that use the lab file in odd ways, and a lab without root.
 mod labs;
+/// Rules of table `nat`: what is printed of each, or why it is refused, and what the kernel's own tools say.
+mod nat_rules;
 /// What a running router holds, and what it does without: threads and keeper in `/proc`, reloads, guests, lack.
 #[cfg(target_os = "linux")]
 mod privileges;

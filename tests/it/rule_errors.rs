@@ -102,7 +102,7 @@ const BROKEN: &[&str] = &[
     "*fliter\nCOMMIT",
     "-A FORWARD -j DROP\nCOMMIT",
     "*filter\n*nat\nCOMMIT",
-    "*nat\n-A POSTROUTING -j ACCEPT\nCOMMIT",
+    "*nat\n-A POSTROUTING -j DROP\nCOMMIT",
     "*filter\n:a -\n:b -\n-A FORWARD -j a\n-A a -j b\n-A b -g a\nCOMMIT",
     "*mangle\n-A FORWARD -j REJECT\nCOMMIT",
     "create s hash:mac\n*filter\nCOMMIT",

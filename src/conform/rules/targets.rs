@@ -42,7 +42,7 @@ fn by_table(d: &mut Draw<'_>) -> String {
     match d.place.table {
         Table::Raw => ct(d),
         Table::Mangle => rewrite(d),
-        Table::Filter | Table::Nat => String::new(),
+        Table::Filter | Table::Nat | Table::Security => String::new(),
     }
 }
 

@@ -224,6 +224,8 @@ pub(super) struct Setting<'a> {
     pub(super) family: Family,
     /// What `-p` said.
     pub(super) proto: Option<super::rule::ProtoMatch>,
+    /// Where it stands.
+    pub(super) proto_at: Option<usize>,
     pub(super) ifaces: &'a [String],
     pub(super) shared: &'a Shared<'a>,
     pub(super) warnings: RefCell<Vec<Problem>>,

@@ -6,11 +6,13 @@ mod checksum;
 mod ct;
 mod log;
 mod mark;
+mod npt;
 mod optstrip;
 mod reject;
 mod set;
 mod tcpmss;
 mod tos;
+mod translate;
 mod ttl;
 
 use super::matches::Setting;
@@ -26,11 +28,13 @@ pub use self::checksum::Checksum;
 pub use self::ct::{Ct, Notrack};
 pub use self::log::{Log, Nflog, Trace};
 pub use self::mark::{Connmark, Mark};
+pub use self::npt::{Dnpt, Snpt};
 pub use self::optstrip::{Ecn, Tcpoptstrip};
 pub use self::reject::Reject;
 pub use self::set::Set;
 pub use self::tcpmss::Tcpmss;
 pub use self::tos::{Dscp, Tos};
+pub use self::translate::{Dnat, Masquerade, Netmap, Redirect, Snat};
 pub use self::ttl::{Hl, Ttl};
 
 pub(super) use self::log::say;
@@ -113,8 +117,15 @@ macro_rules! every_target {
             }
 
             /// How a target of the nat table translates. Carried out, such a one says [`Verdict::Translate`].
-            pub(super) const fn translation(&self) -> Option<&nat::Target> {
-                None
+            pub(super) fn translation(&self) -> Option<&nat::Target> {
+                match self {
+                    Self::Dnat(Dnat(to))
+                    | Self::Snat(Snat(to))
+                    | Self::Masquerade(Masquerade(to))
+                    | Self::Redirect(Redirect(to))
+                    | Self::Netmap(Netmap(to)) => Some(to),
+                    _ => None,
+                }
             }
 
             /// Carries out a target that is neither a plain verdict nor a way to another chain.
@@ -142,15 +153,22 @@ every_target! {
     Checksum(Checksum),
     Connmark(Connmark),
     Ct(Ct),
+    Dnat(Dnat),
+    Dnpt(Dnpt),
     Dscp(Dscp),
     Ecn(Ecn),
     Hl(Hl),
     Log(Log),
     Mark(Mark),
+    Masquerade(Masquerade),
+    Netmap(Netmap),
     Nflog(Nflog),
     Notrack(Notrack),
+    Redirect(Redirect),
     Reject(Reject),
     Set(Set),
+    Snat(Snat),
+    Snpt(Snpt),
     Tcpmss(Tcpmss),
     Tcpoptstrip(Tcpoptstrip),
     Tos(Tos),
@@ -174,20 +192,13 @@ pub static REFUSED: &[(&str, &str)] = &[
     ("CLASSIFY", "there are no queues to sort into"),
     ("CLUSTERIP", "there is one router"),
     ("CONNSECMARK", "there are no security labels"),
-    ("DNAT", "addresses are not translated yet"),
-    ("DNPT", "addresses are not translated yet"),
     ("HMARK", "marks are not made from hashes"),
     ("IDLETIMER", "there are no timers to set"),
     ("LED", "there are no lamps"),
-    ("MASQUERADE", "addresses are not translated yet"),
-    ("NETMAP", "addresses are not translated yet"),
     ("NFQUEUE", "no other program decides"),
     ("QUEUE", "no other program decides"),
     ("RATEEST", "rates are not estimated"),
-    ("REDIRECT", "addresses are not translated yet"),
     ("SECMARK", "there are no security labels"),
-    ("SNAT", "addresses are not translated yet"),
-    ("SNPT", "addresses are not translated yet"),
     ("SYNPROXY", "handshakes are not answered for others"),
     ("TEE", "packets are not copied"),
     ("TPROXY", "there are no local sockets"),
