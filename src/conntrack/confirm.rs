@@ -147,7 +147,7 @@ impl Conntrack {
     }
 
     /// Takes a connection of this tuple out of the table if its time is over.
-    fn end_if_over(&self, tuple: &Tuple, now: Instant) {
+    pub(super) fn end_if_over(&self, tuple: &Tuple, now: Instant) {
         let Some(mut held) = self.table.hold(tuple) else { return };
         if held.entry().is_some_and(|entry| !entry.is_alive(now)) {
             let id = held.id(held.shard.generation(held.slot));

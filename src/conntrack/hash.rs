@@ -11,10 +11,11 @@ use crate::packet::{Family, Tuple};
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seed([u64; 2]);
 
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
 impl Seed {
     /// Spreads one number over as many as are needed (Steele et al., `SplitMix`, 2014).
     pub(super) const fn new(seed: u64) -> Self {
-        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
         Self([scatter(seed.wrapping_add(STEP)), scatter(seed.wrapping_add(STEP.wrapping_mul(2)))])
     }
 
@@ -39,6 +40,11 @@ impl Seed {
                 fold(low ^ u64::from(low_port) ^ zone ^ first, high ^ u64::from(high_port) ^ proto ^ second)
             }
         }
+    }
+
+    /// A number of 32 bits for the flow of `tuple` that began at a time.
+    pub(super) fn number(&self, tuple: &Tuple, began_at: u64) -> u32 {
+        (scatter(self.hash(tuple) ^ began_at.wrapping_mul(STEP)) >> 32) as u32
     }
 }
 

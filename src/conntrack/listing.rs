@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Direction, Entry, EntryId, Event, EventKind, Expectation, Stats, Status};
+use super::{Direction, Entry, Event, EventKind, Expectation, Stats, Status};
 use crate::base::time::Instant;
 use crate::packet::tuple::{
     PROTO_DCCP, PROTO_GRE, PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
@@ -15,8 +15,8 @@ use core::fmt::{self, Display, Write as _};
 pub struct Options {
     /// `-o extended`: the address family in front.
     pub extended: bool,
-    /// `-o id`: the entry's handle at the end.
-    pub id: Option<EntryId>,
+    /// `-o id`: the connection's number at the end.
+    pub id: Option<u32>,
 }
 
 /// The protocol's name where conntrack-tools know one.
@@ -153,7 +153,7 @@ impl Display for Line<'_> {
         if event.is_none() {
             write!(f, " use={}", entry.uses())?;
         }
-        options.id.map_or(Ok(()), |id| write!(f, " id={}", id.number()))
+        options.id.map_or(Ok(()), |id| write!(f, " id={id}"))
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod ahead;
 mod alias;
+pub mod change;
 mod confirm;
 pub mod entry;
 pub mod event;
@@ -38,7 +39,7 @@ pub use event::{Event, EventKind, Happened, Told};
 pub use expect::Expectation;
 pub(crate) use flow::flow_of;
 pub use helper::Helper;
-pub use query::{Filter, FlowFilter, Stats};
+pub use query::{Filter, FlowFilter, IcmpFilter, NatFilter, Stats, Translated};
 pub use sysctl::{SysctlError, Sysctls};
 pub use tracked::{CtState, Direction, EntryId, Template, Tracked};
 

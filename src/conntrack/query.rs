@@ -8,7 +8,7 @@ use super::{
     icmp,
 };
 use crate::base::time::{Duration, Instant};
-use crate::packet::{Family, Packet, Prefix, Tuple};
+use crate::packet::{Addr, Family, Packet, Prefix, Tuple};
 use core::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::Receiver;
 use std::sync::Arc;
@@ -78,7 +78,30 @@ pub struct Filter {
     pub status: Status,
     pub status_unset: Status,
     pub helper: Option<Helper>,
+    pub icmp: IcmpFilter,
+    pub nat: NatFilter,
 }
+
+/// What a ping's first packet must be like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IcmpFilter {
+    pub kind: Option<u8>,
+    pub code: Option<u8>,
+    pub id: Option<u16>,
+}
+
+/// Which ends of a connection must be translated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NatFilter {
+    pub source: Option<Translated>,
+    pub destination: Option<Translated>,
+    /// One of them at least.
+    pub any: Option<Translated>,
+}
+
+/// Translated to one of these addresses, or to any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translated(pub Option<Prefix>);
 
 /// What one direction of an entry must be like.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,7 +115,20 @@ pub struct FlowFilter {
 impl Filter {
     pub fn matches(&self, entry: &Entry) -> bool {
         // Named in full: a new part does not compile until it is looked at here.
-        let Self { family, proto, zone, original, reply, state, mark, status, status_unset, helper } = self;
+        let Self {
+            family,
+            proto,
+            zone,
+            original,
+            reply,
+            state,
+            mark,
+            status,
+            status_unset,
+            helper,
+            icmp,
+            nat,
+        } = self;
         let tuple = &entry.original;
         family.is_none_or(|family| family == tuple.family)
             && proto.is_none_or(|proto| proto == tuple.proto)
@@ -104,6 +140,39 @@ impl Filter {
             && entry.status.contains(*status)
             && !entry.status.intersects(*status_unset)
             && helper.is_none_or(|helper| entry.helper == Some(helper))
+            && icmp.matches(tuple)
+            && nat.matches(entry)
+    }
+}
+
+impl IcmpFilter {
+    fn matches(self, tuple: &Tuple) -> bool {
+        let Self { kind, code, id } = self;
+        self == Self::default()
+            || tuple.is_icmp()
+                && kind.is_none_or(|kind| kind == tuple.icmp_type())
+                && code.is_none_or(|code| code == tuple.icmp_code())
+                && id.is_none_or(|id| id == tuple.left)
+    }
+}
+
+impl NatFilter {
+    fn matches(&self, entry: &Entry) -> bool {
+        let Self { source, destination, any } = *self;
+        let (mirror, reply) = (entry.original.reply(), entry.reply());
+        let is_source = |to: Translated| to.matches(mirror.dst, mirror.right, reply.dst, reply.right, &reply);
+        let is_destination =
+            |to: Translated| to.matches(mirror.src, mirror.left, reply.src, reply.left, &reply);
+        source.is_none_or(is_source)
+            && destination.is_none_or(is_destination)
+            && any.is_none_or(|to| is_source(to) || is_destination(to))
+    }
+}
+
+impl Translated {
+    fn matches(self, addr: Addr, port: u16, to: Addr, to_port: u16, reply: &Tuple) -> bool {
+        let is_within = |net: Prefix| net.family == reply.family && net.contains(to);
+        (addr != to || port != to_port) && self.0.is_none_or(is_within)
     }
 }
 

@@ -301,7 +301,7 @@ impl Conntrack {
     }
 
     /// Puts an entry in the table, unless there is one of its tuple.
-    fn put_back(&self, entry: Entry) -> Option<EntryId> {
+    pub(super) fn put_back(&self, entry: Entry) -> Option<EntryId> {
         let place = self.table.place(&entry.original);
         let mut shard = self.table.lock(place);
         if shard.find(place, &entry.original).is_some() {

@@ -44,6 +44,18 @@ pub enum SctpState {
 }
 
 impl SctpState {
+    pub const ALL: [Self; 9] = [
+        Self::None,
+        Self::Closed,
+        Self::CookieWait,
+        Self::CookieEchoed,
+        Self::Established,
+        Self::ShutdownSent,
+        Self::ShutdownRecd,
+        Self::ShutdownAckSent,
+        Self::HeartbeatSent,
+    ];
+
     pub const fn word(self) -> &'static str {
         match self {
             Self::None => "NONE",
@@ -226,6 +238,16 @@ enum Effect {
 }
 
 impl Sctp {
+    /// An association that somebody put into the table.
+    pub(super) fn by_hand(state: SctpState, tags: [u32; 2]) -> Self {
+        Self { state, tags, was_established: state == SctpState::Established, ..Self::default() }
+    }
+
+    /// The tag that packets of each direction carry; 0 while it is not known.
+    pub const fn tags(&self) -> [u32; 2] {
+        self.tags
+    }
+
     pub const fn state(&self) -> SctpState {
         self.state
     }

@@ -325,6 +325,11 @@ impl Table {
         Place { shard: (hash >> 32) as usize % SHARDS, hash: hash as u32 }
     }
 
+    /// A number for the connection of `original` that began at a time.
+    pub(super) fn number(&self, original: &Tuple, began_at: Instant) -> u32 {
+        self.seed.number(original, began_at.as_nanos())
+    }
+
     /// Waits for the shard where `place` is; to be held for one packet, and never two at once.
     #[inline]
     pub(super) fn lock(&self, place: Place) -> MutexGuard<'_, Shard> {

@@ -97,11 +97,6 @@ impl EntryId {
     pub(super) const fn generation(self) -> u32 {
         self.0.get() as u32
     }
-
-    /// One number for it, as `conntrack -o id` prints one.
-    pub const fn number(self) -> u64 {
-        (self.shard() as u64) << 48 | ((self.generation() - 1) as u16 as u64) << 32 | self.slot() as u64
-    }
 }
 
 /// What connection tracking said of one packet: a copy of what rules ask for most.

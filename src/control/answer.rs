@@ -2,12 +2,13 @@
 
 use super::entries;
 use super::events::Wants;
-use super::protocol::{Command, Interface, Named, Reply, Status, VerdictFilter};
+use super::protocol::{Command, EntryDraft, Interface, Named, Reply, Status, VerdictFilter};
 use super::server::Context;
 use super::visitor::{Line, Visitor, error};
-use super::{metrics, rules};
+use super::{metrics, rules, select};
 use crate::config::Mode;
-use crate::conntrack::{Entry, EntryId, Filter, listing};
+use crate::conntrack::change::NotCreated;
+use crate::conntrack::{Entry, Filter, listing};
 use crate::device::{Link, Port};
 use crate::iface::IfaceId;
 use crate::runtime::Shared;
@@ -36,33 +37,44 @@ pub(super) fn answer(
         Command::Interfaces => visitor.reply(&Reply::Interfaces { interfaces: interfaces(context) })?,
         Command::Drops => visitor.reply(&Reply::Drops { drops: drops(context) })?,
         Command::Metrics => visitor.reply(&Reply::Text { text: metrics::render(&context.shared) })?,
-        Command::ConntrackList { filter } => {
-            let filter = match entries::read_filter(&filter) {
+        Command::ConntrackList { filter, zero } => {
+            let filter = match select::read_filter(&filter) {
                 Ok(filter) => filter,
                 Err(problem) => return Ok(error(problem)),
             };
-            send_table(visitor, context, &filter)?;
+            send_table(visitor, context, &filter, zero)?;
         }
         Command::ConntrackSummary { entries: newest } => {
             let summary = entries::summary(router.conntrack(), newest, context.shared.clock.now());
             visitor.reply(&Reply::Summary(summary))?;
         }
         Command::ConntrackDelete { filter } => {
-            let filter = match entries::read_filter(&filter) {
+            let filter = match select::read_filter(&filter) {
                 Ok(filter) => filter,
                 Err(problem) => return Ok(error(problem)),
             };
             let now = context.shared.clock.now();
-            let deleted: Vec<_> =
-                router.conntrack().delete(&filter, now).into_iter().map(|entry| (None, entry)).collect();
-            send_entries(visitor, &deleted, now)?;
+            send_entries(visitor, context, &router.conntrack().delete(&filter, now), now)?;
+        }
+        Command::ConntrackCreate { entry } => match create(context, &entry) {
+            Ok(count) => visitor.reply(&Reply::Count { count })?,
+            Err(problem) => return Ok(error(problem)),
+        },
+        Command::ConntrackUpdate { filter, change } => {
+            let read = select::read_filter(&filter).and_then(|f| Ok((f, select::read_change(&change)?)));
+            let (filter, change) = match read {
+                Ok(read) => read,
+                Err(problem) => return Ok(error(problem)),
+            };
+            let now = context.shared.clock.now();
+            send_entries(visitor, context, &router.conntrack().update(&filter, &change, now), now)?;
         }
         Command::ConntrackFlush => router.conntrack().flush(context.shared.clock.now()),
         Command::ConntrackCount => {
             visitor.reply(&Reply::Count { count: router.conntrack().count() as u64 })?;
         }
         Command::ConntrackStats => visitor.reply(&stats(context))?,
-        Command::ConntrackEvents { filter, expectations, kinds } => match entries::read_filter(&filter) {
+        Command::ConntrackEvents { filter, expectations, kinds } => match select::read_filter(&filter) {
             Ok(filter) => conntrack_events(visitor, context, lines, Wants { filter, expectations, kinds })?,
             Err(problem) => return Ok(error(problem)),
         },
@@ -130,7 +142,10 @@ fn conntrack_events(
     let subscription = context.hub.subscribe(&context.shared.router, wants);
     visitor.reply(&Reply::Watching)?;
     let clock = context.shared.clock;
-    pour(visitor, lines, &subscription, |event| Reply::Event(Box::new(entries::view_event(&event, &clock))))
+    let conntrack = context.shared.router.conntrack();
+    pour(visitor, lines, &subscription, |event| {
+        Reply::Event(Box::new(entries::view_event(conntrack, &event, &clock)))
+    })
 }
 
 /// Passes events on until the client sends a line or goes, and then what had happened before that.
@@ -162,28 +177,45 @@ fn pour<T>(
     }
 }
 
+/// Puts a connection in; 0 if it is there.
+fn create(context: &Context, entry: &EntryDraft) -> Result<u64, String> {
+    let draft = select::read_draft(entry)?;
+    match context.shared.router.conntrack().create(&draft, context.shared.clock.now()) {
+        Ok(()) => Ok(1),
+        Err(NotCreated::Exists) => Ok(0),
+        Err(NotCreated::TableFull) => Err("the table is full: `nf_conntrack_max` is reached".to_owned()),
+    }
+}
+
 /// Sends the table while it is walked, so that a client who reads slowly holds no copy of all of it.
-fn send_table(visitor: &Visitor<'_>, context: &Context, filter: &Filter) -> io::Result<()> {
+fn send_table(visitor: &Visitor<'_>, context: &Context, filter: &Filter, zero: bool) -> io::Result<()> {
     let now = context.shared.clock.now();
+    let conntrack = context.shared.router.conntrack();
     let mut piece = Vec::with_capacity(PIECE);
     let mut sent = Ok(());
-    context.shared.router.conntrack().for_each(filter, now, |id, entry| {
+    let mut take = |entry: Entry| {
         if sent.is_ok() {
-            piece.push((Some(id), entry.clone()));
+            piece.push(entry);
         }
         if piece.len() == PIECE {
-            sent = send_entries(visitor, &piece, now);
+            sent = send_entries(visitor, context, &piece, now);
             piece.clear();
         }
-    });
+    };
+    if zero {
+        conntrack.zero_counters(filter, now, take);
+    } else {
+        conntrack.for_each(filter, now, |_, entry| take(entry.clone()));
+    }
     sent?;
-    send_entries(visitor, &piece, now)
+    send_entries(visitor, context, &piece, now)
 }
 
 /// A long list goes in pieces.
-fn send_entries(visitor: &Visitor<'_>, entries: &[(Option<EntryId>, Entry)], now: Instant) -> io::Result<()> {
+fn send_entries(visitor: &Visitor<'_>, context: &Context, entries: &[Entry], now: Instant) -> io::Result<()> {
+    let conntrack = context.shared.router.conntrack();
     for piece in entries.chunks(PIECE) {
-        let entries = piece.iter().map(|(id, entry)| entries::view(entry, *id, Some(now))).collect();
+        let entries = piece.iter().map(|entry| entries::view(conntrack, entry, now)).collect();
         visitor.reply(&Reply::Entries { entries })?;
     }
     Ok(())

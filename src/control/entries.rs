@@ -1,93 +1,21 @@
-//! Connections and expectations as they go over the control socket, and the filters that choose among them.
+//! Connections and expectations as they go over the control socket.
 
-use super::protocol::{
-    EntryFilter, EntryView, EventView, ExpectationView, FlowSelect, FlowView, Named, Summary,
-};
-use crate::conntrack::{
-    Conntrack, Direction, Entry, EntryId, Event, Expectation, Filter, FlowFilter, Helper, Status, listing,
-};
-use crate::packet::{Addr, Family, Prefix};
+use super::protocol::{EntryView, EventView, ExpectationView, FlowView, Named, Summary};
+use super::select::STATUS;
+use crate::conntrack::{Conntrack, Direction, Entry, EntryId, Event, Expectation, Filter, Proto, listing};
 use crate::runtime::Clock;
 use crate::time::Instant;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-
-/// The bits of an entry's status that conntrack-tools name.
-const STATUS: &[(&str, Status)] = &[
-    ("EXPECTED", Status::EXPECTED),
-    ("SEEN_REPLY", Status::SEEN_REPLY),
-    ("ASSURED", Status::ASSURED),
-    ("CONFIRMED", Status::CONFIRMED),
-    ("FIXED_TIMEOUT", Status::FIXED_TIMEOUT),
-];
-
-/// Reads a client's filter.
-///
-/// # Errors
-/// What in it means nothing, for the client.
-pub(super) fn read_filter(filter: &EntryFilter) -> Result<Filter, String> {
-    let EntryFilter { family, protocol, zone, original, reply, state, mark, status, status_unset, helper } =
-        filter;
-    let family = match family {
-        None => None,
-        Some(4) => Some(Family::Ipv4),
-        Some(6) => Some(Family::Ipv6),
-        Some(other) => return Err(format!("`{other}` is no family: 4 or 6")),
-    };
-    let helper = match helper {
-        None => None,
-        Some(name) => Some(Helper::by_name(name).ok_or_else(|| format!("no helper named `{name}`"))?),
-    };
-    Ok(Filter {
-        family,
-        proto: *protocol,
-        zone: *zone,
-        original: read_flow(original)?,
-        reply: read_flow(reply)?,
-        state: state.as_ref().map(|s| s.to_uppercase()),
-        mark: *mark,
-        status: read_status(status)?,
-        status_unset: read_status(status_unset)?,
-        helper,
-    })
-}
-
-fn read_flow(select: &FlowSelect) -> Result<FlowFilter, String> {
-    let prefix = |text: &Option<String>| text.as_deref().map(read_prefix).transpose();
-    let FlowSelect { src, dst, sport, dport } = select;
-    Ok(FlowFilter { src: prefix(src)?, dst: prefix(dst)?, sport: *sport, dport: *dport })
-}
-
-fn read_status(names: &[String]) -> Result<Status, String> {
-    let bit = |name: &String| {
-        let found = STATUS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-        found.map(|(_, bit)| *bit).ok_or_else(|| format!("no status named `{name}`"))
-    };
-    names.iter().try_fold(Status::empty(), |all, name| Ok(all | bit(name)?))
-}
-
-/// `192.0.2.1` or `192.0.2.0/24`, either family.
-fn read_prefix(text: &str) -> Result<Prefix, String> {
-    let problem = || format!("`{text}` is no address or network");
-    let (addr, len) = text.split_once('/').map_or((text, None), |(addr, len)| (addr, Some(len)));
-    let addr: IpAddr = addr.parse().map_err(|_| problem())?;
-    let family = if addr.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
-    let len = match len {
-        None => family.bits(),
-        Some(len) => len.parse().ok().filter(|&len| len <= family.bits()).ok_or_else(problem)?,
-    };
-    Ok(Prefix::new(Addr::from(addr), len, family))
-}
 
 /// An entry for programs, and its line for people.
-pub(super) fn view(entry: &Entry, id: Option<EntryId>, now: Option<Instant>) -> EntryView {
+pub(super) fn view(conntrack: &Conntrack, entry: &Entry, now: Instant) -> EntryView {
     let tuple = entry.original;
     EntryView {
-        id: id.map(EntryId::number),
+        id: conntrack.number(entry),
         family: tuple.family as u8,
         protocol: tuple.proto,
         name: listing::proto_name(tuple.proto).to_owned(),
-        timeout: now.map(|now| entry.timeout(now).as_secs()),
+        timeout: Some(entry.timeout(now).as_secs()),
         state: entry.state_word().map(str::to_owned),
         original: flow(entry, Direction::Original),
         reply: flow(entry, Direction::Reply),
@@ -99,7 +27,12 @@ pub(super) fn view(entry: &Entry, id: Option<EntryId>, now: Option<Instant>) -> 
         mark: entry.mark,
         zone: tuple.zone,
         helper: entry.helper.map(|helper| helper.name().to_owned()),
-        line: listing::entry(entry, now.unwrap_or(entry.expires_at), EXTENDED),
+        uses: entry.uses(),
+        vtags: match entry.proto() {
+            Proto::Sctp(sctp) => Some(sctp.tags()),
+            Proto::Tcp(_) | Proto::Plain => None,
+        },
+        line: listing::entry(entry, now, EXTENDED),
     }
 }
 
@@ -127,7 +60,7 @@ pub(super) fn summary(conntrack: &Conntrack, newest: usize, now: Instant) -> Sum
         count,
         limit: conntrack.sysctls().max.into(),
         by_state: by_state.into_iter().map(|(name, count)| Named { name, count }).collect(),
-        newest: latest.iter().rev().map(|((_, id), entry)| view(entry, Some(*id), Some(now))).collect(),
+        newest: latest.values().rev().map(|entry| view(conntrack, entry, now)).collect(),
     }
 }
 
@@ -162,13 +95,13 @@ pub(super) fn view_expectation(expectation: &Expectation, now: Instant) -> Expec
     }
 }
 
-pub(super) fn view_event(event: &Event, clock: &Clock) -> EventView {
+pub(super) fn view_event(conntrack: &Conntrack, event: &Event, clock: &Clock) -> EventView {
     let line = listing::event(event, EXTENDED);
     let (kind, at) = match event {
         Event::Entry { kind, at, .. } | Event::Expectation { kind, at, .. } => (kind.word().to_owned(), *at),
     };
     let (entry, expectation) = match event {
-        Event::Entry { entry, at, .. } => (Some(view(entry, None, Some(*at))), None),
+        Event::Entry { entry, at, .. } => (Some(view(conntrack, entry, *at)), None),
         Event::Expectation { expectation, at, .. } => (None, Some(view_expectation(expectation, *at))),
     };
     EventView { kind, time: clock.unix_seconds(at), line, entry, expectation }
@@ -181,35 +114,4 @@ pub(super) fn wants(filter: &Filter, expectations: bool, kinds: &[String], event
         Event::Expectation { kind, .. } => (kind, expectations),
     };
     agrees && (kinds.is_empty() || kinds.iter().any(|k| k.eq_ignore_ascii_case(kind.word())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn networks_are_read_up_to_the_length_of_their_family() {
-        for good in
-            ["192.0.2.1", "192.0.2.0/24", "0.0.0.0/0", "192.0.2.1/32", "2001:db8::/32", "2001:db8::1/128"]
-        {
-            assert!(read_prefix(good).is_ok(), "{good}");
-        }
-        for bad in ["", "192.0.2", "192.0.2.1/33", "2001:db8::/129", "192.0.2.1/", "host"] {
-            assert!(read_prefix(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_filter_that_means_nothing_is_refused() {
-        let filter = |change: fn(&mut EntryFilter)| {
-            let mut filter = EntryFilter::default();
-            change(&mut filter);
-            read_filter(&filter)
-        };
-        assert!(filter(|f| f.family = Some(5)).is_err());
-        assert!(filter(|f| f.helper = Some("nonsense".into())).is_err());
-        assert!(filter(|f| f.status = vec!["NONSENSE".into()]).is_err());
-        let good = filter(|f| f.status = vec!["assured".into(), "SEEN_REPLY".into()]).unwrap();
-        assert_eq!(good.status, Status::ASSURED | Status::SEEN_REPLY);
-    }
 }

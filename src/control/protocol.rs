@@ -28,6 +28,9 @@ pub enum Command {
     ConntrackList {
         #[serde(default)]
         filter: EntryFilter,
+        /// Their packets and bytes are counted from nothing again.
+        #[serde(default)]
+        zero: bool,
     },
     /// The table at a glance: [`Reply::Summary`], with so many of its connections.
     ConntrackSummary {
@@ -37,6 +40,16 @@ pub enum Command {
     ConntrackDelete {
         #[serde(default)]
         filter: EntryFilter,
+    },
+    /// Puts a connection in: [`Reply::Count`] with 1, or 0 if there is one.
+    ConntrackCreate {
+        entry: EntryDraft,
+    },
+    /// Changes connections: [`Reply::Entries`] as they are then.
+    ConntrackUpdate {
+        #[serde(default)]
+        filter: EntryFilter,
+        change: EntryChange,
     },
     /// Empties the table, expectations included.
     ConntrackFlush,
@@ -94,7 +107,7 @@ impl Command {
             | Self::Interfaces
             | Self::Drops
             | Self::Metrics
-            | Self::ConntrackList { .. }
+            | Self::ConntrackList { zero: false, .. }
             | Self::ConntrackSummary { .. }
             | Self::ConntrackCount
             | Self::ConntrackStats
@@ -103,7 +116,10 @@ impl Command {
             | Self::SysctlGet { .. }
             | Self::Rules
             | Self::Watch { .. } => false,
-            Self::ConntrackDelete { .. }
+            Self::ConntrackList { zero: true, .. }
+            | Self::ConntrackDelete { .. }
+            | Self::ConntrackCreate { .. }
+            | Self::ConntrackUpdate { .. }
             | Self::ConntrackFlush
             | Self::ExpectFlush
             | Self::SysctlSet { .. }
@@ -254,9 +270,8 @@ pub struct RuleCount {
 /// One connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryView {
-    /// Tells it from every other one in the table.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<u64>,
+    /// As `-o id` prints it: the same in every event of the connection.
+    pub id: u32,
     /// 4 or 6.
     pub family: u8,
     /// By its number, and by the name that conntrack-tools give it.
@@ -275,6 +290,12 @@ pub struct EntryView {
     pub zone: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub helper: Option<String>,
+    /// How many hold on to it: the table, and each living connection that it announced.
+    #[serde(default)]
+    pub uses: u32,
+    /// SCTP's verification tags, of the original and the reply direction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vtags: Option<[u32; 2]>,
     /// As `conntrack -L -o extended` prints it.
     pub line: String,
 }
@@ -349,6 +370,59 @@ pub struct EntryFilter {
     pub status: Vec<String>,
     pub status_unset: Vec<String>,
     pub helper: Option<String>,
+    pub icmp: IcmpSelect,
+    pub nat: NatSelect,
+}
+
+/// The ping's first packet, of the connections that are meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IcmpSelect {
+    #[serde(rename = "type")]
+    pub kind: Option<u8>,
+    pub code: Option<u8>,
+    pub id: Option<u16>,
+}
+
+/// Which ends are translated, of the connections that are meant: to an address or a network, or to any if it is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NatSelect {
+    pub source: Option<String>,
+    pub destination: Option<String>,
+    /// One of them at least.
+    pub any: Option<String>,
+}
+
+/// A connection that no packet opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EntryDraft {
+    pub protocol: u8,
+    pub zone: u16,
+    /// Addresses, and ports where the protocol has them.
+    pub original: FlowSelect,
+    /// What is left out is the mirror of the original.
+    pub reply: FlowSelect,
+    pub icmp: IcmpSelect,
+    /// In seconds.
+    pub timeout: u32,
+    pub state: Option<String>,
+    pub vtags: [u32; 2],
+    pub mark: u32,
+    pub status: Vec<String>,
+    pub helper: Option<String>,
+}
+
+/// What is to be different about connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EntryChange {
+    /// In seconds.
+    pub timeout: Option<u32>,
+    /// Value and mask: the bits of the mask are cleared first, and the value is put in by exclusive or.
+    pub mark: Option<(u32, u32)>,
+    pub status: Vec<String>,
 }
 
 /// One direction of the connections that are meant.

@@ -40,6 +40,7 @@ mod walk_length;
 pub use crate::base::{Hook, RejectWith, RuleId, Table};
 pub use names::protocol_name;
 pub use options::Opt;
+pub(crate) use options::nearest;
 pub use rule::{Count, Matches, Rule};
 pub use rules::Rules;
 pub use targets::Target;

@@ -253,7 +253,7 @@ pub(super) fn find(extensions: &[Options<'_>], name: &str) -> Found {
 }
 
 /// The name in `names` that `wrong` most likely meant.
-pub(super) fn nearest<'n>(wrong: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(wrong: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let limit = (wrong.chars().count() / 3).max(1);
     names
         .into_iter()

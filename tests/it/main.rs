@@ -6,6 +6,9 @@
 mod captures;
 /// Help, error messages and `explain`, as a user meets them.
 mod cli;
+/// `stateway conntrack` beside the real `conntrack`: the same words, the same answers.
+#[cfg(target_os = "linux")]
+mod conntrack_tools;
 /// README and guides: every command in them is run, and prints what they show.
 #[cfg(target_os = "linux")]
 mod docs;

@@ -135,6 +135,14 @@ const fn has_valid_flags(flags: TcpFlags) -> bool {
 }
 
 impl Tcp {
+    /// A connection that somebody put into the table: of its numbers nothing is known, nor whether windows are scaled, so
+    /// none is held against it.
+    pub(super) fn by_hand(state: TcpState) -> Self {
+        let flags = SideFlags::BE_LIBERAL.union(SideFlags::RESUMED);
+        let side = Side { flags, ..Side::default() };
+        Self { state, opener: side, responder: side, ..Self::default() }
+    }
+
     /// Starts to remember a connection from its first segment, which then goes through [`Tcp::track`] like any.
     ///
     /// # Errors

@@ -187,7 +187,7 @@ fn connections_are_listed_counted_and_deleted() {
         });
         entries.map(|entry| entry.line).collect()
     };
-    let one = list(&mut client, &Command::ConntrackList { filter: filter.clone() });
+    let one = list(&mut client, &Command::ConntrackList { filter: filter.clone(), zero: false });
     assert_eq!(one.len(), 1);
     assert!(
         one[0].starts_with("ipv4     2 udp      17 ") && one[0].contains("dport=53 [UNREPLIED]"),

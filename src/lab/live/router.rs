@@ -144,7 +144,7 @@ impl Middle for RouterProcess {
     }
 
     fn table(&mut self) -> anyhow::Result<Vec<String>> {
-        let list = Command::ConntrackList { filter: EntryFilter::default() };
+        let list = Command::ConntrackList { filter: EntryFilter::default(), zero: false };
         let mut lines = Vec::new();
         for reply in self.ask(&list)? {
             if let Reply::Entries { entries } = reply {
