@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 use crate::capture::{CaptureError, Frame, Source};
-use crate::filter::{Count, RuleId, Ruleset, Table, Target};
+use crate::filter::targets::Dnat;
+use crate::filter::{Count, Rule, RuleId, Ruleset, Table, Target};
+use crate::nat::{self, Range};
 use crate::replay::{Emitted, FrameVerdict, Replay, UnknownPort};
 use crate::router::Router;
 use core::ops::ControlFlow;
@@ -234,7 +236,7 @@ fn changes(
     rules: &Ruleset,
     table: Table,
     chain: &str,
-    rule: &crate::filter::Rule,
+    rule: &Rule,
     whole: &str,
 ) -> Vec<(Option<String>, String)> {
     let mut changes = vec![(None, "removed".to_owned())];
@@ -276,12 +278,23 @@ fn changes(
         }
     }
     let flipped = match &rule.target {
+        // Nothing is dropped in nat, and what is let pass there keeps its addresses.
+        Target::Accept if table == Table::Nat => None,
         Target::Accept => Some(" -j DROP"),
         Target::Drop | Target::Reject(_) => Some(" -j ACCEPT"),
+        target if target.translation().is_some() => Some(" -j ACCEPT"),
         _ => None,
     };
     if let Some(flipped) = flipped {
         changes.push((text(&words, flipped), format!("target{flipped}")));
+    }
+    if let Target::Dnat(Dnat(nat::Target::Dnat(to @ Range { addrs: Some(_), ports: Some(_), .. }))) =
+        rule.target
+    {
+        let to = nat::Target::Dnat(Range { ports: None, base: None, ..to });
+        let other = Rule { target: Target::Dnat(Dnat(to)), ..rule.clone() };
+        let whole = rules.rule_text(table, &other);
+        changes.push((Some(format!("-A {chain}{whole}")), "target without its port".to_owned()));
     }
     debug_assert!(whole.ends_with(target));
     changes
@@ -291,6 +304,35 @@ fn changes(
 mod tests {
     use super::*;
     use crate::packet::Family;
+
+    #[test]
+    fn a_translation_is_given_up_or_loses_its_port() {
+        let text = "*nat\n-A PREROUTING -p tcp -j DNAT --to-destination 192.0.2.7:80\n\
+             -A POSTROUTING -j MASQUERADE\n-A POSTROUTING -j ACCEPT\nCOMMIT\n";
+        let rules = Ruleset::load(text, Family::Ipv4, &[]).expect("the rules are right").ruleset;
+        let mutants = Mutants::of(&rules);
+        let of_targets: Vec<String> = mutants
+            .iter()
+            .filter(|mutant| mutant.change.starts_with("target"))
+            .map(|mutant| format!("{} {}", mutant.name, mutant.change))
+            .collect();
+        assert_eq!(
+            of_targets,
+            [
+                "nat/PREROUTING/1 target -j ACCEPT",
+                "nat/PREROUTING/1 target without its port",
+                "nat/POSTROUTING/1 target -j ACCEPT",
+            ]
+        );
+        let changed = mutants.iter().find(|m| m.change == "target without its port").expect("it has one");
+        assert!(
+            changed.text.contains("-A PREROUTING -p tcp -j DNAT --to-destination 192.0.2.7\n"),
+            "{}",
+            changed.text
+        );
+        let loaded = |mutant: &Mutant| Ruleset::load(&mutant.text, Family::Ipv4, &[]).is_ok();
+        assert!(mutants.iter().filter(|m| !m.change.starts_with("without `-p tcp`")).all(|m| loaded(&m)));
+    }
 
     #[test]
     fn changes_are_made_one_at_a_time() {

@@ -15,7 +15,7 @@
 //! |---|---|
 //! | `flow NAME IFACE ADDR[:PORT] IFACE ADDR[:PORT] PROTO [id N] [zone N]` | who talks to whom; the first side opens. `PROTO`: `tcp udp udplite icmp sctp gre` or a number. IPv6 with a port: `[2001:db8::1]:80` |
 //! | `policy CHAIN TARGET`, `policy6 …` | of table `filter` |
-//! | `rule [raw\|mangle] CHAIN …`, `rule6 …` | as after `iptables -A`; table `filter` unless said |
+//! | `rule [raw\|mangle\|nat] CHAIN …`, `rule6 …` | as after `iptables -A`; table `filter` unless said |
 //! | `rules` … `end`, `rules6` … `end` | a whole ruleset as iptables-save prints it |
 //! | `sysctl NAME VALUE` | |
 //! | `mtu IFACE BYTES` | |

@@ -320,7 +320,7 @@ impl Rules {
     fn add(&mut self, line: &str, words: &mut Words) -> Result<(), String> {
         let mut rest = line.trim_start().split_once(char::is_whitespace).map_or("", |(_, rest)| rest.trim());
         let first = words.plain("chain")?;
-        let table = if matches!(first.as_str(), "raw" | "mangle" | "filter") {
+        let table = if matches!(first.as_str(), "raw" | "mangle" | "nat" | "filter") {
             rest = rest[first.len()..].trim_start();
             first
         } else {
@@ -351,14 +351,16 @@ impl Rules {
             set.map_or(default.to_owned(), |(_, target)| target.clone())
         };
         let mut text = String::new();
-        let tables: [(&str, &[&str]); 3] = [
+        let tables: [(&str, &[&str]); 4] = [
             ("raw", &["PREROUTING", "OUTPUT"]),
             ("mangle", &["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"]),
+            ("nat", &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"]),
             ("filter", &["INPUT", "FORWARD", "OUTPUT"]),
         ];
         for (table, chains) in tables {
             let of_table: Vec<&String> = rules.iter().filter(|(t, _)| t == table).map(|(_, r)| r).collect();
-            if table == "mangle" && of_table.is_empty() {
+            // Where table nat is, it looks at every connection, even without rules.
+            if matches!(table, "mangle" | "nat") && of_table.is_empty() {
                 continue;
             }
             text.extend(["*", table, "\n"]);

@@ -117,7 +117,7 @@ macro_rules! every_target {
             }
 
             /// How a target of the nat table translates. Carried out, such a one says [`Verdict::Translate`].
-            pub(super) fn translation(&self) -> Option<&nat::Target> {
+            pub(crate) fn translation(&self) -> Option<&nat::Target> {
                 match self {
                     Self::Dnat(Dnat(to))
                     | Self::Snat(Snat(to))

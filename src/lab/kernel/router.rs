@@ -208,15 +208,23 @@ fn load(
 ) -> anyhow::Result<()> {
     const OPEN: &str = "*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n";
     const SHUT: &str = "*filter\n:FORWARD DROP [0:0]\nCOMMIT\n";
-    for (program, tables, text) in [
-        ("iptables-legacy", "ipv4", rules.v4.as_deref().unwrap_or(OPEN)),
+    for (program, family, names, text) in [
+        ("iptables-legacy", "ipv4", "ip_tables_names", rules.v4.as_deref().unwrap_or(OPEN)),
         // As with stateway, IPv6 does not pass without rules of its own.
-        ("ip6tables-legacy", "ipv6", rules.v6.as_deref().unwrap_or(SHUT)),
+        ("ip6tables-legacy", "ipv6", "ip6_tables_names", rules.v6.as_deref().unwrap_or(SHUT)),
     ] {
         // A table that the new rules do not name would keep what it has.
-        for table in ["raw", "mangle", "filter"] {
+        let flush = |table: &str| {
             run(inside, &[program, "-t", table, "-F"], None, interrupt)
-                .with_context(|| format!("no {tables} table `{table}`"))?;
+                .with_context(|| format!("no {family} table `{table}`"))
+        };
+        for table in ["raw", "mangle", "filter"] {
+            flush(table)?;
+        }
+        // To name `nat` is to have it, and where it is it looks at every connection.
+        let names = run(inside, &["cat", &format!("/proc/net/{names}")], None, interrupt)?;
+        if names.lines().any(|name| name == "nat") {
+            flush("nat")?;
         }
         let text = if mode == Mode::Bridge { without_physdev(text) } else { text.to_owned() };
         run(inside, &[&format!("{program}-restore"), "-c"], Some(&text), interrupt)?;
