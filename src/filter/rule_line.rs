@@ -721,7 +721,7 @@ impl<'a> Reader<'a, '_> {
         let jump = base.get("jump");
         let mut target = jump.and_then(|j| targets::standard(j.text())).unwrap_or(Target::None);
         let target_at = jump.or_else(|| base.get("goto")).map_or(0, Given::value_at);
-        let mut listed = Vec::new();
+        let mut listed = Vec::with_capacity(self.is_target.iter().filter(|is_target| !**is_target).count());
         let family = self.around.family;
         let setting = Setting {
             family,

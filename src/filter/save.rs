@@ -225,9 +225,12 @@ impl Reader<'_> {
         if text.is_empty() || text.starts_with('#') {
             return;
         }
-        let words = tokens(line, 0);
-        if let Some((family, options)) = program(&words) {
-            return self.typed(line, start, family, words[options..].to_vec());
+        // What a section consists of is no command that somebody typed.
+        if !text.starts_with(['-', ':', '[', '*']) {
+            let words = tokens(line, 0);
+            if let Some((family, options)) = program(&words) {
+                return self.typed(line, start, family, words[options..].to_vec());
+            }
         }
         match (text.as_bytes()[0], self.open) {
             (b'*', _) => self.begin(line, start),
@@ -562,6 +565,8 @@ impl Reader<'_> {
         let Some(chain) = self.chain_mut(table, &name) else { return };
         let len = chain.rules.len();
         match command {
+            // Most chains of a large ruleset have one rule: it takes no more room than it needs.
+            Command::Append { rules } if len == 0 => chain.rules = rules.into(),
             Command::Append { rules } => chain.rules.extend(rules),
             Command::Insert { place, .. } if place > len => problem = Some(wrong_place(len)),
             // Each of several is put at the same place, so the last one stands first.

@@ -145,12 +145,16 @@ impl Listener {
     }
 
     fn assemble(&self, logged: &[Logged], rules: &Loaded) -> Vec<Seen> {
-        let mut packets: Vec<(Vec<u8>, Seen)> = Vec::new();
+        let mut packets: Vec<(Identity, Seen)> = Vec::new();
         for logged in logged {
             let time = logged.time;
-            let key = identity(&logged.ip);
-            let known =
-                packets.iter_mut().rev().find(|(other, seen)| *other == key && seen.out_port.is_none());
+            let key = Identity::of(&logged.ip);
+            let is_under_way = |(_, seen): &(Identity, Seen)| seen.out_port.is_none();
+            let place = packets
+                .iter()
+                .rposition(|it| it.0.whole == key.whole && is_under_way(it))
+                .or_else(|| packets.iter().rposition(|it| it.0.inner == key.inner && is_under_way(it)));
+            let known = place.and_then(|place| packets.get_mut(place));
             let port = |index: Option<u32>| index.and_then(|index| self.ports.get(&index).cloned());
             match (logged.prefix.as_str(), known) {
                 ("IN", _) => {
@@ -200,21 +204,59 @@ fn traced(prefix: &str) -> Option<(&str, &str, usize)> {
     Some((table, chain, words.next()?.parse().ok()?))
 }
 
-/// A packet without what a router changes on its way: TTL, class of service, and header checksum.
-fn identity(ip: &[u8]) -> Vec<u8> {
-    let mut key = ip[..ip.len().min(SNAPLEN)].to_vec();
-    match ip.first().map(|first| first >> 4) {
-        Some(4) if key.len() >= 20 => {
-            (key[1], key[8]) = (0, 0);
-            key[10..12].fill(0);
+/// What tells a packet from others, at whatever place of its way.
+struct Identity {
+    /// Without what any router changes: TTL, class of service, and header checksum.
+    whole: Vec<u8>,
+    /// Without what translation changes either.
+    inner: Vec<u8>,
+}
+
+impl Identity {
+    fn of(ip: &[u8]) -> Self {
+        let mut whole = ip[..ip.len().min(SNAPLEN)].to_vec();
+        match ip.first().map(|first| first >> 4) {
+            Some(4) if whole.len() >= 20 => {
+                (whole[1], whole[8]) = (0, 0);
+                whole[10..12].fill(0);
+            }
+            Some(6) if whole.len() >= 40 => {
+                whole[..2].copy_from_slice(&[0x60, 0]);
+                whole[7] = 0;
+            }
+            _ => {}
         }
-        Some(6) if key.len() >= 40 => {
-            key[..2].copy_from_slice(&[0x60, 0]);
-            key[7] = 0;
-        }
-        _ => {}
+        let inner = inner(&whole).unwrap_or_else(|| whole.clone());
+        Self { whole, inner }
     }
-    key
+}
+
+/// A packet's own number, where it has one; else its upper layer without ports, identifiers and checksum.
+fn inner(ip: &[u8]) -> Option<Vec<u8>> {
+    const NO_NUMBER: &[u8] = &[0, 0];
+    let (proto, header) = match ip.first()? >> 4 {
+        4 => (*ip.get(9)?, usize::from(ip[0] & 15) * 4),
+        _ => (*ip.get(6)?, 40),
+    };
+    // Even what a helper rewrites keeps its number.
+    if let Some(number) = ip.get(4..6).filter(|number| ip[0] >> 4 == 4 && *number != NO_NUMBER) {
+        return Some([&[4, proto], number].concat());
+    }
+    let upper = ip.get(header..)?;
+    let kept = match proto {
+        // From the sequence number to the flags.
+        6 => upper.get(4..14)?.to_vec(),
+        17 => [upper.get(4..6)?, upper.get(8..)?].concat(),
+        1 | 58 if is_echo(*upper.first()?) => [upper.get(..2)?, upper.get(6..)?].concat(),
+        // What an error quotes is translated as well.
+        1 | 58 => upper.get(..2)?.to_vec(),
+        _ => upper.to_vec(),
+    };
+    Some([&[ip[0] >> 4, proto], &kept[..]].concat())
+}
+
+const fn is_echo(kind: u8) -> bool {
+    matches!(kind, 0 | 8 | 128 | 129)
 }
 
 /// Binds to the log of a namespace, into which the calling thread goes for good.
@@ -310,6 +352,20 @@ fn describe(ip: &[u8], time: Duration, in_port: String) -> Option<Seen> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_translated_packet_is_still_the_same() {
+        let syn_ack = |ident: u8, src: u8, port: u8, flags: u8| {
+            let mut ip = vec![0x45, 0, 0, 40, 0, ident, 0, 0, 64, 6, 1, 2, 192, 0, 2, src, 198, 51, 100, 1];
+            ip.extend([0, port, 0, 80, 1, 2, 3, 4, 5, 6, 7, 8, 0x50, flags, 9, 9, port, port, 0, 0]);
+            Identity::of(&ip)
+        };
+        let (one, translated) = (syn_ack(0, 7, 7, 0x12), syn_ack(0, 8, 8, 0x12));
+        assert_ne!(one.whole, translated.whole);
+        assert_eq!(one.inner, translated.inner);
+        assert_ne!(one.inner, syn_ack(0, 7, 7, 0x10).inner);
+        assert_eq!(syn_ack(5, 7, 7, 0x12).inner, syn_ack(5, 8, 8, 0x10).inner);
+    }
 
     #[test]
     fn a_trace_names_a_place_in_a_chain() {
