@@ -10,11 +10,14 @@ use crate::conntrack::{CtState, InvalidReason, Tracked};
 use crate::decision::Decision;
 use crate::filter::{Policy, RuleId};
 use crate::iface::IfaceId;
+use crate::nat::Side;
+use crate::packet::Tuple;
 use crate::packet::{Frame, Offload, summary};
-use crate::record::{Note, Recorder, Trace};
+use crate::record::{Note, Recorder, Trace, Translated};
 use crate::replay::{Emitted, entry_behind};
 use crate::router::{Router, Worker};
 use crate::time::Instant;
+use core::net::IpAddr;
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -81,6 +84,18 @@ pub enum Step {
     },
     /// It is for the router itself.
     Local,
+    /// What becomes of one end of a new connection was decided.
+    Translated {
+        /// The rule of the nat table; without one the connection is bound to what it has.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+        side: &'static str,
+        from: String,
+        to: String,
+        how: &'static str,
+        /// In a sentence.
+        why: &'static str,
+    },
     /// A new connection entered the table.
     Confirmed,
     /// A helper announced a connection.
@@ -168,6 +183,7 @@ fn step(note: &Note, router: &Router, v6: bool) -> Option<Step> {
             Step::Routed { out: name(*out), next_hop: next_hop.map(|hop| hop.to_ip(family).to_string()) }
         }
         Note::Local => Step::Local,
+        Note::Translated(translated) => self::translated(translated, router),
         Note::Confirmed => Step::Confirmed,
         Note::Expected(connection) => Step::Expected { connection: connection.clone() },
         Note::Sent(iface) => Step::Sent { port: name(*iface) },
@@ -210,6 +226,28 @@ fn tracked(ct: &Tracked) -> Step {
     };
     let direction = ct.has_entry().then(|| ct.direction.word());
     Step::Conntrack { ctstate: ct.state.word(), direction, reason, why }
+}
+
+fn translated(decided: &Translated, router: &Router) -> Step {
+    let Translated { side, by, from, choice } = *decided;
+    let end = |tuple: &Tuple| {
+        let (addr, port) = match side {
+            Side::Source => (tuple.src, tuple.left),
+            Side::Destination => (tuple.dst, if tuple.is_icmp() { tuple.left } else { tuple.right }),
+        };
+        match addr.to_ip(tuple.family) {
+            IpAddr::V4(addr) => format!("{addr}:{port}"),
+            IpAddr::V6(addr) => format!("[{addr}]:{port}"),
+        }
+    };
+    Step::Translated {
+        rule: by.and_then(|rule| router.rule_name(rule)),
+        side: side.word(),
+        from: end(&from),
+        to: end(&choice.tuple),
+        how: choice.how.code(),
+        why: choice.how.words(),
+    }
 }
 
 /// The account for people, in the words of iptables' TRACE target.
@@ -260,6 +298,10 @@ fn line(step: &Step) -> String {
         Step::Routed { out, next_hop: Some(hop) } => format!("route: out on {out}, next hop {hop}"),
         Step::Routed { out, next_hop: None } => format!("route: out on {out}"),
         Step::Local => "route: to the router itself".to_owned(),
+        Step::Translated { rule, side, from, to, why, .. } => {
+            let by = rule.as_deref().unwrap_or("no rule");
+            format!("nat: {side} {from} becomes {to} by {by}: {why}")
+        }
         Step::Confirmed => "conntrack: confirmed, the new connection is in the table".to_owned(),
         Step::Expected { connection } => format!("conntrack: a helper expects {connection}"),
         Step::Sent { port } => format!("sent on {port}"),

@@ -8,7 +8,7 @@
 //!   OUTPUT: raw → track → mangle → (nat) → filter ── POSTROUTING: mangle → (nat) → helper → confirm ──→ out
 //! ```
 //!
-//! `(nat)` marks where addresses will be translated; nothing stands there yet.
+//! `(nat)` marks where addresses are translated: see [`translate`](self::translate).
 //!
 //! `?` leaves the way early: the packet met its [`Fate`]. Whoever comes to the end is [`Fate::Forwarded`]. Fragments were
 //! joined before they come here and are cut again behind it, as Linux does once connection tracking is in use.
@@ -18,6 +18,9 @@
 
 #![forbid(unsafe_code)]
 
+mod translate;
+
+use self::translate::translate;
 use crate::base::log::{LogDetails, Logged, Speaker};
 use crate::base::{DropReason, Fate, Hook, IfaceId, InvalidReason, Offload, RuleId, Stage, Table};
 use crate::conntrack::{CtState, Helper, Tracked, Unfit, listing};
@@ -41,6 +44,7 @@ pub(crate) fn walk<P: Plane, R: Recorder>(
     run(plane, rules, (Table::Raw, Hook::Prerouting), pkt, pass)?;
     track(pkt, &mut pass.ctx)?;
     run(plane, rules, (Table::Mangle, Hook::Prerouting), pkt, pass)?;
+    translate(plane, rules, Hook::Prerouting, pkt, pass)?;
 
     // Routing decision
     match plane.decide(pkt, pass)? {
@@ -70,6 +74,7 @@ fn forward<P: Plane, R: Recorder>(
 
     // POSTROUTING: only now does a NEW connection enter the table.
     run(plane, rules, (Table::Mangle, Hook::Postrouting), pkt, pass)?;
+    translate(plane, rules, Hook::Postrouting, pkt, pass)?;
     confirm(pkt, pass)?;
 
     plane.send(pkt, out, pass)
@@ -86,6 +91,7 @@ fn input<P: Plane, R: Recorder>(
     pass.ctx.rec.note(|| Note::Local);
     run(plane, rules, (Table::Mangle, Hook::Input), pkt, pass)?;
     run(plane, rules, (Table::Filter, Hook::Input), pkt, pass)?;
+    translate(plane, rules, Hook::Input, pkt, pass)?;
     confirm(pkt, pass)?;
     Break(plane.deliver(pkt, pass))
 }
@@ -134,13 +140,33 @@ fn output<P: Plane, R: Recorder>(
         track(pkt, &mut pass.ctx)?;
     }
     run(plane, rules, (Table::Mangle, Hook::Output), pkt, pass)?;
+    let out = translate_own(plane, rules, pkt, out, pass)?;
     run(plane, rules, (Table::Filter, Hook::Output), pkt, pass)?;
 
     // POSTROUTING
     run(plane, rules, (Table::Mangle, Hook::Postrouting), pkt, pass)?;
+    translate(plane, rules, Hook::Postrouting, pkt, pass)?;
     confirm(pkt, pass)?;
 
     plane.send(pkt, out, pass)
+}
+
+/// Translates the destination of a packet of the router's own, and routes it again if that changed.
+fn translate_own<P: Plane, R: Recorder>(
+    plane: &P,
+    rules: &Ruleset,
+    pkt: &mut Packet,
+    out: IfaceId,
+    pass: &mut Passage<P, R>,
+) -> Stage<IfaceId> {
+    let before = pkt.dst();
+    translate(plane, rules, Hook::Output, pkt, pass)?;
+    if pkt.dst() == before {
+        return Continue(out);
+    }
+    let Some(out) = plane.route_again(pkt, pass) else { return Break(Fate::Dropped(DropReason::NoRoute)) };
+    pass.ctx.out_iface = Some(out);
+    Continue(out)
 }
 
 /// Takes what the router itself has written because of a packet through OUTPUT, once that packet has met its fate.
@@ -159,7 +185,9 @@ fn send_one_of_own<P: Plane, R: Recorder>(
 ) {
     let OwnPacket { mut frame, related, link, .. } = own;
     let Ok(mut pkt) = Packet::parse(&mut frame, Offload::NONE) else { return };
-    let Some((out, walk)) = plane.originate(&pkt, link) else { return };
+    // What a translated connection's own packet is about may be known to it by an address that leads nowhere.
+    let receiver = related.as_ref().and_then(Tracked::receiver).unwrap_or_else(|| pkt.dst());
+    let Some((out, walk)) = plane.originate(receiver, pkt.family(), link) else { return };
     rec.note(|| Note::Own { out, frame: pkt.frame().to_vec() });
     let mut pass = Passage::new(at, walk, outbox, rec);
     let fate = match output(plane, related, &mut pkt, out, &mut pass) {
@@ -225,11 +253,14 @@ fn log_invalid(reason: InvalidReason, pkt: &Packet, at: &Arrival) {
 
 /// Behind all rules: the helper reads the packet, and a NEW connection enters the table.
 #[inline]
-fn confirm<P: Plane, R: Recorder>(pkt: &Packet, pass: &mut Passage<P, R>) -> Stage<()> {
+fn confirm<P: Plane, R: Recorder>(pkt: &mut Packet, pass: &mut Passage<P, R>) -> Stage<()> {
     if let Some(helper) = pass.ctx.ct.helper {
         help(helper, pkt, pass)?;
     }
     let Context { at, ct, rec, .. } = &mut pass.ctx;
+    if !at.env.conntrack.shift(pkt, ct) {
+        return Break(Fate::Dropped(DropReason::NatHeader));
+    }
     let is_new = ct.id().is_none();
     at.env.conntrack.confirm(ct, at.now)?;
     if is_new && ct.id().is_some() {
@@ -240,7 +271,7 @@ fn confirm<P: Plane, R: Recorder>(pkt: &Packet, pass: &mut Passage<P, R>) -> Sta
 
 /// The connection's helper reads the packet.
 #[inline(never)]
-fn help<P: Plane, R: Recorder>(helper: Helper, pkt: &Packet, pass: &mut Passage<P, R>) -> Stage<()> {
+fn help<P: Plane, R: Recorder>(helper: Helper, pkt: &mut Packet, pass: &mut Passage<P, R>) -> Stage<()> {
     let Context { at, ct, rec, .. } = &mut pass.ctx;
     if let Some(expectation) = at.env.conntrack.help(pkt, ct, at.now)? {
         rec.note(|| Note::Expected(listing::expectation(&expectation, at.now)));

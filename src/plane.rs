@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use crate::base::{DropReason, Emission, EmissionKind, Fate, IfaceId, Offload, RejectWith, RuleId, Stage};
+use crate::base::{
+    Addr, DropReason, Emission, EmissionKind, Family, Fate, IfaceId, Offload, RejectWith, RuleId, Stage,
+};
 use crate::conntrack::Tracked;
 use crate::filter::context::{Arrival, Context};
 use crate::packet::Packet;
@@ -56,10 +58,24 @@ pub(crate) trait Plane: Sized {
         pass: &mut Passage<Self, R>,
     ) -> Fate;
 
-    /// The routing decision for a packet that the router itself has written; `None` if it leads nowhere.
-    fn originate<'a>(&self, pkt: &Packet, link: Option<IfaceId>) -> Option<(IfaceId, Self::Walk<'a>)>
+    /// The routing decision for a packet to `dst` that the router itself has written; `None` if it leads nowhere.
+    fn originate<'a>(
+        &self,
+        dst: Addr,
+        family: Family,
+        link: Option<IfaceId>,
+    ) -> Option<(IfaceId, Self::Walk<'a>)>
     where
         Self: 'a;
+
+    /// The routing decision once more, for a packet of the router's own whose destination was translated.
+    fn route_again<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<Self, R>) -> Option<IfaceId>;
+
+    /// The router's own address that a packet which leaves there is to come from.
+    fn address_out<R: Recorder>(&self, pkt: &Packet, out: IfaceId, pass: &Passage<Self, R>) -> Option<Addr>;
+
+    /// The router's own address where packets of an interface are redirected to.
+    fn address_in(&self, family: Family, iface: IfaceId) -> Option<Addr>;
 
     /// A frame that carries no IP packet, and that no rule looks at.
     fn carry_non_ip<R: Recorder>(&self, frame: &[u8], is_arp: bool, pass: &mut Passage<Self, R>)

@@ -9,7 +9,8 @@ use crate::base::fate::Fate;
 use crate::base::iface::IfaceId;
 use crate::base::{Hook, RuleId, Table};
 use crate::conntrack::Tracked;
-use crate::packet::Addr;
+use crate::nat::{Choice, Side};
+use crate::packet::{Addr, Tuple};
 
 pub trait Recorder {
     /// Whether notes are wanted at all: without, rules that cannot hold need not be looked at one by one.
@@ -41,6 +42,17 @@ impl Recorder for Trace {
     }
 }
 
+/// A decision on what becomes of one end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Translated {
+    pub side: Side,
+    /// `None`: no rule decided, and the connection is bound to what it has.
+    pub by: Option<RuleId>,
+    /// The first packet's tuple before.
+    pub from: Tuple,
+    pub choice: Choice,
+}
+
 /// One thing that happened to a packet on its way.
 #[derive(Clone, Debug)]
 pub enum Note {
@@ -56,6 +68,8 @@ pub enum Note {
     Routed { out: IfaceId, next_hop: Option<Addr> },
     /// It is for the router itself.
     Local,
+    /// What becomes of one end of a new connection was decided.
+    Translated(Box<Translated>),
     /// A new connection entered the table.
     Confirmed,
     /// A helper announced a connection.

@@ -165,6 +165,20 @@ impl Routes {
         self.own.get(iface.index()).map_or(&[], Vec::as_slice)
     }
 
+    /// The address of an interface that stands first where Linux lists them: the first one given; in IPv6 the last one
+    /// that means something beyond the link, or else the link-local one.
+    pub fn first_on(&self, iface: IfaceId, family: Family) -> Option<Addr> {
+        let mut here = self.own(iface).iter().filter(|p| p.family == family);
+        let found = match family {
+            Family::Ipv4 => here.next(),
+            Family::Ipv6 => {
+                let beyond = here.clone().rfind(|p| !is_link_local(p.addr, p.family));
+                beyond.or_else(|| here.next())
+            }
+        };
+        found.map(|p| p.addr)
+    }
+
     /// The address of the router's own that speaks to `dst`, which is reached by `hop`.
     pub fn source(&self, dst: Addr, family: Family, hop: Hop) -> Option<Addr> {
         self.source_on(hop.iface, hop.neighbour(dst), dst, family)

@@ -18,10 +18,11 @@ use crate::base::{DropReason, Emission, Fate, Iface, IfaceId, Instant, Offload, 
 use crate::bridge::{self, Bridge};
 use crate::config::{Mode, RouterConfig};
 use crate::conntrack::{Ahead, Conntrack, Helper, Sysctls};
-use crate::filter::RuleError;
 pub use crate::filter::Rules;
 use crate::filter::context::{Arrival, Env};
+use crate::filter::{RuleError, Ruleset};
 use crate::host::{self, Host};
+use crate::nat::Picker;
 use crate::packet::fragment::{Bounds, Fragments, Reassembly};
 use crate::packet::{self, Frame, Kind, Packet};
 use crate::pipeline;
@@ -120,6 +121,7 @@ impl Router {
         if rules.count_connections() {
             config.sysctl.push(("nf_conntrack_acct".to_owned(), "1".to_owned()));
         }
+        Self::check_rules(config.mode, &rules)?;
         let conntrack = Self::make_conntrack(&config)?;
         let fragments = Fragments::new(Bounds::new(&config.sysctl));
         let mut env = Env::new(config.ifaces.clone(), conntrack);
@@ -144,6 +146,15 @@ impl Router {
         })
     }
 
+    /// Whether a router of that mode can carry the rules out.
+    fn check_rules(mode: Mode, rules: &Rules) -> Result<(), Vec<RuleError>> {
+        let errors: Vec<_> = match mode {
+            Mode::Bridge => rules.all().filter_map(Ruleset::asks_too_much_of_a_bridge).collect(),
+            Mode::Route => Vec::new(),
+        };
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
     /// Connection tracking under the settings of the file; those of others are not looked at.
     fn make_conntrack(config: &RouterConfig) -> Result<Conntrack, Vec<RuleError>> {
         let mut sysctls = Sysctls::default();
@@ -162,6 +173,13 @@ impl Router {
         }
         let error = |message| RuleError { line: 0, column: 0, message, hint: None };
         Err(errors.into_iter().map(error).collect())
+    }
+
+    /// The same, with searches for ports that begin where `picker` says and not where the seed leads.
+    #[must_use]
+    pub fn with_picker(mut self, picker: Arc<dyn Picker>) -> Self {
+        self.env.conntrack.set_picker(picker);
+        self
     }
 
     /// Makes a worker: whoever calls [`Router::process`] has one of its own.
@@ -197,6 +215,7 @@ impl Router {
         let before = self.rules.load_full();
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
         let rules = Rules::load(&self.env.ifaces, rules, rules6, Some(&before), generation)?;
+        Self::check_rules(self.mode(), &rules)?;
         check(&before, &rules)?;
         if rules.count_connections() {
             // A name and a value that are known to be right.
@@ -372,7 +391,8 @@ impl Router {
             return self.join(plane, pkt, pass);
         }
         let at = pass.ctx.at;
-        let room = at.rules.in_force(pkt.family()).map_or(0, |rules| rules.room_for(pkt));
+        let room_for_rules = at.rules.in_force(pkt.family()).map_or(0, |rules| rules.room_for(pkt));
+        let room = room_for_rules + at.env.conntrack.room_for(pkt);
         if room > pkt.room() {
             return self.walk_with_room(plane, pkt, room, pass);
         }

@@ -23,7 +23,7 @@ use thiserror::Error;
 
 const MAGIC: [u8; 8] = *b"stateway";
 /// Another number for every change of what a record means.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Of the head, without the CRC at its end.
 const HEAD: usize = 40;
 const BODY_AT: usize = HEAD + 4;

@@ -192,8 +192,19 @@ drop_reasons! {
     // Connection tracking.
     /// `nf_conntrack_max` is reached and nothing could be evicted.
     TableFull = "table-full" => "the connection table is full",
-    /// Another packet of this flow was confirmed first.
-    ConfirmClash = "confirm-clash" => "another packet of its flow entered the table first",
+    /// Another packet of this flow was confirmed first, or no free tuple was found for it.
+    ConfirmClash = "confirm-clash" => "another connection has one of its tuples: its flow's own, or no free port was found",
+    // Translation.
+    /// MASQUERADE or REDIRECT, and the router has no address.
+    NatAddress = "nat-address" => "it is to be translated to an address of the router, which has none",
+    /// Its header is too short to be rewritten.
+    NatHeader = "nat-header" => "its header is too short to be translated",
+    /// An ICMP error about a translated connection that cannot be rewritten: too little is quoted, or it is a redirect.
+    NatError = "nat-error" => "it is an ICMP error that cannot be translated",
+    /// A masqueraded connection would leave by another interface than it did; it has ended.
+    NatEgress = "nat-egress" => "its connection has the address of the interface where it left before, and has ended",
+    /// Every port that a helper tried is announced already.
+    HelperPorts = "helper-ports" => "every port that its helper may announce is expected of another connection",
     /// A helper could not complete what the packet announces.
     Helper = "helper" => "its helper saw only a part of what it announces",
     /// A helper could not register what the packet announces.

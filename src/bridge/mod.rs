@@ -6,7 +6,9 @@ mod stations;
 
 pub use stations::{Memory, Segment, Stations};
 
-use crate::base::{DropReason, EmissionKind, Fate, IfaceId, Mac, Offload, RejectWith, RuleId, Stage};
+use crate::base::{
+    Addr, DropReason, EmissionKind, Family, Fate, IfaceId, Mac, Offload, RejectWith, RuleId, Stage,
+};
 use crate::config::RouterConfig;
 use crate::host::RejectLimits;
 use crate::icmp_reply::{self, Author};
@@ -134,10 +136,23 @@ impl Plane for Bridge {
     }
 
     /// A bridge writes nothing that would pass OUTPUT: what a rule answers goes out where the packet came in.
-    fn originate<'a>(&self, _: &Packet, _: Option<IfaceId>) -> Option<(IfaceId, Walk<'a>)>
+    fn originate<'a>(&self, _: Addr, _: Family, _: Option<IfaceId>) -> Option<(IfaceId, Walk<'a>)>
     where
         Self: 'a,
     {
+        None
+    }
+
+    fn route_again<R: Recorder>(&self, _: &Packet, _: &mut Passage<Self, R>) -> Option<IfaceId> {
+        None
+    }
+
+    /// A bridge has no address.
+    fn address_out<R: Recorder>(&self, _: &Packet, _: IfaceId, _: &Passage<Self, R>) -> Option<Addr> {
+        None
+    }
+
+    fn address_in(&self, _: Family, _: IfaceId) -> Option<Addr> {
         None
     }
 

@@ -134,6 +134,7 @@ fn open(args: &Args) -> Result<Opened> {
     config.seed = RandomState::new().build_hasher().finish();
     let mode = config.mode;
     let router = Router::new(config).map_err(|errors| Failure::Input(source::rule_errors(&file, &errors)))?;
+    let router = router.with_picker(Arc::new(runtime::Unforeseen::default()));
     source.warn_of_missing_rules(&router);
     if let Some(state) = known {
         say(&describe_known(&state.restore(&router, passed, Instant::ZERO + begins)));

@@ -77,7 +77,7 @@ pub struct Running {
     /// What the router sent of its own accord and was not compared yet.
     unasked: Vec<Sent>,
     is_blurred: bool,
-    /// Everybody who sends something in it.
+    /// Everybody who sends something in it; where addresses are translated also everybody who is to get something.
     hosts: Vec<Addr>,
 }
 
@@ -90,7 +90,12 @@ impl World {
 
     pub fn begin(&self, trace: Trace) -> Result<Running> {
         let subject = Subject::new(&self.setup)?;
-        let mut hosts: Vec<_> = trace.frames().filter_map(Frame::addresses).map(|(src, _)| src).collect();
+        // What is translated leaves under another source, so that its receiver tells whose it is.
+        let translates = |rules: &Option<String>| rules.as_ref().is_some_and(|rules| rules.contains("*nat"));
+        let has_nat = translates(&self.setup.rules4) || translates(&self.setup.rules6);
+        let ends = trace.frames().filter_map(Frame::addresses);
+        let mut hosts: Vec<_> =
+            ends.flat_map(|(src, dst)| [Some(src), has_nat.then_some(dst)]).flatten().collect();
         hosts.sort_unstable();
         hosts.dedup();
         Ok(Running {

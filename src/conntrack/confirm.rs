@@ -1,78 +1,15 @@
-//! The end of a packet's way: its helper reads it, and a new connection enters the table.
+//! The end of a packet's way: a new connection enters the table.
 
 #![forbid(unsafe_code)]
 
-use super::expect::Refused;
-use super::{
-    Conntrack, Direction, Entry, EntryId, EventKind, Expectation, Happened, Helper, Status, Tracked, helper,
-    table,
-};
+use super::{Conntrack, Direction, Entry, EntryId, EventKind, Happened, Helper, Status, Tracked, table};
 use crate::base::fate::{DropReason, Fate, Stage};
 use crate::base::time::Instant;
-use crate::packet::{Packet, Tuple};
+use crate::packet::Tuple;
 use core::ops::ControlFlow::{Break, Continue};
+use core::sync::atomic::Ordering;
 
 impl Conntrack {
-    /// Shows a packet that passed FORWARD to its connection's helper, which may announce a connection or drop the
-    /// packet. Returns what was announced.
-    #[inline]
-    pub fn help(&self, pkt: &Packet, ct: &mut Tracked, now: Instant) -> Stage<Option<Expectation>> {
-        match (ct.helper, ct.tuple) {
-            (Some(helper), Some(tuple)) => self.read(helper, tuple, pkt, ct, now),
-            _ => Continue(None),
-        }
-    }
-
-    fn read(
-        &self,
-        helper: Helper,
-        tuple: Tuple,
-        pkt: &Packet,
-        ct: &mut Tracked,
-        now: Instant,
-    ) -> Stage<Option<Expectation>> {
-        let (state, direction) = (ct.state, ct.direction);
-        let read = self.with_entry(ct, |entry| {
-            let outcome = helper.read(entry, (state, direction), &tuple, pkt);
-            (outcome, entry.original, entry.told())
-        });
-        let Some((outcome, master, told)) = read else { return Continue(None) };
-        let announced = match outcome {
-            helper::Outcome::Nothing => return Continue(None),
-            helper::Outcome::Partial(_) => return Break(Fate::Dropped(DropReason::Helper)),
-            helper::Outcome::Announces(announced) => announced,
-        };
-        let expectation = Expectation {
-            tuple: announced.tuple,
-            master,
-            helper,
-            expires_at: now + helper.patience(),
-            is_told: told.map(|told| told.announced),
-        };
-        match self.expect(ct, expectation.clone(), now) {
-            Ok(()) => Continue(Some(expectation)),
-            Err(Refused::Clash) => Break(Fate::Dropped(DropReason::ExpectationClash)),
-            Err(Refused::Limit) => Break(Fate::Dropped(DropReason::ExpectationLimit)),
-        }
-    }
-
-    /// Takes an expectation of the packet's connection; of one that is not confirmed yet, when it is.
-    fn expect(&self, ct: &mut Tracked, expectation: Expectation, now: Instant) -> Result<(), Refused> {
-        let total_max = self.sysctls.load().expect_max;
-        let Some(master) = ct.id else {
-            self.expectations.would_add(&expectation, total_max, now)?;
-            if let Some(entry) = &mut ct.new {
-                entry.extra_mut().pending = Some(expectation);
-            }
-            return Ok(());
-        };
-        for replaced in self.expectations.add(master, expectation.clone(), total_max, now)? {
-            self.events.expectation(EventKind::Destroy, now, &replaced);
-        }
-        self.events.expectation(EventKind::New, now, &expectation);
-        Ok(())
-    }
-
     /// Enters a new connection into the table, at the end of its first packet's way. Harmless for any other packet.
     #[inline(always)]
     pub fn confirm(&self, ct: &mut Tracked, now: Instant) -> Stage<()> {
@@ -96,6 +33,7 @@ impl Conntrack {
         entry.status.insert(Status::CONFIRMED);
         let pending = entry.extra.as_mut().and_then(|extra| extra.pending.take());
         let (master, translated) = (entry.master(), entry.translated_reply());
+        let (original, status, helper) = (entry.original, entry.status, entry.helper);
         let event = self.events.is_heard().then(|| entry.clone());
         if let Some(reply) = translated {
             self.end_if_over(&reply, now);
@@ -103,7 +41,7 @@ impl Conntrack {
 
         let place = self.table.place(&entry.original);
         let mut shard = self.table.lock(place);
-        if let Some(other) = shard.aliased(place, [entry.original, entry.original.reply()]) {
+        if let Some(other) = shard.aliased(place, [entry.original, entry.reply()]) {
             drop(shard);
             if self.table.with(other, |other| other.is_alive(now)).unwrap_or(false) {
                 return self.give_way();
@@ -123,11 +61,15 @@ impl Conntrack {
         let id = self.table.insert(place, &mut shard, *entry);
         drop(shard);
         self.bury(dead, now);
-        if let Some(reply) = translated
-            && !self.table.insert_alias(reply, id)
-        {
-            self.table.remove_id(id);
-            return self.give_way();
+        if let Some(reply) = translated {
+            if !self.table.insert_alias(reply, id) {
+                self.table.remove_id(id);
+                return self.give_way();
+            }
+            if helper == Some(Helper::Ftp) {
+                self.rewrites_payloads.store(true, Ordering::Relaxed);
+            }
+            self.note_source(&original, status, id);
         }
 
         ct.id = Some(id);
@@ -141,7 +83,7 @@ impl Conntrack {
         }
         if let Some(expectation) = pending {
             // Another worker may have announced the same meanwhile: then that one stands.
-            let _ = self.expect(ct, expectation, now);
+            let _ = self.expect(ct, *expectation, now);
         }
         Continue(())
     }
@@ -158,6 +100,7 @@ impl Conntrack {
     /// One of the new connection's tuples is another connection's.
     fn give_way(&self) -> Stage<()> {
         self.counters.insert_failed.add(1);
+        self.counters.drop.add(1);
         Break(Fate::Dropped(DropReason::ConfirmClash))
     }
 

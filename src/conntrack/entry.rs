@@ -7,9 +7,13 @@ use super::expect::Expectation;
 use super::helper::{Helper, ftp};
 use super::sctp::{Sctp, SctpState};
 use super::tcp::{Tcp, TcpState};
+use super::tracked::Translation;
 use super::wheel::{Tick, begin_of};
 use super::{Direction, EntryId, Sysctls};
+use crate::base::iface::IfaceId;
 use crate::base::time::{Duration, Instant};
+use crate::nat::Side;
+use crate::nat::seqadj::Shift;
 use crate::packet::Tuple;
 use bitflags::bitflags;
 
@@ -25,6 +29,16 @@ bitflags! {
         const ASSURED = 1 << 2;
         /// It is in the table.
         const CONFIRMED = 1 << 3;
+        /// Its source is translated.
+        const SRC_NAT = 1 << 4;
+        /// Its destination is translated.
+        const DST_NAT = 1 << 5;
+        /// A payload changed its length, and so numbers behind it are shifted.
+        const SEQ_ADJUST = 1 << 6;
+        /// Whether its source is translated is decided.
+        const SRC_NAT_DONE = 1 << 7;
+        /// Whether its destination is translated is decided.
+        const DST_NAT_DONE = 1 << 8;
         /// It leaves, or has left, the table.
         const DYING = 1 << 9;
         /// Packets do not renew its timeout.
@@ -41,6 +55,24 @@ bitflags! {
     struct Switches: u8 {
         const ACCT = 1 << 0;
         const TIMESTAMP = 1 << 1;
+    }
+}
+
+impl Status {
+    /// That the end of packets is translated which their first one had there.
+    pub const fn translates(side: Side) -> Self {
+        match side {
+            Side::Source => Self::SRC_NAT,
+            Side::Destination => Self::DST_NAT,
+        }
+    }
+
+    /// That this is decided, either way.
+    pub const fn decided(side: Side) -> Self {
+        match side {
+            Side::Source => Self::SRC_NAT_DONE,
+            Side::Destination => Self::DST_NAT_DONE,
+        }
     }
 }
 
@@ -89,8 +121,12 @@ pub(super) struct Extra {
     pub(super) ftp: ftp::Lines,
     /// The tuple of answers, where addresses are translated; `None`: the mirror of the original.
     pub(super) reply: Option<Tuple>,
+    /// Where it leaves, if its source became an address of that interface (MASQUERADE).
+    pub(super) masqueraded: Option<IfaceId>,
+    /// How numbers are shifted in each direction, once a payload changed its length.
+    pub(super) shifts: Option<Box<[Shift; 2]>>,
     /// Announced before this connection itself was confirmed.
-    pub(super) pending: Option<Expectation>,
+    pub(super) pending: Option<Box<Expectation>>,
     /// What is told of it, if a rule has chosen.
     pub(super) told: Option<Told>,
     /// By direction.
@@ -167,6 +203,11 @@ impl Entry {
         self.extra.as_ref()?.reply
     }
 
+    /// The first packet's tuple, as far as it was translated.
+    pub(super) fn as_translated(&self) -> Tuple {
+        self.reply().reply()
+    }
+
     /// Sets the tuple of answers, which must be settled before the connection is confirmed.
     ///
     /// # Panics
@@ -177,6 +218,21 @@ impl Entry {
             let mirror = self.original.reply();
             self.extra_mut().reply = Some(reply).filter(|reply| *reply != mirror);
         }
+    }
+
+    /// What packets of a direction become where this connection is translated.
+    #[inline]
+    pub(super) fn translation(&self, direction: Direction) -> Option<Translation> {
+        let extra = self.extra.as_ref()?;
+        if !self.status.intersects(Status::SRC_NAT | Status::DST_NAT) && extra.masqueraded.is_none() {
+            return None;
+        }
+        let egress = extra.masqueraded.filter(|_| direction == Direction::Original);
+        Some(Translation { to: self.tuple(direction.opposite()).reply(), egress })
+    }
+
+    pub(super) fn shifts(&self) -> Option<&[Shift; 2]> {
+        self.extra.as_ref()?.shifts.as_deref()
     }
 
     /// Which way a packet of `tuple` goes, if it is of this connection.

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::hash::Seed;
-use super::{EntryId, Helper};
+use super::{Direction, EntryId, Helper};
 use crate::base::time::{Duration, Instant};
 use crate::packet::Tuple;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +21,8 @@ pub struct Expectation {
     pub master: Tuple,
     pub helper: Helper,
     pub expires_at: Instant,
+    /// Where its master is translated: how it is itself.
+    pub follows: Option<Follows>,
     /// Whether its beginning is told, and its end is not (`-j CT --expevents`); `None`: both are.
     pub is_told: Option<bool>,
 }
@@ -29,6 +31,15 @@ impl Expectation {
     pub const fn timeout(&self, now: Instant) -> Duration {
         self.expires_at.saturating_since(now)
     }
+}
+
+/// How an expected connection follows the translation of its master, whatever the rules say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Follows {
+    /// Which way of the master the announcement went: it leads back to who made it.
+    pub announcer: Direction,
+    /// The port that was announced, which is the one that the announcer has.
+    pub port: u16,
 }
 
 /// Why an expectation was not taken.
@@ -248,7 +259,14 @@ mod tests {
         let right = u16::from_be_bytes([c, d]);
         let tuple = Tuple { src, dst, left: 0, right, zone: 0, proto: PROTO_TCP, family: Family::Ipv4 };
         let expires_at = NOW + Helper::Ftp.patience();
-        Expectation { tuple, master: tuple.reply(), helper: Helper::Ftp, expires_at, is_told: None }
+        Expectation {
+            tuple,
+            master: tuple.reply(),
+            helper: Helper::Ftp,
+            expires_at,
+            follows: None,
+            is_told: None,
+        }
     }
 
     #[test]

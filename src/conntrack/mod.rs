@@ -8,6 +8,7 @@
 
 mod ahead;
 mod alias;
+mod announce;
 pub mod change;
 mod confirm;
 pub mod entry;
@@ -22,10 +23,12 @@ pub mod listing;
 mod query;
 pub mod saved;
 pub mod sctp;
+mod sources;
 pub mod sysctl;
 mod table;
 pub mod tcp;
 mod tracked;
+mod translate;
 mod udp;
 mod wheel;
 
@@ -41,23 +44,26 @@ pub(crate) use flow::flow_of;
 pub use helper::Helper;
 pub use query::{Filter, FlowFilter, IcmpFilter, NatFilter, Stats, Translated};
 pub use sysctl::{SysctlError, Sysctls};
-pub use tracked::{CtState, Direction, EntryId, Template, Tracked};
+pub use tracked::{CtState, Direction, EntryId, Template, Tracked, Translation};
 
 use crate::base::fate::{DropReason, Fate, Stage};
 use crate::base::time::Instant;
+use crate::nat::{Picker, Seeded};
 use crate::packet::tuple::{
     PROTO_GRE, PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
 };
-use crate::packet::{Family, Packet, Segment, Tuple};
+use crate::packet::{Family, Packet, Segment, Seq, Tuple};
 use arc_swap::ArcSwap;
 use core::ops::ControlFlow::{Break, Continue};
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicBool, AtomicU64};
 use entry::ProtoState;
 use event::Events;
 use expect::Expectations;
 use hash::Seed;
 use parking_lot::MutexGuard;
 use query::Counters;
+use sources::Sources;
+use std::sync::Arc;
 use table::{Shard, Table};
 use tcp::TcpOutcome as Outcome;
 
@@ -73,6 +79,11 @@ pub struct Conntrack {
     /// Given to connections on their usual port, as by a rule for each.
     helpers: Vec<Helper>,
     counters: Counters,
+    sources: Sources,
+    /// Where searches for ports begin.
+    picker: Arc<dyn Picker>,
+    /// A translated connection has a helper that rewrites payloads: from then on segments may grow.
+    rewrites_payloads: AtomicBool,
 }
 
 /// Why a packet belongs to no connection, known or new.
@@ -123,6 +134,9 @@ impl Conntrack {
             settings_version: AtomicU64::new(0),
             helpers,
             counters: Counters::default(),
+            sources: Sources::default(),
+            picker: Arc::new(Seeded::new(seed)),
+            rewrites_payloads: AtomicBool::new(false),
         }
     }
 
@@ -359,10 +373,13 @@ impl Conntrack {
         };
         let mut entry = Box::new(Entry::new(tuple, proto, now, sysctls));
         match expected {
-            Some((master, _)) => {
+            Some((master, expectation)) => {
                 entry.status.insert(Status::EXPECTED);
                 entry.extra_mut().master = Some(master);
                 entry.mark = self.table.with(master, |master| master.mark).unwrap_or(0);
+                if let Some(follows) = expectation.follows {
+                    self.follow_master(&mut entry, master, follows, now);
+                }
             }
             None => self.assign_helper(&mut entry, *template),
         }
@@ -510,7 +527,8 @@ impl Conntrack {
     pub fn answer_to(&self, ct: &Tracked) -> Tracked {
         let direction = ct.direction.opposite();
         let mut answer = Tracked { direction, new: ct.new.clone(), ..Tracked::none() };
-        answer.tuple = self.read_entry(ct, |entry| entry.tuple(direction));
+        let read = self.read_entry(ct, |entry| (entry.tuple(direction), entry.translation(direction)));
+        (answer.tuple, answer.translation) = read.map_or((None, None), |(tuple, to)| (Some(tuple), to));
         (answer.status, answer.mark, answer.id) = (ct.status, ct.mark, ct.id);
         if ct.has_entry() {
             answer.state = CtState::Related;
@@ -566,6 +584,13 @@ fn open(layer4: &Layer4, tuple: &Tuple, sysctls: &Sysctls) -> Result<Proto, Inva
     })
 }
 
+/// By how much what the other side acknowledges is shifted, where it is.
+#[cold]
+fn shift_at(extra: Option<&entry::Extra>, direction: Direction, seq: Seq) -> u32 {
+    let shifts = extra.and_then(|extra| extra.shifts.as_deref());
+    shifts.map_or(0, |shifts| shifts[direction as usize].at(seq))
+}
+
 /// What listeners are told if the packet has changed the connection.
 fn update(before: (Status, ProtoState), entry: &Entry) -> Option<(Happened, Box<Entry>)> {
     let after = (entry.status, entry.state());
@@ -594,7 +619,12 @@ impl Entry {
         match (&mut self.proto, layer4) {
             (Proto::Tcp(tcp), Layer4::Tcp(seg)) => {
                 let assured = status.contains(Status::ASSURED);
-                tcp.track(seg, direction, tcp::Seen { seen_reply, assured }, sysctls)
+                let seen = tcp::Seen { seen_reply, assured };
+                if status.contains(Status::SEQ_ADJUST) {
+                    let shift = shift_at(self.extra.as_deref(), direction.opposite(), seg.ack - 1);
+                    return tcp.track(&seg.put_back(shift), direction, seen, sysctls);
+                }
+                tcp.track(seg, direction, seen, sysctls)
             }
             (Proto::Sctp(sctp), Layer4::Sctp(chunks)) => {
                 let outcome = sctp.track(chunks, direction, !status.contains(Status::CONFIRMED), sysctls);

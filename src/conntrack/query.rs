@@ -8,6 +8,7 @@ use super::{
     icmp,
 };
 use crate::base::time::{Duration, Instant};
+use crate::nat::{Choice, How};
 use crate::packet::{Addr, Family, Packet, Prefix, Tuple};
 use core::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::Receiver;
@@ -36,6 +37,15 @@ pub(super) struct Counters {
     pub(super) drop: Count,
     pub(super) early_drop: Count,
     pub(super) clash_resolve: Count,
+    /// By [`How`], in the order of its words.
+    pub(super) translations: [Count; How::ALL.len()],
+}
+
+impl Counters {
+    /// A connection was translated, or not.
+    pub(super) fn translated(&self, choice: &Choice) {
+        self.translations[choice.how as usize].add(1);
+    }
 }
 
 /// What `conntrack -S` prints, under the kernel's names.
@@ -48,7 +58,7 @@ pub struct Stats {
     pub invalid: u64,
     pub insert: u64,
     pub insert_failed: u64,
-    /// New packets that found the table full.
+    /// New packets that found the table full, or their tuples taken.
     pub drop: u64,
     /// Entries that made room for new ones.
     pub early_drop: u64,
@@ -191,6 +201,11 @@ impl FlowFilter {
 }
 
 impl Conntrack {
+    /// How often each way led to what a connection is translated to.
+    pub fn translations(&self) -> impl Iterator<Item = (How, u64)> {
+        How::ALL.iter().copied().zip(self.counters.translations.iter().map(Count::get))
+    }
+
     /// Shows every living entry that `filter` means.
     pub fn for_each(&self, filter: &Filter, now: Instant, mut show: impl FnMut(EntryId, &Entry)) {
         self.table.for_each(|id, entry| {

@@ -7,14 +7,18 @@
 
 use super::entry::Extra;
 use super::event::{Happened, Told};
+use super::expect::Follows;
 use super::helper::ftp;
 use super::sctp::Sctp;
 use super::table::Cursor;
 use super::tcp::saved::SavedTcp;
-use super::{Conntrack, Entry, EntryId, Expectation, Helper, Proto, Status, Sysctls};
+use super::{Conntrack, Direction, Entry, EntryId, Expectation, Helper, Proto, Status, Sysctls};
+use crate::base::iface::IfaceId;
 use crate::base::time::{Duration, Instant};
+use crate::nat::seqadj::Shift;
 use crate::packet::tuple::{PROTO_SCTP, PROTO_TCP};
 use crate::packet::{Addr, Family, Tuple};
+use core::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 /// No timeout is longer: they are signed 32-bit seconds to the kernel.
@@ -69,6 +73,10 @@ struct SavedRare {
     reply: Option<SavedTuple>,
     /// The connection that announced this one.
     master: Option<SavedTuple>,
+    /// Where it leaves, if its source is an address of that interface.
+    masqueraded: Option<u16>,
+    /// How numbers are shifted, by direction.
+    shifts: Option<[Shift; 2]>,
     /// Where lines of an FTP command connection begin, by direction.
     lines: [[Option<u32>; 2]; 2],
     /// Which events are told, if a rule has chosen: of the connection, and of what it announces.
@@ -84,6 +92,9 @@ pub struct SavedExpectation {
     master: SavedTuple,
     helper: String,
     left: Duration,
+    /// Whether its master's answers announced it, and the port that was announced, where it follows its master's
+    /// translation.
+    follows: Option<(Direction, u16)>,
     is_told: Option<bool>,
 }
 
@@ -188,10 +199,13 @@ impl SavedConnection {
 impl SavedRare {
     fn of(extra: &Extra, master: Option<Tuple>) -> Self {
         // How many children there are is counted when they are taken up; what is pending belongs to no entry of the table.
-        let Extra { master: _, children: _, reply, ftp, pending: _, told, counters } = extra;
+        let Extra { master: _, children: _, reply, masqueraded, shifts, ftp, pending: _, told, counters } =
+            extra;
         Self {
             reply: reply.as_ref().map(SavedTuple::of),
             master: master.as_ref().map(SavedTuple::of),
+            masqueraded: masqueraded.map(|iface| iface.0),
+            shifts: shifts.as_deref().copied(),
             lines: ftp.saved(),
             told: told.map(|told| (told.entry.bits(), told.announced)),
             counters: counters.map(|counter| (counter.packets, counter.bytes)),
@@ -200,6 +214,8 @@ impl SavedRare {
 
     fn resume(&self, extra: &mut Extra) {
         extra.reply = self.reply.map(|reply| reply.tuple());
+        extra.masqueraded = self.masqueraded.map(IfaceId);
+        extra.shifts = self.shifts.map(Box::new);
         extra.ftp = ftp::Lines::resume(self.lines);
         let told = |(entry, announced)| Told { entry: Happened::from_bits_truncate(entry), announced };
         extra.told = self.told.map(told);
@@ -228,6 +244,7 @@ impl Conntrack {
             master: SavedTuple::of(&expectation.master),
             helper: expectation.helper.name().to_owned(),
             left: expectation.timeout(now),
+            follows: expectation.follows.map(|follows| (follows.announcer, follows.port)),
             is_told: expectation.is_told,
         };
         self.expectations(now).into_iter().map(save).collect()
@@ -289,7 +306,9 @@ impl Conntrack {
             let added = self.id_of(&master).zip(Helper::by_name(&saved.helper)).map(|(id, helper)| {
                 let is_told = saved.is_told;
                 let tuple = Tuple { left: 0, ..tuple };
-                let expectation = Expectation { tuple, master, helper, expires_at: now + left, is_told };
+                let follows = saved.follows.map(|(announcer, port)| Follows { announcer, port });
+                let expires_at = now + left;
+                let expectation = Expectation { tuple, master, helper, expires_at, follows, is_told };
                 self.expectations.add(id, expectation, max, now)
             });
             match added {
@@ -308,6 +327,7 @@ impl Conntrack {
             return None;
         }
         let translated = entry.translated_reply();
+        let (original, status, helper) = (entry.original, entry.status, entry.helper);
         let id = self.table.insert(place, &mut shard, entry);
         drop(shard);
         if let Some(reply) = translated
@@ -315,6 +335,10 @@ impl Conntrack {
         {
             self.table.remove_id(id);
             return None;
+        }
+        self.note_source(&original, status, id);
+        if translated.is_some() && helper == Some(Helper::Ftp) {
+            self.rewrites_payloads.store(true, Ordering::Relaxed);
         }
         Some(id)
     }

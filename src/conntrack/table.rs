@@ -210,7 +210,7 @@ impl Shard {
         Some(Tenant { entry: entry.as_mut()?, due: *due })
     }
 
-    /// A translated connection whose reply is one of `tuples`, which fall together at `place`.
+    /// A translated connection whose reply is one of `tuples`, as far as they belong to `place`.
     pub(super) fn aliased(&self, place: Place, tuples: [Tuple; 2]) -> Option<EntryId> {
         if self.aliases.is_empty() {
             return None;
@@ -317,6 +317,11 @@ impl Table {
     /// Entries in the table, those past their time included until they are reaped.
     pub(super) fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// What spreads tuples over places.
+    pub(super) fn hash(&self, tuple: &Tuple) -> u64 {
+        self.seed.hash(tuple)
     }
 
     #[inline]

@@ -85,8 +85,8 @@ impl World {
 
     /// A packet's state, or why it was dropped; as `INVALID(why)` where that is the state.
     fn pass(&self, mut frame: Vec<u8>) -> String {
-        let pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
-        let stage = self.walk(&pkt);
+        let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
+        let stage = self.walk(&mut pkt);
         match stage {
             Continue(Tracked { invalid: Some(reason), .. }) => format!("INVALID({reason})"),
             Continue(tracked) => tracked.state.word().to_owned(),
@@ -95,7 +95,7 @@ impl World {
         }
     }
 
-    fn walk(&self, pkt: &Packet) -> Stage<Tracked> {
+    fn walk(&self, pkt: &mut Packet) -> Stage<Tracked> {
         let mut tracked = self.tracker.track(pkt, self.template, self.now)?;
         self.tracker.help(pkt, &mut tracked, self.now)?;
         self.tracker.confirm(&mut tracked, self.now)?;
@@ -574,7 +574,7 @@ fn a_reply_that_is_no_mirror_of_its_original_finds_its_connection() {
     let line = &world.table()[0];
     assert!(line.contains("[UNREPLIED] src=198.51.100.10 dst=198.51.100.1 sport=53 dport=40000"), "{line}");
     let mut frame = answer_to_translated();
-    let answer = world.walk(&Packet::parse(&mut frame, Offload::NONE).unwrap()).continue_value().unwrap();
+    let answer = world.walk(&mut Packet::parse(&mut frame, Offload::NONE).unwrap()).continue_value().unwrap();
     assert_eq!((answer.state, answer.direction), (CtState::Established, Direction::Reply));
     assert_eq!(answer.id(), opened.id());
     assert_eq!(world.pass(udp(CLIENT, 1024, SERVER, 53, b"?")), "ESTABLISHED");

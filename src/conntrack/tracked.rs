@@ -4,6 +4,8 @@
 
 use super::event::Told;
 use super::{Entry, Helper, InvalidReason, Status};
+use crate::base::iface::IfaceId;
+use crate::nat::Side;
 use crate::packet::Tuple;
 use core::num::NonZero;
 use serde::{Deserialize, Serialize};
@@ -99,6 +101,15 @@ impl EntryId {
     }
 }
 
+/// What a packet of a translated connection becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// The tuple that it has once both of its ends are rewritten.
+    pub to: Tuple,
+    /// The only way out, if the connection's source is an address of that interface.
+    pub egress: Option<IfaceId>,
+}
+
 /// What connection tracking said of one packet: a copy of what rules ask for most.
 ///
 /// The rest is behind [`super::Conntrack::with_entry`].
@@ -116,6 +127,8 @@ pub struct Tracked {
     pub tuple: Option<Tuple>,
     /// [`Entry::verdict`] of this direction.
     pub verdict: u64,
+    /// Where the connection is translated: what this packet becomes.
+    pub translation: Option<Translation>,
     /// It ended a connection to begin another, and was looked at twice.
     pub reopens: bool,
     pub(super) id: Option<EntryId>,
@@ -135,6 +148,7 @@ impl Tracked {
             mark: 0,
             tuple: None,
             verdict: 0,
+            translation: None,
             reopens: false,
             id: None,
             new: None,
@@ -147,6 +161,18 @@ impl Tracked {
         (self.state, self.direction) = (state, direction);
         (self.status, self.helper, self.mark) = (entry.status, entry.helper, entry.mark);
         self.verdict = entry.verdict[direction as usize];
+        self.translation = entry.translation(direction);
+    }
+
+    /// Whether the packet's own end at that side is to be rewritten.
+    pub fn is_rewritten(&self, side: Side) -> bool {
+        // What is the source of the first packet is the destination of answers.
+        let of_first = match (self.direction, side) {
+            (Direction::Original, side) => side,
+            (Direction::Reply, Side::Source) => Side::Destination,
+            (Direction::Reply, Side::Destination) => Side::Source,
+        };
+        self.status.contains(Status::translates(of_first))
     }
 
     /// Whether a connection stands behind the packet, confirmed or not.

@@ -26,6 +26,15 @@ pub(super) fn render(shared: &Shared) -> String {
     for (reason, n) in shared.router.drop_counters() {
         page.sample("stateway_drop_packets_total", &[("reason", reason)], n);
     }
+    let name = "stateway_nat_decisions_total";
+    page.family(
+        name,
+        "counter",
+        "Ends of new connections bound to a translation, by the way that led to it.",
+    );
+    for (how, n) in conntrack.translations() {
+        page.sample(name, &[("how", how.code())], n);
+    }
     let lost = shared.router.logs().lost();
     page.family(
         "stateway_log_messages_lost_total",

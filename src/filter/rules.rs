@@ -3,8 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::memo::Generation;
-use super::{Policy, RuleError, Ruleset, Table};
+use super::{RuleError, Ruleset, Table};
 use crate::base::{Family, Iface};
+use crate::nat::Target;
 
 /// The rules in force: replaced as a whole, so that no packet sees half of them.
 #[derive(Debug, Default)]
@@ -13,6 +14,9 @@ pub struct Rules {
     v4: Ruleset,
     v6: Option<Ruleset>,
     has_v4: bool,
+    /// Whether a nat table was ever named: from then on connections are bound, whatever rules there are.
+    translate_v4: bool,
+    translate_v6: bool,
     /// Counts the rules of one router.
     generation: u64,
 }
@@ -38,12 +42,33 @@ impl Rules {
                 None => Ruleset::load(text, family, &names),
             };
             let ruleset = loaded?.ruleset.of_generation(Generation::new(generation));
-            ruleset.untranslated().map_or(Ok(()), |error| Err(vec![error]))?;
             Ok(Some(ruleset))
         };
         match (load(v4, Family::Ipv4), load(v6, Family::Ipv6)) {
-            (Ok(v4), Ok(v6)) => Ok(Self { has_v4: v4.is_some(), v4: v4.unwrap_or_default(), v6, generation }),
+            (Ok(v4), Ok(v6)) => {
+                let names_nat = |rules: &Option<Ruleset>| {
+                    rules.as_ref().is_some_and(|rules| rules.tables().contains(&Table::Nat))
+                };
+                let had = |family| before.is_some_and(|before| before.translate(family));
+                Ok(Self {
+                    has_v4: v4.is_some(),
+                    translate_v4: names_nat(&v4) || had(Family::Ipv4),
+                    translate_v6: names_nat(&v6) || had(Family::Ipv6),
+                    v4: v4.unwrap_or_default(),
+                    v6,
+                    generation,
+                })
+            }
             (v4, v6) => Err(v4.err().into_iter().chain(v6.err()).flatten().collect()),
+        }
+    }
+
+    /// Whether new connections of a family are bound to a translation, be it none.
+    #[inline]
+    pub(crate) const fn translate(&self, family: Family) -> bool {
+        match family {
+            Family::Ipv4 => self.translate_v4,
+            Family::Ipv6 => self.translate_v6,
         }
     }
 
@@ -80,17 +105,15 @@ impl Rules {
 }
 
 impl Ruleset {
-    /// Why no router can carry it out: nothing on a packet's way looks into the nat table yet.
-    fn untranslated(&self) -> Option<RuleError> {
-        let chains = self.chains(Table::Nat);
-        let lines = chains.iter().flat_map(|chain| &chain.rules).map(|rule| rule.line as usize);
-        let drops = chains.iter().any(|chain| chain.policy == Some(Policy::Drop));
-        let line = lines.min().or_else(|| drops.then_some(0))?;
+    /// Why a bridge cannot carry it out: the addresses of a network that spans its ports are not the bridge's to change.
+    pub(crate) fn asks_too_much_of_a_bridge(&self) -> Option<RuleError> {
+        let rules = self.chains(Table::Nat).iter().flat_map(|chain| &chain.rules);
+        let lines = rules.filter(|rule| rule.target.translation().is_some_and(Target::changes_address));
         Some(RuleError {
-            line,
+            line: lines.map(|rule| rule.line as usize).min()?,
             column: 1,
-            message: "table `nat` is read, but not carried out: addresses are not translated yet".to_owned(),
-            hint: Some("the empty table may stay".to_owned()),
+            message: "a bridge has no addresses, and cannot translate to others".to_owned(),
+            hint: Some("`mode: route` translates addresses; a bridge may change ports".to_owned()),
         })
     }
 }

@@ -49,7 +49,8 @@
 //! The last columns are what is expected. Fates print what became of the packet and why: `forwarded`, `forwarded*3`
 //! (in three pieces), `dropped(policy)`, `rejected(tcp-reset)`, `rejected(3/13)`, `delivered`, `queued(…)`. Behind the
 //! fate stands what is left of the connection's life, in seconds rounded up, and its status: `unreplied`, `replied`
-//! or `assured`, and `expected`.
+//! or `assured`, and `expected`. Of a translated connection also the tuple of its answers, and as what the packet left:
+//! `reply=198.51.100.10:53>198.51.100.1:5000 sent=198.51.100.1:5000>198.51.100.10:53`, with `#ID` for ICMP.
 
 #![forbid(unsafe_code)]
 

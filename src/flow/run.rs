@@ -7,7 +7,7 @@ use super::{Expect, Scenario, Step};
 use crate::base::EmissionKind;
 use crate::config::{Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfig};
 use crate::conntrack::listing::{self, proto_name};
-use crate::conntrack::{CtState, Entry, Expectation, Filter, Status};
+use crate::conntrack::{CtState, Entry, Expectation, Filter, Status, flow_of};
 use crate::fate::{Fate, QueueReason};
 use crate::filter::{RejectWith, RuleError};
 use crate::iface::{Iface, IfaceId};
@@ -81,7 +81,7 @@ impl Run {
             ctstate: ctstate.unwrap_or_else(|| "-".to_owned()),
             tracker: entry.as_ref().and_then(Entry::state_word).unwrap_or("-").to_owned(),
             fate: fate_word(fate, pieces),
-            entry: entry.map(|entry| entry_words(&entry, self.now)).unwrap_or_default(),
+            entry: entry.map(|entry| entry_words(&entry, &sent, self.now)).unwrap_or_default(),
         };
         Observed { columns, sent }
     }
@@ -184,7 +184,7 @@ fn fate_word(fate: Fate, pieces: usize) -> String {
     }
 }
 
-fn entry_words(entry: &Entry, now: Instant) -> Vec<String> {
+fn entry_words(entry: &Entry, sent: &[(IfaceId, Vec<u8>)], now: Instant) -> Vec<String> {
     let left = entry.timeout(now);
     let secs = left.as_secs() + u64::from(left.subsec_nanos() > 0);
     let mut words = vec![format!("{secs}s")];
@@ -202,7 +202,32 @@ fn entry_words(entry: &Entry, now: Instant) -> Vec<String> {
     if status.contains(Status::EXPECTED) {
         words.push("expected".to_owned());
     }
+    if status.intersects(Status::SRC_NAT | Status::DST_NAT) {
+        words.push(format!("reply={}", ends(&entry.reply())));
+        words.extend(sent.first().and_then(|(_, frame)| sent_as(frame)));
+    }
     words
+}
+
+/// What leaves of a translated connection: `sent=198.51.100.1:5000>198.51.100.10:53`.
+fn sent_as(frame: &[u8]) -> Option<String> {
+    let mut frame = frame.to_vec();
+    let pkt = Packet::parse(&mut frame, Offload::NONE).ok()?;
+    let is_sound = if pkt.l4_checksum_ok() { "" } else { ",badsum" };
+    Some(format!("sent={}{is_sound}", ends(&flow_of(&pkt, 0)?)))
+}
+
+/// Both ends with their ports, or with the identifier behind a `#`.
+fn ends(tuple: &Tuple) -> String {
+    let Tuple { src, dst, left, right, family, .. } = *tuple;
+    let (src, dst) = (src.to_ip(family), dst.to_ip(family));
+    if tuple.is_icmp() {
+        return format!("{src}>{dst}#{left}");
+    }
+    match (left, right) {
+        (0, 0) => format!("{src}>{dst}"),
+        _ => format!("{}>{}", SocketAddr::new(src, left), SocketAddr::new(dst, right)),
+    }
 }
 
 /// The router that every scenario runs on: two interfaces, a next hop on each.

@@ -289,14 +289,7 @@ impl Host {
     }
 
     fn check_size<R: Recorder>(&self, pkt: &Packet, out: IfaceId, pass: &mut Passage<'_, R>) -> Stage<()> {
-        let mtu = self.ifaces[out.index()].mtu_bytes;
-        let (mtu, error) = match pkt.family() {
-            Family::Ipv4 => (mtu, IcmpError::with_info(3, 4, mtu as u32)),
-            Family::Ipv6 => {
-                let mtu = mtu.max(IPV6_MIN_MTU_BYTES);
-                (mtu, IcmpError::with_info(2, 0, mtu as u32))
-            }
-        };
+        let (mtu, error) = self.size_limit(out, pkt.family());
         let fits = match &pass.pieces {
             Some(pieces) => pieces.fit(pkt, mtu),
             None => wire_len(pkt) <= mtu || !pkt.dont_fragment(),
@@ -306,6 +299,18 @@ impl Host {
         }
         self.send_error(pkt, error, pass);
         Break(Fate::Dropped(DropReason::TooBig))
+    }
+
+    /// How long a packet may be that leaves there, and what the sender of a longer one is told.
+    pub(super) fn size_limit(&self, out: IfaceId, family: Family) -> (usize, IcmpError) {
+        let mtu = self.ifaces[out.index()].mtu_bytes;
+        match family {
+            Family::Ipv4 => (mtu, IcmpError::with_info(3, 4, mtu as u32)),
+            Family::Ipv6 => {
+                let mtu = mtu.max(IPV6_MIN_MTU_BYTES);
+                (mtu, IcmpError::with_info(2, 0, mtu as u32))
+            }
+        }
     }
 
     /// Tells a neighbour that another neighbour of its own is the better first hop (RFC 1812 §5.2.7.2).

@@ -18,7 +18,7 @@ mod tests;
 pub(crate) use limits::RejectLimits;
 pub use settings::check_sysctl;
 
-use crate::base::{Addr, DropReason, Fate, Iface, IfaceId, Instant, RejectWith, RuleId, Stage};
+use crate::base::{Addr, DropReason, Family, Fate, Iface, IfaceId, Instant, RejectWith, RuleId, Stage};
 use crate::config::RouterConfig;
 use crate::neighbour::{Key, Neighbours};
 use crate::packet::Packet;
@@ -125,12 +125,32 @@ impl Plane for Host {
         self.answer_refusal(with, by, pkt, pass)
     }
 
-    fn originate<'a>(&self, pkt: &Packet, link: Option<IfaceId>) -> Option<(IfaceId, Self::Walk<'a>)>
+    fn originate<'a>(
+        &self,
+        dst: Addr,
+        family: Family,
+        link: Option<IfaceId>,
+    ) -> Option<(IfaceId, Self::Walk<'a>)>
     where
         Self: 'a,
     {
-        let (out, next_hop) = self.way_of_own(pkt.dst(), pkt.family(), link)?;
+        let (out, next_hop) = self.way_of_own(dst, family, link)?;
         Some((out, Walk { next_hop: Some(next_hop), options: None }))
+    }
+
+    fn route_again<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<'_, R>) -> Option<IfaceId> {
+        let (out, next_hop) = self.way_of_own(pkt.dst(), pkt.family(), None)?;
+        pass.walk.next_hop = Some(next_hop);
+        Some(out)
+    }
+
+    fn address_out<R: Recorder>(&self, pkt: &Packet, out: IfaceId, pass: &Passage<'_, R>) -> Option<Addr> {
+        let next_hop = pass.walk.next_hop.unwrap_or_else(|| pkt.dst());
+        self.routes.source_on(out, next_hop, pkt.dst(), pkt.family())
+    }
+
+    fn address_in(&self, family: Family, iface: IfaceId) -> Option<Addr> {
+        self.routes.first_on(iface, family)
     }
 
     fn carry_non_ip<R: Recorder>(&self, frame: &[u8], is_arp: bool, pass: &mut Passage<'_, R>) -> Stage<()> {

@@ -51,6 +51,12 @@ impl Host {
         let mtu_bytes = self.ifaces[out.index()].mtu_bytes;
         let frames = match &pass.pieces {
             Some(pieces) => pieces.cut(pkt, mtu_bytes),
+            None if pass.ctx.at.iface.is_some()
+                && pkt.dont_fragment()
+                && wire_len(pkt) > self.size_limit(out, pkt.family()).0 =>
+            {
+                return self.refuse_grown(pkt, out, pass);
+            }
             None if wire_len(pkt) > mtu_bytes && !pkt.offload().is_super_frame() => {
                 pkt.finish_checksum();
                 cut_to_mtu(pkt, mtu_bytes)
@@ -63,6 +69,14 @@ impl Host {
             last = self.send_piece(frame, pkt, out, pass);
         }
         last
+    }
+
+    /// The packet fitted when it was routed, and has become too long since.
+    #[cold]
+    fn refuse_grown<R: Recorder>(&self, pkt: &Packet, out: IfaceId, pass: &mut Passage<'_, R>) -> Stage<()> {
+        let (_, error) = self.size_limit(out, pkt.family());
+        self.send_error(pkt, error, pass);
+        Break(Fate::Dropped(DropReason::TooBig))
     }
 
     fn send_whole<R: Recorder>(
@@ -230,8 +244,13 @@ impl Host {
             return false;
         }
         let (family, to) = (pkt.family(), pkt.src());
-        let Some(hop) = self.hop_to(to, family, pass.ctx.at.iface) else { return false };
-        let Some(src) = self.answers_as(pkt, hop, pass.ctx.at.iface) else { return false };
+        let link = pass.ctx.at.iface;
+        let receiver = related.as_ref().and_then(Tracked::receiver).unwrap_or(to);
+        let Some(hop) = self.hop_to(receiver, family, link) else { return false };
+        // The packet may have the router's own address already: then that tells itself, and OUTPUT finds the sender.
+        let is_own = receiver != to && self.is_local(to, family, link);
+        let src = if is_own { Some(to) } else { self.answers_as(pkt, hop, link) };
+        let Some(src) = src else { return false };
         if self.limits.allow(&self.settings, error, (to, family), hop.prefix_len, pass.ctx.at.now) {
             let options = self.echoed_options(pkt, src, pass);
             let frame = icmp_reply::write_error(pkt, error, author(pass.ctx.at, src), &options);

@@ -4,6 +4,15 @@
 
 #![forbid(unsafe_code)]
 
+mod choose;
+mod hash;
+mod mangle;
+mod picker;
+mod quote;
 mod range;
+pub mod seqadj;
 
-pub use range::{Range, Target};
+pub use choose::{Choice, How, Known, choose};
+pub use mangle::{rewrite, rewrite_error};
+pub use picker::{Picker, Seeded};
+pub use range::{Range, Side, Target};

@@ -336,6 +336,11 @@ impl<'a> Packet<'a> {
         debug_assert!(self.end <= self.frame.len(), "there is room");
     }
 
+    /// Leaves so many bytes at its end to the room behind it.
+    fn shorten(&mut self, bytes: usize) {
+        self.end -= bytes;
+    }
+
     pub fn frame_mut(&mut self) -> &mut [u8] {
         &mut self.frame[..self.end]
     }

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::checksum::{Sum, adjust, adjust_bytes, checksum_offset, has_pseudo_header};
-use super::tuple::PROTO_UDP;
+use super::tuple::{PROTO_UDP, PROTO_UDPLITE};
 use super::{Addr, ETHERNET_LEN, Family, Packet};
 use core::ops::Range;
 
@@ -118,13 +118,48 @@ impl Packet<'_> {
             let none = vec![0; new.len()];
             self.follow(|checksum| adjust(adjust_bytes(checksum, &none, new), lens.0, lens.1), &(0..0));
         }
+        self.set_l3_len();
+        true
+    }
+
+    /// Replaces bytes of the upper layer by others, perhaps more or fewer; lengths follow, and the checksum is written
+    /// anew. `false`: the frame has no room for them.
+    ///
+    /// # Panics
+    /// If the place lies beyond the packet.
+    #[must_use]
+    pub fn replace_l4(&mut self, at: Range<usize>, new: &[u8]) -> bool {
+        let old_len = self.l4().len();
+        let new_len = old_len - at.len() + new.len();
+        if new_len > old_len {
+            if self.room() < new_len - old_len {
+                return false;
+            }
+            self.lengthen(new_len - old_len);
+        }
+        let l4 = self.l4_mut();
+        l4.copy_within(at.end..old_len, at.start + new.len());
+        l4[at.start..at.start + new.len()].copy_from_slice(new);
+        if new_len < old_len {
+            self.shorten(old_len - new_len);
+        }
+        self.set_l3_len();
+        if self.offload().needs_checksum() {
+            self.follow(|sum| !adjust(!sum, old_len as u16, new_len as u16), &(0..0));
+        } else {
+            self.fill_l4_checksum();
+        }
+        true
+    }
+
+    /// Writes the packet's length into its IP header.
+    fn set_l3_len(&mut self) {
         let l3_len = self.l3().len();
         match self.family() {
             Family::Ipv4 => self.edit_ipv4(ETHERNET_LEN + 2, (l3_len as u16).to_be_bytes()),
             Family::Ipv6 => self.frame_mut()[ETHERNET_LEN + 4..ETHERNET_LEN + 6]
                 .copy_from_slice(&((l3_len - IPV6_HEADER_LEN) as u16).to_be_bytes()),
         }
-        true
     }
 
     fn set_addr(&mut self, addr: Addr, at_v4: usize, at_v6: usize) {
@@ -172,7 +207,7 @@ impl Packet<'_> {
             return;
         }
         let mut new = change(old);
-        if new == 0 && proto == PROTO_UDP && !partial {
+        if new == 0 && matches!(proto, PROTO_UDP | PROTO_UDPLITE) && !partial {
             new = 0xffff;
         }
         field.copy_from_slice(&new.to_be_bytes());

@@ -85,6 +85,13 @@ impl Segment {
         self.seq + self.len + control
     }
 
+    /// The same with what it acknowledges put back by so much, as if its sender had seen unchanged numbers.
+    #[must_use]
+    pub fn put_back(&self, shift: u32) -> Self {
+        let sack_right = self.options.sack_right.map(|right| right - shift);
+        Self { ack: self.ack - shift, options: Options { sack_right, ..self.options }, ..*self }
+    }
+
     pub const fn has(&self, flag: TcpFlags) -> bool {
         self.flags.contains(flag)
     }

@@ -38,6 +38,7 @@ pub mod listener;
 pub mod log;
 pub mod nflog;
 pub mod orders;
+mod picker;
 pub mod ports;
 mod pulse;
 pub mod service;
@@ -47,6 +48,7 @@ pub mod watch;
 mod worker;
 
 pub use counters::{PortCount, PortCounters};
+pub use picker::Unforeseen;
 
 /// Monotonic time, as the core wants it.
 #[derive(Clone, Copy, Debug)]

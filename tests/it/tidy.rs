@@ -13,7 +13,8 @@ const MAX_LINES: usize = 900;
 
 /// Reasons that a scenario cannot meet, and why.
 const NOT_BY_SCENARIO: &[(&str, &str)] = &[
-    ("confirm-clash", "takes two workers at the same moment"),
+    ("nat-address", "every interface of a story has an address"),
+    ("nat-egress", "takes routes that change, which those of a router do not"),
     ("neighbour-table-full", "takes more neighbours than a story can name"),
     ("neighbour-failed", "counted when the wait ends, long after the packet's own story"),
     ("neighbour-queue-full", "counted of the packet that was displaced, not of the one that came"),
@@ -52,7 +53,19 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("pipeline", &["base", "packet", "nat", "conntrack", "filter", "plane", "record"]),
     (
         "router",
-        &["base", "packet", "conntrack", "filter", "plane", "record", "config", "bridge", "host", "pipeline"],
+        &[
+            "base",
+            "packet",
+            "nat",
+            "conntrack",
+            "filter",
+            "plane",
+            "record",
+            "config",
+            "bridge",
+            "host",
+            "pipeline",
+        ],
     ),
     ("saved", &["base", "packet", "neighbour", "router"]),
     ("reload", &["base", "packet", "conntrack", "filter", "config", "router"]),

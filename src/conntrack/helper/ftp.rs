@@ -9,6 +9,7 @@ use super::{Announced, Outcome};
 use crate::conntrack::{CtState, Direction};
 use crate::packet::{Addr, Family, Segment, Seq, Tuple, tuple::PROTO_TCP};
 use core::net::Ipv6Addr;
+use core::ops::Range;
 
 /// Line ends that are remembered for each direction.
 const LINES: usize = 2;
@@ -56,7 +57,7 @@ pub(super) fn read(
     lines: &mut Lines,
     state: CtState,
     dir: Direction,
-    tuple: &Tuple,
+    tuples: (&Tuple, &Tuple),
     seg: &Segment,
     payload: &[u8],
 ) -> Outcome {
@@ -64,7 +65,7 @@ pub(super) fn read(
         return Outcome::Nothing;
     }
     let outcome =
-        if lines.begins_at(dir, seg.seq) { announced(dir, tuple, payload) } else { Outcome::Nothing };
+        if lines.begins_at(dir, seg.seq) { announced(dir, tuples, payload) } else { Outcome::Nothing };
     // The packet will come again, so nothing of it counts yet.
     if let Outcome::Partial(_) = outcome {
         return outcome;
@@ -75,31 +76,73 @@ pub(super) fn read(
     outcome
 }
 
-/// What a line announces; `tuple` is the packet's own.
-fn announced(dir: Direction, tuple: &Tuple, line: &[u8]) -> Outcome {
+/// What a line announces. The tuples are the packet's own, as it came, and how packets of the other direction come.
+fn announced(dir: Direction, (tuple, far): (&Tuple, &Tuple), line: &[u8]) -> Outcome {
     let commands = match dir {
         Direction::Original => [Command::PORT, Command::EPRT],
         Direction::Reply => [Command::PASV, Command::EPSV],
     };
     for command in commands {
-        let (addr, port) = match command.find(tuple.family, line) {
+        let (Endpoint { addr, port }, place) = match command.find(tuple.family, line) {
             Found::No => continue,
             Found::Partly => return Outcome::Partial(command.name),
-            Found::At(addr, port) => (addr, port),
+            Found::At(endpoint, place) => (endpoint, place),
         };
         // An address of somebody else: a bounce attack, or translation that we do not know of (RFC 2577 §3).
         if addr.is_some_and(|addr| addr != tuple.src) {
             return Outcome::Nothing;
         }
-        let expected =
-            Tuple { src: tuple.dst, dst: tuple.src, left: 0, right: port, proto: PROTO_TCP, ..*tuple };
-        return Outcome::Announces(Announced { tuple: expected });
+        let expected = Tuple { src: far.src, dst: far.dst, left: 0, right: port, proto: PROTO_TCP, ..*far };
+        let written = Some(Written { place, form: (command.form)(tuple.family) });
+        return Outcome::Announces(Announced { tuple: expected, written });
     }
     Outcome::Nothing
 }
 
-/// An address, where the command names one, and a port.
-type Endpoint = (Option<Addr>, u16);
+/// How an address and a port are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::conntrack) enum Form {
+    /// `h1,h2,h3,h4,p1,p2`
+    Numbers,
+    /// `|1|192.0.2.10|51210|`, `|2|2001:db8::10|51210|`
+    Extended(Family),
+    /// `|||51210|`
+    PortOnly,
+}
+
+/// Where an argument stands in the payload, and how it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::conntrack) struct Written {
+    pub(in crate::conntrack) place: Range<usize>,
+    pub(in crate::conntrack) form: Form,
+}
+
+/// The argument that announces an address and a port, as Linux writes it.
+pub(in crate::conntrack) fn write(form: Form, addr: Addr, port: u16) -> String {
+    let [high, low] = port.to_be_bytes();
+    match form {
+        Form::Numbers => {
+            let [a, b, c, d] = addr.v4();
+            format!("{a},{b},{c},{d},{high},{low}")
+        }
+        Form::Extended(Family::Ipv4) => format!("|1|{}|{port}|", addr.to_ip(Family::Ipv4)),
+        Form::Extended(Family::Ipv6) => {
+            let groups = Ipv6Addr::from(addr.v6()).segments().map(|group| format!("{group:04x}"));
+            format!("|2|{}|{port}|", groups.join(":"))
+        }
+        Form::PortOnly => format!("|||{port}|"),
+    }
+}
+
+/// What an argument says.
+struct Endpoint {
+    /// `None`: the command names none.
+    addr: Option<Addr>,
+    port: u16,
+}
+
+/// An argument that was read: what it says, and which bytes of the text it takes.
+type Argument = (Endpoint, Range<usize>);
 
 /// How a command or answer is told and read.
 #[derive(Clone, Copy)]
@@ -107,21 +150,22 @@ struct Command {
     name: &'static str,
     /// Everything up to this byte is skipped behind the name.
     skip: Option<u8>,
-    read: fn(Family, &[u8]) -> Option<Endpoint>,
+    read: fn(Family, &[u8]) -> Option<Argument>,
+    form: fn(Family) -> Form,
 }
 
 enum Found {
     No,
     /// It begins like the command, and then something is wrong or missing.
     Partly,
-    At(Option<Addr>, u16),
+    At(Endpoint, Range<usize>),
 }
 
 impl Command {
-    const PORT: Self = Self { name: "PORT", skip: Some(b' '), read: port };
-    const EPRT: Self = Self { name: "EPRT", skip: Some(b' '), read: eprt };
-    const PASV: Self = Self { name: "227 ", skip: None, read: pasv };
-    const EPSV: Self = Self { name: "229 ", skip: Some(b'('), read: epsv };
+    const PORT: Self = Self { name: "PORT", skip: Some(b' '), read: port, form: |_| Form::Numbers };
+    const EPRT: Self = Self { name: "EPRT", skip: Some(b' '), read: eprt, form: Form::Extended };
+    const PASV: Self = Self { name: "227 ", skip: None, read: pasv, form: |_| Form::Numbers };
+    const EPSV: Self = Self { name: "229 ", skip: Some(b'('), read: epsv, form: |_| Form::PortOnly };
 
     fn find(&self, family: Family, line: &[u8]) -> Found {
         let name = self.name.as_bytes();
@@ -137,26 +181,29 @@ impl Command {
             None => Some(rest),
             Some(skip) => rest.iter().position(|&b| b == skip).map(|at| &rest[at + 1..]),
         };
-        match arguments.and_then(|arguments| (self.read)(family, arguments)) {
-            Some((addr, port)) => Found::At(addr, port),
+        let read = arguments.and_then(|text| Some((line.len() - text.len(), (self.read)(family, text)?)));
+        match read {
+            Some((at, (endpoint, place))) => Found::At(endpoint, at + place.start..at + place.end),
             None => Found::Partly,
         }
     }
 }
 
 /// `h1,h2,h3,h4,p1,p2` and the end of the line.
-fn port(_: Family, text: &[u8]) -> Option<Endpoint> {
-    Some(host_port(&numbers::<6>(text, b',', Some(b'\r'))?))
+fn port(_: Family, text: &[u8]) -> Option<Argument> {
+    let (numbers, len) = numbers::<6>(text, b',', Some(b'\r'))?;
+    Some((host_port(&numbers), 0..len))
 }
 
 /// The same six numbers, wherever the first digit stands; what follows them does not matter.
-fn pasv(_: Family, text: &[u8]) -> Option<Endpoint> {
+fn pasv(_: Family, text: &[u8]) -> Option<Argument> {
     let first = text.iter().position(u8::is_ascii_digit)?;
-    Some(host_port(&numbers::<6>(&text[first..], b',', None)?))
+    let (numbers, len) = numbers::<6>(&text[first..], b',', None)?;
+    Some((host_port(&numbers), first..first + len))
 }
 
 /// `|1|192.0.2.10|51210|` or `|2|2001:db8::10|51210|`, with any delimiter.
-fn eprt(family: Family, text: &[u8]) -> Option<Endpoint> {
+fn eprt(family: Family, text: &[u8]) -> Option<Argument> {
     let (delimiter, kind) = match *text {
         [a, kind, b, _, ..] if a == b && is_delimiter(a) => (a, kind),
         _ => return None,
@@ -164,11 +211,12 @@ fn eprt(family: Family, text: &[u8]) -> Option<Endpoint> {
     let rest = &text[3..];
     let end = rest.iter().position(|&b| b == delimiter)?;
     let addr = match (family, kind) {
-        (Family::Ipv4, b'1') => addr_v4(&numbers::<4>(rest, b'.', Some(delimiter))?),
+        (Family::Ipv4, b'1') => addr_v4(&numbers::<4>(rest, b'.', Some(delimiter))?.0),
         (Family::Ipv6, b'2') => Addr::from(addr_v6(core::str::from_utf8(&rest[..end]).ok()?)?),
         _ => return None,
     };
-    Some((Some(addr), delimited_port(&rest[end + 1..], delimiter)?))
+    let (port, len) = delimited_port(&rest[end + 1..], delimiter)?;
+    Some((Endpoint { addr: Some(addr), port }, 0..3 + end + 1 + len))
 }
 
 /// As text. Like the kernel, and unlike RFC 4291 §2.2, it takes a group with more leading zeros than four digits hold.
@@ -182,10 +230,11 @@ fn addr_v6(text: &str) -> Option<Ipv6Addr> {
 }
 
 /// `|||51210|`, with any delimiter.
-fn epsv(_: Family, text: &[u8]) -> Option<Endpoint> {
+fn epsv(_: Family, text: &[u8]) -> Option<Argument> {
     match *text {
         [a, b, c, _, ..] if a == b && b == c && is_delimiter(a) => {
-            Some((None, delimited_port(&text[3..], a)?))
+            let (port, len) = delimited_port(&text[3..], a)?;
+            Some((Endpoint { addr: None, port }, 0..3 + len))
         }
         _ => None,
     }
@@ -195,12 +244,12 @@ const fn is_delimiter(byte: u8) -> bool {
     byte.is_ascii_graphic() && !byte.is_ascii_digit()
 }
 
-/// `N` numbers with a separator between them, and the terminator behind them if one is wanted. Digits may be missing,
-/// and numbers run over as they do in the kernel.
-fn numbers<const N: usize>(text: &[u8], separator: u8, terminator: Option<u8>) -> Option<[u32; N]> {
+/// `N` numbers with a separator between them, and the terminator behind them if one is wanted; and how many bytes they
+/// take. Digits may be missing, and numbers run over as they do in the kernel.
+fn numbers<const N: usize>(text: &[u8], separator: u8, terminator: Option<u8>) -> Option<([u32; N], usize)> {
     let mut numbers = [0_u32; N];
     let mut at = 0;
-    for &byte in text {
+    for (len, &byte) in text.iter().enumerate() {
         match byte {
             b'0'..=b'9' => {
                 numbers[at] = numbers[at].wrapping_mul(10).wrapping_add(u32::from(byte - b'0'));
@@ -211,7 +260,7 @@ fn numbers<const N: usize>(text: &[u8], separator: u8, terminator: Option<u8>) -
                     return None;
                 }
             }
-            _ => return (at == N - 1 && terminator.is_none_or(|t| t == byte)).then_some(numbers),
+            _ => return (at == N - 1 && terminator.is_none_or(|t| t == byte)).then_some((numbers, len)),
         }
     }
     None
@@ -223,16 +272,16 @@ fn addr_v4(n: &[u32]) -> Addr {
 }
 
 fn host_port(n: &[u32; 6]) -> Endpoint {
-    (Some(addr_v4(&n[..4])), (n[4] << 8 | n[5]) as u16)
+    Endpoint { addr: Some(addr_v4(&n[..4])), port: (n[4] << 8 | n[5]) as u16 }
 }
 
-/// Digits and the delimiter behind them; port 0 is none. Too large a port loses its upper bits, as in the kernel.
-fn delimited_port(text: &[u8], delimiter: u8) -> Option<u16> {
+/// Digits and the delimiter behind them, and how many bytes that are; port 0 is none. Too large a port loses its upper bits, as in the kernel.
+fn delimited_port(text: &[u8], delimiter: u8) -> Option<(u16, usize)> {
     let mut port = 0_u16;
-    for &byte in text {
+    for (at, &byte) in text.iter().enumerate() {
         match byte {
             b'0'..=b'9' => port = port.wrapping_mul(10).wrapping_add(u16::from(byte - b'0')),
-            _ if byte == delimiter && port != 0 => return Some(port),
+            _ if byte == delimiter && port != 0 => return Some((port, at + 1)),
             _ => return None,
         }
     }
@@ -262,10 +311,10 @@ mod tests {
     }
 
     fn told(dir: Direction, line: &str) -> String {
-        match announced(dir, &tuple(dir), line.as_bytes()) {
+        match announced(dir, (&tuple(dir), &tuple(dir.opposite())), line.as_bytes()) {
             Outcome::Nothing => "nothing".into(),
             Outcome::Partial(_) => "drop".into(),
-            Outcome::Announces(Announced { tuple }) => tuple.right.to_string(),
+            Outcome::Announces(Announced { tuple, .. }) => tuple.right.to_string(),
         }
     }
 

@@ -35,6 +35,8 @@ pub(super) enum Outcome {
 pub(super) struct Announced {
     /// `left`, the source port, is any.
     pub(super) tuple: Tuple,
+    /// Where it stands in the packet, if it is written out there.
+    pub(super) written: Option<ftp::Written>,
 }
 
 impl Helper {
@@ -103,7 +105,8 @@ impl Helper {
             Self::Ftp => {
                 let Some(seg) = Segment::parse(l4) else { return Outcome::Nothing };
                 let payload = &l4[l4.len() - seg.len as usize..];
-                ftp::read(&mut entry.extra_mut().ftp, state, dir, tuple, &seg, payload)
+                let far = entry.tuple(dir.opposite());
+                ftp::read(&mut entry.extra_mut().ftp, state, dir, (tuple, &far), &seg, payload)
             }
             Self::Tftp => tftp::read(&entry.reply(), l4.get(8..).unwrap_or_default()),
         }

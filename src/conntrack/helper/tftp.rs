@@ -12,7 +12,7 @@ const WRITE_REQUEST: [u8; 2] = [0, 2];
 pub(super) fn read(reply: &Tuple, payload: &[u8]) -> Outcome {
     if payload.starts_with(&READ_REQUEST) || payload.starts_with(&WRITE_REQUEST) {
         let expected = Tuple { left: 0, proto: PROTO_UDP, ..*reply };
-        return Outcome::Announces(Announced { tuple: expected });
+        return Outcome::Announces(Announced { tuple: expected, written: None });
     }
     Outcome::Nothing
 }

@@ -170,6 +170,11 @@ impl Tcp {
         self.state
     }
 
+    /// Behind the last byte that the opener sent.
+    pub(super) const fn opener_end(&self) -> Seq {
+        self.opener.end
+    }
+
     /// The router itself has sent a reset to one side; what was seen of both stays known.
     pub const fn close(&mut self) {
         self.state = TcpState::Close;

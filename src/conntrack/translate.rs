@@ -1,0 +1,158 @@
+//! The binding: what becomes of a connection's addresses, decided once when it is new and kept as its reply tuple.
+
+#![forbid(unsafe_code)]
+
+use super::expect::Follows;
+use super::tcp::TcpState;
+use super::{Conntrack, Direction, Entry, EntryId, Proto, Status, Tracked, Translation};
+use crate::base::iface::IfaceId;
+use crate::base::time::Instant;
+use crate::nat::{self, Choice, Known, Picker, Range, Side};
+use crate::packet::tuple::PROTO_TCP;
+use crate::packet::{Addr, Tuple};
+use std::sync::Arc;
+
+/// What a new connection knows of others, and of chance.
+struct Others<'a> {
+    conntrack: &'a Conntrack,
+    entry: &'a Entry,
+    now: Instant,
+}
+
+impl Known for Others<'_> {
+    fn is_taken(&self, tuple: &Tuple) -> bool {
+        let Some(mut held) = self.conntrack.table.hold(&tuple.reply()) else { return false };
+        held.entry().is_some_and(|entry| entry.is_alive(self.now))
+    }
+
+    fn takes_over(&self, tuple: &Tuple) -> bool {
+        let Proto::Tcp(new) = &self.entry.proto else { return false };
+        let Some(mut held) = self.conntrack.table.hold(&tuple.reply()) else { return false };
+        let (direction, id) = (held.direction, held.id(held.shard.generation(held.slot)));
+        let Some(holder) = held.entry() else { return true };
+        let Proto::Tcp(old) = &holder.proto else { return false };
+        let is_over = matches!(old.state(), TcpState::TimeWait | TcpState::Close | TcpState::SynSent2);
+        let gives_way = tuple.proto == PROTO_TCP
+            && new.state() == TcpState::SynSent
+            && direction == Direction::Reply
+            && holder.status.contains(Status::SRC_NAT)
+            && is_over
+            && new.opener_end().is_after(old.opener_end());
+        if gives_way {
+            self.conntrack.end(id, held.shard, self.now);
+        }
+        gives_way
+    }
+
+    fn mapping(&self, current: &Tuple, fits: &dyn Fn(&Tuple) -> bool) -> Option<Tuple> {
+        let Self { conntrack, entry, now } = self;
+        conntrack.sources.find(&conntrack.table, &entry.original, |other| {
+            let as_translated = other.as_translated();
+            let mapped = Tuple { src: as_translated.src, left: as_translated.left, ..*current };
+            (other.is_alive(*now) && fits(&mapped)).then_some(mapped)
+        })
+    }
+
+    fn start(&self, first: u16, count: u32) -> u16 {
+        self.conntrack.picker.pick(first, count)
+    }
+}
+
+impl Conntrack {
+    /// Has searches for ports begin where `picker` says.
+    pub fn set_picker(&mut self, picker: Arc<dyn Picker>) {
+        self.picker = picker;
+    }
+
+    /// Decides what becomes of one end of a packet's new connection: something of `range`, or without one what it has.
+    ///
+    /// Returns the first packet's tuple, as far as it was translated before, and what was chosen.
+    ///
+    /// `egress`: the source is that interface's address, and the connection leaves there only. `None`: there is no new
+    /// connection, or it is decided.
+    pub fn bind(
+        &self,
+        ct: &mut Tracked,
+        side: Side,
+        range: Option<Range>,
+        egress: Option<IfaceId>,
+        now: Instant,
+    ) -> Option<(Tuple, Choice)> {
+        let mut entry = ct.new.take()?;
+        let choice = ct.is_undecided_entry(&entry, side).then(|| {
+            let before = entry.as_translated();
+            let range = range.unwrap_or_else(|| Range::unchanged(&before, side));
+            let choice = self.bind_entry(&mut entry, side, &range, now);
+            if let Some(egress) = egress {
+                entry.extra_mut().masqueraded = Some(egress);
+            }
+            (before, choice)
+        });
+        (ct.status, ct.translation) = (entry.status, entry.translation(ct.direction));
+        ct.new = Some(entry);
+        choice
+    }
+
+    fn bind_entry(&self, entry: &mut Entry, side: Side, range: &Range, now: Instant) -> Choice {
+        let current = entry.as_translated();
+        let zone = entry.original.zone;
+        let choice = nat::choose(&Others { conntrack: self, entry, now }, &current, zone, side, range);
+        if choice.tuple != current {
+            entry.set_reply(choice.tuple.reply());
+            entry.status.insert(Status::translates(side));
+        }
+        entry.status.insert(Status::decided(side));
+        self.counters.translated(&choice);
+        choice
+    }
+
+    /// Binds a connection that was announced, as its master is bound.
+    pub(super) fn follow_master(&self, entry: &mut Entry, master: EntryId, follows: Follows, now: Instant) {
+        let Some(announcer) = self.table.with(master, |master| master.tuple(follows.announcer)) else {
+            return;
+        };
+        let to = |addr: Addr| Range::to(addr, announcer.family);
+        self.bind_entry(entry, Side::Source, &to(announcer.dst), now);
+        let ports = Some((follows.port, follows.port));
+        self.bind_entry(entry, Side::Destination, &Range { ports, ..to(announcer.src) }, now);
+    }
+
+    /// Ends the confirmed connection behind a packet.
+    pub(crate) fn end_connection_of(&self, ct: &Tracked, now: Instant) {
+        if let Some(id) = ct.id {
+            let dead = self.table.remove_id(id).map(|entry| (id, entry));
+            self.bury(dead, now);
+        }
+    }
+
+    /// Remembers which source a translated connection has that has entered the table.
+    pub(super) fn note_source(&self, original: &Tuple, status: Status, id: EntryId) {
+        if status.contains(Status::SRC_NAT) {
+            self.sources.add(&self.table, original, id);
+        }
+    }
+}
+
+impl Tracked {
+    /// Whether what becomes of that end of the connection is still to be decided.
+    #[inline]
+    pub fn is_undecided(&self, side: Side) -> bool {
+        self.new.as_ref().is_some_and(|entry| self.is_undecided_entry(entry, side))
+    }
+
+    /// Whether an end of the connection's packets is rewritten anywhere.
+    pub const fn is_translated(&self) -> bool {
+        self.status.intersects(Status::SRC_NAT.union(Status::DST_NAT))
+    }
+
+    fn is_undecided_entry(&self, entry: &Entry, side: Side) -> bool {
+        // One that this very packet has ended is in the table no more, and was decided when it came there.
+        self.id.is_none() && !entry.status.intersects(Status::decided(side) | Status::CONFIRMED)
+    }
+
+    /// Who gets the packet once it is rewritten, if that is somebody else than who it is addressed to.
+    pub(crate) fn receiver(&self) -> Option<Addr> {
+        let to = self.translation.as_ref().map(|Translation { to, .. }| to.dst)?;
+        self.is_rewritten(Side::Destination).then_some(to)
+    }
+}
