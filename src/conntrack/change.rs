@@ -78,7 +78,7 @@ impl Conntrack {
         let mut entry = Entry::new(draft.original, proto, now, &sysctls);
         entry.set_reply(draft.reply);
         entry.expires_at = now + draft.timeout;
-        entry.status = draft.status & SETTABLE | Status::CONFIRMED;
+        entry.status = draft.status & SETTABLE | Status::CONFIRMED | entry.translation_by_hand();
         entry.mark = draft.mark;
         entry.helper = draft.helper;
         let told = self.events.is_heard().then(|| entry.clone());

@@ -133,6 +133,20 @@ impl Conntrack {
     }
 }
 
+impl Entry {
+    /// What is decided of a connection whose two tuples somebody has written by hand.
+    pub(super) fn translation_by_hand(&self) -> Status {
+        let (from, to) = (self.original, self.as_translated());
+        let mut status = Status::empty();
+        status.set(Status::SRC_NAT, (from.src, from.left) != (to.src, to.left));
+        status.set(Status::DST_NAT, from.dst != to.dst || (!from.is_icmp() && from.right != to.right));
+        if !status.is_empty() {
+            status |= Status::SRC_NAT_DONE | Status::DST_NAT_DONE;
+        }
+        status
+    }
+}
+
 impl Tracked {
     /// Whether what becomes of that end of the connection is still to be decided.
     #[inline]
