@@ -188,7 +188,8 @@ fn step(note: &Note, router: &Router, v6: bool) -> Option<Step> {
         Note::Expected(connection) => Step::Expected { connection: connection.clone() },
         Note::Sent(iface) => Step::Sent { port: name(*iface) },
         Note::Own { out, frame } => {
-            Step::Answer { packet: summary::of_frame(&mut frame.clone()), port: name(*out) }
+            let port = out.map_or_else(|| "the router itself".to_owned(), name);
+            Step::Answer { packet: summary::of_frame(&mut frame.clone()), port }
         }
         Note::Fate(_) => return None,
     })

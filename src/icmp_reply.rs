@@ -66,7 +66,7 @@ pub struct Author {
 /// Never about errors, groups, or a source that is not one host (RFC 1122 §3.2.2, RFC 4443 §2.4 (e)); in IPv4 never
 /// about later fragments.
 pub fn deserves_error(pkt: &Packet, error: IcmpError) -> bool {
-    let is_later = pkt.fragment().is_some_and(|f| !f.is_first());
+    let is_later = pkt.is_later_fragment();
     if (is_later && pkt.family() == Family::Ipv4) || is_icmp_error(pkt) {
         return false;
     }
@@ -80,7 +80,7 @@ pub fn deserves_error(pkt: &Packet, error: IcmpError) -> bool {
 pub fn deserves_reject(pkt: &Packet, error: IcmpError) -> bool {
     let has_header = match pkt.family() {
         Family::Ipv4 => pkt.fragment().is_none_or(|f| !f.more),
-        Family::Ipv6 => pkt.fragment().is_none_or(|f| f.is_first()) && !pkt.l4().is_empty(),
+        Family::Ipv6 => !pkt.is_later_fragment() && !pkt.l4().is_empty(),
     };
     deserves_error(pkt, error) && has_header && is_sound(pkt)
 }
@@ -88,7 +88,7 @@ pub fn deserves_reject(pkt: &Packet, error: IcmpError) -> bool {
 /// Whether a TCP reset may answer this packet: a sound segment to one host, and no reset itself.
 pub fn deserves_reset(pkt: &Packet) -> bool {
     pkt.proto() == PROTO_TCP
-        && pkt.fragment().is_none()
+        && !pkt.is_later_fragment()
         && !is_group(pkt.dst(), pkt.family())
         && is_host(pkt.src(), pkt.family())
         && is_sound(pkt)
@@ -272,12 +272,17 @@ impl Header {
     }
 }
 
-/// An error, or a message of which nobody can say that it is none (RFC 1122 §3.2.2.1): Linux answers neither.
+/// An error, or a message of which nobody can say that it is none (RFC 1122 §3.2.2.1): Linux answers neither. Of pieces
+/// of an ICMPv6 message that were not joined it answers those that do not show the message's type.
 fn is_icmp_error(pkt: &Packet) -> bool {
     let kind = pkt.l4().first().copied();
     match (pkt.family(), pkt.proto()) {
         (Family::Ipv4, PROTO_ICMP) => kind.is_none_or(|kind| !matches!(kind, 0 | 8 | 13..=18)),
-        (Family::Ipv6, PROTO_ICMPV6) => kind.is_none_or(|kind| kind < 128),
+        (Family::Ipv6, PROTO_ICMPV6) if pkt.is_later_fragment() => false,
+        (Family::Ipv6, PROTO_ICMPV6) => match kind {
+            Some(kind) => kind < 128,
+            None => pkt.fragment().is_none_or(|fragment| !fragment.more),
+        },
         _ => false,
     }
 }

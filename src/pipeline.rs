@@ -119,11 +119,11 @@ fn output<P: Plane, R: Recorder>(
     plane: &P,
     related: Option<Tracked>,
     pkt: &mut Packet,
-    out: IfaceId,
+    out: Option<IfaceId>,
     pass: &mut Passage<P, R>,
 ) -> Stage<()> {
     let rules = in_force(pkt, pass.ctx.at)?;
-    pass.ctx.out_iface = Some(out);
+    pass.ctx.out_iface = out;
     // What is about a packet without a connection is looked at for itself; but if that was not to be tracked, no rule
     // decides about this one any more.
     pass.ctx.is_answer = related.as_ref().is_some_and(|ct| ct.has_entry() || ct.state == CtState::Untracked);
@@ -148,7 +148,10 @@ fn output<P: Plane, R: Recorder>(
     translate(plane, rules, Hook::Postrouting, pkt, pass)?;
     confirm(pkt, pass)?;
 
-    plane.send(pkt, out, pass)
+    match out {
+        Some(out) => plane.send(pkt, out, pass),
+        None => Break(Fate::Delivered),
+    }
 }
 
 /// Translates the destination of a packet of the router's own, and routes it again if that changed.
@@ -156,9 +159,9 @@ fn translate_own<P: Plane, R: Recorder>(
     plane: &P,
     rules: &Ruleset,
     pkt: &mut Packet,
-    out: IfaceId,
+    out: Option<IfaceId>,
     pass: &mut Passage<P, R>,
-) -> Stage<IfaceId> {
+) -> Stage<Option<IfaceId>> {
     let before = pkt.dst();
     translate(plane, rules, Hook::Output, pkt, pass)?;
     if pkt.dst() == before {
@@ -166,7 +169,7 @@ fn translate_own<P: Plane, R: Recorder>(
     }
     let Some(out) = plane.route_again(pkt, pass) else { return Break(Fate::Dropped(DropReason::NoRoute)) };
     pass.ctx.out_iface = Some(out);
-    Continue(out)
+    Continue(Some(out))
 }
 
 /// Takes what the router itself has written because of a packet through OUTPUT, once that packet has met its fate.

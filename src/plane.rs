@@ -5,12 +5,15 @@
 use crate::base::{
     Addr, DropReason, Emission, EmissionKind, Family, Fate, IfaceId, Offload, RejectWith, RuleId, Stage,
 };
-use crate::conntrack::Tracked;
+use crate::conntrack::{CtState, Tracked};
 use crate::filter::context::{Arrival, Context};
 use crate::packet::Packet;
 use crate::packet::fragment::Pieces;
+use crate::packet::tuple::PROTO_SCTP;
 use crate::record::{Note, Recorder};
 use std::collections::VecDeque;
+
+const SCTP_HEADER_LEN: usize = 12;
 
 /// The routing decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,9 @@ pub(crate) trait Plane: Sized {
     type Walk<'a>
     where
         Self: 'a;
+
+    /// Whether a frame is taken without its 802.1Q tags of VLAN 0, or goes on with them, unseen by rules.
+    const TAKES_PRIORITY_TAGS: bool;
 
     /// What is checked and learnt where a packet comes in, before any hook.
     fn admit<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<Self, R>) -> Stage<()>;
@@ -58,13 +64,14 @@ pub(crate) trait Plane: Sized {
         pass: &mut Passage<Self, R>,
     ) -> Fate;
 
-    /// The routing decision for a packet to `dst` that the router itself has written; `None` if it leads nowhere.
+    /// The routing decision for a packet to `dst` that the router itself has written; `None` if it leads nowhere. One to
+    /// the router itself leaves by no interface.
     fn originate<'a>(
         &self,
         dst: Addr,
         family: Family,
-        link: Option<IfaceId>,
-    ) -> Option<(IfaceId, Self::Walk<'a>)>
+        link: Link,
+    ) -> Option<(Option<IfaceId>, Self::Walk<'a>)>
     where
         Self: 'a;
 
@@ -106,11 +113,12 @@ impl<'a, P: Plane, R: Recorder> Passage<'a, P, R> {
         Self { ctx: Context::new(at, rec), walk, pieces: None, in_place: None, outbox }
     }
 
-    /// Sends the packet in the buffer that it came in, as a copy if that is taken, or in the pieces in which it came.
+    /// Sends the packet in the buffer that it came in, or in the pieces in which it came; as a copy if the buffer is
+    /// taken, or if a packet of the router's own has to go before it.
     #[inline]
     pub(crate) fn leave(&mut self, pkt: &Packet, iface: IfaceId) {
         self.ctx.rec.note(|| Note::Sent(iface));
-        if self.in_place.is_none() && self.pieces.is_none() {
+        if self.in_place.is_none() && self.pieces.is_none() && !self.outbox.has_own() {
             self.in_place = Some(iface);
         } else {
             self.leave_in_other_frames(pkt, iface);
@@ -119,10 +127,21 @@ impl<'a, P: Plane, R: Recorder> Passage<'a, P, R> {
 
     #[cold]
     fn leave_in_other_frames(&mut self, pkt: &Packet, iface: IfaceId) {
-        let Some(pieces) = &self.pieces else { return self.outbox.copy(iface, pkt) };
+        let sctp = self.sctp_needed_in_one(pkt);
+        let Some(pieces) = &mut self.pieces else { return self.outbox.copy(iface, pkt) };
+        if let Some(len) = sctp {
+            pieces.pull(len);
+        }
         for frame in pieces.cut(pkt, self.ctx.at.env.ifaces[iface.index()].mtu_bytes) {
             self.outbox.emit(iface, EmissionKind::Fragment, frame, Offload::NONE);
         }
+    }
+
+    /// Linux's tracker puts an SCTP header in one before it verifies the packet; returns where the header ends.
+    pub(crate) fn sctp_needed_in_one(&self, pkt: &Packet) -> Option<usize> {
+        let is_verified = self.ctx.ct.state != CtState::Untracked && self.ctx.at.sysctls.checksum;
+        (pkt.proto() == PROTO_SCTP && is_verified && !pkt.is_later_fragment())
+            .then(|| pkt.l3_header_len() + SCTP_HEADER_LEN)
     }
 
     /// Sends a frame that no rule looks at.
@@ -160,14 +179,24 @@ pub(crate) struct Outbox {
     own: VecDeque<OwnPacket>,
 }
 
+/// What the cause of a packet of the router's own says about its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// Any way, and link-local destinations are there.
+    Near(Option<IfaceId>),
+    /// It leaves there or nowhere.
+    Bound(IfaceId),
+    /// It is for a neighbour there, wherever a route would lead (RFC 4861 §7.2).
+    Direct(IfaceId),
+}
+
 /// A packet that the router has written, before OUTPUT.
 #[derive(Debug)]
 pub(crate) struct OwnPacket {
     pub(crate) frame: Vec<u8>,
     /// What an error or a rule's reset is about; anything else is tracked as if it had come in.
     pub(crate) related: Option<Tracked>,
-    /// Where link-local destinations are.
-    pub(crate) link: Option<IfaceId>,
+    pub(crate) link: Link,
     /// How many emissions were there before it was written: it goes out behind those.
     place: usize,
 }
@@ -189,6 +218,20 @@ impl Outbox {
 
     /// Keeps a packet of the router's own for OUTPUT, which it passes once the packet that caused it has met its fate.
     pub(crate) fn write(&mut self, frame: Vec<u8>, related: Option<Tracked>, link: Option<IfaceId>) {
+        self.write_to(frame, related, Link::Near(link));
+    }
+
+    /// As [`Outbox::write`], for a packet that leaves by that interface or not at all.
+    pub(crate) fn write_bound(&mut self, frame: Vec<u8>, iface: IfaceId) {
+        self.write_to(frame, None, Link::Bound(iface));
+    }
+
+    /// As [`Outbox::write`], for neighbour discovery.
+    pub(crate) fn write_direct(&mut self, frame: Vec<u8>, iface: IfaceId) {
+        self.write_to(frame, None, Link::Direct(iface));
+    }
+
+    fn write_to(&mut self, frame: Vec<u8>, related: Option<Tracked>, link: Link) {
         let place = self.emissions.len();
         self.own.push_back(OwnPacket { frame, related, link, place });
     }

@@ -79,5 +79,5 @@ pub enum Note {
     /// It met its fate. What comes behind that is of packets that the router itself sends because of it.
     Fate(Fate),
     /// The way through OUTPUT of such a packet begins; it ends with that packet's own [`Note::Fate`].
-    Own { out: IfaceId, frame: Vec<u8> },
+    Own { out: Option<IfaceId>, frame: Vec<u8> },
 }

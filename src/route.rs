@@ -117,17 +117,26 @@ impl Routes {
     /// `link` is where link-local addresses are looked for: the interface that a packet came from.
     pub fn lookup(&self, dst: Addr, family: Family, link: Option<IfaceId>) -> Option<Route> {
         if is_link_local(dst, family) {
-            let iface = link?;
-            return Some(if self.has(iface, dst, family) {
-                Route::Local
-            } else {
-                Route::Via(Hop { iface, gateway: None, prefix_len: 64 })
-            })
-            .filter(|_| self.own[iface.index()].iter().any(|p| is_link_local(p.addr, p.family)));
+            return self.lookup_link_local(dst, link?);
         }
         match family {
             Family::Ipv4 => self.v4.get_lpm(&(word_v4(dst), 32)).map(|(_, route)| *route),
             Family::Ipv6 => self.v6.get_lpm(&(dst.bits(), 128)).map(|(_, route)| *route),
+        }
+    }
+
+    /// On a link are its own networks of link-local addresses, which are `fe80::/64` and not all of `fe80::/10`; the rest is
+    /// where a route through the interface leads.
+    fn lookup_link_local(&self, dst: Addr, iface: IfaceId) -> Option<Route> {
+        let mut own = self.own[iface.index()].iter().filter(|p| is_link_local(p.addr, p.family)).peekable();
+        own.peek()?;
+        let is_anycast = |p: &&Prefix| p.len < 127 && p.addr.bits() & p.mask() == dst.bits();
+        if self.has(iface, dst, Family::Ipv6) || own.clone().any(|p| is_anycast(&p)) {
+            return Some(Route::Local);
+        }
+        match own.find(|p| p.contains(dst)) {
+            Some(network) => Some(Route::Via(Hop { iface, gateway: None, prefix_len: network.len })),
+            None => self.static_hop_through(dst, iface),
         }
     }
 
@@ -139,6 +148,30 @@ impl Routes {
         }
         let leads_away = |route: &Route| matches!(route, Route::Via(hop) if hop.iface != iface);
         self.v6.cover_values(&(dst.bits(), 128)).filter(|route| !leads_away(route)).last().copied()
+    }
+
+    /// The most specific IPv6 route through `iface`, whatever leads elsewhere; `None` to what is of the interface itself.
+    pub fn hop_through(&self, dst: Addr, iface: IfaceId) -> Option<Hop> {
+        if self.has(iface, dst, Family::Ipv6) || self.has_anycast(iface, dst) {
+            return None;
+        }
+        let route = match self.lookup(dst, Family::Ipv6, Some(iface)) {
+            Some(on_link) if is_link_local(dst, Family::Ipv6) => Some(on_link),
+            _ => self.static_hop_through(dst, iface),
+        };
+        match route? {
+            Route::Via(hop) => Some(hop),
+            Route::Local
+            | Route::Broadcast(_)
+            | Route::Blackhole
+            | Route::Unreachable
+            | Route::Prohibited => None,
+        }
+    }
+
+    fn static_hop_through(&self, dst: Addr, iface: IfaceId) -> Option<Route> {
+        let leads_there = |route: &&Route| matches!(route, Route::Via(hop) if hop.iface == iface);
+        self.v6.cover_values(&(dst.bits(), 128)).filter(leads_there).last().copied()
     }
 
     /// Whether `addr` is an address of `iface`.
@@ -157,7 +190,7 @@ impl Routes {
     /// Whether `addr` is the anycast address of a network of `iface`, and no own one besides.
     pub fn has_anycast(&self, iface: IfaceId, addr: Addr) -> bool {
         let mut own = self.own[iface.index()].iter().filter(|p| p.family == Family::Ipv6 && p.len < 127);
-        own.any(|p| p.addr.bits() & p.mask() == addr.bits() && !is_link_local(p.addr, p.family))
+        own.any(|p| p.addr.bits() & p.mask() == addr.bits())
     }
 
     /// Own addresses of an interface.
@@ -317,6 +350,8 @@ mod tests {
             ("IPv6 anycast of the subnet's routers", "2001:db8:2::", Some(Route::Local)),
             ("IPv6 own link-local", "fe80::ff:fe00:101", Some(Route::Local)),
             ("IPv6 somebody's link-local", "fe80::1", hop(0, None, 64)),
+            ("IPv6 anycast of the link's routers", "fe80::", Some(Route::Local)),
+            ("IPv6 link-local of no network of the link", "fe80:1::1", None),
         ];
         let table = table();
         for (name, dst, expected) in cases {
@@ -337,6 +372,12 @@ mod tests {
         assert_eq!(iface_of("2001:db8:77::5", 1), Some((1, 0)), "the default route leads there");
         assert_eq!(iface_of("2001:db8:3::1", 0), None, "nothing leads there");
         assert_eq!(iface_of("fe80::1", 1), Some((1, 64)));
+        let hop = |dst: &str, iface| table.hop_through(addr(dst), IfaceId(iface)).map(|hop| hop.prefix_len);
+        assert_eq!(hop("2001:db8:77::5", 1), Some(0), "past a longer one that leads elsewhere");
+        assert_eq!(hop("2001:db8:1::1", 1), Some(0), "past an address of another interface");
+        assert_eq!((hop("2001:db8:1::1", 0), hop("2001:db8:1::", 0)), (None, None), "its own");
+        assert_eq!((hop("fe80::9", 1), hop("fe80:1::9", 1)), (Some(64), Some(0)));
+        assert_eq!(hop("2001:db8:3::1", 0), None, "nothing leads there");
     }
 
     #[test]

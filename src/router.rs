@@ -332,7 +332,7 @@ impl Router {
             Some(Kind::Ipv4) => self.carry_ip(plane, Packet::parse_ipv4(frame), pass, &mut outcome),
             Some(Kind::Ipv6) => self.carry_ip_as_a_call(plane, Packet::parse_ipv6(frame), pass, &mut outcome),
             Some(Kind::Arp) => plane.carry_non_ip(frame.bytes(), true, pass),
-            Some(Kind::Other(_)) => plane.carry_non_ip(frame.bytes(), false, pass),
+            Some(Kind::Other(_)) => self.carry_tagged(plane, frame, pass, &mut outcome),
             None => Break(Fate::Dropped(DropReason::FrameShort)),
         };
         if let Break(fate) = end {
@@ -347,6 +347,24 @@ impl Router {
             pipeline::send_own(plane, pass.ctx.at, pass.outbox, pass.ctx.rec);
         }
         outcome
+    }
+
+    /// A frame that carries neither IP nor ARP, or does behind tags that only say how urgent it is.
+    #[cold]
+    fn carry_tagged<P: Plane, R: Recorder>(
+        &self,
+        plane: &P,
+        mut frame: Frame,
+        pass: &mut Passage<P, R>,
+        outcome: &mut Outcome,
+    ) -> Stage<()> {
+        if P::TAKES_PRIORITY_TAGS {
+            frame.strip_priority_tags();
+        }
+        match packet::kind(frame.bytes()) {
+            Some(Kind::Ipv4 | Kind::Ipv6) => self.carry_ip_as_a_call(plane, frame.parse(), pass, outcome),
+            kind => plane.carry_non_ip(frame.bytes(), kind == Some(Kind::Arp), pass),
+        }
     }
 
     #[inline]
@@ -444,7 +462,7 @@ impl Router {
     ) -> Stage<()> {
         let mut frame = pkt.frame().to_vec();
         frame.resize(frame.len() + room, 0);
-        let mut roomy = match Packet::parse(&mut frame, pkt.offload()) {
+        let mut roomy = match Packet::parse_again(&mut frame, pkt.offload()) {
             Ok(roomy) => roomy,
             Err(reason) => return Break(Fate::Dropped(reason)),
         };

@@ -13,7 +13,7 @@ use crate::config::RouterConfig;
 use crate::host::RejectLimits;
 use crate::icmp_reply::{self, Author};
 use crate::packet::Packet;
-use crate::plane::{Passage, Plane, Way};
+use crate::plane::{Link, Passage, Plane, Way};
 use crate::record::Recorder;
 use core::ops::ControlFlow::{Break, Continue};
 
@@ -76,6 +76,8 @@ impl Bridge {
 impl Plane for Bridge {
     type Walk<'a> = Walk<'a>;
 
+    const TAKES_PRIORITY_TAGS: bool = false;
+
     #[inline]
     fn admit<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<Self, R>) -> Stage<()> {
         self.learn(pkt.macs(), pass);
@@ -136,7 +138,7 @@ impl Plane for Bridge {
     }
 
     /// A bridge writes nothing that would pass OUTPUT: what a rule answers goes out where the packet came in.
-    fn originate<'a>(&self, _: Addr, _: Family, _: Option<IfaceId>) -> Option<(IfaceId, Walk<'a>)>
+    fn originate<'a>(&self, _: Addr, _: Family, _: Link) -> Option<(Option<IfaceId>, Walk<'a>)>
     where
         Self: 'a,
     {

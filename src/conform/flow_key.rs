@@ -5,7 +5,7 @@
 use crate::packet::tuple::{
     PROTO_GRE, PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
 };
-use crate::packet::{Addr, Family, Offload, Packet, Tuple};
+use crate::packet::{Addr, Family, Frame, Packet, Tuple};
 
 const IPV4_ERRORS: [u8; 5] = [3, 4, 5, 11, 12];
 const ICMPV6_FIRST_QUERY: u8 = 128;
@@ -15,7 +15,9 @@ const ICMPV6_FIRST_QUERY: u8 = 128;
 /// `None` where it cannot be read; fragments have none before they are joined.
 pub fn of_frame(frame: &[u8]) -> Option<Tuple> {
     let mut copy = frame.to_vec();
-    of(&Packet::parse(&mut copy, Offload::NONE).ok()?)
+    let mut untagged = Frame::new(&mut copy);
+    untagged.strip_priority_tags();
+    of(&untagged.parse().ok()?)
 }
 
 /// As [`of_frame`], for a packet without its link header.

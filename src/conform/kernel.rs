@@ -18,7 +18,7 @@ use crate::conntrack::{CtState, Direction};
 use crate::device::tap::TapPort;
 use crate::device::{HEADROOM, Port as _, SLOT_LEN};
 use crate::packet::{Mac, Offload, Tuple};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use std::io;
 
 /// The two interfaces, by their index.
@@ -110,6 +110,7 @@ impl Kernel {
         })?;
         namespace.sysctl(&on_interfaces())?;
         namespace.run("ip", &["-batch", "-"], &addressing(setup))?;
+        wait_for_addresses(&namespace)?;
         namespace.run("nft", &["-f", "-"], &nflog::rules(&setup.zones))?;
         let nflog = namespace.inside(Nflog::open)?;
         namespace.sysctl(&logging())?;
@@ -206,9 +207,24 @@ impl Kernel {
     }
 }
 
-/// Multicast of the kernel's own: listener reports, neighbour discovery.
+/// Whether a frame is a listener report of the kernel's own (RFC 3810): it has the options for every hop that say so.
 fn is_chatter(frame: &[u8]) -> bool {
-    frame.starts_with(&[0x33, 0x33])
+    const HOP_BY_HOP_AT: usize = 20;
+    const REPORTS: [u8; 3] = [131, 132, 143];
+    let kind = frame.get(62).filter(|_| frame[HOP_BY_HOP_AT] == 0);
+    frame.starts_with(&[0x33, 0x33]) && kind.is_some_and(|kind| REPORTS.contains(kind))
+}
+
+/// An IPv6 address is not the kernel's own yet when it has been set: a thread sees to it, and until it had its turn the
+/// kernel answers nothing in the address's name.
+fn wait_for_addresses(namespace: &Namespace) -> Result<()> {
+    const LOOKS: u32 = 1000;
+    for _ in 0..LOOKS {
+        if namespace.run("ip", &["-6", "-oneline", "address", "show", "tentative"], "")?.is_empty() {
+            return Ok(());
+        }
+    }
+    bail!("the kernel does not take its IPv6 addresses: they stay tentative")
 }
 
 fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {

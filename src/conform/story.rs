@@ -95,7 +95,11 @@ pub fn from_flow(text: &str) -> Result<core::result::Result<Story, Unfit>> {
     for step in &scenario.steps {
         steps.extend(clock.step(step.at.as_nanos()));
         let port = usize::from(step.iface == NAMES[1]);
-        let mut frame = Frame::of_packet(port, &step.packet, "scenario");
+        let mut frame = if step.is_frame {
+            Frame { port, bytes: step.packet.clone(), kind: "scenario" }
+        } else {
+            Frame::of_packet(port, &step.packet, "scenario")
+        };
         frame.bytes.resize(frame.bytes.len() + step.padding, 0);
         steps.push(Step::Frame(frame));
     }

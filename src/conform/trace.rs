@@ -5,7 +5,7 @@
 use super::compare::hex;
 use super::kernel::{MACS, NAMES, NEIGHBOUR_MACS};
 use crate::packet::tuple::PROTO_TCP;
-use crate::packet::{Addr, ETHERNET_LEN, Offload, Packet, Segment};
+use crate::packet::{self, Addr, ETHERNET_LEN, Offload, Packet, Segment};
 
 /// One step of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +49,10 @@ impl Frame {
 
     /// As [`Frame::addresses`], for any bytes.
     pub fn addresses_of(frame: &[u8]) -> Option<(Addr, Addr)> {
+        let mut copy = frame.to_vec();
+        let mut untagged = packet::Frame::new(&mut copy);
+        untagged.strip_priority_tags();
+        let frame = untagged.bytes();
         let v4 = |at: usize| frame.get(at..)?.first_chunk().map(|bytes| Addr::from_v4(*bytes));
         let v6 = |at: usize| frame.get(at..)?.first_chunk().map(|bytes| Addr::from_v6(*bytes));
         match frame.get(12..14)? {

@@ -238,9 +238,10 @@ impl Entry {
     /// Which way a packet of `tuple` goes, if it is of this connection.
     #[inline]
     pub(super) fn direction_of(&self, tuple: &Tuple) -> Option<Direction> {
-        // A tuple that is its own reply counts as original, as the kernel finds it first.
         if self.original == *tuple {
-            Some(Direction::Original)
+            // What somebody sends to himself is its own answer: Linux finds it as that.
+            let is_own_answer = tuple.left == tuple.right && self.reply() == *tuple;
+            Some(if is_own_answer { Direction::Reply } else { Direction::Original })
         } else if self.reply() == *tuple {
             Some(Direction::Reply)
         } else {

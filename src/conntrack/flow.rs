@@ -31,7 +31,7 @@ pub(super) fn tuple_of(pkt: &Packet, family: Family, proto: u8, zone: u16) -> Re
         return Err(InvalidReason::NoNextHeader);
     }
     // Only a piece that could not be joined comes here.
-    if pkt.fragment().is_some_and(|f| !f.is_first()) {
+    if pkt.is_later_fragment() {
         return Err(InvalidReason::Truncated);
     }
     Endpoints { family, src: pkt.src(), dst: pkt.dst(), proto, zone }.tuple(pkt.l4())
@@ -77,8 +77,8 @@ fn quoted_ipv4(bytes: &[u8], zone: u16) -> Option<Tuple> {
 
 fn quoted_ipv6(bytes: &[u8], zone: u16) -> Option<Tuple> {
     let header: &[u8; 40] = bytes.first_chunk()?;
-    let (l4, proto, fragment) = skip_extensions(bytes, 40, header[6]);
-    if proto == NO_NEXT_HEADER || fragment.is_some_and(|f| !f.is_first()) {
+    let (l4, proto) = skip_extensions(bytes, 40, header[6])?;
+    if proto == NO_NEXT_HEADER {
         return None;
     }
     let addr = |at: usize| Addr::from_v6(core::array::from_fn(|i| header[at + i]));

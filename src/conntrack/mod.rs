@@ -184,8 +184,8 @@ impl Conntrack {
     #[inline(always)]
     fn place(&self, family: Family, proto: u8, look: &Look, tracked: &mut Tracked) -> Result<(), Unfit> {
         let Look { pkt, template, sysctls, .. } = *look;
-        // I. ICMP: what is an error belongs to another flow.
-        if icmp::is_icmp(family, proto) {
+        // I. ICMP: what is an error belongs to another flow. A later fragment does not show what it is.
+        if icmp::is_icmp(family, proto) && !pkt.is_later_fragment() {
             match icmp::kind(pkt, template.zone, sysctls) {
                 Ok(icmp::Kind::Query) => {}
                 Ok(icmp::Kind::Untracked) => {

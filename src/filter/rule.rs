@@ -186,7 +186,7 @@ impl Matches {
             return Outcome::Drop;
         }
         require!(proto, |c: &ProtoMatch| (pkt.proto() == c.proto) != c.negated);
-        require!(fragment, |wanted: &bool| pkt.fragment().is_some_and(|f| !f.is_first()) == *wanted);
+        require!(fragment, |wanted: &bool| pkt.is_later_fragment() == *wanted);
         for matcher in listed {
             match matcher.check(view) {
                 Answer::Yes => place += 1,

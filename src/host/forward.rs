@@ -115,7 +115,7 @@ impl Host {
         let is_group = |addr: Addr| addr.v4()[0] >> 4 == 0xe;
         let is_loopback = |addr: Addr| addr.v4()[0] == 127;
         let is_everybody = |addr: Addr| addr.v4() == [255; 4];
-        if is_group(src) || is_everybody(src) || is_loopback(src) || is_loopback(dst) {
+        if is_group(src) || is_everybody(src) || (is_group(dst) && is_loopback(src)) {
             return Err(DropReason::Martian);
         }
         if is_group(dst) {
@@ -132,7 +132,7 @@ impl Host {
             }
             return Ok(Decision::Local);
         }
-        if src.is_unspecified() || dst.is_unspecified() {
+        if src.is_unspecified() || dst.is_unspecified() || is_loopback(src) || is_loopback(dst) {
             return Err(DropReason::Martian);
         }
         match self.routes.lookup(dst, Family::Ipv4, Some(from)) {
@@ -339,7 +339,7 @@ impl Host {
         }
         let target_mac = self.neighbours.mac(&self.key(iface, target, Family::Ipv6));
         let frame = message::redirect(pkt, self.ifaces[iface.index()].mac, src, target, target_mac);
-        pass.outbox.write(frame, None, Some(iface));
+        pass.outbox.write_direct(frame, iface);
     }
 
     /// Options get the address of the way out.

@@ -4,6 +4,7 @@
 
 use crate::icmp_reply::IcmpError;
 use crate::packet::{Family, Packet};
+use core::ops::Range;
 
 const PAD1: u8 = 0;
 const PADN: u8 = 1;
@@ -34,11 +35,19 @@ pub(super) fn check(pkt: &Packet) -> Result<(), Flaw> {
     if pkt.family() != Family::Ipv6 || pkt.l3()[6] != 0 {
         return Ok(());
     }
-    let (l3, start) = (pkt.l3(), IPV6_LEN);
-    let len = l3.get(start + 1).map(|&units| (usize::from(units) + 1) * 8).ok_or(Flaw::Silent)?;
-    let header = l3.get(..start + len).ok_or(Flaw::Silent)?;
-    let is_group = pkt.dst().v6()[0] == 0xff;
-    let (mut at, mut padding, mut options) = (start + 2, 0, 0);
+    let len = pkt.l3().get(IPV6_LEN + 1).map(|&units| (usize::from(units) + 1) * 8).ok_or(Flaw::Silent)?;
+    look_through(pkt, IPV6_LEN..IPV6_LEN + len, meet)
+}
+
+/// Looks through the options of the header at `place` in the packet; `meet` is shown each that says something, and where
+/// it stands.
+pub(super) fn look_through(
+    pkt: &Packet,
+    place: Range<usize>,
+    meet: fn(u8, &[u8], usize, &Packet) -> Result<(), Flaw>,
+) -> Result<(), Flaw> {
+    let header = pkt.l3().get(..place.end).ok_or(Flaw::Silent)?;
+    let (mut at, mut padding, mut options) = (place.start + 2, 0, 0);
     while let Some(&kind) = header.get(at) {
         let len = match kind {
             PAD1 => 1,
@@ -55,7 +64,7 @@ pub(super) fn check(pkt: &Packet) -> Result<(), Flaw> {
             if options > MAX_OPTIONS {
                 return Err(Flaw::Silent);
             }
-            meet(kind, body, at, is_group)?;
+            meet(kind, body, at, pkt)?;
         }
         at += len;
     }
@@ -63,30 +72,39 @@ pub(super) fn check(pkt: &Packet) -> Result<(), Flaw> {
 }
 
 /// A jumbo payload (RFC 2675 §3): no packet here is so long, so that its length is too small, or stands there although
-/// the header has one.
-fn refuse_jumbo(body: &[u8], at: u32) -> Flaw {
+/// the header has one, or promises more than came.
+fn refuse_jumbo(body: &[u8], at: u32, pkt: &Packet) -> Flaw {
     match *body {
         [_, 4, a, b, c, d] if at % 4 == 2 => {
             let is_too_small = u16::try_from(u32::from_be_bytes([a, b, c, d])).is_ok();
-            Flaw::Told(IcmpError::with_info(4, 0, if is_too_small { at + 2 } else { at }))
+            match (is_too_small, pkt.has_no_length()) {
+                (true, _) => Flaw::Told(IcmpError::with_info(4, 0, at + 2)),
+                (false, false) => Flaw::Told(IcmpError::with_info(4, 0, at)),
+                (false, true) => Flaw::Silent,
+            }
         }
         _ => Flaw::Silent,
     }
 }
 
 /// One option that says something: `body` stands at `at` in the packet.
-fn meet(kind: u8, body: &[u8], at: usize, is_group: bool) -> Result<(), Flaw> {
+fn meet(kind: u8, body: &[u8], at: usize, pkt: &Packet) -> Result<(), Flaw> {
     match kind {
         ROUTER_ALERT if body.len() == 4 => Ok(()),
         ROUTER_ALERT | CALIPSO => Err(Flaw::Silent),
-        JUMBO => Err(refuse_jumbo(body, at as u32)),
+        JUMBO => Err(refuse_jumbo(body, at as u32, pkt)),
         IOAM if !at.is_multiple_of(4) => Err(Flaw::Silent),
-        // Its two highest bits say what becomes of an unknown option (RFC 8200 §4.2).
-        _ => match kind >> 6 {
-            0 => Ok(()),
-            1 => Err(Flaw::Silent),
-            3 if is_group => Err(Flaw::Silent),
-            _ => Err(Flaw::Told(IcmpError::with_info(4, 2, at as u32))),
-        },
+        _ => refuse_unknown(kind, body, at, pkt),
+    }
+}
+
+/// An option that nobody here knows: its two highest bits say what becomes of the packet (RFC 8200 §4.2).
+pub(super) fn refuse_unknown(kind: u8, _: &[u8], at: usize, pkt: &Packet) -> Result<(), Flaw> {
+    let is_group = pkt.dst().v6()[0] == 0xff;
+    match kind >> 6 {
+        0 => Ok(()),
+        1 => Err(Flaw::Silent),
+        3 if is_group => Err(Flaw::Silent),
+        _ => Err(Flaw::Told(IcmpError::with_info(4, 2, at as u32))),
     }
 }

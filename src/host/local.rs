@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use super::extension::{self, Upper};
+use super::hop_by_hop::Flaw;
 use super::send::{author, stamp};
 use super::{Host, Passage};
 use crate::base::EmissionKind;
@@ -11,7 +13,6 @@ use crate::icmp_reply::{self, IcmpError};
 use crate::neighbour::message::{self, ADVERTISEMENT, Arp, Claim, Discovery, SOLICITATION};
 use crate::neighbour::{Hearing, Key};
 use crate::packet::checksum::Sum;
-use crate::packet::fragment::lacks_headers;
 use crate::packet::segment::has_signature;
 use crate::packet::tuple::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE};
 use crate::packet::{Addr, Family, Mac, NO_NEXT_HEADER, Offload, Packet, Segment};
@@ -21,10 +22,6 @@ use crate::route::{Route, is_link_local};
 const PORT_UNREACHABLE: IcmpError = IcmpError::new(3, 3);
 const PROTOCOL_UNREACHABLE: IcmpError = IcmpError::new(3, 2);
 const PORT_UNREACHABLE_V6: IcmpError = IcmpError::new(1, 4);
-/// Parameter problem: a first fragment without all headers (RFC 7112 §5).
-const INCOMPLETE_HEADERS: IcmpError = IcmpError::new(4, 3);
-/// Parameter problem: the field at byte 4 of the header.
-const PAYLOAD_LENGTH: IcmpError = IcmpError::with_info(4, 0, 4);
 /// Multicast routing and group membership: a Linux router listens to them, and so do we, without a word.
 const PROTO_IGMP: u8 = 2;
 const PROTO_PIM: u8 = 103;
@@ -33,28 +30,38 @@ const ECN: u8 = 0x03;
 impl Host {
     /// Gives the packet to the router as a host. What nobody here takes, and deserves no answer, is dropped.
     pub(super) fn take_in<R: Recorder>(&self, pkt: &mut Packet, pass: &mut Passage<'_, R>) -> Fate {
-        if pkt.family() == Family::Ipv6 && pkt.fragment().is_some_and(|fragment| fragment.more) {
-            // Tracking let it go on, for it can be no piece: its receiver says so (RFC 8200 §4.5).
-            let error = if lacks_headers(pkt) { INCOMPLETE_HEADERS } else { PAYLOAD_LENGTH };
-            self.send_error(pkt, error, pass);
-            return Fate::Dropped(DropReason::FragmentBad);
-        }
-        let taken = match (pkt.family(), pkt.proto()) {
-            (Family::Ipv4, PROTO_ICMP) => self.take_icmp(pkt, pass),
-            (Family::Ipv6, PROTO_ICMPV6) => self.take_icmpv6(pkt, pass),
-            (_, PROTO_TCP) => self.refuse_tcp(pkt, pass),
-            (_, PROTO_UDP | PROTO_UDPLITE) => self.refuse_udp(pkt, pass),
-            (Family::Ipv4, PROTO_IGMP) | (_, PROTO_PIM | NO_NEXT_HEADER) => false,
-            (family, _) => {
-                let error = match family {
-                    Family::Ipv4 => PROTOCOL_UNREACHABLE,
-                    // Which byte named the protocol (RFC 4443 §3.4).
-                    Family::Ipv6 => IcmpError::with_info(4, 1, next_header_place(pkt) as u32),
-                };
-                self.send_error(pkt, error, pass)
-            }
+        let taken = match pkt.family() {
+            Family::Ipv4 => match pkt.proto() {
+                PROTO_ICMP => self.take_icmp(pkt, pass),
+                PROTO_TCP => self.refuse_tcp(pkt, pass),
+                PROTO_UDP | PROTO_UDPLITE => self.refuse_udp(pkt, pass),
+                PROTO_IGMP | PROTO_PIM => false,
+                _ => self.send_error(pkt, PROTOCOL_UNREACHABLE, pass),
+            },
+            Family::Ipv6 => match extension::walk(pkt, pass.pieces.as_ref().map(|pieces| pieces.joined_at)) {
+                Ok(upper) => self.take_upper_v6(upper, pkt, pass),
+                Err(Flaw::Silent) => false,
+                Err(Flaw::Told(error)) => {
+                    let told = self.send_error(pkt, error, pass);
+                    if pkt.fragment().is_some_and(|fragment| fragment.more) {
+                        return Fate::Dropped(DropReason::FragmentBad);
+                    }
+                    told
+                }
+            },
         };
         if taken { Fate::Delivered } else { Fate::Dropped(DropReason::NotForUs) }
+    }
+
+    fn take_upper_v6<R: Recorder>(&self, upper: Upper, pkt: &Packet, pass: &mut Passage<'_, R>) -> bool {
+        match upper.proto {
+            PROTO_ICMPV6 if upper.is_found(pkt) => self.take_icmpv6(pkt, pass),
+            PROTO_TCP if upper.is_found(pkt) => self.refuse_tcp(pkt, pass),
+            PROTO_UDP | PROTO_UDPLITE if upper.is_found(pkt) => self.refuse_udp(pkt, pass),
+            // Linux reads it where no such header stands: nothing there has a right checksum.
+            PROTO_ICMPV6 | PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_PIM | NO_NEXT_HEADER => false,
+            _ => self.send_error(pkt, upper.unknown(), pass),
+        }
     }
 
     fn take_icmp<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<'_, R>) -> bool {
@@ -99,15 +106,23 @@ impl Host {
         }
         match pkt.l4()[0] {
             ECHO_REQUEST => {
-                // A group or "any router" was asked: the address nearest to whoever asks answers.
-                let src = if self.is_own(pkt.dst(), Family::Ipv6, iface) {
+                // A group or "any router" was asked: the address nearest to whoever asks answers, on that link.
+                let is_asked_alone = self.is_own(pkt.dst(), Family::Ipv6, iface);
+                let src = if is_asked_alone {
                     Some(pkt.dst())
+                } else if self.is_own(pkt.src(), Family::Ipv6, iface) {
+                    // To an address of its own the router speaks with that (RFC 6724 §5, rule 1).
+                    Some(pkt.src())
                 } else {
                     self.routes.source_on(iface, pkt.src(), pkt.src(), Family::Ipv6)
                 };
                 let Some(src) = src else { return false };
                 let frame = icmp_reply::echo_reply(pkt, author(pass.ctx.at, src), &[]);
-                pass.outbox.write(frame, None, Some(iface));
+                if is_asked_alone {
+                    pass.outbox.write(frame, None, Some(iface));
+                } else {
+                    pass.outbox.write_bound(frame, iface);
+                }
                 true
             }
             SOLICITATION => self.take_solicitation(pkt, iface, pass),
@@ -136,7 +151,7 @@ impl Host {
         if pkt.src().is_unspecified() {
             // Somebody is about to take our address: everybody is told that it is taken (RFC 4862 §5.4.3).
             let claim = Claim { target, solicited: false, overrides: !is_anycast, with_mac: true };
-            pass.outbox.write(message::advertisement(mac, claim, None), None, Some(iface));
+            pass.outbox.write_direct(message::advertisement(mac, claim, None), iface);
             return true;
         }
         let to_group = pkt.dst().v6()[0] == 0xff;
@@ -145,7 +160,7 @@ impl Host {
             self.hear(self.key(iface, pkt.src(), Family::Ipv6), their_mac, hearing, pass);
         }
         let claim = Claim { target, solicited: true, overrides: to_group && !is_anycast, with_mac: to_group };
-        pass.outbox.write(message::advertisement(mac, claim, Some(pkt.src())), None, Some(iface));
+        pass.outbox.write_direct(message::advertisement(mac, claim, Some(pkt.src())), iface);
         true
     }
 
@@ -229,8 +244,17 @@ impl Host {
 
     /// No port is open: a segment is answered by a reset (RFC 9293 §3.10.7.1).
     fn refuse_tcp<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<'_, R>) -> bool {
-        let to_us = self.is_local(pkt.dst(), pkt.family(), pass.ctx.at.iface) && !pkt.dst_mac().is_group();
-        if !to_us || Segment::parse(pkt.l4()).is_none() || !icmp_reply::deserves_reset(pkt) {
+        let Some(iface) = pass.ctx.at.iface else { return false };
+        // "Any router" has no connections.
+        let to_us = match pkt.family() {
+            Family::Ipv4 => self.is_local(pkt.dst(), Family::Ipv4, Some(iface)),
+            Family::Ipv6 => self.is_own(pkt.dst(), Family::Ipv6, iface),
+        };
+        if !to_us
+            || pkt.dst_mac().is_group()
+            || Segment::parse(pkt.l4()).is_none()
+            || !icmp_reply::deserves_reset(pkt)
+        {
             return false;
         }
         // A signature cannot be returned without its key, and options that cannot be read might hold one.
@@ -289,20 +313,4 @@ fn is_sound(pkt: &Packet) -> bool {
 fn is_sound_udp(pkt: &Packet, datagram: &[u8]) -> bool {
     let sum = Sum::pseudo_header(pkt.src(), pkt.dst(), pkt.family(), PROTO_UDP, datagram.len());
     pkt.offload().skips_checksum() || sum.bytes(datagram).folded() == 0xffff
-}
-
-/// Where the next-header byte stands that named the upper layer, from the start of the IPv6 header.
-fn next_header_place(pkt: &Packet) -> usize {
-    const IN_FIXED_HEADER: usize = 6;
-    let (l3, end) = (pkt.l3(), pkt.l3_header_len());
-    let (mut named_at, mut at) = (IN_FIXED_HEADER, 40);
-    while at < end {
-        let len = match l3[named_at] {
-            44 => 8,
-            51 => (usize::from(l3[at + 1]) + 2) * 4,
-            _ => (usize::from(l3[at + 1]) + 1) * 8,
-        };
-        (named_at, at) = (at, at + len);
-    }
-    named_at
 }

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod extension;
 mod forward;
 mod hop_by_hop;
 mod limits;
@@ -23,7 +24,7 @@ use crate::config::RouterConfig;
 use crate::neighbour::{Key, Neighbours};
 use crate::packet::Packet;
 use crate::packet::ipv4_options::Ipv4Options;
-use crate::plane::{self, Plane, Way};
+use crate::plane::{self, Link, Plane, Way};
 use crate::record::Recorder;
 use crate::route::Routes;
 use core::ops::ControlFlow::{Break, Continue};
@@ -85,6 +86,9 @@ impl Host {
 impl Plane for Host {
     type Walk<'a> = Walk;
 
+    // Linux does the same where no VLAN is set up.
+    const TAKES_PRIORITY_TAGS: bool = true;
+
     fn admit<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<'_, R>) -> Stage<()> {
         if let Err(reason) = self.check_arrival(pkt, pass) {
             return Break(Fate::Dropped(reason));
@@ -129,8 +133,8 @@ impl Plane for Host {
         &self,
         dst: Addr,
         family: Family,
-        link: Option<IfaceId>,
-    ) -> Option<(IfaceId, Self::Walk<'a>)>
+        link: Link,
+    ) -> Option<(Option<IfaceId>, Self::Walk<'a>)>
     where
         Self: 'a,
     {
@@ -139,9 +143,9 @@ impl Plane for Host {
     }
 
     fn route_again<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<'_, R>) -> Option<IfaceId> {
-        let (out, next_hop) = self.way_of_own(pkt.dst(), pkt.family(), None)?;
+        let (out, next_hop) = self.way_of_own(pkt.dst(), pkt.family(), Link::Near(None))?;
         pass.walk.next_hop = Some(next_hop);
-        Some(out)
+        out
     }
 
     fn address_out<R: Recorder>(&self, pkt: &Packet, out: IfaceId, pass: &Passage<'_, R>) -> Option<Addr> {

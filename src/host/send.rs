@@ -14,11 +14,12 @@ use crate::icmp_reply::{self, Author, IcmpError};
 use crate::neighbour::message::{self, Arp};
 use crate::neighbour::{Ask, Key, Resolution, Waiting};
 use crate::packet::fragment::{Expired, cut_to_mtu};
+use crate::packet::segment::MIN_HEADER_LEN;
 use crate::packet::tuple::{
     PROTO_AH, PROTO_ESP, PROTO_GRE, PROTO_ICMP, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
 };
 use crate::packet::{Addr, Family, Mac, Offload, Packet};
-use crate::plane::Outbox;
+use crate::plane::{Link, Outbox};
 use crate::record::{NoRecord, Note, Recorder};
 use crate::route::{Hop, Route};
 use core::ops::ControlFlow::{Break, Continue};
@@ -49,8 +50,14 @@ impl Host {
         pass: &mut Passage<'_, R>,
     ) -> Stage<()> {
         let mtu_bytes = self.ifaces[out.index()].mtu_bytes;
-        let frames = match &pass.pieces {
-            Some(pieces) => pieces.cut(pkt, mtu_bytes),
+        let needed = pass.pieces.as_ref().and_then(|_| needed_in_one(pkt, pass));
+        let frames = match &mut pass.pieces {
+            Some(pieces) => {
+                if let Some(len) = needed {
+                    pieces.pull(len);
+                }
+                pieces.cut(pkt, mtu_bytes)
+            }
             None if pass.ctx.at.iface.is_some()
                 && pkt.dont_fragment()
                 && wire_len(pkt) > self.size_limit(out, pkt.family()).0 =>
@@ -181,7 +188,7 @@ impl Host {
             Family::Ipv6 => {
                 let own_src = own_src.filter(|src| self.routes.has(iface, *src, family));
                 let Some(src) = own_src.or_else(|| self.link_local(iface)) else { return };
-                pass.outbox.write(message::solicitation(mac, src, addr, to), None, Some(iface));
+                pass.outbox.write_direct(message::solicitation(mac, src, addr, to), iface);
             }
         }
     }
@@ -199,18 +206,22 @@ impl Host {
         pass.outbox.emit(iface, waiting.kind, waiting.frame, waiting.offload);
     }
 
-    /// Interface and next hop of a packet of the router's own; none to itself.
+    /// Interface and next hop of a packet of the router's own; no interface for one to itself.
     pub(super) fn way_of_own(
         &self,
         dst: Addr,
         family: Family,
-        link: Option<IfaceId>,
-    ) -> Option<(IfaceId, Addr)> {
-        if family == Family::Ipv6 && dst.v6()[0] == 0xff {
-            return Some((link?, dst));
-        }
-        let hop = self.hop_to(dst, family, link)?;
-        Some((hop.iface, hop.neighbour(dst)))
+        link: Link,
+    ) -> Option<(Option<IfaceId>, Addr)> {
+        let is_group = family == Family::Ipv6 && dst.v6()[0] == 0xff;
+        let hop = match link {
+            Link::Direct(iface) => return Some((Some(iface), dst)),
+            Link::Near(near) if is_group => return Some((Some(near?), dst)),
+            Link::Near(near) if self.is_local(dst, family, near) => return Some((None, dst)),
+            Link::Near(near) => self.hop_to(dst, family, near)?,
+            Link::Bound(iface) => self.routes.hop_through(dst, iface)?,
+        };
+        Some((Some(hop.iface), hop.neighbour(dst)))
     }
 
     fn hop_to(&self, dst: Addr, family: Family, link: Option<IfaceId>) -> Option<Hop> {
@@ -366,6 +377,15 @@ impl Host {
             pass.ctx.ct = waiting.ct;
             self.send_error(&pkt, error, &mut pass);
         }
+    }
+}
+
+/// So much of a joined packet Linux puts in one on its way: besides an SCTP header that its tracker verifies, a TCP header
+/// in IPv4, which is looked at before routing for a socket that the segment might be for.
+fn needed_in_one<R: Recorder>(pkt: &Packet, pass: &Passage<'_, R>) -> Option<usize> {
+    match (pkt.family(), pkt.proto()) {
+        (Family::Ipv4, PROTO_TCP) => Some(pkt.l3_header_len() + MIN_HEADER_LEN),
+        _ => pass.sctp_needed_in_one(pkt),
     }
 }
 

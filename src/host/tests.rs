@@ -401,3 +401,43 @@ fn a_sender_is_told_that_the_rest_of_its_datagram_never_came() {
         assert!(story.wait(60_000).is_empty(), "{src} > {dst}: once");
     }
 }
+
+/// A packet of `proto` for `dst` comes in from the host, whose address is `src`.
+fn ipv6_from_host(
+    story: &mut Story,
+    src: &str,
+    dst: &str,
+    proto: u8,
+    l4: &[u8],
+    sum_at: usize,
+) -> (Fate, Vec<Emission>) {
+    let (src, dst) = (addr(src), addr(dst));
+    let mut l4 = l4.to_vec();
+    let sum = Sum::pseudo_header(src, dst, Family::Ipv6, proto, l4.len()).bytes(&l4).checksum();
+    l4[sum_at..sum_at + 2].copy_from_slice(&sum.to_be_bytes());
+    let mut l3 = vec![0x60, 0, 0, 0, 0, l4.len() as u8, proto, 64];
+    l3.extend(src.v6());
+    l3.extend(dst.v6());
+    let frame = [&story.mac(LEFT).0[..], &HOST_MAC.0, &[0x86, 0xdd], &l3, &l4].concat();
+    story.frame(LEFT, frame)
+}
+
+#[test]
+fn any_router_of_a_network_has_no_connections_and_answers_on_the_link_that_asked() {
+    const SYN: [u8; 20] = [0x13, 0x88, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0];
+    const ECHO: [u8; 8] = [128, 0, 0, 0, 0, 7, 0, 1];
+    let mut story = Story::new(ACCEPT, &[]);
+    let (host, any) = ("2001:db8:1::10", "2001:db8:1::");
+    let (fate, sent) = ipv6_from_host(&mut story, host, any, 6, &SYN, 16);
+    assert_eq!((fate, sent.len()), (Fate::Dropped(DropReason::NotForUs), 0));
+    let (_, sent) = ipv6_from_host(&mut story, host, "2001:db8:1::1", 6, &SYN, 16);
+    assert_eq!(sent.len(), 1, "the router alone resets");
+
+    let (fate, sent) = ipv6_from_host(&mut story, host, any, 58, &ECHO, 2);
+    assert_eq!((fate, icmp(&sent[0]), sent[0].iface), (Fate::Delivered, (129, 0), LEFT));
+    let elsewhere = "2001:db8:2::10";
+    let (_, sent) = ipv6_from_host(&mut story, elsewhere, any, 58, &ECHO, 2);
+    assert_eq!(sent.len(), 0, "the way to the right is none of this link's");
+    let (_, sent) = ipv6_from_host(&mut story, elsewhere, "2001:db8:1::1", 58, &ECHO, 2);
+    assert_eq!(sent[0].iface, RIGHT, "asked alone, the router goes by its routes");
+}

@@ -44,7 +44,7 @@ fn upper_layer(quote: &[u8], family: Family) -> Option<(usize, u8)> {
             (header_len >= 20 && quote.len() >= header_len).then(|| (header_len, quote[9]))
         }
         Family::Ipv6 => {
-            let (at, proto, _) = skip_extensions(quote, 40, *quote.get(6)?);
+            let (at, proto) = skip_extensions(quote, 40, *quote.get(6)?)?;
             (quote.len() >= 40 && quote.len() >= at).then_some((at, proto))
         }
     }

@@ -182,7 +182,7 @@ impl Packet<'_> {
     pub fn l4_checksum_ok(&self) -> bool {
         let l4 = self.l4();
         let (family, proto) = (self.family(), self.proto());
-        if self.fragment().is_some_and(|f| !f.is_first()) {
+        if self.is_later_fragment() {
             return true;
         }
         let Some(at) = checksum_offset(family, proto) else { return true };

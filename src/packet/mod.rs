@@ -126,6 +126,17 @@ impl<'a> Packet<'a> {
         Self::parse_frame(Frame::new(frame).with_offload(offload))
     }
 
+    /// Reads a packet once more that has passed [`Packet::parse`], after it was joined or put elsewhere.
+    ///
+    /// # Errors
+    /// It carries no IP, or is no longer whole.
+    pub(crate) fn parse_again(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
+        match kind(frame) {
+            Some(Kind::Ipv6) => Self::read_ipv6(Frame::new(frame).with_offload(offload)).map(|(pkt, _)| pkt),
+            _ => Self::parse(frame, offload),
+        }
+    }
+
     pub(crate) fn parse_frame(frame: Frame<'a>) -> Result<Self, DropReason> {
         match kind(frame.bytes()) {
             Some(Kind::Ipv4) => Self::parse_ipv4(frame),
@@ -168,6 +179,15 @@ impl<'a> Packet<'a> {
     /// Reads a frame whose [`kind`] is [`Kind::Ipv6`].
     #[inline(never)]
     pub(crate) fn parse_ipv6(frame: Frame<'a>) -> Result<Self, DropReason> {
+        let (pkt, end) = Self::read_ipv6(frame)?;
+        if end == ChainEnd::InFragment && !pkt.has_no_length() {
+            return Err(DropReason::FragmentBad);
+        }
+        Ok(pkt)
+    }
+
+    /// The packet, and where its extension headers end.
+    fn read_ipv6(frame: Frame<'a>) -> Result<(Self, ChainEnd), DropReason> {
         let bytes = frame.bytes();
         let l3 = &bytes[ETHERNET_LEN..];
         if l3.len() < 40 {
@@ -177,19 +197,20 @@ impl<'a> Packet<'a> {
         if ip.version() != 6 {
             return Err(DropReason::IpHeader);
         }
-        let end = ETHERNET_LEN + 40 + usize::from(ip.payload_len());
+        let first = ip.next_header().into();
+        let end = match usize::from(ip.payload_len()) {
+            // An option for every hop might say the length (RFC 2675): Linux takes all that came.
+            0 if first == IPV6_HOP_BY_HOP => bytes.len(),
+            len => ETHERNET_LEN + 40 + len,
+        };
         if end > bytes.len() {
             return Err(DropReason::IpTruncated);
         }
-        let first = ip.next_header().into();
-        let chain = ExtensionChain::walk(&bytes[..end], ETHERNET_LEN + 40, first, IPV6_FRAGMENT_LEN);
-        if chain.end == ChainEnd::InFragment && end > ETHERNET_LEN + 40 {
-            return Err(DropReason::FragmentBad);
-        }
-        let ExtensionChain { l4, proto, fragment, .. } = chain;
+        let ExtensionChain { l4, proto, fragment, end: chain_end, .. } =
+            ExtensionChain::walk(&bytes[..end], ETHERNET_LEN + 40, first);
         let is_fragment = fragment.is_some();
         let (frame, _, offload) = frame.into_parts();
-        Ok(Self { frame, l4, end, proto, family: Family::Ipv6, is_fragment, offload })
+        Ok((Self { frame, l4, end, proto, family: Family::Ipv6, is_fragment, offload }, chain_end))
     }
 
     #[inline]
@@ -208,6 +229,7 @@ impl<'a> Packet<'a> {
         self.is_fragment
     }
 
+    /// Where a piece belongs; of several fragment headers in IPv6, the first counts.
     #[inline]
     pub fn fragment(&self) -> Option<Fragment> {
         if self.is_fragment { self.read_fragment() } else { None }
@@ -217,11 +239,32 @@ impl<'a> Packet<'a> {
     fn read_fragment(&self) -> Option<Fragment> {
         match self.family {
             Family::Ipv4 => Fragment::of_ipv4(self.l3().first_chunk()?),
-            Family::Ipv6 => {
-                let first = Ipv6Packet::new_unchecked(self.l3()).next_header().into();
-                ExtensionChain::walk(self.frame(), ETHERNET_LEN + 40, first, IPV6_FRAGMENT_LEN).fragment
-            }
+            Family::Ipv6 => self.extension_chain().fragment,
         }
+    }
+
+    /// A later piece shows no upper-layer header. In IPv6 any of several fragment headers may say that it is one.
+    #[inline]
+    pub fn is_later_fragment(&self) -> bool {
+        self.is_fragment && self.reads_as_later_fragment()
+    }
+
+    #[cold]
+    fn reads_as_later_fragment(&self) -> bool {
+        match self.family {
+            Family::Ipv4 => self.read_fragment().is_some_and(|fragment| !fragment.is_first()),
+            Family::Ipv6 => self.extension_chain().is_later,
+        }
+    }
+
+    fn extension_chain(&self) -> ExtensionChain {
+        let first = Ipv6Packet::new_unchecked(self.l3()).next_header().into();
+        ExtensionChain::walk(self.frame(), ETHERNET_LEN + 40, first)
+    }
+
+    /// IPv6: the header says that nothing follows it, as that of a jumbo payload does (RFC 2675 §3).
+    pub(crate) fn has_no_length(&self) -> bool {
+        self.family == Family::Ipv6 && self.frame[ETHERNET_LEN + 4..ETHERNET_LEN + 6] == [0, 0]
     }
 
     #[inline]
@@ -374,7 +417,7 @@ impl<'a> Packet<'a> {
         if !matches!(self.proto, PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_SCTP | PROTO_DCCP) {
             return None;
         }
-        if self.fragment().is_some_and(|f| !f.is_first()) {
+        if self.is_later_fragment() {
             return None;
         }
         let &[a, b, c, d] = self.l4().first_chunk()?;
@@ -389,22 +432,21 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Where the upper layer begins behind the IPv6 extension headers at `start` of a packet that an error quotes, what
-/// it is, and the fragment header that was met on the way.
-///
-/// A quote may end in the middle of its headers. Linux asks a quoted fragment header for its offset alone, which is
-/// its first four bytes.
-pub fn skip_extensions(bytes: &[u8], start: usize, first: u8) -> (usize, u8, Option<Fragment>) {
-    let ExtensionChain { l4, proto, fragment, .. } =
-        ExtensionChain::walk(bytes, start, first, FRAGMENT_UP_TO_OFFSET);
-    (l4, proto, fragment)
+/// Where the upper layer begins behind the IPv6 extension headers at `start` of a packet that an error quotes, and what
+/// it is; `None` if the packet was a later fragment and shows none.
+pub fn skip_extensions(bytes: &[u8], start: usize, first: u8) -> Option<(usize, u8)> {
+    let ExtensionChain { l4, proto, is_later, .. } = ExtensionChain::walk(bytes, start, first);
+    (!is_later).then_some((l4, proto))
 }
 
 /// The IPv6 extension headers in front of the upper layer.
 struct ExtensionChain {
     l4: usize,
     proto: u8,
+    /// The first fragment header.
     fragment: Option<Fragment>,
+    /// A fragment header, the first or another, says that what follows belongs behind something else.
+    is_later: bool,
     end: ChainEnd,
 }
 
@@ -421,15 +463,16 @@ enum ChainEnd {
 
 impl ExtensionChain {
     /// Skips the headers that Linux's tracker skips: hop-by-hop, routing, destination options, authentication,
-    /// and a fragment header, behind which a later fragment has nothing more to show. Of a fragment header
-    /// `fragment_needs` bytes must be there, and four at least.
-    fn walk(packet: &[u8], start: usize, first: u8, fragment_needs: usize) -> Self {
-        let mut chain = Self { l4: start, proto: first, fragment: None, end: ChainEnd::Whole };
+    /// and fragment headers, behind which a later fragment has nothing more to show. Of a fragment header Linux asks
+    /// for no more than its offset, which is its first four bytes.
+    fn walk(packet: &[u8], start: usize, first: u8) -> Self {
+        let mut chain =
+            Self { l4: start, proto: first, fragment: None, is_later: false, end: ChainEnd::Whole };
         let mut is_inside = true;
         while let IPV6_HOP_BY_HOP | IPV6_ROUTING | IPV6_FRAGMENT | IPV6_AUTH | IPV6_DESTINATION = chain.proto
         {
             let is_first_fragment = chain.proto == IPV6_FRAGMENT && chain.fragment.is_none();
-            let reaches_offset = packet.len() - chain.l4 >= FRAGMENT_UP_TO_OFFSET;
+            let reaches_offset = packet.len().saturating_sub(chain.l4) >= FRAGMENT_UP_TO_OFFSET;
             let is_in_fragment = is_first_fragment && is_inside && !reaches_offset;
             let cut = if is_in_fragment { ChainEnd::InFragment } else { ChainEnd::Cut };
             let Some(&[next, len]) = packet.get(chain.l4..).and_then(|rest| rest.first_chunk()) else {
@@ -442,7 +485,7 @@ impl ExtensionChain {
                 _ => (usize::from(len) + 1) * 8,
             };
             if chain.proto == IPV6_FRAGMENT {
-                if packet.len() - chain.l4 < fragment_needs {
+                if !reaches_offset {
                     (chain.l4, chain.proto, chain.end) = (packet.len(), NO_NEXT_HEADER, cut);
                     return chain;
                 }
@@ -452,7 +495,7 @@ impl ExtensionChain {
             is_inside = chain.l4 + header_len <= packet.len();
             chain.l4 = packet.len().min(chain.l4 + header_len);
             chain.proto = next;
-            if chain.fragment.is_some_and(|f| !f.is_first()) {
+            if chain.is_later {
                 return chain;
             }
         }
@@ -465,6 +508,7 @@ impl ExtensionChain {
         let offset_and_flags = u16::from_be_bytes([header[2], header[3]]);
         let (offset, more) = (usize::from(offset_and_flags & !7), offset_and_flags & 1 == 1);
         let id = header[4..].first_chunk().map_or(0, |id| u32::from_be_bytes(*id));
-        self.fragment = Some(Fragment { id, offset, more, header: self.l4 });
+        self.is_later = offset != 0;
+        self.fragment.get_or_insert(Fragment { id, offset, more, header: self.l4 });
     }
 }

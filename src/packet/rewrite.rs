@@ -168,7 +168,7 @@ impl Packet<'_> {
         let len = addr.bytes(family).len();
         let old = Sum::ZERO.bytes(&self.frame()[at..at + len]).folded();
         let new = Sum::ZERO.bytes(addr.bytes(family)).folded();
-        if has_pseudo_header(family, self.proto()) && self.fragment().is_none_or(|f| f.is_first()) {
+        if has_pseudo_header(family, self.proto()) && !self.is_later_fragment() {
             if self.offload().needs_checksum() {
                 // Not complemented: it is still a sum.
                 self.follow(|sum| !adjust(!sum, old, new), &(0..0));

@@ -52,7 +52,7 @@ pub fn with_ip<T>(ip: &[u8], read: impl FnOnce(&Packet) -> T) -> Option<T> {
 }
 
 fn kind(pkt: &Packet) -> String {
-    if pkt.fragment().is_some_and(|f| !f.is_first()) {
+    if pkt.is_later_fragment() {
         return format!("proto {}", pkt.proto());
     }
     match pkt.proto() {

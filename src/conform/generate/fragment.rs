@@ -5,7 +5,7 @@
 use super::{Ends, Ip, chance, frame, pick, season, udp};
 use crate::conform::kernel::ADDRESSES;
 use crate::conform::trace::{Step, Trace, Waiting};
-use crate::packet::tuple::PROTO_UDP;
+use crate::packet::tuple::{PROTO_GRE, PROTO_SCTP, PROTO_TCP, PROTO_UDP};
 use crate::packet::{Addr, Family};
 use fastrand::Rng;
 use std::net::IpAddr;
@@ -51,7 +51,7 @@ pub(super) fn trace(rng: &mut Rng, ends: &Ends, forgets_soon: bool) -> Trace {
     Trace { steps, waiting: Waiting::Really }
 }
 
-fn router_address(rng: &mut Rng, family: Family) -> Addr {
+pub(super) fn router_address(rng: &mut Rng, family: Family) -> Addr {
     let address = ADDRESSES[rng.usize(..2)][usize::from(family == Family::Ipv6)];
     let ip = address.split_once('/').and_then(|(ip, _)| ip.parse::<IpAddr>().ok());
     ip.map_or(Addr::UNSPECIFIED, Into::into)
@@ -59,6 +59,9 @@ fn router_address(rng: &mut Rng, family: Family) -> Addr {
 
 /// A packet that is worth cutting: its header and what stands behind it.
 fn whole(rng: &mut Rng, ends: &Ends, sender: usize) -> (Ip, Vec<u8>) {
+    if chance(rng, 15) {
+        return whole_with_long_header(rng, ends, sender);
+    }
     let proto = PROTO_UDP;
     let mut ip = ends.ip(sender, proto);
     season(rng, &mut ip);
@@ -70,6 +73,22 @@ fn whole(rng: &mut Rng, ends: &Ends, sender: usize) -> (Ip, Vec<u8>) {
     ip.fill_checksum(&mut l4, 6);
     if chance(rng, 5) {
         l4[7] ^= 1;
+    }
+    (ip, l4)
+}
+
+/// A packet whose upper-layer header may be longer than its first piece.
+fn whole_with_long_header(rng: &mut Rng, ends: &Ends, sender: usize) -> (Ip, Vec<u8>) {
+    let proto = *pick(rng, &[PROTO_TCP, PROTO_SCTP, PROTO_GRE]);
+    let mut ip = ends.ip(sender, proto);
+    season(rng, &mut ip);
+    (ip.fragment, ip.extra) = (ip.fragment & 0x4000, Vec::new());
+    let (from, to) = (ends.numbers[sender], ends.numbers[1 - sender]);
+    let mut l4 = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    l4.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 1, 0, 0, 0, 0, 0]);
+    l4.resize(20 + rng.usize(1..60), 0x74);
+    if proto == PROTO_TCP {
+        ip.fill_checksum(&mut l4, 16);
     }
     (ip, l4)
 }
@@ -111,6 +130,11 @@ fn disturb(rng: &mut Rng, pieces: &mut Vec<Piece>, leaves_more: bool) {
             pieces[at].bytes.truncate(len.saturating_sub(rng.usize(1..9)).max(1));
         }
         5 => pieces[at].bytes.extend([0; 8]),
+        7 => {
+            // One of nothing, which says where the end is, or that there is more.
+            let offset = pieces[at].offset + if chance(rng, 50) { pieces[at].bytes.len() & !7 } else { 0 };
+            pieces.insert(at, Piece { offset, bytes: Vec::new(), more: chance(rng, 40) });
+        }
         6 => {
             let again = pieces.clone();
             pieces.extend(again);
@@ -125,7 +149,7 @@ fn emit(ip: &Ip, id: u32, piece: &Piece) -> Vec<u8> {
     match ip.family {
         Family::Ipv4 => {
             ip.ident = id as u16;
-            ip.fragment = offset | if piece.more { MORE } else { 0 };
+            ip.fragment |= offset | if piece.more { MORE } else { 0 };
         }
         Family::Ipv6 => {
             ip.first = FRAGMENT_HEADER;

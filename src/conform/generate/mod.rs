@@ -7,13 +7,15 @@ mod fragment;
 mod ftp;
 mod icmp;
 pub(in crate::conform) mod packet;
+mod router;
 pub(in crate::conform) mod sctp;
 mod tcp;
 mod udp;
 mod world;
 
 use super::trace::{Frame, Step, Trace};
-use crate::packet::{Addr, Family};
+use crate::packet::{Addr, ETHERNET_LEN, Family};
+use core::ops::Range;
 use fastrand::Rng;
 use packet::Ip;
 use world::setup;
@@ -71,13 +73,17 @@ impl Generator {
     pub fn trace(&mut self, setup: &super::Setup) -> Trace {
         self.flows += 1;
         let rng = &mut self.rng.fork();
-        let ends = Ends::choose(rng, self.flows);
+        let mut ends = Ends::choose(rng, self.flows);
         let profile = match self.profile {
             Profile::Mixed => *pick(rng, &MIX),
             one => one,
         };
+        if !matches!(profile, Profile::Ftp | Profile::Tftp) && chance(rng, 2) {
+            ends.turn_to_oneself();
+        }
         match profile {
             Profile::Tcp | Profile::Mixed => tcp::trace(rng, &ends),
+            Profile::Udp if chance(rng, 15) => router::trace(rng, &ends, self.flows as u16),
             Profile::Udp => udp::trace(rng, &ends),
             Profile::Icmp => icmp::trace(rng, &ends),
             Profile::Fragment => fragment::trace(rng, &ends, world::forgets_soon(setup)),
@@ -114,6 +120,13 @@ impl Ends {
         let server = *pick(rng, &[80, 22, 21, 443, 53, 9, 5000, 0, 65535, 7000]);
         let opener = rng.u16(1024..);
         Self { family, hosts: ports.map(|port| sides[port]), ports, numbers: [opener, server] }
+    }
+
+    /// The opener speaks to itself, from a port to the same port.
+    fn turn_to_oneself(&mut self) {
+        self.hosts[1] = self.hosts[0];
+        self.ports[1] = self.ports[0];
+        self.numbers[1] = self.numbers[0];
     }
 
     /// The header of a packet that the opener (0) or the responder (1) sends.
@@ -187,17 +200,19 @@ const OPTIONS: [&[u8]; 20] = [
     &[30, 40, 0, 0],
 ];
 
-/// Headers between IPv6 and what it carries; or the word that nothing follows.
+/// Headers between IPv6 and what it carries, in every order; or the word that nothing follows.
 fn extend(rng: &mut Rng, ip: &mut Ip) {
     const NO_NEXT_HEADER: u8 = 59;
-    const HEADERS: [u8; 5] = [0, 60, 43, 44, 60];
+    const HEADERS: [u8; 8] = [0, 0, 60, 43, 44, 44, 60, 51];
     if chance(rng, 15) {
         ip.proto = NO_NEXT_HEADER;
     }
-    let mut kinds: Vec<u8> = (0..rng.usize(1..3)).map(|_| *pick(rng, &HEADERS)).collect();
-    // Options for every hop stand in front, or nowhere.
-    kinds.dedup();
-    kinds.sort_by_key(|kind| *kind != 0);
+    let mut kinds: Vec<u8> = (0..rng.usize(1..4)).map(|_| *pick(rng, &HEADERS)).collect();
+    // Options for every hop stand in front, mostly.
+    if chance(rng, 80) {
+        kinds.sort_by_key(|kind| *kind != 0);
+    }
+    let mut is_nested = false;
     ip.first = kinds[0];
     for at in 0..kinds.len() {
         let next = kinds.get(at + 1).copied().unwrap_or(ip.proto);
@@ -206,14 +221,25 @@ fn extend(rng: &mut Rng, ip: &mut Ip) {
             continue;
         }
         let body: [u8; 7] = match kinds[at] {
-            // An atomic fragment: a piece that is the whole (RFC 6946).
-            44 => [0, 0, 0, 1, 2, 3, 4],
+            // An atomic fragment: a piece that is the whole (RFC 6946). Behind it others may say what they like.
+            44 if !core::mem::replace(&mut is_nested, true) => [0, 0, 0, 1, 2, 3, 4],
+            44 => [0, 0, *pick(rng, &[0, 0, 1, 8, 9]), rng.u8(..), 2, 3, 4],
+            // Authentication counts in words: the rest of it follows below.
+            51 => [1, 0, 0, 0, 0, 1, 0],
             // Type 253, which nobody has to visit.
             43 => [0, 253, 0, 0, 0, 0, 0],
             _ => [0, 1, 4, 0, 0, 0, 0],
         };
         ip.extra.push(next);
         ip.extra.extend(body);
+        if kinds[at] == 51 {
+            ip.extra.extend([0; 4]);
+        }
+    }
+    if is_nested && chance(rng, 5) {
+        // It ends in the middle of its headers.
+        let len = rng.usize(..ip.extra.len());
+        ip.extra.truncate(len);
     }
 }
 
@@ -255,9 +281,29 @@ fn options(rng: &mut Rng, next: u8) -> Vec<u8> {
     header
 }
 
+/// Tags of 802.1Q and 802.1ad: of no VLAN mostly, with priorities and without.
+const TAGS: [[u8; 4]; 6] = [
+    [0x81, 0, 0, 0],
+    [0x81, 0, 0xe0, 0],
+    [0x81, 0, 0x10, 0],
+    [0x88, 0xa8, 0, 0],
+    [0x88, 0xa8, 0x60, 0],
+    [0x81, 0, 0, 5],
+];
+
 /// A frame from the side of `sender`, with Ethernet padding where it is short, as a NIC adds it.
 fn frame(rng: &mut Rng, ends: &Ends, sender: usize, packet: &[u8], kind: &'static str) -> Step {
+    const LENGTH: Range<usize> = ETHERNET_LEN + 4..ETHERNET_LEN + 6;
     let mut frame = Frame::of_packet(ends.ports[sender], packet, kind);
+    let has_options_for_every_hop = packet.len() > 40 && packet[0] >> 4 == 6 && packet[6] == 0;
+    if has_options_for_every_hop && chance(rng, 10) {
+        // As that of a jumbo payload, which it is not.
+        frame.bytes[LENGTH].fill(0);
+    }
+    if chance(rng, 2) {
+        let tags: Vec<u8> = (0..rng.usize(1..3)).flat_map(|_| *pick(rng, &TAGS)).collect();
+        frame.bytes.splice(ETHERNET_LEN - 2..ETHERNET_LEN - 2, tags);
+    }
     if frame.bytes.len() < 60 && chance(rng, 20) {
         frame.bytes.resize(60, rng.u8(..));
     }

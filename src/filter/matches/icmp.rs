@@ -111,7 +111,7 @@ impl TypeMatch {
 
     /// `None` if the header is not there.
     fn holds(self, view: &View<'_>, any: Option<u8>) -> Answer {
-        if view.pkt.fragment().is_some_and(|f| !f.is_first()) {
+        if view.pkt.is_later_fragment() {
             return Answer::No;
         }
         // Netfilter asks for all eight bytes of the header.

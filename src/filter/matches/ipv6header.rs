@@ -53,18 +53,21 @@ pub(super) fn ask(view: &View<'_>, wanted: u8, read: impl FnOnce(&[u8]) -> Optio
     Answer::No
 }
 
-/// Whether the packet ends before its upper layer is named: then it has no protocol that `-p` could ask for.
+/// Whether the packet ends before its upper layer is named, or is a later fragment whose piece begins among extension
+/// headers: then it has no protocol that `-p` could ask for.
 pub(in crate::filter) fn ends_early(pkt: &Packet<'_>) -> bool {
-    if pkt.family() != Family::Ipv6 || pkt.proto() != NONE {
+    if pkt.family() != Family::Ipv6 || (pkt.proto() != NONE && !pkt.is_later_fragment()) {
         return false;
     }
     let packet = pkt.l3();
     let (mut at, mut header) = (IPV6_HEADER_LEN, packet[6]);
     while let HOP_BY_HOP | ROUTING | FRAGMENT | AUTH | DESTINATION = header {
         let rest = packet.get(at..).unwrap_or_default();
-        let (Some(&[next, len]), false) = (rest.first_chunk(), header == ROUTING && rest.len() < 4) else {
-            return true;
-        };
+        let is_cut = matches!(header, ROUTING | FRAGMENT) && rest.len() < 4;
+        let (Some(&[next, len]), false) = (rest.first_chunk(), is_cut) else { return true };
+        if header == FRAGMENT && (rest[2], rest[3] & !0b111) != (0, 0) {
+            return matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTH | DESTINATION);
+        }
         (at, header) = (at + header_len(header, len), next);
     }
     false

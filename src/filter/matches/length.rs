@@ -7,6 +7,8 @@ use crate::filter::options::{Opt, Options, Problem};
 use crate::filter::value::{not, range_u16};
 use core::fmt;
 
+const IPV6_LEN: usize = 40;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Length {
     pub low: u16,
@@ -25,7 +27,8 @@ impl Matcher for Length {
     }
 
     fn check(&self, view: &View<'_>) -> Answer {
-        let len = view.pkt.l3().len();
+        // A packet that says no length counts as its header.
+        let len = if view.pkt.has_no_length() { IPV6_LEN } else { view.pkt.l3().len() };
         let holds = usize::from(self.low) <= len && len <= usize::from(self.high);
         (holds != self.negated).into()
     }

@@ -85,7 +85,7 @@ impl Matcher for Multiport {
     }
 
     fn check(&self, view: &View<'_>) -> Answer {
-        if view.pkt.fragment().is_some_and(|f| !f.is_first()) {
+        if view.pkt.is_later_fragment() {
             return Answer::No;
         }
         let Some(&[a, b, c, d]) = view.pkt.l4().first_chunk() else { return Answer::Drop };

@@ -5,6 +5,8 @@
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::filter::options::{Complaint, Given, Opt, Options, Problem};
 use crate::filter::value::{not, number, unsigned};
+use crate::packet::Family;
+use crate::packet::tuple::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP};
 use core::fmt;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +84,21 @@ impl Matcher for Owner {
         Ok(it)
     }
 
-    fn check(&self, _: &View<'_>) -> Answer {
-        [self.user, self.group].into_iter().flatten().all(|ids| ids.negated).into()
+    fn check(&self, view: &View<'_>) -> Answer {
+        let is_nobodys = [self.user, self.group].into_iter().flatten().all(|ids| ids.negated);
+        // Without a socket Linux says of no packet that somebody's other groups are not meant.
+        (is_nobodys && (!self.other_groups || has_socket(view))).into()
+    }
+}
+
+/// Whether Linux sends such a packet by a socket, which is its own and nobody's: its ICMP messages and, in IPv4, its
+/// resets of what no program wants; but no resets by rules.
+fn has_socket(view: &View<'_>) -> bool {
+    let is_own = view.in_iface.is_none();
+    match view.pkt.proto() {
+        PROTO_ICMP | PROTO_ICMPV6 => is_own,
+        PROTO_TCP => is_own && view.pkt.family() == Family::Ipv4 && !view.is_rules_reset,
+        _ => false,
     }
 }
 

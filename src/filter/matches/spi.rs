@@ -71,7 +71,7 @@ impl Matcher for Ah {
     }
 
     fn check(&self, view: &View<'_>) -> Answer {
-        if view.pkt.fragment().is_some_and(|f| !f.is_first()) {
+        if view.pkt.is_later_fragment() {
             return Answer::No;
         }
         let Some(header) = view.pkt.l4().first_chunk::<AH_LEN>() else { return Answer::Drop };
@@ -148,7 +148,7 @@ impl Matcher for Esp {
     }
 
     fn check(&self, view: &View<'_>) -> Answer {
-        if view.pkt.fragment().is_some_and(|f| !f.is_first()) {
+        if view.pkt.is_later_fragment() {
             return Answer::No;
         }
         let Some(header) = view.pkt.l4().first_chunk::<ESP_LEN>() else { return Answer::Drop };

@@ -38,7 +38,7 @@ impl Matcher for Udp {
     }
 
     fn check(&self, view: &View<'_>) -> Answer {
-        if view.pkt.fragment().is_some_and(|f| !f.is_first()) {
+        if view.pkt.is_later_fragment() {
             return Answer::No;
         }
         let Some(header) = view.pkt.l4().first_chunk::<HEADER_LEN>() else { return Answer::Drop };

@@ -74,7 +74,7 @@ impl Targeted for Tcpoptstrip {
     }
 
     fn apply<R: Recorder>(&self, pkt: &mut Packet, _: &mut Context<R>, place: Place) -> Next {
-        if pkt.fragment().is_some_and(|f| !f.is_first()) {
+        if pkt.is_later_fragment() {
             return Next::Rule;
         }
         let len = pkt.l4().get(12).map_or(0, |offset| usize::from(offset >> 4) * 4);

@@ -85,7 +85,7 @@ impl Targeted for Tcpmss {
 
     fn apply<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>, place: Place) -> Next {
         let broken = Next::Verdict(Verdict::DropTruncated(place.rule));
-        if pkt.fragment().is_some_and(|f| !f.is_first()) {
+        if pkt.is_later_fragment() {
             return Next::Rule;
         }
         let Some(offset) = pkt.l4().get(12) else { return broken };

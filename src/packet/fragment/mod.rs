@@ -63,7 +63,7 @@ pub enum Reassembly {
     Pending,
     Refused(DropReason),
     /// IPv6: its length is none for a piece that more follow, or it is the first and shows no upper layer (RFC 8200
-    /// §4.5). It goes on as it is.
+    /// §4.5), or its header says no length at all. It goes on as it is.
     Passes,
     /// It was the last one.
     Whole(Whole),
@@ -78,7 +78,7 @@ pub struct Whole {
 
 impl Whole {
     pub fn packet(&mut self) -> Result<Packet<'_>, DropReason> {
-        Packet::parse(&mut self.frame, Offload::NONE)
+        Packet::parse_again(&mut self.frame, Offload::NONE)
     }
 }
 
@@ -87,6 +87,8 @@ impl Whole {
 pub struct Pieces {
     /// Where each piece ends in the whole IP packet.
     ends: Vec<usize>,
+    /// Where the first piece's payload begins there: in IPv6 a fragment header stood there.
+    pub joined_at: usize,
     /// The largest piece that came, as an IP packet.
     pub max_len: usize,
     /// The largest piece had "don't fragment" set: whatever is cut anew has it too.
@@ -94,6 +96,17 @@ pub struct Pieces {
     id: u32,
     /// Somebody needed the whole in one: how it had been cut is forgotten, and it is cut anew.
     pub is_linear: bool,
+}
+
+impl Pieces {
+    /// Somebody needed the first `len` bytes of the packet in one: no piece ends before that any more.
+    pub fn pull(&mut self, len: usize) {
+        if self.ends.last().is_some_and(|&end| len <= end) && self.ends[0] < len {
+            self.ends.retain(|&end| end > len);
+            self.is_linear |= self.ends.is_empty();
+            self.ends.insert(0, len);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -189,10 +202,13 @@ impl Fragments {
     /// If `pkt` is whole.
     pub fn add(&self, pkt: &Packet, from: u16, ipv6: Bounds6, now: Instant) -> Reassembly {
         let Some(fragment) = pkt.fragment() else { panic!("not a fragment") };
-        if lacks_headers(pkt) {
+        if lacks_headers(pkt) || pkt.has_no_length() {
             return Reassembly::Passes;
         }
         let family = pkt.family();
+        if family == Family::Ipv6 && fragment.header + FRAGMENT_HEADER_LEN > pkt.frame_len() {
+            return Reassembly::Refused(DropReason::FragmentBad);
+        }
         let proto = if family == Family::Ipv4 { pkt.proto() } else { 0 };
         let key = Key { family, src: pkt.src(), dst: pkt.dst(), id: fragment.id, proto };
         let waiting = &mut *self.waiting.lock();
@@ -301,13 +317,8 @@ impl Waiting {
                 .close(key)
                 .and_then(|queue| queue.join(key))
                 .map_or(Reassembly::Refused(DropReason::FragmentBad), Reassembly::Whole),
-            Err(Refusal::Piece(reason)) => {
-                // Nothing to wait for if it was the first.
-                if queue.pieces.is_empty() {
-                    self.close(key);
-                }
-                Reassembly::Refused(reason)
-            }
+            // What it said of the end stands, and the wait has begun.
+            Err(Refusal::Piece(reason)) => Reassembly::Refused(reason),
             Err(Refusal::Datagram(reason)) => {
                 self.close(key);
                 Reassembly::Refused(reason)
@@ -339,9 +350,7 @@ pub fn lacks_headers(pkt: &Packet) -> bool {
         NO_NEXT_HEADER => 0,
         _ => 1,
     };
-    pkt.family() == Family::Ipv6
-        && pkt.fragment().is_some_and(|fragment| fragment.is_first())
-        && pkt.l4().len() < least
+    pkt.family() == Family::Ipv6 && pkt.is_fragment() && !pkt.is_later_fragment() && pkt.l4().len() < least
 }
 
 impl<'a> Piece<'a> {
@@ -524,7 +533,14 @@ impl Queue {
                 frame[ETHERNET_LEN + 1] |= tos << 4;
             }
         }
-        let pieces = Pieces { ends, max_len: self.max_len, dont_fragment, id: key.id, is_linear: false };
+        let pieces = Pieces {
+            ends,
+            joined_at: header_len,
+            max_len: self.max_len,
+            dont_fragment,
+            id: key.id,
+            is_linear: false,
+        };
         Some(Whole { frame, pieces })
     }
 }
