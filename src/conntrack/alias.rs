@@ -3,6 +3,9 @@
 //! A connection stands in the table under the key that its original tuple and the mirror of that have in common. Where
 //! the reply tuple is another, this second way leads from the reply's own key to the connection's handle. Who comes
 //! here has found nothing in the table: connections that are not translated pay nothing.
+//!
+//! The tuple itself stands with the connection. Here its whole hash is kept, with a bit that tells it from its mirror;
+//! whoever follows the handle looks at the tuple.
 
 #![forbid(unsafe_code)]
 
@@ -20,8 +23,23 @@ pub(super) struct Aliases {
 
 #[derive(Clone, Copy, Debug)]
 struct Alias {
-    reply: Tuple,
+    /// Of the key, what the index does not have.
+    check: u32,
     entry: EntryId,
+}
+
+const _: () = assert!(size_of::<Option<Alias>>() == 16, "four to a cache line");
+
+/// A hash that a tuple and its mirror have in common, with the bit that tells them apart. The bit that it takes the place of
+/// is the same for all of a shard.
+pub(super) fn key(hash: u64, tuple: &Tuple) -> u64 {
+    const SIDE: u64 = 1 << 32;
+    if *tuple <= tuple.reply() { hash | SIDE } else { hash & !SIDE }
+}
+
+/// The part of a key that leads through the index, and the rest of it.
+const fn halves(key: u64) -> (u32, u32) {
+    (key as u32, (key >> 32) as u32)
 }
 
 impl Aliases {
@@ -30,32 +48,34 @@ impl Aliases {
         self.rows.len() == self.free.len()
     }
 
-    /// Whose reply the tuple is. The connection may have ended since: its handle tells.
-    pub(super) fn find(&self, hash: u32, tuple: &Tuple) -> Option<EntryId> {
-        self.row_of(hash, tuple).map(|(_, alias)| alias.entry)
+    /// Whose reply the tuple of that key is. The connection may have ended since: its handle tells.
+    pub(super) fn find(&self, key: u64) -> Option<EntryId> {
+        self.row_of(key).map(|(_, alias)| alias.entry)
     }
 
-    fn row_of(&self, hash: u32, tuple: &Tuple) -> Option<(u32, Alias)> {
-        let mut rows = self.index.find(hash).filter_map(|row| Some((row, self.rows[row as usize]?)));
-        rows.find(|(_, alias)| alias.reply == *tuple)
+    fn row_of(&self, key: u64) -> Option<(u32, Alias)> {
+        let (low, check) = halves(key);
+        let mut rows = self.index.find(low).filter_map(|row| Some((row, self.rows[row as usize]?)));
+        rows.find(|(_, alias)| alias.check == check)
     }
 
     /// Puts one in, for which [`Aliases::find`] has found nothing.
-    pub(super) fn insert(&mut self, hash: u32, reply: Tuple, entry: EntryId) {
+    pub(super) fn insert(&mut self, key: u64, entry: EntryId) {
         let row = self.free.pop().unwrap_or_else(|| {
             self.rows.push(None);
             self.rows.len() as u32 - 1
         });
-        self.rows[row as usize] = Some(Alias { reply, entry });
-        self.index.insert(hash, row);
+        let (low, check) = halves(key);
+        self.rows[row as usize] = Some(Alias { check, entry });
+        self.index.insert(low, row);
     }
 
     /// Takes out the one of a connection; harmless if it is not there.
-    pub(super) fn remove(&mut self, hash: u32, reply: &Tuple, entry: EntryId) {
-        if let Some((row, alias)) = self.row_of(hash, reply)
+    pub(super) fn remove(&mut self, key: u64, entry: EntryId) {
+        if let Some((row, alias)) = self.row_of(key)
             && alias.entry == entry
         {
-            self.index.remove(hash, row);
+            self.index.remove(halves(key).0, row);
             self.rows[row as usize] = None;
             self.free.push(row);
         }

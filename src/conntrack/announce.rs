@@ -110,7 +110,7 @@ impl Conntrack {
             let direction = ct.direction;
             self.with_entry(ct, |entry| {
                 entry.status.insert(Status::SEQ_ADJUST);
-                let shifts = entry.extra_mut().shifts.get_or_insert_default();
+                let shifts = entry.extra_mut().rare_mut().shifts.get_or_insert_default();
                 shifts[direction as usize].change(segment.seq, longer);
             });
             ct.status.insert(Status::SEQ_ADJUST);
@@ -152,7 +152,7 @@ impl Conntrack {
         let Some(master) = ct.id else {
             self.expectations.would_add(&expectation, total_max, now)?;
             if let Some(entry) = &mut ct.new {
-                entry.extra_mut().pending = Some(Box::new(expectation));
+                entry.extra_mut().rare_mut().pending = Some(expectation);
             }
             return Ok(());
         };

@@ -121,8 +121,8 @@ impl Conntrack {
         self.for_each(filter, now, |id, _| {
             let read = self.table.with(id, |entry| {
                 let before = entry.clone();
-                if let Some(extra) = &mut entry.extra {
-                    extra.counters = [super::Counter::default(); 2];
+                if let Some(rare) = entry.extra.as_mut().and_then(|extra| extra.rare.as_mut()) {
+                    rare.counters = [super::Counter::default(); 2];
                 }
                 before
             });

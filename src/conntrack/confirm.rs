@@ -31,7 +31,7 @@ impl Conntrack {
 
     fn enter(&self, ct: &mut Tracked, mut entry: Box<Entry>, now: Instant) -> Stage<()> {
         entry.status.insert(Status::CONFIRMED);
-        let pending = entry.extra.as_mut().and_then(|extra| extra.pending.take());
+        let pending = entry.extra.as_mut().and_then(|extra| extra.rare.as_mut()?.pending.take());
         let (master, translated) = (entry.master(), entry.translated_reply());
         let (original, status, helper) = (entry.original, entry.status, entry.helper);
         let event = self.events.is_heard().then(|| entry.clone());
@@ -41,7 +41,9 @@ impl Conntrack {
 
         let place = self.table.place(&entry.original);
         let mut shard = self.table.lock(place);
-        if let Some(other) = shard.aliased(place, [entry.original, entry.reply()]) {
+        if let Some(other) =
+            shard.aliased([entry.original, entry.reply()].map(|tuple| self.table.alias_key(&tuple)))
+        {
             drop(shard);
             if self.table.with(other, |other| other.is_alive(now)).unwrap_or(false) {
                 return self.give_way();
@@ -83,7 +85,7 @@ impl Conntrack {
         }
         if let Some(expectation) = pending {
             // Another worker may have announced the same meanwhile: then that one stands.
-            let _ = self.expect(ct, *expectation, now);
+            let _ = self.expect(ct, expectation, now);
         }
         Continue(())
     }

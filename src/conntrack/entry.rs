@@ -118,19 +118,44 @@ pub(super) struct Extra {
     pub(super) master: Option<EntryId>,
     /// Living connections that this one announced.
     pub(super) children: u32,
-    pub(super) ftp: ftp::Lines,
     /// The tuple of answers, where addresses are translated; `None`: the mirror of the original.
     pub(super) reply: Option<Tuple>,
     /// Where it leaves, if its source became an address of that interface (MASQUERADE).
     pub(super) masqueraded: Option<IfaceId>,
-    /// How numbers are shifted in each direction, once a payload changed its length.
-    pub(super) shifts: Option<Box<[Shift; 2]>>,
-    /// Announced before this connection itself was confirmed.
-    pub(super) pending: Option<Box<Expectation>>,
     /// What is told of it, if a rule has chosen.
     pub(super) told: Option<Told>,
+    /// What a translated connection usually has not.
+    pub(super) rare: Option<Box<Rare>>,
+}
+
+/// What fewer connections have than are translated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rare {
+    pub(super) ftp: ftp::Lines,
+    /// How numbers are shifted in each direction, once a payload changed its length.
+    pub(super) shifts: Option<[Shift; 2]>,
+    /// Announced before this connection itself was confirmed.
+    pub(super) pending: Option<Expectation>,
     /// By direction.
     pub(super) counters: [Counter; 2],
+}
+
+const _: () = assert!(size_of::<Extra>() <= 72, "what a translated connection needs besides its slot");
+
+impl Rare {
+    /// Nothing of all that.
+    pub(super) const NONE: Self = Self {
+        ftp: ftp::Lines::NONE,
+        shifts: None,
+        pending: None,
+        counters: [Counter { packets: 0, bytes: 0 }; 2],
+    };
+}
+
+impl Extra {
+    pub(super) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
 }
 
 /// A connection the router has seen.
@@ -232,7 +257,7 @@ impl Entry {
     }
 
     pub(super) fn shifts(&self) -> Option<&[Shift; 2]> {
-        self.extra.as_ref()?.shifts.as_deref()
+        self.rare()?.shifts.as_ref()
     }
 
     /// Which way a packet of `tuple` goes, if it is of this connection.
@@ -277,7 +302,7 @@ impl Entry {
     }
 
     pub fn counter(&self, direction: Direction) -> Counter {
-        self.extra.as_ref().map_or_else(Counter::default, |extra| extra.counters[direction as usize])
+        self.rare().map_or_else(Counter::default, |rare| rare.counters[direction as usize])
     }
 
     /// How many hold on to it: the table, and each living connection that it announced.
@@ -293,6 +318,10 @@ impl Entry {
     /// Which of its events are told, if a rule has chosen.
     pub(super) fn told(&self) -> Option<Told> {
         self.extra.as_ref()?.told
+    }
+
+    pub(super) fn rare(&self) -> Option<&Rare> {
+        self.extra.as_ref()?.rare.as_deref()
     }
 
     pub(super) fn extra_mut(&mut self) -> &mut Extra {

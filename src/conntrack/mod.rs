@@ -587,7 +587,7 @@ fn open(layer4: &Layer4, tuple: &Tuple, sysctls: &Sysctls) -> Result<Proto, Inva
 /// By how much what the other side acknowledges is shifted, where it is.
 #[cold]
 fn shift_at(extra: Option<&entry::Extra>, direction: Direction, seq: Seq) -> u32 {
-    let shifts = extra.and_then(|extra| extra.shifts.as_deref());
+    let shifts = extra.and_then(|extra| extra.rare.as_ref()?.shifts.as_ref());
     shifts.map_or(0, |shifts| shifts[direction as usize].at(seq))
 }
 
@@ -659,7 +659,7 @@ impl Entry {
 
     #[inline(never)]
     fn count_bytes(&mut self, direction: Direction, bytes: u64) {
-        let counter = &mut self.extra_mut().counters[direction as usize];
+        let counter = &mut self.extra_mut().rare_mut().counters[direction as usize];
         counter.packets += 1;
         counter.bytes += bytes;
     }

@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::entry::Extra;
+use super::entry::{Extra, Rare};
 use super::event::{Happened, Told};
 use super::expect::Follows;
 use super::helper::ftp;
@@ -199,13 +199,13 @@ impl SavedConnection {
 impl SavedRare {
     fn of(extra: &Extra, master: Option<Tuple>) -> Self {
         // How many children there are is counted when they are taken up; what is pending belongs to no entry of the table.
-        let Extra { master: _, children: _, reply, masqueraded, shifts, ftp, pending: _, told, counters } =
-            extra;
+        let Extra { master: _, children: _, reply, masqueraded, told, rare } = extra;
+        let Rare { ftp, shifts, pending: _, counters } = rare.as_deref().unwrap_or(&Rare::NONE);
         Self {
             reply: reply.as_ref().map(SavedTuple::of),
             master: master.as_ref().map(SavedTuple::of),
             masqueraded: masqueraded.map(|iface| iface.0),
-            shifts: shifts.as_deref().copied(),
+            shifts: *shifts,
             lines: ftp.saved(),
             told: told.map(|told| (told.entry.bits(), told.announced)),
             counters: counters.map(|counter| (counter.packets, counter.bytes)),
@@ -215,11 +215,11 @@ impl SavedRare {
     fn resume(&self, extra: &mut Extra) {
         extra.reply = self.reply.map(|reply| reply.tuple());
         extra.masqueraded = self.masqueraded.map(IfaceId);
-        extra.shifts = self.shifts.map(Box::new);
-        extra.ftp = ftp::Lines::resume(self.lines);
+        let counters = self.counters.map(|(packets, bytes)| super::Counter { packets, bytes });
+        let rare = Rare { ftp: ftp::Lines::resume(self.lines), shifts: self.shifts, pending: None, counters };
+        extra.rare = (rare != Rare::NONE).then(|| Box::new(rare));
         let told = |(entry, announced)| Told { entry: Happened::from_bits_truncate(entry), announced };
         extra.told = self.told.map(told);
-        extra.counters = self.counters.map(|(packets, bytes)| super::Counter { packets, bytes });
     }
 }
 

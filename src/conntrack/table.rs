@@ -8,7 +8,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::alias::Aliases;
+use super::alias::{self, Aliases};
 use super::entry::Entry;
 use super::hash::Seed;
 use super::index::Index;
@@ -210,12 +210,12 @@ impl Shard {
         Some(Tenant { entry: entry.as_mut()?, due: *due })
     }
 
-    /// A translated connection whose reply is one of `tuples`, as far as they belong to `place`.
-    pub(super) fn aliased(&self, place: Place, tuples: [Tuple; 2]) -> Option<EntryId> {
+    /// A translated connection whose reply is one of those that [`Table::alias_key`] has made `keys` of.
+    pub(super) fn aliased(&self, keys: [u64; 2]) -> Option<EntryId> {
         if self.aliases.is_empty() {
             return None;
         }
-        tuples.iter().find_map(|tuple| self.aliases.find(place.hash, tuple))
+        keys.into_iter().find_map(|key| self.aliases.find(key))
     }
 
     #[inline]
@@ -324,6 +324,11 @@ impl Table {
         self.seed.hash(tuple)
     }
 
+    /// Under what an alias for that tuple stands.
+    pub(super) fn alias_key(&self, tuple: &Tuple) -> u64 {
+        alias::key(self.hash(tuple), tuple)
+    }
+
     #[inline]
     pub(super) fn place(&self, tuple: &Tuple) -> Place {
         let hash = self.seed.hash(tuple);
@@ -349,20 +354,15 @@ impl Table {
         match shard.find(place, tuple) {
             Some(Found { slot, direction }) => Some(Held { shard, number: place.shard, slot, direction }),
             None if shard.aliases.is_empty() => None,
-            None => self.hold_by_alias(shard, place, tuple),
+            None => self.hold_by_alias(shard, tuple),
         }
     }
 
     /// The same for a connection that stands under another key. No two shards are locked at once: whether the one that
     /// the alias means is still there is told by its generation.
     #[cold]
-    fn hold_by_alias<'a>(
-        &'a self,
-        shard: MutexGuard<'a, Shard>,
-        place: Place,
-        tuple: &Tuple,
-    ) -> Option<Held<'a>> {
-        let id = shard.aliases.find(place.hash, tuple)?;
+    fn hold_by_alias<'a>(&'a self, shard: MutexGuard<'a, Shard>, tuple: &Tuple) -> Option<Held<'a>> {
+        let id = shard.aliases.find(self.alias_key(tuple))?;
         drop(shard);
         let shard = self.shards.get(id.shard())?.0.lock();
         if !shard.holds(id) {
@@ -377,17 +377,17 @@ impl Table {
     pub(super) fn insert_alias(&self, reply: Tuple, id: EntryId) -> bool {
         let place = self.place(&reply);
         let mut shard = self.lock(place);
-        let is_free = shard.find(place, &reply).is_none() && shard.aliases.find(place.hash, &reply).is_none();
+        let key = self.alias_key(&reply);
+        let is_free = shard.find(place, &reply).is_none() && shard.aliases.find(key).is_none();
         if is_free {
-            shard.aliases.insert(place.hash, reply, id);
+            shard.aliases.insert(key, id);
         }
         is_free
     }
 
     /// Takes the alias out of a connection that has left the table.
     pub(super) fn remove_alias(&self, reply: &Tuple, id: EntryId) {
-        let place = self.place(reply);
-        self.lock(place).aliases.remove(place.hash, reply, id);
+        self.lock(self.place(reply)).aliases.remove(self.alias_key(reply), id);
     }
 
     /// Has that part of the index fetched that leads on from `place`.

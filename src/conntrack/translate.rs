@@ -117,6 +117,22 @@ impl Conntrack {
         self.bind_entry(entry, Side::Destination, &Range { ports, ..to(announcer.src) }, now);
     }
 
+    /// Ends every connection that is masqueraded with an address of an interface that went down, and says how many
+    /// those were: what comes for them finds nobody, and the next packet of theirs opens another one.
+    pub fn end_masqueraded(&self, iface: IfaceId, now: Instant) -> usize {
+        let mut ids = Vec::new();
+        self.table.for_each(|id, entry| {
+            if entry.extra.as_ref().and_then(|extra| extra.masqueraded) == Some(iface) {
+                ids.push(id);
+            }
+        });
+        let dead: Vec<_> =
+            ids.into_iter().filter_map(|id| self.table.remove_id(id).map(|entry| (id, entry))).collect();
+        let ended = dead.len();
+        self.bury(dead, now);
+        ended
+    }
+
     /// Ends the confirmed connection behind a packet.
     pub(crate) fn end_connection_of(&self, ct: &Tracked, now: Instant) {
         if let Some(id) = ct.id {

@@ -145,6 +145,9 @@ impl PortWatch {
                 Link::Down => tracing::info!("port {name} is down: frames to it are lost"),
                 Link::Up => tracing::info!("port {name} is up"),
             }
+            if link != Link::Up {
+                self.shared.router.conntrack().end_masqueraded(iface, now);
+            }
             seen.link = link;
         }
         if let Some(awaited) = &mut seen.awaited

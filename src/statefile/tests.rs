@@ -23,10 +23,14 @@ struct World {
 
 impl World {
     fn new(now: Instant) -> Self {
+        Self::under(RULES, now)
+    }
+
+    fn under(rules: &str, now: Instant) -> Self {
         let settings = [("nf_conntrack_checksum", "0"), ("nf_conntrack_acct", "1")];
         let router = Router::new(RouterConfig {
             ifaces: vec![Iface::new("left", IfaceId(0)), Iface::new("right", IfaceId(1))],
-            rules: Some(RULES.to_owned()),
+            rules: Some(rules.to_owned()),
             helpers: vec!["ftp".to_owned()],
             sysctl: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
             seed: 7,
@@ -213,4 +217,24 @@ fn the_format_is_that_of_its_version() {
     let file = World::busy().save();
     let seen = format!("version {VERSION}, {} bytes, {:08x}", file.len(), crc32c(&file[BODY_AT..]));
     expect_test::expect!["version 2, 310 bytes, f89cd6d1"].assert_eq(&seen);
+}
+
+#[test]
+fn a_translated_connection_goes_on_under_its_translation() {
+    const PORT_FORWARD: &str =
+        "*nat\n-A PREROUTING -p udp --dport 53 -j DNAT --to-destination :5353\nCOMMIT\n";
+    let mut world = World::under(PORT_FORWARD, Instant::from_secs(1000));
+    assert_eq!(world.udp(LEFT), "forwarded");
+    let file = world.save();
+    let (before, entries) = (world.entries(), |world: &World| world.entries());
+    // The rule is gone: what was decided stays.
+    let mut next = World::under("*nat\nCOMMIT\n", Instant::from_secs(50));
+    State::parse(&file).unwrap().restore(&next.router, PASSED, next.now);
+    let after = entries(&next);
+    assert_eq!((after[0].original, after[0].reply()), (before[0].original, before[0].reply()));
+    assert_eq!(after[0].status, before[0].status);
+    assert_eq!(after[0].reply().left, 5353);
+    let answer = [&[0x14, 0xe9, 0x9c, 0x40][..], &[0, 8, 0, 0]].concat();
+    assert_eq!(next.packet(RIGHT, 17, &answer), "forwarded");
+    assert_eq!(entries(&next).len(), 1, "it is the answer");
 }

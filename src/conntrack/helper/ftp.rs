@@ -21,6 +21,8 @@ pub(in crate::conntrack) struct Lines {
 }
 
 impl Lines {
+    pub(in crate::conntrack) const NONE: Self = Self { begins: [[None; LINES]; 2] };
+
     fn begins_at(&self, dir: Direction, seq: Seq) -> bool {
         self.begins[dir as usize].contains(&Some(seq))
     }

@@ -106,7 +106,7 @@ impl Helper {
                 let Some(seg) = Segment::parse(l4) else { return Outcome::Nothing };
                 let payload = &l4[l4.len() - seg.len as usize..];
                 let far = entry.tuple(dir.opposite());
-                ftp::read(&mut entry.extra_mut().ftp, state, dir, (tuple, &far), &seg, payload)
+                ftp::read(&mut entry.extra_mut().rare_mut().ftp, state, dir, (tuple, &far), &seg, payload)
             }
             Self::Tftp => tftp::read(&entry.reply(), l4.get(8..).unwrap_or_default()),
         }
