@@ -33,7 +33,7 @@ use crate::record::{Note, Recorder};
 use core::ops::ControlFlow::{Break, Continue};
 
 /// Takes one packet from its arrival to its fate.
-#[inline]
+#[inline(always)]
 pub(crate) fn walk<P: Plane, R: Recorder>(
     plane: &P,
     pkt: &mut Packet,
@@ -55,7 +55,7 @@ pub(crate) fn walk<P: Plane, R: Recorder>(
 }
 
 /// FORWARD and POSTROUTING, for one way out.
-#[inline]
+#[inline(always)]
 fn forward<P: Plane, R: Recorder>(
     plane: &P,
     rules: &Ruleset,
@@ -295,7 +295,7 @@ fn in_force<'a>(pkt: &Packet, at: &Arrival<'a>) -> Stage<&'a Ruleset> {
 }
 
 /// Walks one base chain, where there is one, and acts on its verdict.
-#[inline]
+#[inline(always)]
 fn run<P: Plane, R: Recorder>(
     plane: &P,
     rules: &Ruleset,

@@ -26,7 +26,7 @@ pub struct NoRecord;
 impl Recorder for NoRecord {
     const LISTENS: bool = false;
 
-    #[inline(always)]
+    #[inline]
     fn note(&mut self, _: impl FnOnce() -> Note) {}
 }
 

@@ -367,7 +367,7 @@ impl Router {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn carry_ip<P: Plane, R: Recorder>(
         &self,
         plane: &P,

@@ -261,7 +261,7 @@ impl Entry {
     }
 
     /// Which way a packet of `tuple` goes, if it is of this connection.
-    #[inline]
+    #[inline(always)]
     pub(super) fn direction_of(&self, tuple: &Tuple) -> Option<Direction> {
         if self.original == *tuple {
             // What somebody sends to himself is its own answer: Linux finds it as that.

@@ -56,7 +56,7 @@ const fn place(hash: u32, slot: u32) -> u64 {
 
 impl Index {
     /// The slots with this hash: seldom more than one.
-    #[inline(always)]
+    #[inline]
     pub(super) fn find(&self, hash: u32) -> Found<'_> {
         Found { places: &self.places, hash, at: hash as usize }
     }

@@ -249,7 +249,7 @@ impl Conntrack {
     }
 
     /// A packet of a connection in the table; `None` if there is none, or no more.
-    #[inline]
+    #[inline(always)]
     fn known(
         &self,
         tuple: &Tuple,
@@ -259,10 +259,9 @@ impl Conntrack {
     ) -> Option<Result<(), Unfit>> {
         let Look { pkt, now, sysctls, .. } = *look;
         let mut held = self.table.hold(tuple)?;
-        let (slot, direction) = (held.slot, held.direction);
-        let generation = held.shard.generation(slot);
-        let id = held.id(generation);
-        let table::Tenant { entry, due } = held.shard.tenant(slot)?;
+        let (number, slot, direction) = (held.number, held.slot, held.direction);
+        let table::Tenant { generation, entry, due } = held.shard.tenant(slot)?;
+        let id = EntryId::new(number, slot, generation);
         if !entry.is_alive(now) {
             self.end(id, held.shard, now);
             return None;

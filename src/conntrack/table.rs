@@ -108,7 +108,8 @@ pub(super) struct Found {
 /// A connection found, with the lock of its shard.
 pub(super) struct Held<'a> {
     pub(super) shard: MutexGuard<'a, Shard>,
-    number: usize,
+    /// Which shard that is.
+    pub(super) number: usize,
     pub(super) slot: u32,
     /// Which way a packet goes that has the tuple by which it was found.
     pub(super) direction: Direction,
@@ -128,6 +129,8 @@ impl Held<'_> {
 
 /// The connection in a slot, with what the slot knows of it.
 pub(super) struct Tenant<'a> {
+    /// Counts the slot's tenants.
+    pub(super) generation: NonZero<u32>,
     pub(super) entry: &'a mut Entry,
     /// Where the wheel will look at it.
     pub(super) due: Tick,
@@ -195,7 +198,7 @@ impl Links for Slots {
 
 impl Shard {
     /// Finds the connection under the key of `tuple`, alive or not.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, place: Place, tuple: &Tuple) -> Option<Found> {
         self.index.find(place.hash).find_map(|slot| {
             let direction = self.slots.get(slot).entry.as_ref()?.direction_of(tuple)?;
@@ -206,8 +209,8 @@ impl Shard {
     /// The connection in a slot, with what the slot knows of it.
     #[inline]
     pub(super) fn tenant(&mut self, slot: u32) -> Option<Tenant<'_>> {
-        let Slot { due, entry, .. } = self.slots.get_mut(slot);
-        Some(Tenant { entry: entry.as_mut()?, due: *due })
+        let Slot { generation, due, entry, .. } = self.slots.get_mut(slot);
+        Some(Tenant { generation: *generation, entry: entry.as_mut()?, due: *due })
     }
 
     /// A translated connection whose reply is one of those that [`Table::alias_key`] has made `keys` of.
@@ -347,7 +350,7 @@ impl Table {
     }
 
     /// Finds the connection of `tuple`, alive or not, and locks it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hold(&self, tuple: &Tuple) -> Option<Held<'_>> {
         let place = self.place(tuple);
         let shard = self.lock(place);

@@ -72,7 +72,7 @@ pub(super) const fn is_old(began_at: Instant, now: Instant) -> bool {
 }
 
 /// Takes a datagram of a flow. UDP-Lite is a stream once it was answered; UDP then must also be old.
-#[inline(always)]
+#[inline]
 pub(super) fn track(is_stream: bool, sysctls: &Sysctls) -> Outcome {
     let timeout = if is_stream { sysctls.udp_timeout_stream } else { sysctls.udp_timeout };
     Outcome::Accept { timeout: Some(timeout), assured: is_stream, delete: false }

@@ -56,7 +56,7 @@ const fn slot_of(memo: u64) -> usize {
 
 impl Ruleset {
     /// Where in a connection's memory FORWARD looks, if it may.
-    #[inline(always)]
+    #[inline]
     fn memo_key<R>(&self, ctx: &Context<R>) -> Option<u64> {
         if ctx.ct.state != CtState::Established || ctx.traced {
             return None;

@@ -82,7 +82,7 @@ impl Sum {
     }
 
     /// The sum of an IPv4 header without options.
-    #[inline(always)]
+    #[inline]
     pub(super) fn of_ipv4_header(header: &[u8; 20]) -> Self {
         let &[begin @ .., a, b, c, d] = header;
         Self::ZERO.eights::<16>(&begin).eight(u32::from_le_bytes([a, b, c, d]).into())
@@ -203,7 +203,7 @@ impl Packet<'_> {
     }
 
     /// The sum over the pseudo-header, which a partial checksum stands for.
-    #[inline(always)]
+    #[inline]
     fn pseudo_sum(&self) -> Sum {
         if !has_pseudo_header(self.family(), self.proto()) {
             return Sum::ZERO;

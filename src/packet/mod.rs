@@ -147,7 +147,7 @@ impl<'a> Packet<'a> {
     }
 
     /// Reads a frame whose [`kind`] is [`Kind::Ipv4`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn parse_ipv4(frame: Frame<'a>) -> Result<Self, DropReason> {
         let l3 = &frame.bytes()[ETHERNET_LEN..];
         let Some(fixed) = l3.first_chunk::<20>() else { return Err(DropReason::IpTruncated) };
@@ -424,7 +424,7 @@ impl<'a> Packet<'a> {
         Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn bytes_at<const N: usize>(&self, at: usize) -> [u8; N] {
         let mut bytes = [0; N];
         bytes.copy_from_slice(&self.frame[at..at + N]);

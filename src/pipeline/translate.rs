@@ -26,7 +26,7 @@ const fn side_of(hook: Hook) -> Side {
 }
 
 /// Rewrites one end of the packet if its connection is translated there, which is decided first if that is still open.
-#[inline(always)]
+#[inline]
 pub(super) fn translate<P: Plane, R: Recorder>(
     plane: &P,
     rules: &Ruleset,
