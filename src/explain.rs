@@ -77,6 +77,10 @@ pub enum Step {
         /// In a sentence.
         why: &'static str,
     },
+    /// The packet passes as its connection's, and is not believed.
+    Tolerated {
+        why: String,
+    },
     Routed {
         out: String,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,6 +105,11 @@ pub enum Step {
     /// A helper announced a connection.
     Expected {
         connection: String,
+    },
+    /// A helper read it and announced nothing.
+    Unannounced {
+        helper: &'static str,
+        why: &'static str,
     },
     Sent {
         port: String,
@@ -158,6 +167,14 @@ fn steps(notes: &[Note], router: &Router, v6: bool) -> Vec<Step> {
     let end = notes.iter().position(|note| matches!(note, Note::Fate(_))).unwrap_or(notes.len());
     let (own_way, answers) = notes.split_at(end);
     let step = |note: &Note| step(note, router, v6);
+    // Tracking says two things of a packet that it does not believe.
+    let own_way = own_way.iter().flat_map(|note| {
+        let tolerated = match note {
+            Note::Tracked(ct) => ct.tolerated.map(|what| Step::Tolerated { why: what.to_string() }),
+            _ => None,
+        };
+        step(note).into_iter().chain(tolerated)
+    });
     let of_answers = answers.iter().skip(1).filter_map(|note| match note {
         Note::Fate(Fate::Forwarded) => None,
         Note::Fate(fate) => {
@@ -165,7 +182,7 @@ fn steps(notes: &[Note], router: &Router, v6: bool) -> Vec<Step> {
         }
         note => step(note),
     });
-    own_way.iter().filter_map(step).chain(of_answers).collect()
+    own_way.chain(of_answers).collect()
 }
 
 fn step(note: &Note, router: &Router, v6: bool) -> Option<Step> {
@@ -186,6 +203,9 @@ fn step(note: &Note, router: &Router, v6: bool) -> Option<Step> {
         Note::Translated(translated) => self::translated(translated, router),
         Note::Confirmed => Step::Confirmed,
         Note::Expected(connection) => Step::Expected { connection: connection.clone() },
+        Note::Unannounced(helper, silence) => {
+            Step::Unannounced { helper: helper.name(), why: silence.sentence() }
+        }
         Note::Sent(iface) => Step::Sent { port: name(*iface) },
         Note::Own { out, frame } => {
             let port = out.map_or_else(|| "the router itself".to_owned(), name);
@@ -305,6 +325,10 @@ fn line(step: &Step) -> String {
         }
         Step::Confirmed => "conntrack: confirmed, the new connection is in the table".to_owned(),
         Step::Expected { connection } => format!("conntrack: a helper expects {connection}"),
+        Step::Tolerated { why } => {
+            format!("conntrack: let pass without being believed, so that nothing known changes: {why}")
+        }
+        Step::Unannounced { helper, why } => format!("conntrack: helper {helper} announces nothing: {why}"),
         Step::Sent { port } => format!("sent on {port}"),
         Step::Answer { packet, port } => format!("the router sends, out on {port}: {packet}"),
         Step::Unanswered { fate, reason } => {

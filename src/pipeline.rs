@@ -22,7 +22,8 @@ mod translate;
 
 use self::translate::translate;
 use crate::base::log::{LogDetails, Logged, Speaker};
-use crate::base::{DropReason, Fate, Hook, IfaceId, InvalidReason, Offload, RuleId, Stage, Table};
+use crate::base::{DropReason, Fate, Hook, IfaceId, Offload, RuleId, Stage, Table};
+use crate::conntrack::helper::Heard;
 use crate::conntrack::{CtState, Helper, Tracked, Unfit, listing};
 use crate::filter::context::{Arrival, Context};
 use crate::filter::{Ruleset, Verdict};
@@ -30,6 +31,7 @@ use crate::packet::Packet;
 use crate::packet::tuple::PROTO_TCP;
 use crate::plane::{Outbox, OwnPacket, Passage, Plane, Way};
 use crate::record::{Note, Recorder};
+use core::fmt::Display;
 use core::ops::ControlFlow::{Break, Continue};
 
 /// Takes one packet from its arrival to its fate.
@@ -209,6 +211,8 @@ fn track<R: Recorder>(pkt: &Packet, ctx: &mut Context<R>) -> Stage<()> {
     let at = ctx.at;
     if let Err(unfit) = at.env.conntrack.track_with(pkt, &ctx.template, at.now, at.sysctls, &mut ctx.ct) {
         go_on_without_connection(unfit, pkt, ctx)?;
+    } else if let Some(what) = ctx.ct.tolerated {
+        log_invalid(&what, pkt, at);
     }
     ctx.rec.note(|| Note::Tracked(Box::new(ctx.ct.clone())));
     Continue(())
@@ -220,14 +224,15 @@ fn go_on_without_connection<R: Recorder>(unfit: Unfit, pkt: &Packet, ctx: &Conte
         (Unfit::TableFull, _) => Break(Fate::Dropped(DropReason::TableFull)),
         (Unfit::Invalid, None) => Continue(()),
         (Unfit::Invalid, Some(reason)) => {
-            log_invalid(reason, pkt, ctx.at);
+            log_invalid(&reason, pkt, ctx.at);
             Continue(())
         }
     }
 }
 
 /// `nf_conntrack_log_invalid`: of one protocol, or of all. As in Linux's log, without interfaces.
-fn log_invalid(reason: InvalidReason, pkt: &Packet, at: &Arrival) {
+#[cold]
+fn log_invalid(reason: &dyn Display, pkt: &Packet, at: &Arrival) {
     const ALL: u8 = 255;
     const NOTICE: u8 = 5;
     let wanted = at.sysctls.log_invalid;
@@ -276,8 +281,12 @@ fn confirm<P: Plane, R: Recorder>(pkt: &mut Packet, pass: &mut Passage<P, R>) ->
 #[inline(never)]
 fn help<P: Plane, R: Recorder>(helper: Helper, pkt: &mut Packet, pass: &mut Passage<P, R>) -> Stage<()> {
     let Context { at, ct, rec, .. } = &mut pass.ctx;
-    if let Some(expectation) = at.env.conntrack.help(pkt, ct, at.now)? {
-        rec.note(|| Note::Expected(listing::expectation(&expectation, at.now)));
+    match at.env.conntrack.help(pkt, ct, at.now)? {
+        Heard::Announced(expectation) => {
+            rec.note(|| Note::Expected(listing::expectation(&expectation, at.now)));
+        }
+        Heard::Nothing(silence) => rec.note(|| Note::Unannounced(helper, silence)),
+        Heard::Unread => {}
     }
     if let Some(pieces) = &mut pass.pieces {
         pieces.is_linear |= helper.linearizes(ct.state);

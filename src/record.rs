@@ -9,6 +9,7 @@ use crate::base::fate::Fate;
 use crate::base::iface::IfaceId;
 use crate::base::{Hook, RuleId, Table};
 use crate::conntrack::Tracked;
+use crate::conntrack::helper::{Helper, Silence};
 use crate::nat::{Choice, Side};
 use crate::packet::{Addr, Tuple};
 
@@ -74,6 +75,8 @@ pub enum Note {
     Confirmed,
     /// A helper announced a connection.
     Expected(String),
+    /// A helper read it, and announced nothing.
+    Unannounced(Helper, Silence),
     /// The packet left in its own frame, perhaps as one of several copies.
     Sent(IfaceId),
     /// It met its fate. What comes behind that is of packets that the router itself sends because of it.

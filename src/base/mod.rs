@@ -11,6 +11,7 @@ pub mod invalid;
 pub mod log;
 pub mod offload;
 pub mod time;
+pub mod tolerance;
 
 pub use addr::{Addr, Family, Mac, Prefix};
 pub use emission::{Emission, EmissionKind};
@@ -20,3 +21,4 @@ pub use iface::{Iface, IfaceId};
 pub use invalid::InvalidReason;
 pub use offload::Offload;
 pub use time::{Duration, Instant};
+pub use tolerance::Tolerance;

@@ -53,6 +53,11 @@ impl RouterArgs {
         !self.sets.is_empty() || self.rules.is_some() || self.rules6.is_some() || self.lab.is_some()
     }
 
+    /// Whether the router's ports come from a lab.
+    pub(super) const fn names_a_lab(&self) -> bool {
+        self.lab.is_some()
+    }
+
     /// The names behind `-i` and `-o` in the rule files, in order; a file that cannot be read has none yet.
     pub(super) fn ports_in_rules(&self) -> Vec<String> {
         const OPTIONS: [&str; 4] = ["-i", "-o", "--in-interface", "--out-interface"];

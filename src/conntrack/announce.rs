@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::expect::{Follows, Refused};
-use super::helper::{Announced, Outcome, ftp};
+use super::helper::{Announced, Heard, Outcome, Silence, ftp};
 use super::{Conntrack, CtState, Direction, EventKind, Expectation, Helper, Status, Tracked};
 use crate::base::fate::{DropReason, Fate, Stage};
 use crate::base::time::Instant;
@@ -37,10 +37,10 @@ impl Conntrack {
     /// Shows a packet that passed FORWARD to its connection's helper, which may announce a connection, rewrite the
     /// announcement or drop the packet. Returns what was announced.
     #[inline]
-    pub fn help(&self, pkt: &mut Packet, ct: &mut Tracked, now: Instant) -> Stage<Option<Expectation>> {
+    pub fn help(&self, pkt: &mut Packet, ct: &mut Tracked, now: Instant) -> Stage<Heard> {
         match (ct.helper, ct.tuple) {
             (Some(helper), Some(tuple)) => self.read(helper, tuple, pkt, ct, now),
-            _ => Continue(None),
+            _ => Continue(Heard::Unread),
         }
     }
 
@@ -51,7 +51,7 @@ impl Conntrack {
         pkt: &mut Packet,
         ct: &mut Tracked,
         now: Instant,
-    ) -> Stage<Option<Expectation>> {
+    ) -> Stage<Heard> {
         let (state, direction) = (ct.state, ct.direction);
         let read = self.with_entry(ct, |entry| {
             let outcome = helper.read(entry, (state, direction), &tuple, pkt);
@@ -59,9 +59,10 @@ impl Conntrack {
             let far = entry.tuple(direction.opposite());
             (outcome, entry.original, entry.told(), is_translated.then_some(far))
         });
-        let Some((outcome, master, told, far)) = read else { return Continue(None) };
+        let Some((outcome, master, told, far)) = read else { return Continue(Heard::Unread) };
         let announced = match outcome {
-            Outcome::Nothing => return Continue(None),
+            Outcome::Nothing(Silence::NothingToRead) => return Continue(Heard::Unread),
+            Outcome::Nothing(silence) => return Continue(Heard::Nothing(silence)),
             Outcome::Partial(_) => return Break(Fate::Dropped(DropReason::Helper)),
             Outcome::Announces(announced) => announced,
         };
@@ -81,7 +82,7 @@ impl Conntrack {
                 self.rewrite(pkt, ct, Announcement { announced, expectation, far }, now)
             }
             _ => match self.expect(ct, expectation.clone(), now) {
-                Ok(()) => Continue(Some(expectation)),
+                Ok(()) => Continue(Heard::Announced(expectation)),
                 Err(refused) => Break(Fate::Dropped(refusal(refused))),
             },
         }
@@ -94,12 +95,12 @@ impl Conntrack {
         ct: &mut Tracked,
         announcement: Announcement,
         now: Instant,
-    ) -> Stage<Option<Expectation>> {
+    ) -> Stage<Heard> {
         let Announcement { announced, mut expectation, far } = announcement;
         self.expect_at_a_free_port(ct, &mut expectation, now)?;
-        let Some(written) = &announced.written else { return Continue(Some(expectation)) };
+        let Some(written) = &announced.written else { return Continue(Heard::Announced(expectation)) };
         let argument = ftp::write(written.form, far.dst, expectation.tuple.right);
-        let Some(segment) = Segment::parse(pkt.l4()) else { return Continue(Some(expectation)) };
+        let Some(segment) = Segment::parse(pkt.l4()) else { return Continue(Heard::Announced(expectation)) };
         let payload_at = pkt.l4().len() - segment.len as usize;
         let (begin, end) = (payload_at + written.place.start, payload_at + written.place.end);
         if !pkt.replace_l4(begin..end, argument.as_bytes()) {
@@ -115,7 +116,7 @@ impl Conntrack {
             });
             ct.status.insert(Status::SEQ_ADJUST);
         }
-        Continue(Some(expectation))
+        Continue(Heard::Announced(expectation))
     }
 
     /// Takes an expectation at the port that was announced, or at another one if somebody else has announced that.

@@ -274,6 +274,14 @@ impl Conntrack {
         let state = entry.ctstate(direction);
         let before = self.events.is_heard().then(|| (entry.status, entry.state()));
         let delete = match entry.take(layer4, direction, now, sysctls) {
+            Outcome::Tolerated(what) => {
+                tracked.tolerated = Some(what);
+                entry.status.set(
+                    Status::SEEN_REPLY,
+                    direction == Direction::Reply || entry.status.contains(Status::SEEN_REPLY),
+                );
+                false
+            }
             Outcome::Accept { timeout, assured, delete } => {
                 if let Some(timeout) = timeout {
                     entry.renew(now + timeout);
@@ -391,6 +399,10 @@ impl Conntrack {
                 entry.expires_at = now + timeout.unwrap_or_default();
                 entry.status.set(Status::ASSURED, assured);
                 entry.count(Direction::Original, pkt);
+            }
+            Outcome::Tolerated(what) => {
+                tracked.tolerated = Some(what);
+                entry.expires_at = now;
             }
             Outcome::Invalid { reason, .. } => return self.invalid(reason, tracked),
             Outcome::Reopen => return self.invalid(InvalidReason::TcpState, tracked),

@@ -4,6 +4,7 @@
 
 use super::event::Told;
 use super::{Entry, Helper, InvalidReason, Status};
+use crate::base::Tolerance;
 use crate::base::iface::IfaceId;
 use crate::nat::Side;
 use crate::packet::Tuple;
@@ -122,6 +123,8 @@ pub struct Tracked {
     pub helper: Option<Helper>,
     /// Why the state is INVALID.
     pub invalid: Option<InvalidReason>,
+    /// It passes as its connection's, but is not believed.
+    pub tolerated: Option<Tolerance>,
     pub mark: u32,
     /// The packet's tuple, or for an ICMP error that of the flow it belongs to; `None` without a connection.
     pub tuple: Option<Tuple>,
@@ -145,6 +148,7 @@ impl Tracked {
             status: Status::empty(),
             helper: None,
             invalid: None,
+            tolerated: None,
             mark: 0,
             tuple: None,
             verdict: 0,

@@ -41,6 +41,14 @@ pub use crate::base::{Hook, RejectWith, RuleId, Table};
 pub use names::protocol_name;
 pub use options::Opt;
 pub(crate) use options::nearest;
+
+/// The port of a service that has a name, whatever protocol it is of.
+pub(crate) fn service_port(name: &str) -> Option<u16> {
+    match names::service_port(name, names::Services::all())? {
+        Ok(port) | Err((port, _)) => Some(port),
+    }
+}
+
 pub use rule::{Count, Matches, Rule};
 pub use rules::Rules;
 pub use targets::Target;

@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Announced, Outcome};
+use super::{Announced, Outcome, Silence};
 use crate::conntrack::{CtState, Direction};
 use crate::packet::{Addr, Family, Segment, Seq, Tuple, tuple::PROTO_TCP};
 use core::net::Ipv6Addr;
@@ -64,10 +64,17 @@ pub(super) fn read(
     payload: &[u8],
 ) -> Outcome {
     if state != CtState::Established || payload.is_empty() {
-        return Outcome::Nothing;
+        return Outcome::Nothing(Silence::NothingToRead);
     }
-    let outcome =
-        if lines.begins_at(dir, seg.seq) { announced(dir, tuples, payload) } else { Outcome::Nothing };
+    let outcome = if lines.begins_at(dir, seg.seq) {
+        announced(dir, tuples, payload)
+    } else {
+        Outcome::Nothing(if looks_announced(dir, payload) {
+            Silence::NotAtLineStart
+        } else {
+            Silence::NoAnnouncement
+        })
+    };
     // The packet will come again, so nothing of it counts yet.
     if let Outcome::Partial(_) = outcome {
         return outcome;
@@ -80,11 +87,7 @@ pub(super) fn read(
 
 /// What a line announces. The tuples are the packet's own, as it came, and how packets of the other direction come.
 fn announced(dir: Direction, (tuple, far): (&Tuple, &Tuple), line: &[u8]) -> Outcome {
-    let commands = match dir {
-        Direction::Original => [Command::PORT, Command::EPRT],
-        Direction::Reply => [Command::PASV, Command::EPSV],
-    };
-    for command in commands {
+    for command in commands(dir) {
         let (Endpoint { addr, port }, place) = match command.find(tuple.family, line) {
             Found::No => continue,
             Found::Partly => return Outcome::Partial(command.name),
@@ -92,13 +95,31 @@ fn announced(dir: Direction, (tuple, far): (&Tuple, &Tuple), line: &[u8]) -> Out
         };
         // An address of somebody else: a bounce attack, or translation that we do not know of (RFC 2577 §3).
         if addr.is_some_and(|addr| addr != tuple.src) {
-            return Outcome::Nothing;
+            return Outcome::Nothing(Silence::ForeignAddress);
         }
         let expected = Tuple { src: far.src, dst: far.dst, left: 0, right: port, proto: PROTO_TCP, ..*far };
         let written = Some(Written { place, form: (command.form)(tuple.family) });
         return Outcome::Announces(Announced { tuple: expected, written });
     }
-    Outcome::Nothing
+    Outcome::Nothing(Silence::NoAnnouncement)
+}
+
+/// Whether an announcement, or the end of one, stands anywhere in text that does not begin a line.
+fn looks_announced(dir: Direction, payload: &[u8]) -> bool {
+    let stands_in = |command: &Command| {
+        let name = command.name.as_bytes();
+        payload.windows(name.len()).any(|part| part.eq_ignore_ascii_case(name))
+    };
+    let numbers = payload.iter().take_while(|b| b.is_ascii_digit() || matches!(b, b',' | b'|')).count();
+    numbers > 2 || commands(dir).iter().any(stands_in)
+}
+
+/// What announces a connection in either direction.
+const fn commands(dir: Direction) -> [Command; 2] {
+    match dir {
+        Direction::Original => [Command::PORT, Command::EPRT],
+        Direction::Reply => [Command::PASV, Command::EPSV],
+    }
 }
 
 /// How an address and a port are written.
@@ -314,7 +335,7 @@ mod tests {
 
     fn told(dir: Direction, line: &str) -> String {
         match announced(dir, (&tuple(dir), &tuple(dir.opposite())), line.as_bytes()) {
-            Outcome::Nothing => "nothing".into(),
+            Outcome::Nothing(_) => "nothing".into(),
             Outcome::Partial(_) => "drop".into(),
             Outcome::Announces(Announced { tuple, .. }) => tuple.right.to_string(),
         }

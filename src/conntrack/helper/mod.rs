@@ -8,7 +8,7 @@
 pub(super) mod ftp;
 mod tftp;
 
-use super::{CtState, Direction, Entry};
+use super::{CtState, Direction, Entry, Expectation};
 use crate::base::time::Duration;
 use crate::packet::tuple::{PROTO_TCP, PROTO_UDP};
 use crate::packet::{Packet, Segment, Tuple};
@@ -21,10 +21,47 @@ pub enum Helper {
     Tftp,
 }
 
+/// Why a helper announces nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// There is nothing to read: no payload, or the connection is not established yet.
+    NothingToRead,
+    NoAnnouncement,
+    /// It holds what looks like an announcement, but does not begin where a line begins: no stream is put together.
+    NotAtLineStart,
+    /// An announcement of an address that is not the sender's.
+    ForeignAddress,
+}
+
+impl Silence {
+    /// Why, in a sentence.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::NothingToRead => "the packet holds nothing for it to read",
+            Self::NoAnnouncement => "the packet holds no announcement",
+            Self::NotAtLineStart => {
+                "what looks like an announcement does not begin where a line begins, and lines are not put together from several packets"
+            }
+            Self::ForeignAddress => {
+                "the announcement names an address that is not its sender's, and is not believed (RFC 2577)"
+            }
+        }
+    }
+}
+
+/// What came of showing a packet to its connection's helper.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// There is no helper, or nothing for it to read.
+    Unread,
+    Nothing(Silence),
+    Announced(Expectation),
+}
+
 /// What a helper makes of one packet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    Nothing,
+    Nothing(Silence),
     /// It begins like an announcement but cannot be read to its end: the packet goes. The word it begins with.
     Partial(&'static str),
     Announces(Announced),
@@ -98,12 +135,14 @@ impl Helper {
     ) -> Outcome {
         if pkt.proto() != self.proto() {
             // An ICMP error about the connection.
-            return Outcome::Nothing;
+            return Outcome::Nothing(Silence::NothingToRead);
         }
         let l4 = pkt.l4();
         match self {
             Self::Ftp => {
-                let Some(seg) = Segment::parse(l4) else { return Outcome::Nothing };
+                let Some(seg) = Segment::parse(l4) else {
+                    return Outcome::Nothing(Silence::NothingToRead);
+                };
                 let payload = &l4[l4.len() - seg.len as usize..];
                 let far = entry.tuple(dir.opposite());
                 ftp::read(&mut entry.extra_mut().rare_mut().ftp, state, dir, (tuple, &far), &seg, payload)

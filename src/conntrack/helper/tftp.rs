@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Announced, Outcome};
+use super::{Announced, Outcome, Silence};
 use crate::packet::{Tuple, tuple::PROTO_UDP};
 
 const READ_REQUEST: [u8; 2] = [0, 1];
@@ -14,5 +14,5 @@ pub(super) fn read(reply: &Tuple, payload: &[u8]) -> Outcome {
         let expected = Tuple { left: 0, proto: PROTO_UDP, ..*reply };
         return Outcome::Announces(Announced { tuple: expected, written: None });
     }
-    Outcome::Nothing
+    Outcome::Nothing(Silence::NoAnnouncement)
 }

@@ -21,6 +21,7 @@ mod tests;
 pub use state::{Class, TcpState};
 pub use window::Bound;
 
+use crate::base::Tolerance;
 use crate::base::time::Duration;
 use crate::conntrack::{Direction, InvalidReason, Sysctls};
 use crate::packet::{Packet, Segment, Seq, TcpFlags};
@@ -85,6 +86,8 @@ pub enum TcpOutcome {
         /// The connection goes at once; the segment keeps the ctstate it has.
         delete: bool,
     },
+    /// The segment passes; state and timer stay, for what it says is not believed.
+    Tolerated(Tolerance),
     /// The connection stays as it is, except that it lives no longer than `cap_lifetime` from now, if it would
     /// live for [`LIFE_LEFT_ALONE`] or more.
     Invalid { reason: InvalidReason, cap_lifetime: Option<Duration> },
@@ -191,7 +194,7 @@ impl Tcp {
             Next::Ignore | Next::Reopen => {
                 if !self.is_answer_to_ignored_syn(seg, class, dir) {
                     self.ignore(seg, class, dir);
-                    return TcpOutcome::PASS;
+                    return TcpOutcome::Tolerated(Tolerance::OutOfState);
                 }
                 self.restart_from_ignored_syn(dir);
                 TcpState::SynRecv
@@ -202,7 +205,7 @@ impl Tcp {
         match new {
             TcpState::TimeWait if self.is_challenge_ack(class, dir) => {
                 self.last.expects_challenge_ack = false;
-                return TcpOutcome::PASS;
+                return TcpOutcome::Tolerated(Tolerance::ChallengeAck);
             }
             TcpState::SynSent2 => self.last.simultaneous_open = true,
             TcpState::SynRecv
@@ -224,7 +227,7 @@ impl Tcp {
         if windows_matter {
             match self.passage(class, dir, sysctls).check(seg) {
                 Fit::Inside => {}
-                Fit::Ignored(_) => return TcpOutcome::PASS,
+                Fit::Ignored(what) => return TcpOutcome::Tolerated(what),
                 Fit::Invalid(bound) => return self.refuse(bound, class, dir, seen, sysctls),
             }
         }
@@ -343,8 +346,8 @@ impl Tcp {
         sysctls: &Sysctls,
     ) -> TcpOutcome {
         let reason = match bound {
-            Bound::AckAbove | Bound::AckBelow => InvalidReason::TcpAckUnseen,
-            Bound::DataAbove | Bound::Overshoot | Bound::DataBelow => InvalidReason::TcpAboveWindow,
+            Bound::AckAbove => InvalidReason::TcpAckUnseen,
+            Bound::DataAbove => InvalidReason::TcpAboveWindow,
         };
         if !seen.assured || !matches!(class, Class::Fin | Class::Rst) {
             return TcpOutcome::invalid(reason);

@@ -656,7 +656,7 @@ fn compare(step: &Step, before: TcpState, after: TcpState, outcome: TcpOutcome, 
     let got = match outcome {
         TcpOutcome::Accept { delete: true, .. } => Expect::Deleted,
         TcpOutcome::Accept { timeout: None, .. } if step.expect == Expect::KeepsTimer => Expect::KeepsTimer,
-        TcpOutcome::Accept { timeout: None, .. } => Expect::Ignored,
+        TcpOutcome::Accept { timeout: None, .. } | TcpOutcome::Tolerated(_) => Expect::Ignored,
         TcpOutcome::Accept { .. } => Expect::Accepted,
         TcpOutcome::Invalid { reason, cap_lifetime } => {
             Expect::Invalid(reason, cap_lifetime.map(|cap| cap.as_secs()))

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Class, Last, TcpState};
+use crate::base::Tolerance;
 use crate::conntrack::Direction;
 use crate::packet::segment::Options;
 use crate::packet::{Segment, Seq, TcpFlags};
@@ -64,22 +65,17 @@ pub(super) struct Side {
 pub enum Bound {
     /// I. Data beyond what the receiver offered.
     DataAbove,
-    /// I, but by no more than one window, as some stacks do when a window shrinks.
-    Overshoot,
-    /// II. Data older than one window.
-    DataBelow,
     /// III. Acknowledges what was not sent.
     AckAbove,
-    /// IV. An acknowledgement that lags too far behind.
-    AckBelow,
 }
 
 /// What the four bounds say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     Inside,
-    /// Passes, and changes nothing.
-    Ignored(Bound),
+    /// Passes, and changes nothing: bound I by no more than one window, as some stacks do when a window shrinks, or bound
+    /// II or IV.
+    Ignored(Tolerance),
     Invalid(Bound),
 }
 
@@ -254,7 +250,7 @@ impl Passage<'_> {
                 // The receiver may take it after all, and must then be allowed to acknowledge it.
                 sender.end = n.end;
                 sender.flags |= SideFlags::DATA_UNACKED;
-                return Fit::Ignored(Bound::Overshoot);
+                return Fit::Ignored(Tolerance::Overshoot(overshoot));
             }
             return Fit::Invalid(Bound::DataAbove);
         }
@@ -264,11 +260,11 @@ impl Passage<'_> {
         }
         // II. No data older than one receive window.
         if receiver.max_win != 0 && !within_window(n.end) {
-            return Fit::Ignored(Bound::DataBelow);
+            return Fit::Ignored(Tolerance::DataBelow);
         }
         // IV. No acknowledgement that lags farther behind than any window.
         if !ack_is_recent {
-            return Fit::Ignored(Bound::AckBelow);
+            return Fit::Ignored(Tolerance::AckBelow);
         }
         Fit::Inside
     }

@@ -16,7 +16,10 @@ fn segment(flags: TcpFlags, seq: u32, ack: u32, len: u32) -> Segment {
 
 /// Whether the segment passes; what is INVALID does not.
 fn passes(tcp: &mut Tcp, dir: Direction, seg: &Segment) -> bool {
-    matches!(tcp.track(seg, dir, SEEN, &Sysctls::default()), TcpOutcome::Accept { .. })
+    matches!(
+        tcp.track(seg, dir, SEEN, &Sysctls::default()),
+        TcpOutcome::Accept { .. } | TcpOutcome::Tolerated(_)
+    )
 }
 
 /// The opener has sent up to 101 and the responder up to 501; both scale their windows by 2⁷.

@@ -1,5 +1,8 @@
 //! `stateway explain`: one packet's whole way through the router, and why it met its fate.
 
+mod flow;
+mod hex;
+
 use super::captures::{self, CaptureArgs};
 use super::render::{self, Format};
 use super::router_args::{self, RouterArgs};
@@ -7,15 +10,16 @@ use super::{Failure, Result};
 use crate::capture::{Frame, Source};
 use crate::config::{Mode, RouterConfig};
 use crate::explain::{self, Account};
+use crate::filter::nearest;
 use crate::iface::{Iface, IfaceId};
 use crate::lab::resolve::packets;
 use crate::packet::{ETHERNET_LEN, Mac, Offload};
 use crate::replay::{Replay, epoch_of};
 use crate::router::Router;
 use crate::time::Instant;
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Parser as _;
-use std::net::{IpAddr, SocketAddr};
+use flow::Flow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,16 +41,16 @@ pub(super) struct Args {
     /// The router's ports, where no lab and no capture names them; by default those of the rules
     #[arg(long, value_name = "PORT", value_delimiter = ',')]
     ports: Vec<String>,
-    /// A TCP segment: `SRC:PORT,DST:PORT`, IPv6 addresses in brackets
-    #[arg(long, value_name = "FLOW", value_parser = ports_flow)]
+    /// A TCP segment: `SRC:PORT,DST:PORT`, IPv6 addresses in brackets; or a line of tcpdump, in quotes
+    #[arg(long, value_name = "FLOW", value_parser = flow::with_ports)]
     tcp: Option<Flow>,
     /// A UDP datagram: `SRC:PORT,DST:PORT`
-    #[arg(long, value_name = "FLOW", value_parser = ports_flow)]
+    #[arg(long, value_name = "FLOW", value_parser = flow::with_ports)]
     udp: Option<Flow>,
     /// An ICMP echo request, or what `--line` says: `SRC,DST`
-    #[arg(long, value_name = "FLOW", value_parser = icmp_flow)]
+    #[arg(long, value_name = "FLOW", value_parser = flow::of_icmp)]
     icmp: Option<Flow>,
-    /// An IP packet, or a whole Ethernet frame, in hex
+    /// An IP packet, or a whole Ethernet frame, in hex: as it is, or as tcpdump -x, -xx and -X, xxd and Wireshark print it
     #[arg(long, value_name = "HEX")]
     hex: Option<String>,
     /// The Nth frame of the capture
@@ -83,48 +87,10 @@ pub(super) struct Args {
     format: Format,
 }
 
-/// Both ends of a packet.
-#[derive(Clone, Copy, Debug)]
-struct Flow {
-    src: IpAddr,
-    dst: IpAddr,
-    ports: (u16, u16),
-}
-
-/// What may stand between the ends of a flow. The comma comes first in all that we say, since it means nothing to a
-/// shell: there `>` makes a file, unless it is quoted. The others are how traces and people write it.
-const BETWEEN: [&str; 5] = [",", "→", "->", ">", " to "];
-
-fn ends(text: &str) -> Option<(&str, &str)> {
-    BETWEEN.iter().find_map(|between| text.split_once(between))
-}
-
-fn ports_flow(text: &str) -> Result<Flow, String> {
-    let wrong = || format!("`{text}` is no flow such as 192.0.2.10:40000,198.51.100.10:22");
-    let (src, dst) = ends(text).ok_or_else(wrong)?;
-    let end = |text: &str| text.trim().parse::<SocketAddr>().map_err(|_| wrong());
-    let (src, dst) = (end(src)?, end(dst)?);
-    same_family(Flow { src: src.ip(), dst: dst.ip(), ports: (src.port(), dst.port()) })
-}
-
-fn icmp_flow(text: &str) -> Result<Flow, String> {
-    let wrong = || format!("`{text}` is no flow such as 192.0.2.10,198.51.100.10");
-    let (src, dst) = ends(text).ok_or_else(wrong)?;
-    let end = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| wrong());
-    same_family(Flow { src: end(src)?, dst: end(dst)?, ports: (0, 0) })
-}
-
-fn same_family(flow: Flow) -> Result<Flow, String> {
-    if flow.src.is_ipv4() == flow.dst.is_ipv4() {
-        Ok(flow)
-    } else {
-        Err("both addresses must be of one family".to_owned())
-    }
-}
-
 pub(super) fn run(args: Args) -> Result {
     let capture = args.capture.as_deref().map(|path| args.captures.open(path)).transpose()?;
     let packet = args.packet().map_err(|why| Failure::Input(anyhow!(why)))?;
+    args.check_port().map_err(Failure::Input)?;
     let mut config =
         args.router.config(|| capture.as_ref().map_or_else(|| args.bare(), captures::Opened::router))?;
     config.unix_epoch_nanos = capture
@@ -214,7 +180,7 @@ impl Args {
     /// The packet that the options describe; empty if it is a frame of the capture.
     fn packet(&self) -> Result<Vec<u8>, String> {
         if let Some(hex) = &self.hex {
-            return from_hex(hex);
+            return hex::read(hex);
         }
         let (flow, line) = if let Some(flow) = &self.tcp {
             let Self { flags, seq, ack, win, len, .. } = self;
@@ -228,6 +194,29 @@ impl Args {
             return Ok(Vec::new());
         };
         packets::packet(self.line.as_ref().unwrap_or(&line), flow.src, flow.dst, flow.ports)
+    }
+
+    /// Whether the port is none of those that are named, and no port of its own.
+    ///
+    /// # Errors
+    /// It is mistyped.
+    fn check_port(&self) -> anyhow::Result<()> {
+        let Some(name) = &self.in_port else { return Ok(()) };
+        if self.router.names_a_lab() || self.capture.is_some() {
+            return Ok(());
+        }
+        let known = if self.ports.is_empty() { self.router.ports_in_rules() } else { self.ports.clone() };
+        if known.contains(name) {
+            return Ok(());
+        }
+        // `eth1` is not meant for `eth0`, though one letter differs.
+        let stem = |name: &str| name.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
+        let near = nearest(name, known.iter().map(String::as_str)).filter(|near| stem(near) != stem(name));
+        match near {
+            Some(near) => bail!("no port `{name}`\n  hint: did you mean `{near}`?"),
+            None if self.ports.is_empty() => Ok(()),
+            None => bail!("no port `{name}`\n  hint: `--ports` names {}", known.join(", ")),
+        }
     }
 
     /// A bridge of the ports that are named: here, or in the rules.
@@ -291,51 +280,4 @@ fn framed(packet: &[u8], dst: Mac) -> Vec<u8> {
         return packet.to_vec();
     }
     [&dst.0[..], &STATION.0, &ethertype, packet].concat()
-}
-
-fn from_hex(text: &str) -> Result<Vec<u8>, String> {
-    let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace() && *b != b':').collect();
-    let byte = |pair: &[u8]| {
-        let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
-        u8::from_str_radix(pair, 16).ok()
-    };
-    digits
-        .chunks(2)
-        .map(byte)
-        .collect::<Option<Vec<u8>>>()
-        .ok_or_else(|| "not an even number of hex digits".into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whatever_stands_between_the_ends_it_is_one_flow() {
-        for text in [
-            "192.0.2.10:40000,198.51.100.10:22",
-            "192.0.2.10:40000 , 198.51.100.10:22",
-            "192.0.2.10:40000>198.51.100.10:22",
-            "192.0.2.10:40000 > 198.51.100.10:22",
-            "192.0.2.10:40000->198.51.100.10:22",
-            "192.0.2.10:40000 → 198.51.100.10:22",
-            "192.0.2.10:40000 to 198.51.100.10:22",
-        ] {
-            let Flow { src, dst, ports } = ports_flow(text).unwrap();
-            assert_eq!((src.to_string().as_str(), dst.to_string().as_str()), ("192.0.2.10", "198.51.100.10"));
-            assert_eq!(ports, (40000, 22), "{text}");
-        }
-        let flow = icmp_flow("2001:db8::1,2001:db8::2").unwrap();
-        assert_eq!((flow.src, flow.dst), ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap()));
-    }
-
-    #[test]
-    fn what_is_no_flow_is_answered_with_one_that_needs_no_quotes() {
-        for wrong in
-            ["192.0.2.10:40000", "192.0.2.10:40000,198.51.100.10", "192.0.2.10:40000;198.51.100.10:22"]
-        {
-            let told = ports_flow(wrong).unwrap_err();
-            assert_eq!(told, format!("`{wrong}` is no flow such as 192.0.2.10:40000,198.51.100.10:22"));
-        }
-    }
 }
