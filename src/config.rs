@@ -37,6 +37,31 @@ pub struct RouterConfig {
     pub pass_non_ip: bool,
 }
 
+impl RouterConfig {
+    /// What in it names interfaces that are not there: all of it.
+    pub fn problems(&self) -> Vec<String> {
+        let count = self.ifaces.len();
+        let is_there = |iface: IfaceId| iface.index() < count;
+        let mut problems = Vec::new();
+        for (number, route) in self.routes.iter().enumerate() {
+            let iface = match route.target {
+                RouteTarget::Via { iface, .. } | RouteTarget::OnLink(iface) => iface,
+                RouteTarget::Blackhole | RouteTarget::Unreachable | RouteTarget::Prohibit => continue,
+            };
+            if !is_there(iface) {
+                let to = route.to;
+                problems
+                    .push(format!("route {number} to `{to}`: there is no interface {} of {count}", iface.0));
+            }
+        }
+        for neighbour in self.neighbours.iter().filter(|neighbour| !is_there(neighbour.iface)) {
+            let (addr, iface) = (neighbour.addr.to_ip(neighbour.family), neighbour.iface.0);
+            problems.push(format!("neighbour `{addr}`: there is no interface {iface} of {count}"));
+        }
+        problems
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// All ports are one segment.
@@ -102,4 +127,32 @@ pub enum BusyPoll {
 pub struct RunOptions {
     pub device: DeviceChoice,
     pub busy_poll: BusyPoll,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::Router;
+
+    #[test]
+    fn a_router_of_interfaces_that_are_not_there_is_not_made_and_says_all_of_them() {
+        let everywhere = Prefix::new(Addr::UNSPECIFIED, 0, Family::Ipv4);
+        let route = |iface| RouteConfig { to: everywhere, target: RouteTarget::OnLink(IfaceId(iface)) };
+        let neighbour = |iface| NeighbourConfig {
+            addr: Addr::from_v4([192, 0, 2, 9]),
+            family: Family::Ipv4,
+            mac: Mac([2, 0, 0, 0, 0, 9]),
+            iface: IfaceId(iface),
+        };
+        let config = |routes, neighbours| RouterConfig {
+            mode: Mode::Route,
+            ifaces: vec![Iface::new("lan", IfaceId(0)), Iface::new("wan", IfaceId(1))],
+            routes,
+            neighbours,
+            ..RouterConfig::default()
+        };
+        assert!(Router::new(config(vec![route(1)], vec![neighbour(1)])).is_ok());
+        let errors = Router::new(config(vec![route(2), route(7)], vec![neighbour(2)])).unwrap_err();
+        assert_eq!(errors.len(), 3, "{errors:?}");
+    }
 }

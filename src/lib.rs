@@ -8,6 +8,13 @@
 //!
 //! Modules in reading order. The core (down to [`router`]) is pure: no thread, clock, file, socket or randomness.
 //!
+//! # Without Ethernet
+//!
+//! A VPN has bare IP packets, of a TUN. The router takes Ethernet frames, so a packet gets 14 bytes in front of it when it
+//! goes in, and they are cut off what comes out: twelve zeros in place of two link addresses, and `08 00` for IPv4 or
+//! `86 dd` for IPv6. In bridge mode that is all, and what is no IP among the emissions may be thrown away. In route mode, each
+//! next hop behind such an interface takes a static neighbour ([`config::RouterConfig`]), for nobody there answers ARP.
+//!
 //! # Embedding the router
 //!
 //! Whoever has frames and a clock can drive it; [`router`] states the contract. Here a client on `lan` asks a server on

@@ -158,7 +158,7 @@ impl Router {
     /// Connection tracking under the settings of the file; those of others are not looked at.
     fn make_conntrack(config: &RouterConfig) -> Result<Conntrack, Vec<RuleError>> {
         let mut sysctls = Sysctls::default();
-        let mut errors = Vec::new();
+        let mut errors = config.problems();
         for (name, value) in config.sysctl.iter().filter(|(name, _)| Sysctls::is_name(name)) {
             errors.extend(sysctls.set(name, value).err().map(|error| error.to_string()));
         }

@@ -33,6 +33,7 @@ mod write;
 pub use frames::Frames;
 pub use ports::PortName;
 pub use source::{Source, Survey};
+pub use taken::finish_checksum;
 pub use write::{Annotator, Record, Writer};
 
 use input::Input;

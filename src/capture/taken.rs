@@ -6,7 +6,7 @@
 use super::{Frame, Place, Unjudged};
 use crate::packet::checksum::Sum;
 use crate::packet::tuple::{PROTO_TCP, PROTO_UDP};
-use crate::packet::{Addr, ETHERNET_LEN, Family, Kind, Offload, kind};
+use crate::packet::{Addr, ETHERNET_LEN, Family, Kind, Offload, Packet, kind};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A frame larger than this is none that an interface can carry; nothing is filled up beyond it.
@@ -32,6 +32,22 @@ pub(super) fn mend(frame: &mut Frame, original_len: usize) -> Option<Unjudged> {
         frame.offload.csum_offset = csum_offset as u16;
     }
     None
+}
+
+/// Finishes a checksum that a card was to finish, so that the frame stands for itself.
+pub fn finish_checksum(frame: &mut [u8]) {
+    let Some((l4, csum_offset)) = L4::of(frame).and_then(|l4| Some((l4, l4.unfinished(frame)?))) else {
+        return;
+    };
+    let offload = Offload {
+        flags: Offload::NEEDS_CSUM,
+        csum_start: l4.at as u16,
+        csum_offset: csum_offset as u16,
+        ..Offload::NONE
+    };
+    if let Ok(mut pkt) = Packet::parse(frame, offload) {
+        pkt.finish_checksum();
+    }
 }
 
 /// The protocol within a frame, which is IP and no later fragment.

@@ -1,7 +1,8 @@
 //! What Prometheus collects, in its text format. Names are `node_exporter`'s behind a `stateway_` prefix where it has
 //! one for the same thing.
 
-use super::protocol::Named;
+use super::protocol::{Named, RuleCount};
+use super::{entries, rules};
 use crate::conntrack::Stats;
 use crate::device::Link;
 use crate::iface::IfaceId;
@@ -17,6 +18,8 @@ pub(super) fn render(shared: &Shared) -> String {
     page.sample("stateway_nf_conntrack_entries", &[], conntrack.count() as u64);
     page.family("stateway_nf_conntrack_entries_limit", "gauge", "Connections that the table may hold.");
     page.sample("stateway_nf_conntrack_entries_limit", &[], conntrack.sysctls().max.into());
+    connections(&mut page, shared);
+    rule_counters(&mut page, shared);
     for Named { name, count } in named(&conntrack.stats()) {
         let name = format!("stateway_nf_conntrack_stat_{name}");
         page.family(&name, "counter", "As conntrack -S counts it.");
@@ -76,6 +79,44 @@ pub(super) fn render(shared: &Shared) -> String {
         }
     }
     page.text
+}
+
+/// The table by protocol, and by the protocol's state where it has one.
+fn connections(page: &mut Page, shared: &Shared) {
+    const NAME: &str = "stateway_nf_conntrack_connections";
+    page.family(NAME, "gauge", "Connections in the table, by protocol and state.");
+    let summary = entries::summary(shared.router.conntrack(), 0, shared.clock.now());
+    for Named { name, count } in &summary.by_state {
+        match name.split_once(' ') {
+            Some((protocol, state)) => {
+                page.sample(NAME, &[("protocol", protocol), ("state", state)], *count);
+            }
+            None => page.sample(NAME, &[("protocol", name)], *count),
+        }
+    }
+}
+
+/// What each rule and policy in force has counted.
+fn rule_counters(page: &mut Page, shared: &Shared) {
+    let counts = rules::count(&shared.router.rules());
+    type Read = fn(&RuleCount) -> u64;
+    let families: [(&str, &str, Read); 2] = [
+        ("stateway_rule_packets_total", "Packets that the rule matched, by table, chain and place.", |r| {
+            r.packets
+        }),
+        ("stateway_rule_bytes_total", "Bytes of such packets.", |r| r.bytes),
+    ];
+    for (name, help, read) in families {
+        page.family(name, "counter", help);
+        for rule in &counts {
+            let mut parts = rule.name.split('/');
+            let mut part = || parts.next().unwrap_or_default();
+            let (table, chain, place) = (part(), part(), part());
+            let family = if rule.family == 4 { "ipv4" } else { "ipv6" };
+            let labels = [("family", family), ("table", table), ("chain", chain), ("rule", place)];
+            page.sample(name, &labels, read(rule));
+        }
+    }
 }
 
 /// How the ports' interfaces stand, and what became of them.

@@ -30,6 +30,7 @@ pub mod rule;
 mod rule_line;
 mod rules;
 mod save;
+mod shadow;
 mod shared;
 mod shell;
 pub mod targets;

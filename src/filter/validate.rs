@@ -7,6 +7,7 @@ use super::counters::Counters;
 use super::memo::Generation;
 use super::rule_line::DraftRule;
 use super::save::{Draft, DraftChain, DraftTable, NOT_FOR_FILTERING};
+use super::shadow::{self, Endings};
 use super::shared::Named;
 use super::{Chain, ChainId, Chains, Hook, RuleError, Ruleset, Table, Target, walk_length};
 use crate::packet::Family;
@@ -30,7 +31,7 @@ pub(super) fn build(
         }
         built[table as usize].chains = resolve(table, draft, &mut slots, errors);
         check(table, &built[table as usize].chains, errors);
-        warn_of_unreached(&built[table as usize].chains, warnings);
+        warn_of_unreached(table, &built[table as usize].chains, warnings);
     }
     // iptables-save lists the table that was used last first.
     order.reverse();
@@ -170,30 +171,36 @@ fn check(table: Table, chains: &[Chain], errors: &mut Vec<RuleError>) {
     }
 }
 
-/// Rules behind one that takes every packet. Says so only where it is certain.
-fn warn_of_unreached(chains: &[Chain], warnings: &mut Vec<RuleError>) {
+/// Rules behind one that takes every packet, or all of theirs. Says so only where it is certain.
+fn warn_of_unreached(table: Table, chains: &[Chain], warnings: &mut Vec<RuleError>) {
     let mut warn = |line: u32, message: String, hint: String| {
         warnings.push(RuleError { line: line as usize, column: 1, message, hint: Some(hint) });
     };
+    let endings = Endings::of(chains);
     for chain in chains {
-        let takes_all = |rule: &super::Rule| {
-            let ends = matches!(
-                rule.target,
-                Target::Accept | Target::Drop | Target::Return | Target::Goto(_) | Target::Reject(_)
-            );
-            let unconditional =
-                rule.matches.listed.iter().all(|m| matches!(m, super::matches::Match::Comment(_)))
-                    && super::Matches { listed: Vec::new(), ..rule.matches.clone() }
-                        == super::Matches::default();
-            ends && unconditional
-        };
-        let Some(place) = chain.rules.iter().position(takes_all) else { continue };
-        if let Some(rule) = chain.rules.get(place + 1) {
+        let takes_all =
+            |rule: &super::Rule| shadow::is_unconditional(&rule.matches) && endings.ends(&rule.target);
+        let place = chain.rules.iter().position(takes_all);
+        if let Some(place) = place
+            && let Some(rule) = chain.rules.get(place + 1)
+        {
             let taker = chain.rules[place].line;
             warn(
                 rule.line,
                 format!("no packet comes as far as this rule of chain `{}`", chain.name),
                 format!("line {taker} takes them all"),
+            );
+        }
+        // In mangle, rules change what others look at.
+        if table == Table::Mangle {
+            continue;
+        }
+        let reached = &chain.rules[..place.map_or(chain.rules.len(), |place| place + 1)];
+        for (rule, taker) in shadow::shadowed(&endings, reached) {
+            warn(
+                rule.line,
+                format!("this rule of chain `{}` never holds", chain.name),
+                format!("line {} takes all that it would match", taker.line),
             );
         }
     }

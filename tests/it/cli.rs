@@ -221,8 +221,8 @@ fn mistakes_are_answered_with_what_would_be_right() {
     fails(
         "explain --in lan --hex 4500z",
         expect![[r#"
-        error: not an even number of hex digits
-    "#]],
+            error: `z` is no hex digit
+        "#]],
     );
     fails(
         "explain --in wan --ports lan,dmz --tcp 192.0.2.1:1,192.0.2.2:2 --flags X",
@@ -330,10 +330,12 @@ fn help_says_what_the_options_are_for() {
                   --in <PORT>                The port where the packet comes in
                   --ports <PORT>             The router's ports, where no lab and no capture names them; by
                                              default those of the rules
-                  --tcp <FLOW>               A TCP segment: `SRC:PORT,DST:PORT`, IPv6 addresses in brackets
+                  --tcp <FLOW>               A TCP segment: `SRC:PORT,DST:PORT`, IPv6 addresses in brackets; or
+                                             a line of tcpdump, in quotes
                   --udp <FLOW>               A UDP datagram: `SRC:PORT,DST:PORT`
                   --icmp <FLOW>              An ICMP echo request, or what `--line` says: `SRC,DST`
-                  --hex <HEX>                An IP packet, or a whole Ethernet frame, in hex
+                  --hex <HEX>                An IP packet, or a whole Ethernet frame, in hex: as it is, or as
+                                             tcpdump -x, -xx and -X, xxd and Wireshark print it
                   --frame <N>                The Nth frame of the capture
                   --flags <FLAGS>            TCP flags: letters of `FSRP.UEW`, or `none` [default: S]
                   --seq <SEQ>                TCP sequence number [default: 0]
@@ -431,4 +433,60 @@ fn a_reader_that_has_gone_is_no_error() {
         drop(reader);
         assert_eq!(onto(writer, args), (0, String::new()), "{args}");
     }
+}
+
+/// What `explain` says of a frame of a scenario in this repository.
+fn explained(scenario: &str, frame: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios").join(scenario);
+    let (code, out, err) = stateway(&format!("explain --capture {} --frame {frame}", path.display()));
+    assert_eq!(code, 0, "{err}");
+    out
+}
+
+#[test]
+fn what_is_let_pass_without_being_believed_says_so() {
+    let beyond = "conntrack: let pass without being believed, so that nothing known changes: 951 bytes more than expected";
+    assert!(explained("tcp/overshoot.flow", "8").contains(beyond));
+    assert!(!explained("tcp/overshoot.flow", "4").contains("believed"));
+}
+
+#[test]
+fn a_helper_says_why_it_announces_nothing() {
+    let told = explained("ftp/lines/pasv-foreign.flow", "7");
+    assert!(told.contains("helper ftp announces nothing: the announcement names an address"), "{told}");
+    let told = explained("ftp/lines/pasv-foreign.flow", "5");
+    assert!(told.contains("helper ftp announces nothing: the packet holds no announcement"), "{told}");
+}
+
+#[test]
+fn packets_are_taken_as_tcpdump_prints_them() {
+    let dump = "0x0000: 4500 001c 0001 0000 4011 f61a c000 024d 0x0010: c000 0268 9c40 0035 0008 0000";
+    let args: Vec<&str> = vec!["explain", "--rules", "rules", "--in", "host104", "--hex", dump];
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("rules"), RULES).unwrap();
+    let run = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_stateway"))
+            .current_dir(folder.path())
+            .args(args)
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, out) = run(&args);
+    assert_eq!(code, Some(0));
+    assert!(out.starts_with("packet: udp 192.0.2.77:40000 → 192.0.2.104:53, in on host104"), "{out}");
+    let flow = "IP 192.0.2.104.40000 > 192.0.2.77.ssh: Flags [S], seq 1, length 0";
+    let (code, out) = run(&["explain", "--rules", "rules", "--in", "host104", "--tcp", flow]);
+    assert_eq!(code, Some(0));
+    assert!(out.starts_with("packet: tcp S 192.0.2.104:40000 → 192.0.2.77:22, in on host104"), "{out}");
+}
+
+#[test]
+fn a_mistyped_port_is_refused_with_the_near_one() {
+    let flow = "--tcp 192.0.2.104:40000,192.0.2.77:22";
+    let (code, _, err) = stateway(&format!("explain --rules rules --in hsot104 {flow}"));
+    assert_eq!(code, 2);
+    assert!(err.contains("did you mean `host104`?"), "{err}");
+    assert_eq!(stateway(&format!("explain --rules rules --in wan {flow}")).0, 0, "a port of its own");
+    assert_eq!(stateway(&format!("explain --rules rules --in wan --ports lan --ports dmz {flow}")).0, 2);
 }

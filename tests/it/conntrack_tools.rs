@@ -4,6 +4,7 @@
 //! It takes root and conntrack-tools, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out.
 
 use crate::run::{Lab, Refused, STATEFUL, is_left_out};
+use stateway::control::protocol::{Command as Ask, Reply};
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -110,6 +111,26 @@ fn the_same_words_mean_the_same_as_to_conntrack() {
         }
     }
     assert!(differ.is_empty(), "{}", differ.join("\n"));
+}
+
+#[test]
+fn metrics_tell_protocols_states_and_rules_apart() {
+    if is_left_out() {
+        return;
+    }
+    let lab = Lab::start("", STATEFUL, Refused::Nothing);
+    ours(&lab, "-I -p udp -t 90 -s 192.0.2.1 -d 192.0.2.2 --sport 1 --dport 2");
+    ours(&lab, "-I -p udp -t 90 -s 192.0.2.1 -d 192.0.2.2 --sport 3 --dport 2");
+    ours(&lab, "-I -p tcp -t 90 -s 192.0.2.1 -d 192.0.2.2 --sport 3 --dport 2 --state ESTABLISHED");
+    let Reply::Text { text } = lab.ask(&Ask::Metrics) else { panic!("no metrics") };
+    for line in [
+        "stateway_nf_conntrack_connections{protocol=\"udp\"} 2",
+        "stateway_nf_conntrack_connections{protocol=\"tcp\",state=\"ESTABLISHED\"} 1",
+        "stateway_rule_packets_total{family=\"ipv4\",table=\"filter\",chain=\"FORWARD\",rule=\"2\"} 0",
+        "stateway_rule_bytes_total{family=\"ipv4\",table=\"filter\",chain=\"FORWARD\",rule=\"policy\"} 0",
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line}: {text}");
+    }
 }
 
 #[test]

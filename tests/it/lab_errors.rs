@@ -319,3 +319,21 @@ fn an_icmp_error_goes_by_a_name_that_can_be_met() {
             hint: did you mean `icmp-port-unreachable`?"]],
     );
 }
+
+#[test]
+fn an_mtu_that_cannot_be_built_is_refused_with_the_reason() {
+    let with = |port: &str, address: &str| {
+        GOOD.replace("host77: {} }", &format!("host77: {{ mtu: {port} }} }}"))
+            .replace("address: 192.0.2.77/24", &format!("address: {address}"))
+    };
+    check(&with("65521", "192.0.2.77/24"), expect!["ok"]);
+    check(&with("576", "192.0.2.77/24"), expect!["ok"]);
+    check(&with("1280", "[192.0.2.77/24, \"2001:db8::77/64\"]"), expect!["ok"]);
+    for (mtu, addresses, why) in [
+        ("65522", "192.0.2.77/24", "no TAP takes an MTU of 65522"),
+        ("1279", "[192.0.2.77/24, \"2001:db8::77/64\"]", "has no IPv6, which takes 1280"),
+    ] {
+        let errors = load_text(&with(mtu, addresses), Path::new("lab.yaml")).unwrap_err().to_string();
+        assert!(errors.contains(why), "{errors}");
+    }
+}

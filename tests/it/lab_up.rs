@@ -312,8 +312,8 @@ fn nothing_is_left_of_a_lab_whose_command_was_killed() {
         "labs/NAME/uts/router",
         "labs/NAME/router.log",
         "lab-NAME.sock",
-        "labs/NAME/log/a.sshd",
-        "labs/NAME/log/b.sshd",
+        "labs/NAME/log/a.sshd-22",
+        "labs/NAME/log/b.sshd-22",
     ];
     for args in ["lab up one", "lab test one --on live"] {
         for moment in moments {

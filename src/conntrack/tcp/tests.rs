@@ -629,7 +629,11 @@ fn check_with(sysctls: &Sysctls, steps: &[Step]) {
         let before = tcp.state();
         let outcome = tcp.track(&step.seg, step.dir, seen, sysctls);
         compare(step, before, tcp.state(), outcome, &row);
-        let TcpOutcome::Accept { assured, .. } = outcome else { continue };
+        let assured = match outcome {
+            TcpOutcome::Accept { assured, .. } => assured,
+            TcpOutcome::Tolerated(_) => false,
+            TcpOutcome::Invalid { .. } | TcpOutcome::Reopen => continue,
+        };
         seen.assured |= assured;
         seen.seen_reply |= step.dir == Direction::Reply;
         if let Some(wanted) = step.assured {
@@ -655,7 +659,11 @@ fn open<'a>(tcp: &'a mut Option<Tcp>, step: &Step, sysctls: &Sysctls, row: &str)
 fn compare(step: &Step, before: TcpState, after: TcpState, outcome: TcpOutcome, row: &str) {
     let got = match outcome {
         TcpOutcome::Accept { delete: true, .. } => Expect::Deleted,
-        TcpOutcome::Accept { timeout: None, .. } if step.expect == Expect::KeepsTimer => Expect::KeepsTimer,
+        TcpOutcome::Accept { timeout: None, .. } | TcpOutcome::Tolerated(_)
+            if step.expect == Expect::KeepsTimer =>
+        {
+            Expect::KeepsTimer
+        }
         TcpOutcome::Accept { timeout: None, .. } | TcpOutcome::Tolerated(_) => Expect::Ignored,
         TcpOutcome::Accept { .. } => Expect::Accepted,
         TcpOutcome::Invalid { reason, cap_lifetime } => {

@@ -124,11 +124,12 @@ impl TypeMatch {
     fn write(self, option: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, codes: (low, high), negated } = self;
         write!(f, "{} --{option} {kind}", not(negated))?;
+        // Of a range iptables-save prints the beginning alone.
         if (low, high) == (0, 255) { Ok(()) } else { write!(f, "/{low}") }
     }
 }
 
-/// A name, the unique beginning of one, or `TYPE` and perhaps `/CODE` as numbers.
+/// A name, the unique beginning of one, or `TYPE` and perhaps `/CODE` or `/LOW:HIGH` as numbers.
 fn parse(text: &str, names: &[Name]) -> Result<(u8, (u8, u8)), Complaint> {
     let beginnings = |text: &str| {
         let text = text.to_ascii_lowercase();
@@ -157,7 +158,10 @@ fn parse(text: &str, names: &[Name]) -> Result<(u8, (u8, u8)), Complaint> {
         ));
     }
     let kind = number_u8(kind)?;
-    let codes = code.map_or(Ok((0, 255)), |code| number_u8(code).map(|code| (code, code)))?;
+    let codes = match code.map(|code| code.split_once(':').unwrap_or((code, code))) {
+        None => (0, 255),
+        Some((low, high)) => (number_u8(low)?, number_u8(high)?),
+    };
     Ok((kind, codes))
 }
 

@@ -73,7 +73,7 @@ pub use self::length::Length;
 pub use self::limit::Limit;
 pub use self::mac::Mac;
 pub use self::mark::{Connmark, Mark};
-pub use self::multiport::Multiport;
+pub use self::multiport::{Multiport, Side as MultiportSide};
 pub use self::owner::Owner;
 pub use self::physdev::Physdev;
 pub use self::pkttype::Pkttype;
@@ -242,6 +242,8 @@ impl Setting<'_> {
         if low > high {
             let warning = given.problem(format!("the port range `{}` holds no port", given.text()));
             self.warn(warning.hint(format!("`{high}:{low}`")));
+        } else if given.negated && Ports(low, high).is_any() {
+            self.warn(given.problem("every port is excepted, so that the rule never holds".to_owned()));
         }
     }
 }

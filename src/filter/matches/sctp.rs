@@ -115,8 +115,9 @@ impl Matcher for Sctp {
         ],
     };
 
-    fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
-        let port = |name| options.get(name).map(|given| PortMatch::read(given, Services::SCTP)).transpose();
+    fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
+        let port =
+            |name| options.get(name).map(|given| PortMatch::read(given, Services::SCTP, setting)).transpose();
         let chunks = options.get("chunk-types").map(|given| {
             let kind = given.read_arg(0, |text| match text.to_ascii_lowercase().as_str() {
                 "any" => Ok(Kind::Any),

@@ -28,8 +28,10 @@ pub struct PortMatch {
 
 impl PortMatch {
     /// `names` are the services that may be written in place of a number.
-    pub(super) fn read(given: &Given<'_>, names: Services) -> Result<Self, Problem> {
-        Ok(Self { ports: given.read(|text| Ports::parse(text, names))?, negated: given.negated })
+    pub(super) fn read(given: &Given<'_>, names: Services, setting: &Setting<'_>) -> Result<Self, Problem> {
+        let ports = given.read(|text| Ports::parse(text, names))?;
+        setting.warn_of_none(given, ports);
+        Ok(Self { ports, negated: given.negated })
     }
 
     #[inline]
@@ -124,12 +126,12 @@ impl Matcher for Tcp {
         ],
     };
 
-    fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
+    fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
         let mut tcp = Self::default();
         for given in &options.given {
             match given.opt.name {
-                "sport" => tcp.sport = Some(PortMatch::read(given, Services::TCP)?),
-                "dport" => tcp.dport = Some(PortMatch::read(given, Services::TCP)?),
+                "sport" => tcp.sport = Some(PortMatch::read(given, Services::TCP, setting)?),
+                "dport" => tcp.dport = Some(PortMatch::read(given, Services::TCP, setting)?),
                 "tcp-option" => {
                     let kind = given.read(number_u8)?;
                     if kind == 0 {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::RouterProcess;
+use crate::capture::finish_checksum;
 use crate::control::protocol::Verdict;
 use crate::iface::IfaceId;
 use crate::lab::netns::build;
@@ -35,6 +36,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_millis(200);
 /// Resolution of timestamps: ten to the minus ninth of a second.
 const NANOSECONDS: u8 = 9;
+
+/// Which way a frame went, as `epb_flags` of pcapng have it: seen from the router.
+const INBOUND: u32 = 1;
+const OUTBOUND: u32 = 2;
 
 /// One port that is listened to.
 struct Tap {
@@ -143,18 +148,19 @@ fn write(record: &Record, tap: &Tap, file: &Path, verdicts: &mut VecDeque<Verdic
     .with_context(context)?;
     let mut count = 0;
     while let Ok((timestamp, mut frame)) = tap.frames.recv_timeout(QUIET) {
-        let comment = senders
-            .iter()
-            .any(|mac| frame.get(6..12) == Some(&mac.0))
-            .then(|| verdict_of(&mut frame, name, verdicts))
-            .flatten();
+        let came_in = senders.iter().any(|mac| frame.get(6..12) == Some(&mac.0));
+        let comment = came_in.then(|| verdict_of(&mut frame, name, verdicts)).flatten();
+        // The router finished it, or its card would have: on the wire it is right.
+        finish_checksum(&mut frame);
+        let direction = EnhancedPacketOption::Flags(if came_in { INBOUND } else { OUTBOUND });
+        let comment = comment.map(|text| EnhancedPacketOption::Comment(text.into()));
         let original_len = frame.len() as u32;
         out.write_pcapng_block(EnhancedPacketBlock {
             interface_id: 0,
             timestamp,
             original_len,
             data: frame.into(),
-            options: comment.map(|text| EnhancedPacketOption::Comment(text.into())).into_iter().collect(),
+            options: comment.into_iter().chain([direction]).collect(),
         })
         .with_context(context)?;
         count += 1;

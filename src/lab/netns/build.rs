@@ -7,6 +7,7 @@ use super::state::{State, netns_name};
 use crate::iface::IfaceId;
 use crate::lab::model::{Host, Impairment, Lab};
 use crate::packet::Family;
+use crate::packet::fragment::IPV6_MIN_MTU_BYTES;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
@@ -94,10 +95,14 @@ fn segment(lab: &Lab, id: IfaceId, outside: &mut String) -> String {
     let mut lines = String::from(
         "link add bridge type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
          link set dev bridge addrgenmode none\n\
-         link set dev bridge up\n\
-         link set dev uplink addrgenmode none master bridge\n\
-         link set dev uplink up\n",
+         link set dev bridge up\n",
     );
+    _ = writeln!(
+        lines,
+        "link set dev uplink{} master bridge",
+        unspoken(lab.router.ifaces[id.index()].mtu_bytes)
+    );
+    _ = writeln!(lines, "link set dev uplink up");
     for (number, host) in lab.hosts_on(id).enumerate() {
         let host = netns_name(&lab.name, &host.name);
         _ = writeln!(
@@ -111,6 +116,11 @@ fn segment(lab: &Lab, id: IfaceId, outside: &mut String) -> String {
     lines
 }
 
+/// Keeps an interface from speaking IPv6 of its own accord. Below its least MTU it cannot, nor can it be told not to.
+const fn unspoken(mtu_bytes: usize) -> &'static str {
+    if mtu_bytes < IPV6_MIN_MTU_BYTES { "" } else { " addrgenmode none" }
+}
+
 /// Addresses, routes and settings of one host.
 pub fn host(host: &Host, state: &State) -> anyhow::Result<()> {
     let has_v6 = host.addresses.iter().any(|own| own.family == Family::Ipv6);
@@ -118,8 +128,10 @@ pub fn host(host: &Host, state: &State) -> anyhow::Result<()> {
     _ = writeln!(lines, "link set dev lo up");
     _ = writeln!(
         lines,
-        "link set dev eth0 down addrgenmode none address {} mtu {}",
-        host.mac, host.mtu_bytes
+        "link set dev eth0 down{} address {} mtu {}",
+        unspoken(host.mtu_bytes),
+        host.mac,
+        host.mtu_bytes
     );
     _ = writeln!(lines, "link set dev eth0 up");
     for own in &host.addresses {

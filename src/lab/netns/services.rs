@@ -140,7 +140,8 @@ pub fn await_ready(host: &Host, state: &State) -> anyhow::Result<()> {
     words.extend(ports.into_iter().map(OsString::from));
     let output = command::run(&words, None, READY * 2, &state.interrupt)?;
     if !output.ok() {
-        bail!("`{}` does not serve {}: {}", host.name, output.stderr.trim(), last_words(host, state));
+        let missing = output.stderr.trim().trim_start_matches("error: ");
+        bail!("`{}` does not serve all that it should: {missing}: {}", host.name, last_words(host, state));
     }
     Ok(())
 }
@@ -160,11 +161,19 @@ fn command_ready(host: &Host, state: &State, line: &str) -> anyhow::Result<()> {
 
 /// The end of what the services of a host had to say.
 fn last_words(host: &Host, state: &State) -> String {
+    let of_host = format!("{}.", host.name);
+    let files = fs::read_dir(state.path("log")).into_iter().flatten().filter_map(Result::ok);
+    let mut logs: Vec<PathBuf> = files
+        .filter(|file| file.file_name().to_string_lossy().starts_with(&of_host))
+        .map(|file| file.path())
+        .collect();
+    logs.sort();
     let mut said = String::new();
-    for name in ["sshd", "vsftpd", "tftpd", "serve", "command"] {
-        let text = fs::read_to_string(state.path(&format!("log/{}.{name}", host.name))).unwrap_or_default();
+    for log in logs {
+        let text = fs::read_to_string(&log).unwrap_or_default();
         let tail: Vec<&str> = text.lines().rev().take(3).collect();
         if !tail.is_empty() {
+            let name = log.extension().unwrap_or_default().to_string_lossy();
             _ = write!(said, "\n  {name}: {}", tail.into_iter().rev().collect::<Vec<_>>().join("\n  "));
         }
     }
@@ -200,8 +209,16 @@ fn sshd(host: &Host, service: &Service, state: &State) -> anyhow::Result<()> {
         let (uid, gid) = (format!("--map-user={id}"), format!("--map-group={id}"));
         words.extend(["unshare", "--user", &uid, &gid, "--"].map(OsString::from));
     }
-    words.extend([program("sshd")?, "-D".into(), "-e".into(), "-f".into(), config, "-p".into(), port.into()]);
-    lasting(host, state, "sshd", &words)
+    words.extend([
+        program("sshd")?,
+        "-D".into(),
+        "-e".into(),
+        "-f".into(),
+        config,
+        "-p".into(),
+        (&port).into(),
+    ]);
+    lasting(host, state, &format!("sshd-{port}"), &words)
 }
 
 fn vsftpd(host: &Host, service: &Service, state: &State) -> anyhow::Result<()> {
@@ -209,7 +226,9 @@ fn vsftpd(host: &Host, service: &Service, state: &State) -> anyhow::Result<()> {
     fs::create_dir_all(root.join("up"))?;
     fs::set_permissions(root.join("up"), Permissions::from_mode(0o777))?;
     fs::write(root.join("hello.txt"), format!("hello from {}\n", host.name))?;
-    let config = state.path("ftp").join(format!("{}.conf", host.name));
+    let port = service.port.unwrap_or(21);
+    // A host may have several.
+    let config = state.path("ftp").join(format!("{}-{port}.conf", host.name));
     let v6 = host.addresses.iter().any(|own| own.family == Family::Ipv6);
     let (listen, listen_v6) = if v6 { ("NO", "YES") } else { ("YES", "NO") };
     let empty = state.path("ftp/empty");
@@ -221,13 +240,13 @@ fn vsftpd(host: &Host, service: &Service, state: &State) -> anyhow::Result<()> {
              write_enable=YES\nanon_upload_enable=YES\nanon_other_write_enable=YES\nanon_umask=022\nanon_root={}\n\
              no_anon_password=YES\nconnect_from_port_20=YES\npasv_enable=YES\nport_enable=YES\nseccomp_sandbox=NO\n\
              xferlog_enable=NO\nsecure_chroot_dir={}\nrun_as_launching_user={}\n",
-            service.port.unwrap_or(21),
+            port,
             root.display(),
             empty.display(),
             if rootless::is_alone() { "YES" } else { "NO" }
         ),
     )?;
-    lasting(host, state, "vsftpd", &[program("vsftpd")?, config.into_os_string()])
+    lasting(host, state, &format!("vsftpd-{port}"), &[program("vsftpd")?, config.into_os_string()])
 }
 
 fn tftp_root(host: &Host, state: &State) -> anyhow::Result<PathBuf> {
@@ -241,7 +260,8 @@ fn tftp_root(host: &Host, state: &State) -> anyhow::Result<PathBuf> {
 /// the first one of all, and each one that follows a request of the other family. [`await_ready`] asks the first one.
 fn tftpd(host: &Host, service: &Service, state: &State) -> anyhow::Result<()> {
     let root = tftp_root(host, state)?;
-    let address = format!(":{}", service.port.unwrap_or(69));
+    let port = service.port.unwrap_or(69);
+    let address = format!(":{port}");
     for (family, _) in families(host) {
         let only = if family == Family::Ipv4 { "--ipv4" } else { "--ipv6" };
         let mut words = vec![program("in.tftpd")?];
@@ -249,7 +269,7 @@ fn tftpd(host: &Host, service: &Service, state: &State) -> anyhow::Result<()> {
             ["--foreground", only, "--create", "--permissive", "--user", "nobody"].map(OsString::from),
         );
         words.extend(["--address".into(), (&address).into(), "--secure".into(), (&root).into()]);
-        lasting(host, state, "tftpd", &words)?;
+        lasting(host, state, &format!("tftpd-{port}"), &words)?;
     }
     Ok(())
 }

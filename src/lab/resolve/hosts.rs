@@ -90,6 +90,7 @@ impl Check<'_> {
         let mac = self.mac(&key(path, "mac"), spec.mac.as_deref());
         let iface = iface?;
         let port = &router.ifaces[iface.index()];
+        self.mtu(path, spec.mtu.or(Some(port.mtu_bytes as u32)), &addresses);
         if router.mode == Mode::Route && !port.addresses.is_empty() {
             // An address behind another one of the same host is reached by a route.
             let routed = |own: &Prefix| {

@@ -18,6 +18,7 @@ use crate::lab::spec::{
     BusyPollSpec, DeviceSpec, HelperSpec, ModeSpec, NonIpSpec, OneOrMany, PortSpec, RouteKindSpec, RouteSpec,
     RouterSpec,
 };
+use crate::packet::fragment::IPV6_MIN_MTU_BYTES;
 use crate::packet::{Addr, Family, Prefix};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ use std::collections::BTreeMap;
 /// Says in place of rules that there are none on purpose.
 const NONE: &str = "none";
 /// The longest name that Linux gives to an interface.
+/// The longest frame of a TAP is 65535 bytes, its link header included.
+const MAX_TAP_MTU_BYTES: usize = 65_521;
 const MAX_IFACE_NAME: usize = 15;
 
 impl Check<'_> {
@@ -130,6 +133,7 @@ impl Check<'_> {
                 );
             }
             iface.addresses = self.port_addresses(&path, name, port, mode, &mut taken);
+            self.mtu(&path, port.mtu, &iface.addresses);
             ifaces.push(iface);
         }
         ifaces
@@ -144,6 +148,22 @@ impl Check<'_> {
             self.problem(path, format!("`{name}` cannot be the name of an interface"), None);
         } else if name == "lo" {
             self.problem(path, "`lo` is the loopback interface", None);
+        }
+    }
+
+    /// Whether interfaces can be built of this size: by every runner, so that a lab means the same on all.
+    pub(super) fn mtu(&mut self, path: &str, written: Option<u32>, addresses: &[Prefix]) {
+        let Some(mtu) = written.map(|mtu| mtu as usize) else { return };
+        if mtu > MAX_TAP_MTU_BYTES {
+            let problem =
+                format!("no TAP takes an MTU of {mtu}: a frame with its header ends at 65535 bytes");
+            self.problem(&key(path, "mtu"), problem, Some(format!("at most {MAX_TAP_MTU_BYTES}")));
+        }
+        if mtu < IPV6_MIN_MTU_BYTES && addresses.iter().any(|own| own.family == Family::Ipv6) {
+            let problem =
+                format!("an interface with an MTU of {mtu} has no IPv6, which takes {IPV6_MIN_MTU_BYTES}");
+            let hint = "a larger MTU, or IPv4 addresses alone".to_owned();
+            self.problem(&key(path, "mtu"), problem, Some(hint));
         }
     }
 

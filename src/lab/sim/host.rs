@@ -2,20 +2,24 @@
 
 #![forbid(unsafe_code)]
 
-use super::path_mtu::PathMtu;
+use super::path_mtu::Sizes;
 use super::services::Services;
+use super::unresolved::Unresolved;
 use crate::lab::model;
 use crate::lab::runner::icmp_name;
 use crate::packet::{Addr, Family, Offload, Packet, Prefix, tuple};
 use crate::time::Instant;
 use smoltcp::iface::{Config, Interface, PollResult, Route, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::Socket;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
 /// Rounds of stack and services before the clock moves on; what is left comes a moment later.
 const MAX_ROUNDS: usize = 32;
+/// No packet is longer than its length field can say.
+const LONGEST: usize = 65_535;
 /// The first port that connections of our own leave from.
 const FIRST_PORT: u16 = 40_000;
 
@@ -28,7 +32,8 @@ pub(super) struct Host {
     iface: Interface,
     wire: Wire,
     next_port: u16,
-    path_mtu: PathMtu,
+    sizes: Sizes,
+    unresolved: Unresolved,
 }
 
 /// An ICMP error about something that this host sent.
@@ -48,7 +53,7 @@ pub(super) struct IcmpError {
 
 impl Host {
     pub(super) fn new(host: &model::Host, seed: u64) -> Self {
-        let mut wire = Wire { rx: VecDeque::new(), tx: Vec::new(), mtu_bytes: host.mtu_bytes };
+        let mut wire = Wire { rx: VecDeque::new(), tx: Vec::new() };
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(host.mac.0)));
         config.random_seed = seed;
         let mut iface = Interface::new(config, &mut wire, time(Instant::ZERO));
@@ -81,7 +86,8 @@ impl Host {
             iface,
             wire,
             next_port: FIRST_PORT,
-            path_mtu: PathMtu::default(),
+            sizes: Sizes::new(host.mtu_bytes),
+            unresolved: Unresolved::default(),
         }
     }
 
@@ -98,12 +104,13 @@ impl Host {
     }
 
     /// Takes in a frame; [`Host::poll`] sees what comes of it.
-    pub(super) fn hear(&mut self, mut frame: Vec<u8>) {
+    pub(super) fn hear(&mut self, frame: Vec<u8>, now: Instant) {
+        let Some(mut frame) = self.sizes.join(frame, now) else { return };
         if let Ok(pkt) = Packet::parse(&mut frame, Offload::NONE)
             && let Some(error) = IcmpError::read(&pkt)
         {
             if let Some(mtu) = error.mtu {
-                self.path_mtu.learn(error.dst, mtu);
+                self.sizes.learn(error.dst, mtu);
             }
             self.heard.push(error);
         }
@@ -113,6 +120,7 @@ impl Host {
     /// Lets the stack and the services work. Says what they send, and when they want to be asked again.
     pub(super) fn poll(&mut self, now: Instant) -> (Vec<Vec<u8>>, Option<Instant>) {
         for _ in 0..MAX_ROUNDS {
+            self.take_in(now);
             let stack = self.iface.poll(time(now), &mut self.wire, &mut self.sockets);
             let served = self.services.run(&mut self.iface, &mut self.sockets, &self.name);
             if stack == PollResult::None && !served {
@@ -124,7 +132,35 @@ impl Host {
         let again = self.iface.poll_at(time(now), &self.sockets);
         let again = again.map(|at| Instant::from_micros(at.total_micros().max(0) as u64).max(now + SOON));
         let sent = core::mem::take(&mut self.wire.tx);
-        (sent.into_iter().flat_map(|frame| self.path_mtu.fit(frame)).collect(), again)
+        (sent.into_iter().flat_map(|frame| self.sizes.fit(frame)).collect(), again)
+    }
+
+    /// Whether a socket has the port that a frame goes to.
+    fn has_socket_for(&self, frame: &[u8]) -> bool {
+        let mut frame = frame.to_vec();
+        let Ok(pkt) = Packet::parse(&mut frame, Offload::NONE) else { return false };
+        let Some((_, port)) = pkt.ports() else { return false };
+        self.sockets.iter().any(|(_, socket)| match socket {
+            Socket::Udp(udp) => pkt.proto() == tuple::PROTO_UDP && udp.endpoint().port == port,
+            Socket::Tcp(tcp) => {
+                let own = tcp.local_endpoint().map_or(tcp.listen_endpoint().port, |own| own.port);
+                pkt.proto() == tuple::PROTO_TCP && own == port
+            }
+            Socket::Icmp(_) | Socket::Raw(_) => false,
+        })
+    }
+
+    /// Has the stack hear frames one by one, so that what it sends because of each is known.
+    fn take_in(&mut self, now: Instant) {
+        while let Some(frame) = self.wire.rx.front().cloned() {
+            let sent_before = self.wire.tx.len();
+            self.iface.poll_ingress_single(time(now), &mut self.wire, &mut self.sockets);
+            let has_socket = self.has_socket_for(&frame);
+            self.unresolved.note(&frame, has_socket, &self.wire.tx[sent_before..], now);
+            for again in self.unresolved.resolved_by(&frame).into_iter().rev() {
+                self.wire.rx.push_front(again);
+            }
+        }
     }
 }
 
@@ -188,7 +224,6 @@ pub(super) fn has_way(host: &model::Host, to: IpAddr) -> bool {
 struct Wire {
     rx: VecDeque<Vec<u8>>,
     tx: Vec<Vec<u8>>,
-    mtu_bytes: usize,
 }
 
 struct Received(Vec<u8>);
@@ -226,7 +261,8 @@ impl Device for Wire {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = self.mtu_bytes + crate::packet::ETHERNET_LEN;
+        // What is too long for the link is cut behind the stack: see `path_mtu`.
+        capabilities.max_transmission_unit = LONGEST + crate::packet::ETHERNET_LEN;
         capabilities
     }
 }

@@ -12,12 +12,14 @@
 
 #![forbid(unsafe_code)]
 
+mod fragments;
 mod host;
 mod link;
 mod path_mtu;
 mod services;
 mod steps;
 mod unheard;
+mod unresolved;
 
 use super::model::{Action, HostId, Impairment, Lab, RunnerKind, Step, Word};
 use super::runner::{Awaits, Observation, RunError, Runner, Seen};
@@ -199,7 +201,8 @@ impl Sim {
                 self.deliver(iface, from, &frame);
             }
             Event::AtHost(id, frame) => {
-                self.host(id).hear(frame);
+                let now = self.now;
+                self.host(id).hear(frame, now);
                 self.wake(id);
             }
             // An alarm that was set for earlier since then has done this one's work.

@@ -1,8 +1,10 @@
-//! What a host learns of narrow paths, and how it keeps to it: the stack itself knows its own link only.
+//! How long a packet of a host may be, and how a host keeps to it: the stack knows of no bound but its buffers'.
 
 #![forbid(unsafe_code)]
 
+use super::fragments::{Pieces, is_too_long};
 use crate::packet::{ETHERNET_LEN, Offload, Packet, tuple};
+use crate::time::Instant;
 use smoltcp::wire::{IpAddress, Ipv4Packet, TcpPacket};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,27 +13,62 @@ use std::net::IpAddr;
 const LEAST: usize = 68;
 const FIN_AND_PSH: u8 = 0x09;
 
-/// The MTU towards each destination that an ICMP error told of.
-#[derive(Debug, Default)]
-pub(super) struct PathMtu(BTreeMap<IpAddr, usize>);
+/// The link's MTU, that towards each destination that an ICMP error told of, and what waits for its other pieces.
+#[derive(Debug)]
+pub(super) struct Sizes {
+    link_mtu_bytes: usize,
+    learnt: BTreeMap<IpAddr, usize>,
+    pieces: Pieces,
+}
 
-impl PathMtu {
-    pub(super) fn learn(&mut self, dst: IpAddr, mtu_bytes: u32) {
-        self.0.insert(dst, (mtu_bytes as usize).max(LEAST));
+impl Sizes {
+    pub(super) fn new(link_mtu_bytes: usize) -> Self {
+        Self { link_mtu_bytes, learnt: BTreeMap::new(), pieces: Pieces::new() }
     }
 
-    /// The frame, or the shorter segments that a host sends in its place.
-    pub(super) fn fit(&self, mut frame: Vec<u8>) -> Vec<Vec<u8>> {
-        if self.0.is_empty() {
+    pub(super) fn learn(&mut self, dst: IpAddr, mtu_bytes: u32) {
+        self.learnt.insert(dst, (mtu_bytes as usize).max(LEAST));
+    }
+
+    /// A frame that came as the stack is to see it: whole, or not yet.
+    pub(super) fn join(&self, frame: Vec<u8>, now: Instant) -> Option<Vec<u8>> {
+        self.pieces.join(frame, now)
+    }
+
+    /// The frame, or what a host sends in its place: shorter segments, or pieces.
+    pub(super) fn fit(&mut self, mut frame: Vec<u8>) -> Vec<Vec<u8>> {
+        offer_no_more_than(self.link_mtu_bytes, &mut frame);
+        let is_short = self.learnt.is_empty() && !is_too_long(frame.len(), self.link_mtu_bytes);
+        if is_short {
             return vec![frame];
         }
-        let cut = Packet::parse(&mut frame, Offload::NONE).ok().and_then(|pkt| {
-            let mtu_bytes = *self.0.get(&pkt.dst().to_ip(pkt.family()))?;
-            let too_long = pkt.frame_len() > ETHERNET_LEN + mtu_bytes;
-            (too_long && pkt.proto() == tuple::PROTO_TCP).then(|| cut(&pkt, mtu_bytes))
-        });
-        cut.unwrap_or_else(|| vec![frame])
+        let Ok(pkt) = Packet::parse(&mut frame, Offload::NONE) else { return vec![frame] };
+        let learnt = self.learnt.get(&pkt.dst().to_ip(pkt.family())).copied().unwrap_or(usize::MAX);
+        let mtu_bytes = learnt.min(self.link_mtu_bytes);
+        if !is_too_long(pkt.frame_len(), mtu_bytes) || pkt.fragment().is_some() {
+            return vec![frame];
+        }
+        if pkt.proto() == tuple::PROTO_TCP { cut(&pkt, mtu_bytes) } else { self.pieces.cut(&pkt, mtu_bytes) }
     }
+}
+
+/// Makes a SYN offer segments that the link takes: to the stack, the link has no bound.
+fn offer_no_more_than(mtu_bytes: usize, frame: &mut [u8]) {
+    const SYN: u8 = 0x02;
+    const MAXIMUM_SEGMENT_SIZE: u8 = 2;
+    let Ok(pkt) = Packet::parse(frame, Offload::NONE) else { return };
+    let (l4, headers) = (ETHERNET_LEN + pkt.l3_header_len(), pkt.l3_header_len() + 20);
+    let (src, dst): (IpAddress, IpAddress) =
+        (pkt.src().to_ip(pkt.family()).into(), pkt.dst().to_ip(pkt.family()).into());
+    let is_syn = pkt.proto() == tuple::PROTO_TCP && pkt.l4().get(13).is_some_and(|flags| flags & SYN != 0);
+    // The stack's first option of a SYN.
+    if !is_syn || pkt.l4().get(20..22) != Some(&[MAXIMUM_SEGMENT_SIZE, 4]) {
+        return;
+    }
+    let offered = u16::from_be_bytes([frame[l4 + 22], frame[l4 + 23]]);
+    let most = offered.min(mtu_bytes.saturating_sub(headers) as u16);
+    frame[l4 + 22..l4 + 24].copy_from_slice(&most.to_be_bytes());
+    TcpPacket::new_unchecked(&mut frame[l4..]).fill_checksum(&src, &dst);
 }
 
 /// Cuts a segment into shorter ones, each complete.
@@ -81,7 +118,7 @@ mod tests {
             let (src, dst): (IpAddr, IpAddr) = (src.parse().unwrap(), dst.parse().unwrap());
             let ip = packet("P. 100:1300(1200) ack 7", src, dst, (7, 40_000)).unwrap();
             let frame = [&[0; 12][..], &ethertype, &ip].concat();
-            let mut known = PathMtu::default();
+            let mut known = Sizes::new(1500);
             assert_eq!(known.fit(frame.clone()), std::slice::from_ref(&frame), "nothing is known yet");
             known.learn(dst, 600);
             let mut next = 100;
@@ -96,6 +133,31 @@ mod tests {
                 next += segment.len;
             }
             assert_eq!(next, 1300);
+        }
+    }
+    #[test]
+    fn datagrams_larger_than_the_link_leave_in_pieces_that_join_again() {
+        for (src, dst, ethertype) in
+            [("192.0.2.1", "192.0.2.2", [8, 0]), ("2001:db8::1", "2001:db8::2", [0x86, 0xdd])]
+        {
+            let (src, dst): (IpAddr, IpAddr) = (src.parse().unwrap(), dst.parse().unwrap());
+            let mut sizes = Sizes::new(1500);
+            for len in [8000, 3000, 1400] {
+                let ip = packet(&format!("udp ({len})"), src, dst, (7, 40_000)).unwrap();
+                let frame = [&[0; 12][..], &ethertype, &ip].concat();
+                let pieces = sizes.fit(frame.clone());
+                assert_eq!(pieces.len(), len / 1472 + 1, "{src} {len}");
+                let mut joined: Vec<Vec<u8>> = Vec::new();
+                for piece in pieces {
+                    assert!(piece.len() <= ETHERNET_LEN + 1500);
+                    joined.extend(sizes.join(piece, Instant::ZERO));
+                }
+                let mut whole = joined.pop().unwrap();
+                assert!(joined.is_empty());
+                let pkt = Packet::parse(&mut whole, Offload::NONE).unwrap();
+                assert!(pkt.l4_checksum_ok());
+                assert_eq!(pkt.l4().len(), len + 8);
+            }
         }
     }
 }

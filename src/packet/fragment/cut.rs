@@ -9,7 +9,7 @@ use crate::packet::{ETHERNET_LEN, Family, Packet};
 use core::ops::Range;
 
 /// IPv6 is not cut smaller than what every link carries (RFC 8200 §5), unless the sender did.
-const IPV6_MIN_MTU_BYTES: usize = 1280;
+pub const IPV6_MIN_MTU_BYTES: usize = 1280;
 pub(super) const MORE_FRAGMENTS: u16 = 0x2000;
 /// The option is to stand in every fragment (RFC 791 §3.1).
 const COPIED: u8 = 0x80;
@@ -59,6 +59,22 @@ pub fn cut_to_mtu(pkt: &Packet, mtu_bytes: usize) -> Vec<Vec<u8>> {
     let fixed = fixed_len(pkt);
     let ranges = ranges(fixed, pkt.l3().len(), room(pkt, fixed, mtu_bytes));
     cut_at(pkt, fixed, &ranges, false, 0)
+}
+
+/// The frames in which a host sends a packet of its own that is larger than the MTU, under an identification of its choice.
+pub fn cut_by_sender(pkt: &Packet, mtu_bytes: usize, id: u32) -> Vec<Vec<u8>> {
+    let fixed = fixed_len(pkt);
+    let ranges = ranges(fixed, pkt.l3().len(), room(pkt, fixed, mtu_bytes));
+    let mut frames = cut_at(pkt, fixed, &ranges, false, id);
+    if pkt.family() == Family::Ipv4 {
+        for frame in &mut frames {
+            frame[ETHERNET_LEN + 4..ETHERNET_LEN + 6].copy_from_slice(&(id as u16).to_be_bytes());
+            let [high, low] = [frame[ETHERNET_LEN + 6], frame[ETHERNET_LEN + 7]];
+            let (len, flags) = ((frame.len() - ETHERNET_LEN) as u16, u16::from_be_bytes([high, low]));
+            finish_ipv4(frame, len, flags, 0);
+        }
+    }
+    frames
 }
 
 /// Bytes at the start of the IP packet that stand in every piece.

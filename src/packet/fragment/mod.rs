@@ -16,7 +16,7 @@ mod cut;
 mod tests;
 
 pub use bounds::{Bounds, Bounds6, check_sysctl};
-pub use cut::cut_to_mtu;
+pub use cut::{IPV6_MIN_MTU_BYTES, cut_by_sender, cut_to_mtu};
 
 use super::checksum::Sum;
 use super::tuple::{PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};
