@@ -6,6 +6,21 @@ use super::{matches, targets};
 use crate::packet::Family;
 use std::fmt::Write as _;
 
+const SETS: &str = "
+## Sets
+
+`-m set` and `-j SET` take sets as `ipset save` writes them, in front of the tables or in a file of `--sets`. These types are honoured:
+
+| type | elements |
+|---|---|
+| `hash:ip` | addresses |
+| `hash:net` | networks, and exceptions with `nomatch` |
+| `hash:ip,port` | addresses with a protocol and its port |
+
+All others are refused: `hash:net,port`, `hash:ip,port,ip`, `hash:ip,port,net`, `hash:net,iface`, `bitmap:ip`, `bitmap:ip,mac`,
+`bitmap:port`, `list:set`.
+";
+
 const HEAD: &str = "# iptables
 
 Every match and target of iptables 1.8, honoured or refused. This page is written by the program itself: the test
@@ -65,6 +80,7 @@ chain that leads to it. A port needs `-p tcp`, `udp`, `sctp`, `dccp` or, where i
 pub fn render() -> String {
     let mut page = HEAD.to_owned();
     page.push_str("\n## Conditions of every rule\n\n`-s -d -i -o -p -f`, each with `!`; `-s` and `-d` take lists, prefixes and dotted masks; `-c`, `-j`, `-g`.\n");
+    page.push_str(SETS);
     page.push_str("\n## Matches\n\n| match | family | options |\n|---|---|---|\n");
     let mut rows: Vec<(String, String)> = Vec::new();
     for spec in matches::SPECS {
