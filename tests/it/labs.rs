@@ -127,7 +127,7 @@ fn a_lab_that_is_broken_fails_and_says_which_packet_met_which_rule() {
             let failed = reports.iter().find(|test| matches!(test.ending, Ending::Failed(_)));
             let failed = failed.unwrap_or_else(|| panic!("{}: {what}: no test noticed", lab.name));
             let told = report::details(failed);
-            let names_a_rule = told.contains(" by filter/FORWARD/") || told.contains(" by policy");
+            let names_a_rule = told.contains("filter/FORWARD/") || told.contains(" by policy");
             assert!(names_a_rule, "{}: {what}: {told}", lab.name);
         }
     }

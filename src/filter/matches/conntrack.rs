@@ -158,7 +158,8 @@ impl Matcher for Conntrack {
     #[inline]
     fn check(&self, view: &View<'_>) -> Answer {
         if let Some((states, negated)) = self.states
-            && (states.contains(StateSet::of(view.state())) == negated)
+            && (states.intersects(StateSet::of(view.state()) | StateSet::of_status(view.ct.status))
+                == negated)
         {
             return Answer::No;
         }

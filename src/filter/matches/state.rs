@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::conntrack::CtState;
+use crate::conntrack::{CtState, Status};
 use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};
 use crate::filter::value::{abbreviates, not};
 use bitflags::bitflags;
@@ -48,6 +48,13 @@ impl StateSet {
             CtState::Established => Self::ESTABLISHED,
             CtState::Untracked => Self::UNTRACKED,
         }
+    }
+
+    /// What has been translated by now of the packet's connection.
+    #[inline]
+    pub(super) fn of_status(status: Status) -> Self {
+        let translated = |bit, set| if status.contains(bit) { set } else { Self::empty() };
+        translated(Status::SRC_NAT, Self::SNAT) | translated(Status::DST_NAT, Self::DNAT)
     }
 
     /// `NEW,ESTABLISHED`, in any case and cut short at will, as iptables takes it; only `allowed` ones.

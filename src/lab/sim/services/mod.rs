@@ -245,7 +245,9 @@ fn http(request: &mut Vec<u8>, socket: &mut tcp::Socket, name: &str) -> bool {
     true
 }
 
-/// Commands that the simulated ssh knows, and it knows `$SSH_CLIENT`.
+/// How a command of the simulated ssh asks for its client's address, as in a shell.
+const CLIENT: &str = "${SSH_CLIENT%% *}";
+/// Commands that the simulated ssh knows.
 pub(in crate::lab::sim) const SSH_COMMANDS: &str = "hostname, echo, cat, seq, true, false";
 /// What `seq` counts to at most.
 const MAX_COUNT: u64 = 1_000_000;
@@ -290,11 +292,8 @@ impl Ssh {
                 break;
             }
             let input: Vec<u8> = self.heard.drain(..at + 1 + len).skip(at + 1).collect();
-            let client = socket.remote_endpoint().map_or(String::new(), |from| {
-                let own = socket.local_endpoint().map_or(0, |own| own.port);
-                format!("{} {} {own}", from.addr, from.port)
-            });
-            let (code, output) = shell(&command.replace("$SSH_CLIENT", &client), &input, name);
+            let client = socket.remote_endpoint().map_or(String::new(), |from| from.addr.to_string());
+            let (code, output) = shell(&command.replace(CLIENT, &client), &input, name);
             self.answers.extend(format!("{code} {}\n", output.len()).into_bytes());
             self.answers.extend(output);
         }
