@@ -4,7 +4,7 @@ use super::*;
 use crate::base::iface::IfaceId;
 use crate::base::time::Instant;
 use crate::config::RouterConfig;
-use crate::conntrack::CtState;
+use crate::conntrack::{CtState, Status};
 use crate::filter::context::{Context, WithoutRouter};
 use crate::packet::{Offload, Packet, TcpFlags};
 use crate::record::Recorder;
@@ -70,6 +70,38 @@ fn word(rules: &Ruleset) -> String {
         Verdict::DropTruncated(by) => format!("truncated {}", rules.rule_name(by)),
         Verdict::Reject(with, by) => format!("reject {with:?} {}", rules.rule_name(by)),
         Verdict::Translate(by) => format!("translate {}", rules.rule_name(by)),
+    }
+}
+
+/// Whether a list of states takes a SYN of this state, whose connection is translated so.
+fn takes(states: &str, state: CtState, status: Status) -> bool {
+    let rules = filter(&format!("-A FORWARD -m conntrack {states} -j DROP"));
+    let (place, mut rec) = (WithoutRouter::default(), NoRecord);
+    let at = place.arrival(Instant::ZERO, 0);
+    let mut ctx = Context::new(&at, &mut rec);
+    (ctx.ct.state, ctx.ct.status) = (state, status);
+    let mut frame = tcp(22, TcpFlags::SYN);
+    let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
+    rules.run(Table::Filter, Hook::Forward, &mut pkt, &mut ctx) != Verdict::Accept
+}
+
+#[test]
+fn what_has_been_translated_is_asked_beside_the_state() {
+    let (none, both) = (Status::empty(), Status::SRC_NAT | Status::DST_NAT);
+    for (states, state, status, holds) in [
+        ("--ctstate DNAT", CtState::New, none, false),
+        ("--ctstate DNAT", CtState::New, Status::DST_NAT, true),
+        ("--ctstate DNAT", CtState::Related, both, true),
+        ("--ctstate DNAT", CtState::Established, Status::SRC_NAT, false),
+        ("--ctstate SNAT", CtState::Established, Status::SRC_NAT, true),
+        // Of what is listed one is enough.
+        ("--ctstate NEW,SNAT", CtState::New, none, true),
+        ("--ctstate NEW,SNAT", CtState::Established, Status::SRC_NAT, true),
+        ("--ctstate NEW,SNAT", CtState::Established, Status::DST_NAT, false),
+        ("! --ctstate RELATED,DNAT", CtState::New, Status::DST_NAT, false),
+        ("! --ctstate RELATED,DNAT", CtState::New, Status::SRC_NAT, true),
+    ] {
+        assert_eq!(takes(states, state, status), holds, "{states} of {state:?} {status:?}");
     }
 }
 
