@@ -217,6 +217,9 @@ drop_reasons! {
     L4Truncated = "l4-truncated" => "a match of a rule needs a header that is cut short",
     /// A target that could not be carried out (TCPMSS, TTL) dropped it.
     Target = "target" => "the target of a rule could not be carried out",
+    // Bridging.
+    /// A group's address, or zero, as the source of a frame.
+    NoStation = "no-station" => "its source is a link address that no station has",
     // Routing.
     NoRoute = "no-route" => "no route leads there",
     Blackhole = "blackhole" => "its route is a blackhole, which drops without a word",

@@ -12,7 +12,7 @@ use crate::base::{
 use crate::config::RouterConfig;
 use crate::host::RejectLimits;
 use crate::icmp_reply::{self, Author};
-use crate::packet::Packet;
+use crate::packet::{ETHERNET_LEN, Packet};
 use crate::plane::{Link, Passage, Plane, Way};
 use crate::record::Recorder;
 use core::ops::ControlFlow::{Break, Continue};
@@ -73,6 +73,15 @@ impl Bridge {
     }
 }
 
+/// Kinds of hardware and protocol, lengths of their addresses, operation (RFC 826).
+const ARP_KIND_LEN: usize = 8;
+
+/// Whether the sender's address, behind the receiver's, is one that a station can have: neither a group's nor zero.
+#[inline]
+fn is_station(ends: &[u8; 12]) -> bool {
+    ends[6] & 1 == 0 && ends[6..] != [0; 6]
+}
+
 impl Plane for Bridge {
     type Walk<'a> = Walk<'a>;
 
@@ -80,6 +89,9 @@ impl Plane for Bridge {
 
     #[inline]
     fn admit<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<Self, R>) -> Stage<()> {
+        if !is_station(pkt.macs()) {
+            return Break(Fate::Dropped(DropReason::NoStation));
+        }
         self.learn(pkt.macs(), pass);
         Continue(())
     }
@@ -167,7 +179,15 @@ impl Plane for Bridge {
         let Some(from) = pass.ctx.at.iface.filter(|_| is_arp || self.passes_non_ip) else {
             return Break(Fate::Dropped(DropReason::NotIp));
         };
-        self.learn(&core::array::from_fn(|at| frame[at]), pass);
+        let ends = core::array::from_fn(|at| frame[at]);
+        if !is_station(&ends) {
+            return Break(Fate::Dropped(DropReason::NoStation));
+        }
+        // Linux wants to see what kind of ARP it is.
+        if is_arp && frame.len() < ETHERNET_LEN + ARP_KIND_LEN {
+            return Break(Fate::Dropped(DropReason::FrameShort));
+        }
+        self.learn(&ends, pass);
         let dst = Mac(core::array::from_fn(|at| frame[at]));
         match self.stations.lookup(dst, from, pass.ctx.at.now) {
             Segment::Same => return Break(Fate::Dropped(DropReason::SamePort)),

@@ -236,7 +236,8 @@ impl Stations {
 
     /// Where a frame for `dst` that came in on `from` goes.
     pub fn lookup(&self, dst: Mac, from: IfaceId, now: Instant) -> Segment {
-        if dst.0[..5] == RESERVED && dst.0[5] < 16 {
+        // The first is that of spanning tree, in which this bridge takes no part: Linux passes it on then.
+        if dst.0[..5] == RESERVED && (1..16).contains(&dst.0[5]) {
             return Segment::Reserved;
         }
         if dst.is_group() {
@@ -378,7 +379,9 @@ mod tests {
         let bridge = Stations::default();
         bridge.learn(Mac::BROADCAST, IfaceId(1), Instant::ZERO);
         assert_eq!(bridge.lookup(Mac::BROADCAST, IfaceId(0), Instant::ZERO), Segment::Flood);
-        for (last, goes) in [(0, Segment::Reserved), (15, Segment::Reserved), (16, Segment::Flood)] {
+        for (last, goes) in
+            [(0, Segment::Flood), (1, Segment::Reserved), (15, Segment::Reserved), (16, Segment::Flood)]
+        {
             let group = Mac([0x01, 0x80, 0xc2, 0, 0, last]);
             assert_eq!(bridge.lookup(group, IfaceId(0), Instant::ZERO), goes, "{group}");
         }

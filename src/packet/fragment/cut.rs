@@ -50,7 +50,12 @@ impl Pieces {
         } else {
             (ranges(fixed, len, room), self.dont_fragment)
         };
-        cut_at(pkt, fixed, &ranges, dont_fragment, self.id)
+        cut_at(
+            pkt,
+            fixed,
+            &ranges,
+            &Style { dont_fragment, copies_options: self.copies_options, id: self.id },
+        )
     }
 }
 
@@ -58,14 +63,15 @@ impl Pieces {
 pub fn cut_to_mtu(pkt: &Packet, mtu_bytes: usize) -> Vec<Vec<u8>> {
     let fixed = fixed_len(pkt);
     let ranges = ranges(fixed, pkt.l3().len(), room(pkt, fixed, mtu_bytes));
-    cut_at(pkt, fixed, &ranges, false, 0)
+    cut_at(pkt, fixed, &ranges, &Style { dont_fragment: false, copies_options: false, id: 0 })
 }
 
 /// The frames in which a host sends a packet of its own that is larger than the MTU, under an identification of its choice.
 pub fn cut_by_sender(pkt: &Packet, mtu_bytes: usize, id: u32) -> Vec<Vec<u8>> {
     let fixed = fixed_len(pkt);
     let ranges = ranges(fixed, pkt.l3().len(), room(pkt, fixed, mtu_bytes));
-    let mut frames = cut_at(pkt, fixed, &ranges, false, id);
+    let style = Style { dont_fragment: false, copies_options: false, id };
+    let mut frames = cut_at(pkt, fixed, &ranges, &style);
     if pkt.family() == Family::Ipv4 {
         for frame in &mut frames {
             frame[ETHERNET_LEN + 4..ETHERNET_LEN + 6].copy_from_slice(&(id as u16).to_be_bytes());
@@ -119,14 +125,22 @@ fn ranges(fixed: usize, len: usize, room: usize) -> Vec<Range<usize>> {
     ranges
 }
 
-fn cut_at(pkt: &Packet, fixed: usize, ranges: &[Range<usize>], dont_fragment: bool, id: u32) -> Vec<Vec<u8>> {
+/// What pieces have in common.
+struct Style {
+    dont_fragment: bool,
+    copies_options: bool,
+    id: u32,
+}
+
+fn cut_at(pkt: &Packet, fixed: usize, ranges: &[Range<usize>], style: &Style) -> Vec<Vec<u8>> {
+    let Style { dont_fragment, copies_options, id } = *style;
     let last = ranges.len().saturating_sub(1);
     let piece = |(at, range): (usize, &Range<usize>)| {
         let mut frame = pkt.frame()[..ETHERNET_LEN + fixed].to_vec();
         let offset = range.start - fixed;
         match pkt.family() {
             Family::Ipv4 => {
-                if offset > 0 {
+                if offset > 0 && !copies_options {
                     drop_first_only_options(&mut frame);
                 }
                 let more = if at == last { 0 } else { MORE_FRAGMENTS };

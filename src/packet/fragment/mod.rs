@@ -96,6 +96,8 @@ pub struct Pieces {
     id: u32,
     /// Somebody needed the whole in one: how it had been cut is forgotten, and it is cut anew.
     pub is_linear: bool,
+    /// Every piece gets all IPv4 options, and not only those that ask for it: Linux does that on a bridge.
+    pub copies_options: bool,
 }
 
 impl Pieces {
@@ -540,6 +542,7 @@ impl Queue {
             dont_fragment,
             id: key.id,
             is_linear: false,
+            copies_options: false,
         };
         Some(Whole { frame, pieces })
     }

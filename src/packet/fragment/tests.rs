@@ -227,3 +227,27 @@ fn a_sender_that_sends_much_else_meanwhile_has_begun_anew() {
         assert_eq!(joined, joins, "{max_dist} at most, {others} others");
     }
 }
+
+#[test]
+fn on_a_bridge_every_piece_keeps_all_options() {
+    let record_route = [7, 7, 4, 0, 0, 0, 0, 0];
+    let with_options = |offset: usize, more: bool| {
+        let mut frame = fragment(V4, offset, &[9; 16], more);
+        frame.splice(ETHERNET_LEN + 20..ETHERNET_LEN + 20, record_route);
+        frame[ETHERNET_LEN] = 0x47;
+        let flags = (offset / 8) as u16 | if more { MORE_FRAGMENTS } else { 0 };
+        finish_ipv4(&mut frame, 44, flags, 0);
+        frame
+    };
+    for copies_options in [false, true] {
+        let fragments = Fragments::default();
+        assert!(matches!(add(&fragments, &with_options(0, true), 0), Reassembly::Pending));
+        let Reassembly::Whole(mut whole) = add(&fragments, &with_options(16, false), 0) else {
+            panic!("both came")
+        };
+        let pieces = Pieces { copies_options, ..whole.pieces.clone() };
+        let frames = pieces.cut(&whole.packet().unwrap(), 1500);
+        let kept = |frame: &Vec<u8>| frame[ETHERNET_LEN + 20..ETHERNET_LEN + 28] == record_route;
+        assert_eq!(frames.iter().map(kept).collect::<Vec<_>>(), [true, copies_options]);
+    }
+}
