@@ -84,16 +84,21 @@ impl Router {
     }
 
     /// Replaces the rules of both families, all or nothing. A family is left without rules only by the word `none` in
-    /// place of its rules.
+    /// place of its rules, or if `may_open` says that whatever the new ones leave open is meant.
     ///
     /// # Errors
     /// Everything that is wrong with the new rules, or with what would be open without the old ones.
-    pub fn exchange_rules(&self, rules: Option<&str>, rules6: Option<&str>) -> Result<(), ReloadError> {
+    pub fn exchange_rules(
+        &self,
+        rules: Option<&str>,
+        rules6: Option<&str>,
+        may_open: bool,
+    ) -> Result<(), ReloadError> {
         let [is_none, is_none6] = [rules, rules6].map(|text| text.map(str::trim) == Some("none"));
         let [text, text6] = [rules.filter(|_| !is_none), rules6.filter(|_| !is_none6)];
         self.replace_rules_if(text, text6, |before, after| {
-            let mut refusals = opened(before, after, Family::Ipv4, is_none);
-            refusals.extend(opened(before, after, Family::Ipv6, is_none6));
+            let mut refusals = opened(before, after, Family::Ipv4, is_none || may_open);
+            refusals.extend(opened(before, after, Family::Ipv6, is_none6 || may_open));
             none_of(refusals)
         })
     }

@@ -95,8 +95,8 @@ pub(super) fn answer(
             }
         }
         Command::Rules => visitor.reply(&Reply::Rules { rules: rules::count(&router.rules()) })?,
-        Command::RulesReplace { rules, rules6 } => {
-            if let Err(refused) = router.exchange_rules(rules.as_deref(), rules6.as_deref()) {
+        Command::RulesReplace { rules, rules6, may_open } => {
+            if let Err(refused) = router.exchange_rules(rules.as_deref(), rules6.as_deref(), may_open) {
                 return Ok(error(format!("the old rules stay in force\n{refused}")));
             }
         }

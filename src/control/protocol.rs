@@ -83,10 +83,12 @@ pub enum Command {
     /// What the rules counted: [`Reply::Rules`].
     Rules,
     /// Replaces the rules, all or nothing, until the next reload. What would leave a family without rules that it has
-    /// is refused, unless the word `none` stands for that family's rules.
+    /// is refused, unless the word `none` stands for that family's rules, or `may_open` says that all of it is meant.
     RulesReplace {
         rules: Option<String>,
         rules6: Option<String>,
+        #[serde(default)]
+        may_open: bool,
     },
     /// Loads the rules from the router's file again, all or nothing.
     Reload,

@@ -135,15 +135,18 @@ fn rules_that_are_exchanged_open_a_family_only_by_the_word_for_it() {
     for (rules, rules6) in
         [(None, None), (None, Some("none")), (Some(""), None), (Some("*filter\nCOMMIT\n"), None)]
     {
-        let refused = router.exchange_rules(rules, rules6).unwrap_err().to_string();
+        let refused = router.exchange_rules(rules, rules6, false).unwrap_err().to_string();
         assert!(
             refused.starts_with("IPv4 would be without the rules that it has now\n    hint: "),
             "{refused}"
         );
         assert_eq!(print(&router), old);
     }
-    router.exchange_rules(Some("*filter\n-A FORWARD -j ACCEPT\nCOMMIT\n"), None).unwrap();
+    router.exchange_rules(Some("*filter\n-A FORWARD -j ACCEPT\nCOMMIT\n"), None, false).unwrap();
     assert!(print(&router).contains("-A FORWARD -j ACCEPT"));
-    router.exchange_rules(Some("none\n"), None).unwrap();
+    router.exchange_rules(Some("none\n"), None, false).unwrap();
     assert_eq!(print(&router), "");
+    router.exchange_rules(Some(STATEFUL), None, false).unwrap();
+    router.exchange_rules(Some("*filter\nCOMMIT\n"), None, true).unwrap();
+    assert!(!print(&router).contains("-A FORWARD"));
 }

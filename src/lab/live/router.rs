@@ -137,10 +137,9 @@ impl Middle for RouterProcess {
     }
 
     fn replace_rules(&mut self, rules: &RulesText) -> anyhow::Result<()> {
-        // What a step leaves out is meant to be open.
-        let [rules, rules6] =
-            [&rules.v4, &rules.v6].map(|text| text.clone().or_else(|| Some("none".to_owned())));
-        self.ask(&Command::RulesReplace { rules, rules6 }).map(drop)
+        let RulesText { v4, v6 } = rules.clone();
+        // A step says what it means, as `iptables-restore` takes it.
+        self.ask(&Command::RulesReplace { rules: v4, rules6: v6, may_open: true }).map(drop)
     }
 
     fn table(&mut self) -> anyhow::Result<Vec<String>> {
