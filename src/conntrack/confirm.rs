@@ -41,9 +41,8 @@ impl Conntrack {
 
         let place = self.table.place(&entry.original);
         let mut shard = self.table.lock(place);
-        if let Some(other) =
-            shard.aliased([entry.original, entry.reply()].map(|tuple| self.table.alias_key(&tuple)))
-        {
+        let keys = || [entry.original, entry.reply()].map(|tuple| self.table.alias_key(&tuple));
+        if let Some(other) = shard.aliased(keys) {
             drop(shard);
             if self.table.with(other, |other| other.is_alive(now)).unwrap_or(false) {
                 return self.give_way();

@@ -213,12 +213,13 @@ impl Shard {
         Some(Tenant { generation: *generation, entry: entry.as_mut()?, due: *due })
     }
 
-    /// A translated connection whose reply is one of those that [`Table::alias_key`] has made `keys` of.
-    pub(super) fn aliased(&self, keys: [u64; 2]) -> Option<EntryId> {
+    /// A translated connection whose reply is one of those that [`Table::alias_key`] makes `keys` of: they are asked for
+    /// only where there are such connections.
+    pub(super) fn aliased(&self, keys: impl FnOnce() -> [u64; 2]) -> Option<EntryId> {
         if self.aliases.is_empty() {
             return None;
         }
-        keys.into_iter().find_map(|key| self.aliases.find(key))
+        keys().into_iter().find_map(|key| self.aliases.find(key))
     }
 
     #[inline]

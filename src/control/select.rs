@@ -51,9 +51,8 @@ pub(super) fn read_filter(filter: &EntryFilter) -> Result<Filter, String> {
         check_state(state, *protocol)?;
     }
     let IcmpSelect { kind, code, id } = *icmp;
-    let is_never = status.iter().any(|word| NEVER.iter().any(|never| never.eq_ignore_ascii_case(word)));
-    let status: Vec<String> =
-        status.iter().filter(|w| !NEVER.iter().any(|n| n.eq_ignore_ascii_case(w))).cloned().collect();
+    let (never, status): (Vec<String>, Vec<String>) =
+        status.iter().cloned().partition(|word| NEVER.iter().any(|never| never.eq_ignore_ascii_case(word)));
     Ok(Filter {
         family,
         proto: *protocol,
@@ -64,7 +63,8 @@ pub(super) fn read_filter(filter: &EntryFilter) -> Result<Filter, String> {
         mark: *mark,
         status: read_status(&status)?,
         // What is never set cannot be: every connection that is shown is confirmed.
-        status_unset: read_status(status_unset)? | if is_never { Status::CONFIRMED } else { Status::empty() },
+        status_unset: read_status(status_unset)?
+            | if never.is_empty() { Status::empty() } else { Status::CONFIRMED },
         helper: helper.as_deref().map(read_helper).transpose()?,
         icmp: IcmpFilter { kind, code, id },
         nat: read_nat(nat)?,

@@ -35,8 +35,9 @@ pub(super) fn translate<P: Plane, R: Recorder>(
     pass: &mut Passage<P, R>,
 ) -> Stage<()> {
     let ct = &pass.ctx.ct;
-    // Most packets belong to connections that are known, and not translated.
-    if ct.translation.is_none() && ct.state == CtState::Established {
+    // Most packets belong to connections that are known and not translated, and most routers translate nothing.
+    let is_decided = ct.state == CtState::Established || !pass.ctx.at.rules.translate(pkt.family());
+    if ct.translation.is_none() && is_decided {
         return Continue(());
     }
     translate_as_a_call(plane, rules, hook, pkt, pass)
@@ -51,10 +52,10 @@ fn translate_as_a_call<P: Plane, R: Recorder>(
     pass: &mut Passage<P, R>,
 ) -> Stage<()> {
     let side = side_of(hook);
-    let is_live = pass.ctx.at.rules.translate(pkt.family());
-    if !pass.ctx.ct.has_entry() || (!is_live && pass.ctx.ct.translation.is_none()) {
+    if !pass.ctx.ct.has_entry() {
         return Continue(());
     }
+    let is_live = pass.ctx.at.rules.translate(pkt.family());
     if is_error(pkt, pass.ctx.ct.state) {
         return translate_error(side, pkt, pass);
     }
