@@ -3,6 +3,7 @@
 //!
 //! It takes root, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out.
 
+use crate::run;
 use rustix::fs::{Gid, Uid};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
@@ -70,15 +71,7 @@ impl Run {
     }
 
     fn hear(&mut self, word: &str) -> String {
-        let mut heard = String::new();
-        loop {
-            let mut line = String::new();
-            assert!(self.says.read_line(&mut line).unwrap() > 0, "it ended without {word:?}: {heard}");
-            if line.contains(word) {
-                return line.trim_end().to_owned();
-            }
-            heard.push_str(&line);
-        }
+        run::hear(&mut self.says, word)
     }
 
     fn at(&self, name: &str) -> PathBuf {

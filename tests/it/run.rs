@@ -11,7 +11,7 @@ use stateway::control::Client;
 use stateway::control::protocol::{Command as Ask, Reply};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -138,15 +138,7 @@ impl Lab {
 
     /// The next line that contains a word.
     pub(crate) fn hear(&mut self, word: &str) -> String {
-        let mut heard = String::new();
-        loop {
-            let mut line = String::new();
-            assert!(self.says.read_line(&mut line).unwrap() > 0, "it ended without {word:?}: {heard}");
-            if line.contains(word) {
-                return line.trim_end().to_owned();
-            }
-            heard.push_str(&line);
-        }
+        hear(&mut self.says, word)
     }
 
     /// Runs something on a host, in a thread of its own.
@@ -190,6 +182,19 @@ impl Lab {
             panic!("no interfaces")
         };
         interfaces.iter().map(|interface| interface.tx_lost).sum()
+    }
+}
+
+/// The next line that contains a word.
+pub(crate) fn hear(says: &mut impl BufRead, word: &str) -> String {
+    let mut heard = String::new();
+    loop {
+        let mut line = String::new();
+        assert!(says.read_line(&mut line).unwrap() > 0, "it ended without {word:?}: {heard}");
+        if line.contains(word) {
+            return line.trim_end().to_owned();
+        }
+        heard.push_str(&line);
     }
 }
 
