@@ -6,25 +6,25 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 /// Whether labs with real programs are to be left out.
-fn sim_only() -> bool {
+pub(crate) fn sim_only() -> bool {
     std::env::var_os("STATEWAY_SIM_ONLY").is_some()
 }
 
 /// A folder with a lab, whose name no other test uses; it is taken down in the end.
-struct Bench {
+pub(crate) struct Bench {
     folder: tempfile::TempDir,
     name: &'static str,
 }
 
 impl Bench {
-    fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bench = Self { folder, name };
         bench.write("one/lab.yaml", "DROP");
         bench
     }
 
-    fn at(&self, path: &str) -> PathBuf {
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
     }
 
@@ -35,24 +35,24 @@ impl Bench {
         fs::write(file, LAB.replace("NAME", self.name).replace("POLICY", policy)).unwrap();
     }
 
-    fn command(&self, args: &str) -> Command {
+    pub(crate) fn command(&self, args: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stateway"));
         command.current_dir(self.folder.path()).args(args.split(' ')).stdin(Stdio::null());
         command
     }
 
     /// Exit code, standard output and standard error.
-    fn run(&self, args: &str) -> (Option<i32>, String, String) {
+    pub(crate) fn run(&self, args: &str) -> (Option<i32>, String, String) {
         told(&self.command(args).output().unwrap())
     }
 
-    fn well(&self, args: &str) -> String {
+    pub(crate) fn well(&self, args: &str) -> String {
         let (code, said, errors) = self.run(args);
         assert_eq!(code, Some(0), "{args}: {said}{errors}");
         said
     }
 
-    fn refused(&self, args: &str, code: i32, words: &[&str]) {
+    pub(crate) fn refused(&self, args: &str, code: i32, words: &[&str]) {
         let (found, said, errors) = self.run(args);
         assert_eq!(found, Some(code), "{args}: {said}{errors}");
         for word in words {
@@ -61,7 +61,7 @@ impl Bench {
     }
 
     /// What is there of the lab: processes, namespaces, files.
-    fn left(&self) -> Vec<String> {
+    pub(crate) fn left(&self) -> Vec<String> {
         let marks =
             [format!("sw-{}-", self.name), format!("labs/{}/", self.name), self.at("").display().to_string()];
         let mut left = processes(&marks);
@@ -86,7 +86,7 @@ impl Drop for Bench {
     }
 }
 
-const LAB: &str = "
+pub(crate) const LAB: &str = "
 name: NAME
 router:
   ports: { a: {}, b: {} }

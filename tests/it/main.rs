@@ -25,6 +25,9 @@ mod kernel;
 #[cfg(target_os = "linux")]
 mod kernel_route;
 mod lab_errors;
+/// `lab test` with several labs at the same time, and with some of their tests only.
+#[cfg(target_os = "linux")]
+mod lab_jobs;
 /// Labs that are up: which file they are, what goes on in them, and that nothing of them is left.
 #[cfg(target_os = "linux")]
 mod lab_up;

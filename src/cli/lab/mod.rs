@@ -168,6 +168,29 @@ fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{}", crate::terminal::escape(line));
 }
 
+/// What a command has to say as it goes on. What is done beside other things keeps it until its turn comes.
+enum Words {
+    /// A line of output.
+    Said(String),
+    /// A line beside the output.
+    Told(String),
+    /// How far it has come; an empty text takes that away.
+    Progress(String),
+}
+
+/// Whom a command tells.
+type Voice<'a> = &'a dyn Fn(Words);
+
+/// Says something at once.
+fn utter(words: Words) -> Result {
+    match words {
+        Words::Said(line) => return say(&line),
+        Words::Told(line) => tell(&line),
+        Words::Progress(text) => super::render::progress(&text),
+    }
+    Ok(())
+}
+
 /// Reads a lab file, or that of the lab that is up under this name; what is wrong with it is the user's to mend.
 fn load(path: &Path) -> Result<Lab> {
     #[cfg(target_os = "linux")]

@@ -2,8 +2,7 @@
 
 use super::super::{Failure, Result};
 use super::named::{self, Named, named};
-use super::{Format, load, say, tell};
-use crate::cli::render::progress;
+use super::{Format, Voice, Words, load, say, tell, utter};
 use crate::lab::Lab;
 use crate::lab::model::RunnerKind;
 use crate::lab::netns::command::Interrupt;
@@ -56,11 +55,13 @@ pub(super) fn up(args: UpArgs) -> Result {
     let lab = load(&args.lab)?;
     takes_root("a lab that stays up", "; `stateway lab test` does without root")?;
     let interrupt = Interrupt::listen().map_err(Failure::Machine)?;
+    // It tells of its way only what may be lost.
+    let aloud: Voice<'_> = &|words| drop(utter(words));
     let kind = match args.on {
         Between::Live => RunnerKind::Live,
         Between::Kernel => RunnerKind::Kernel,
     };
-    if let Standing::Up(record) = make_way(&lab, kind, args.restart, &interrupt)? {
+    if let Standing::Up(record) = make_way(&lab, kind, args.restart, &interrupt, aloud)? {
         if health(&record) != BROKEN {
             return say(&format!("the lab `{}` is up already, from {}", lab.name, record.file.display()));
         }
@@ -68,7 +69,7 @@ pub(super) fn up(args: UpArgs) -> Result {
         state::remove(&lab.name, &interrupt).map_err(Failure::Machine)?;
     }
     let (name, hosts) = (lab.name.clone(), lab.hosts.len());
-    let mut namespaces = bring_up(lab, kind, &interrupt)?;
+    let mut namespaces = bring_up(lab, kind, &interrupt, aloud)?;
     namespaces.state.finish().map_err(Failure::Machine)?;
     drop(namespaces);
     let between = if kind == RunnerKind::Kernel { ", the kernel between them" } else { "" };
@@ -91,6 +92,7 @@ pub(super) fn make_way(
     kind: RunnerKind,
     restart: bool,
     interrupt: &Interrupt,
+    voice: Voice<'_>,
 ) -> Result<Standing> {
     let Some(record) = state::read(&lab.name) else { return Ok(Standing::Nothing) };
     let origin = origin::compare(&record, lab);
@@ -103,23 +105,28 @@ pub(super) fn make_way(
     }
     let what =
         if record.complete { "taking down" } else { "taking away what an interrupted command left of" };
-    tell(&format!("{what} `{}`, from {}", lab.name, record.file.display()));
+    voice(Words::Told(format!("{what} `{}`, from {}", lab.name, record.file.display())));
     state::remove(&lab.name, interrupt).map_err(Failure::Machine)?;
     Ok(if record.complete { Standing::TakenDown } else { Standing::Nothing })
 }
 
 /// Brings a lab up, live or on the kernel, or says what the machine lacks.
-pub(super) fn bring_up(lab: Lab, kind: RunnerKind, interrupt: &Interrupt) -> Result<Namespaces> {
+pub(super) fn bring_up(
+    lab: Lab,
+    kind: RunnerKind,
+    interrupt: &Interrupt,
+    voice: Voice<'_>,
+) -> Result<Namespaces> {
     let missing = programs::missing(&lab, kind);
     if !missing.is_empty() {
         return Err(Failure::Machine(anyhow::anyhow!("{}", missing.join("\nerror: "))));
     }
-    let report = &mut |text: &str| progress(text);
+    let report = &mut |text: &str| voice(Words::Progress(text.to_owned()));
     let result = match kind {
         RunnerKind::Kernel => kernel::up(lab, interrupt, report),
         RunnerKind::Live | RunnerKind::Sim => live::up(lab, interrupt, report),
     };
-    progress("");
+    report("");
     let namespaces = result.map_err(Failure::Machine)?;
     // The router has read the files for itself, a moment later than we.
     let Some(source) = origin::changed_since(&namespaces.state.record) else { return Ok(namespaces) };

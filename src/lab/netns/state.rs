@@ -80,14 +80,11 @@ pub struct HostRecord {
 impl Record {
     /// What is going to be made of a lab.
     fn of(lab: &Lab, runner: RunnerKind) -> Self {
-        let mut netns = vec![netns_name(&lab.name, "router")];
-        netns.extend(lab.hosts.iter().map(|host| netns_name(&lab.name, &host.name)));
-        netns.extend(build::segments(lab).map(|port| build::segment_netns(&lab.name, port)));
         Self {
             lab: lab.name.clone(),
             file: origin::absolute(&lab.file),
             runner: runner.word().to_owned(),
-            netns,
+            netns: netns_names(lab),
             control: (runner == RunnerKind::Live).then(|| place::of_lab(&lab.name)),
             complete: false,
             ports: lab.router.ifaces.iter().map(|iface| iface.name.clone()).collect(),
@@ -138,6 +135,14 @@ pub struct State {
 /// The network namespace of a host, or of `router`.
 pub fn netns_name(lab: &str, host: &str) -> String {
     format!("sw-{lab}-{host}")
+}
+
+/// Every network namespace that a lab makes.
+pub fn netns_names(lab: &Lab) -> Vec<String> {
+    let mut names = vec![netns_name(&lab.name, "router")];
+    names.extend(lab.hosts.iter().map(|host| netns_name(&lab.name, &host.name)));
+    names.extend(build::segments(lab).map(|port| build::segment_netns(&lab.name, port)));
+    names
 }
 
 impl State {
@@ -374,21 +379,35 @@ pub fn remove_locked(name: &str, lock: &File) -> anyhow::Result<bool> {
 /// There if `ip netns` found no folder for its namespaces, so that it made one.
 const MADE_NETNS: &str = ".made-netns";
 
-/// Notes that the folder of network namespaces is going to be made for a lab.
+/// Notes that the folder of network namespaces is going to be made for a lab, whose lock is held.
 fn note_made_folder() -> anyhow::Result<()> {
+    // Whoever takes it away for the last lab has seen our lock, or has done so before we look.
+    let _shared = lock_folder()?;
     if !Path::new(NETNS).exists() {
-        fs::create_dir_all(folder())?;
         fs::write(folder().join(MADE_NETNS), "")?;
     }
     Ok(())
 }
 
+/// Held, and only for a moment, by whoever makes or takes away what all labs share.
+fn lock_folder() -> io::Result<File> {
+    let folder = File::open(folder())?;
+    flock(&folder, FlockOperation::LockExclusive)?;
+    Ok(folder)
+}
+
 /// Removes what the last lab leaves behind empty.
 fn remove_folders(control: Option<&Path>) {
+    // Where the folder is gone, somebody has just done the rest as well.
+    let Ok(_shared) = lock_folder() else { return };
     let mark = folder().join(MADE_NETNS);
     let is_last = fs::read_dir(folder())
         .is_ok_and(|entries| entries.filter_map(Result::ok).all(|entry| entry.path() == mark));
-    if is_last && mark.exists() {
+    if !is_last {
+        // The router of another lab may be about to make its socket there.
+        return;
+    }
+    if mark.exists() {
         let is_empty = fs::read_dir(NETNS).is_ok_and(|mut entries| entries.next().is_none());
         if is_empty {
             // `ip netns` has mounted it on itself. Whoever uses it at this moment keeps it.

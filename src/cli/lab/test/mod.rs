@@ -1,18 +1,28 @@
 //! `stateway lab test`: takes the tests of labs through one runner or several.
 
+mod agree;
+mod chosen;
+mod jobs;
+mod runners;
+mod take;
+
 use super::super::{Failure, Result};
-use super::{Format, load, say, tell};
+use super::{Format, load, say, tell, utter};
 use crate::lab::model::{Lab, RunnerKind};
 use crate::lab::report;
-use crate::lab::sim::Sim;
 use crate::lab::trial::{self, Ending, TestReport};
 use anyhow::Context as _;
+use jobs::{Heard, Job};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use take::{COMES_UP, Taken};
 
 /// What the exit code says.
 const EXIT_CODES: &str = "Exit code 0: every test passed or was skipped, and at least one was run. 1: a test failed, was late, or \
 broke its lab; runners disagree; or no test was run. 2: a lab file is wrong or has no tests, or another lab of that name is up. 3: \
-this machine cannot run the labs, one did not come up, or the command was interrupted.\n\nReports list every test, also those that \
+this machine cannot run the labs, one did not come up, or the command was interrupted. Of several reasons the highest \
+code counts.\n\nLabs that are tested at the same time do not meet, and are told of in the order in which they were named; \
+several that would make something of the same name wait for each other.\n\nReports list every test, also those that \
 were not run, and are there from the start.";
 
 #[derive(Debug, clap::Args)]
@@ -24,6 +34,12 @@ pub(super) struct TestArgs {
     /// `sim`, `live`, `kernel`, several of them, or `all`; by default live where it can run, else sim
     #[arg(long, value_delimiter = ',', value_enum)]
     on: Vec<On>,
+    /// Only tests with this in their name; several times: with any of them. Labs without such a test are not built
+    #[arg(long, value_name = "TEXT")]
+    filter: Vec<String>,
+    /// As many labs at the same time; by default what pays here: two for each processor, in simulation one
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
     /// If a lab of that name is up from other files, or they have changed since, build it again
     #[arg(long)]
     restart: bool,
@@ -69,7 +85,7 @@ struct Outcome {
     /// The name of the lab, and one of its tests.
     reports: Vec<(String, TestReport)>,
     disagreements: Vec<String>,
-    /// The first thing that kept tests from being run.
+    /// What kept tests from being run: the first of what has the highest exit code.
     failure: Option<Failure>,
 }
 
@@ -78,14 +94,24 @@ impl Outcome {
         self.reports.extend(reports.into_iter().map(|report| (lab.to_owned(), report)));
     }
 
-    fn fails(&mut self, failure: Failure) {
-        self.failure.get_or_insert(failure);
+    fn fails(&mut self, failure: impl Into<Option<Failure>>) {
+        let Some(failure) = failure.into() else { return };
+        if self.failure.as_ref().is_none_or(|other| other.code() < failure.code()) {
+            self.failure = Some(failure);
+        }
     }
 
     /// No lab came so far that a test could be run.
-    fn nothing_begun(&mut self, labs: &[Lab], runner: RunnerKind, why: &str, failure: Failure) -> Prepared {
+    fn nothing_begun(
+        &mut self,
+        labs: &[Lab],
+        runner: RunnerKind,
+        first: &str,
+        why: &str,
+        failure: Failure,
+    ) -> Prepared {
         for lab in labs {
-            self.add(&lab.name, trial::not_begun(lab, runner, COMES_UP, why));
+            self.add(&lab.name, trial::not_begun(lab, runner, first, why));
         }
         self.fails(failure);
         Prepared::Failed
@@ -94,8 +120,7 @@ impl Outcome {
 
 /// The report's names for what comes before the tests.
 const FILE: &str = "the lab file can be read";
-const COMES_UP: &str = "the lab comes up";
-const HAS_TESTS: &str = "the lab has tests";
+const CHOSEN: &str = "a test is chosen";
 
 pub(super) fn test(args: TestArgs) -> Result {
     let mut outcome = Outcome::default();
@@ -128,7 +153,7 @@ enum Prepared {
 
 /// Reads the labs, and sees whether this machine can run them.
 fn prepare(args: &TestArgs, outcome: &mut Outcome) -> Prepared {
-    let chosen = chosen(&args.on);
+    let chosen = runners::chosen(&args.on);
     let (mut labs, mut wrong) = (Vec::new(), Vec::new());
     for path in &args.labs {
         match load(path) {
@@ -149,11 +174,15 @@ fn prepare(args: &TestArgs, outcome: &mut Outcome) -> Prepared {
         outcome.fails(Failure::Input(anyhow::anyhow!("{}", texts.join("\nerror: "))));
         return Prepared::Failed;
     }
-    let (kinds, first_line) = match runners(chosen, &labs) {
+    if let Err(failure) = chosen::keep(&mut labs, &args.filter) {
+        let why = failure.text();
+        return outcome.nothing_begun(&labs, first, CHOSEN, &why, failure);
+    }
+    let (kinds, first_line) = match runners::runners(chosen, &labs) {
         Ok(found) => found,
         Err(failure) => {
             let why = failure.text();
-            return outcome.nothing_begun(&labs, first, &why, failure);
+            return outcome.nothing_begun(&labs, first, COMES_UP, &why, failure);
         }
     };
     #[cfg(target_os = "linux")]
@@ -166,7 +195,7 @@ fn prepare(args: &TestArgs, outcome: &mut Outcome) -> Prepared {
             Ok(Some(code)) => return Prepared::Told(code),
             Err(error) => {
                 let why = format!("{error:#}");
-                return outcome.nothing_begun(&labs, first, &why, Failure::Machine(error));
+                return outcome.nothing_begun(&labs, first, COMES_UP, &why, Failure::Machine(error));
             }
         }
     }
@@ -192,21 +221,25 @@ fn planned(labs: &[Lab], kinds: &[RunnerKind]) -> Vec<(String, TestReport)> {
 
 /// Takes every lab through every runner. What keeps one of them from being tested keeps no other.
 fn run_all(args: &TestArgs, labs: &[Lab], kinds: &[RunnerKind], outcome: &mut Outcome) -> Result {
-    let mut interrupted = false;
-    for lab in labs {
-        for kind in kinds {
-            if interrupted {
-                outcome.add(&lab.name, trial::not_run(lab, *kind, "interrupted"));
-                continue;
+    let interrupt = take::listen(kinds).map_err(Failure::Machine)?;
+    let jobs: Vec<Job> =
+        labs.iter().flat_map(|lab| kinds.iter().map(move |kind| Job { lab, kind: *kind })).collect();
+    let at_once = args.jobs.map_or_else(|| jobs::usual(kinds), NonZeroUsize::get);
+    jobs::take_all(
+        &jobs,
+        at_once,
+        |job, voice| take::take(job, args, &interrupt, voice),
+        |job, heard| match heard {
+            // The tests go on where nobody hears of them: what they made must be taken away, and there may be a report.
+            Heard::Words(words) => outcome.fails(utter(words).err()),
+            Heard::Taken(taken) => {
+                let Taken { reports, failure } = *taken;
+                outcome.add(&job.lab.name, reports);
+                outcome.fails(failure);
             }
-            let mut teller = Teller::begin(lab, args)?;
-            let taken = one(lab, *kind, args, &mut teller);
-            interrupted = taken.interrupted;
-            outcome.add(&lab.name, taken.reports);
-            taken.failure.into_iter().chain(teller.failure).for_each(|failure| outcome.fails(failure));
-        }
-    }
-    outcome.disagreements = disagreements(&outcome.reports);
+        },
+    );
+    outcome.disagreements = agree::disagreements(&outcome.reports);
     for line in &outcome.disagreements {
         say(&format!("DISAGREE {line}"))?;
     }
@@ -233,242 +266,6 @@ fn conclude(args: &TestArgs, outcome: Outcome) -> Result {
     }
     let well = reports.iter().all(|(_, report)| report.ending.is_well()) && disagreements.is_empty();
     if well { Ok(()) } else { Err(Failure::Differs) }
-}
-
-/// Tells of each test as it ends.
-struct Teller {
-    lab: String,
-    format: Format,
-    width: usize,
-    /// Why it could not be told. The tests go on: what they made must be taken away, and there may be a report.
-    failure: Option<Failure>,
-}
-
-impl Teller {
-    fn begin(lab: &Lab, args: &TestArgs) -> Result<Self> {
-        if args.format == Format::Text {
-            say(&format!("{}: {}", lab.name, lab.description))?;
-        }
-        let width = lab.tests.iter().map(|test| test.name.chars().count()).max().unwrap_or_default().min(60);
-        Ok(Self { lab: lab.name.clone(), format: args.format, width, failure: None })
-    }
-
-    fn tell(&mut self, test: &TestReport) {
-        let mut text = match self.format {
-            Format::Json => report::json(&self.lab, test).to_string(),
-            Format::Text => report::line(test, self.width),
-        };
-        let details = if self.format == Format::Text { report::details(test) } else { String::new() };
-        if !details.is_empty() {
-            text = format!("{text}\n{}", details.trim_end());
-        }
-        if let Err(failure) = say(&text) {
-            self.failure.get_or_insert(failure);
-        }
-    }
-}
-
-/// Which runners are meant, and the first line of output, which says so and why.
-fn runners(chosen: Vec<RunnerKind>, labs: &[Lab]) -> Result<(Vec<RunnerKind>, String)> {
-    const LIVE: &str = "running live: real programs in network namespaces, the router on TAPs";
-    if chosen.is_empty() {
-        return Ok(match lacking(labs, RunnerKind::Live) {
-            None => (vec![RunnerKind::Live], LIVE.to_owned()),
-            Some(why) => {
-                (vec![RunnerKind::Sim], format!("running in simulation: {}", why.replace("\n  ", "; ")))
-            }
-        });
-    }
-    for kind in &chosen {
-        if let Some(why) = lacking(labs, *kind) {
-            return Err(Failure::Machine(anyhow::anyhow!(
-                "this machine cannot run labs {}: {why}",
-                kind.word()
-            )));
-        }
-    }
-    if chosen == [RunnerKind::Live] {
-        return Ok((chosen, LIVE.to_owned()));
-    }
-    let names: Vec<&str> = chosen.iter().map(|kind| kind.word()).collect();
-    let line = format!("running on {}, as asked", names.join(", "));
-    Ok((chosen, line))
-}
-
-/// The runners that were asked for by name.
-fn chosen(on: &[On]) -> Vec<RunnerKind> {
-    let is_asked = |kind: &RunnerKind| match kind {
-        RunnerKind::Sim => on.contains(&On::Sim),
-        RunnerKind::Live => on.contains(&On::Live),
-        RunnerKind::Kernel => on.contains(&On::Kernel),
-    };
-    let all = [RunnerKind::Sim, RunnerKind::Live, RunnerKind::Kernel];
-    all.into_iter().filter(|kind| on.contains(&On::All) || is_asked(kind)).collect()
-}
-
-/// What keeps this machine from running these labs, with the remedy.
-#[cfg(target_os = "linux")]
-fn lacking(labs: &[Lab], kind: RunnerKind) -> Option<String> {
-    use crate::lab::netns::programs;
-    if kind == RunnerKind::Sim {
-        return None;
-    }
-    let mut missing: Vec<String> = labs.iter().flat_map(|lab| programs::missing(lab, kind)).collect();
-    missing.dedup();
-    (!missing.is_empty()).then(|| missing.join("\n  "))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn lacking(_: &[Lab], kind: RunnerKind) -> Option<String> {
-    (kind != RunnerKind::Sim).then(|| "it takes Linux\n  hint: `--on sim` runs everywhere".to_owned())
-}
-
-/// What came of one lab on one runner.
-#[derive(Default)]
-struct Taken {
-    reports: Vec<TestReport>,
-    failure: Option<Failure>,
-    interrupted: bool,
-}
-
-impl Taken {
-    /// It did not come so far that a test could be run.
-    fn not_begun(lab: &Lab, kind: RunnerKind, first: &str, failure: Failure, teller: &mut Teller) -> Self {
-        let reports = trial::not_begun(lab, kind, first, &failure.text());
-        for report in &reports {
-            teller.tell(report);
-        }
-        Self { reports, failure: Some(failure), interrupted: false }
-    }
-}
-
-fn one(lab: &Lab, kind: RunnerKind, args: &TestArgs, teller: &mut Teller) -> Taken {
-    if lab.tests.is_empty() {
-        let failure = Failure::Input(anyhow::anyhow!("{} has no tests", lab.file.display()));
-        return Taken::not_begun(lab, kind, HAS_TESTS, failure, teller);
-    }
-    match kind {
-        RunnerKind::Sim => match Sim::new(lab.clone(), args.seed) {
-            Ok(mut sim) => {
-                let reports = trial::run(lab, &mut sim, |test| teller.tell(test));
-                Taken { reports, ..Taken::default() }
-            }
-            Err(errors) => {
-                let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                let error = anyhow::anyhow!("{}: {}", lab.file.display(), errors.join("\n"));
-                Taken::not_begun(lab, kind, COMES_UP, Failure::Input(error), teller)
-            }
-        },
-        #[cfg(target_os = "linux")]
-        RunnerKind::Live | RunnerKind::Kernel => real(lab, kind, args.restart, teller),
-        #[cfg(not(target_os = "linux"))]
-        RunnerKind::Live | RunnerKind::Kernel => {
-            let failure = Failure::Machine(anyhow::anyhow!("it takes Linux"));
-            Taken::not_begun(lab, kind, COMES_UP, failure, teller)
-        }
-    }
-}
-
-/// With real programs. A lab that is up is used and left up; else it is made, and taken down whatever happens.
-#[cfg(target_os = "linux")]
-fn real(lab: &Lab, kind: RunnerKind, restart: bool, teller: &mut Teller) -> Taken {
-    use crate::lab::netns::command::Interrupt;
-    use crate::lab::netns::state;
-    let interrupt = match Interrupt::listen() {
-        Ok(interrupt) => interrupt,
-        Err(error) => return Taken::not_begun(lab, kind, COMES_UP, Failure::Machine(error), teller),
-    };
-    let (mut runner, stays) = match stand_up(lab, kind, restart, &interrupt) {
-        Ok(standing) => standing,
-        Err(failure) => {
-            let taken = Taken::not_begun(lab, kind, COMES_UP, failure, teller);
-            return Taken { interrupted: interrupt.is_set(), ..taken };
-        }
-    };
-    let reports = trial::run(lab, &mut runner, |test| teller.tell(test));
-    runner.sessions_end();
-    let removed = if stays { Ok(true) } else { state::remove_locked(&lab.name, &runner.state.lock) };
-    let failure = removed.and(interrupt.check()).err().map(Failure::Machine);
-    Taken { reports, failure, interrupted: interrupt.is_set() }
-}
-
-/// A lab that stands, and whether it stays when the tests are over.
-#[cfg(target_os = "linux")]
-fn stand_up(
-    lab: &Lab,
-    kind: RunnerKind,
-    restart: bool,
-    interrupt: &crate::lab::netns::command::Interrupt,
-) -> Result<(crate::lab::netns::Namespaces, bool)> {
-    use super::up::{self, Standing};
-    let standing = up::make_way(lab, kind, restart, interrupt)?;
-    if let Standing::Up(_) = standing
-        && let Some(runner) = up::attach(lab.clone(), kind, interrupt)?
-    {
-        tell(&format!("the lab `{}` is up already: it is tested as it stands, and left up", lab.name));
-        return Ok((runner, true));
-    }
-    let mut runner = up::bring_up(lab.clone(), kind, interrupt)?;
-    let stays = matches!(standing, Standing::TakenDown);
-    if stays {
-        runner.state.finish().map_err(Failure::Machine)?;
-        tell(&format!("the lab `{}` is up again, and is left up", lab.name));
-    }
-    Ok((runner, stays))
-}
-
-/// Tests that ended well on one runner and not on another.
-fn disagreements(reports: &[(String, TestReport)]) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (at, (lab, report)) in reports.iter().enumerate() {
-        let same = |(other, taken): &&(String, TestReport)| {
-            other == lab && taken.name == report.name && taken.runner != report.runner
-        };
-        let Some((_, other)) = reports[..at].iter().find(same) else { continue };
-        if !report.ending.is_judgement() || !other.ending.is_judgement() {
-            continue;
-        }
-        let differs = report.ending.word() != other.ending.word() || !agree(report, other);
-        if differs {
-            lines.push(format!(
-                "{lab}: {}: {} {} ({}), {} {} ({})",
-                report.name,
-                other.runner.word(),
-                other.ending.word(),
-                outcomes(other).join(", "),
-                report.runner.word(),
-                report.ending.word(),
-                outcomes(report).join(", ")
-            ));
-        }
-    }
-    lines
-}
-
-/// Runners must agree on results, and on the state and the rule of the packet that decided.
-///
-/// What one of them could not see is no difference: the kernel shows nothing of a packet that never came to a rule.
-fn agree(one: &TestReport, other: &TestReport) -> bool {
-    fn same<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
-        one.zip(other).is_none_or(|(one, other)| one == other)
-    }
-    one.steps.len() == other.steps.len()
-        && one.steps.iter().zip(&other.steps).all(|(one, other)| {
-            let (a, b) = (one.deciding.as_ref(), other.deciding.as_ref());
-            one.result == other.result
-                && same(a.and_then(|packet| packet.state), b.and_then(|packet| packet.state))
-                && same(a.and_then(|packet| packet.rule.as_ref()), b.and_then(|packet| packet.rule.as_ref()))
-        })
-}
-
-fn outcomes(report: &TestReport) -> Vec<String> {
-    let told = |step: &trial::StepReport| {
-        let packet = step.deciding.as_ref();
-        let state = packet.and_then(|packet| packet.state).map_or("-", |state| state.word());
-        let rule = packet.and_then(|packet| packet.rule.as_deref()).unwrap_or("-");
-        format!("{} {state} {rule}", step.result.text())
-    };
-    report.steps.iter().map(told).collect()
 }
 
 fn write_all(files: &[(ReportKind, PathBuf)], reports: &[(String, TestReport)]) -> anyhow::Result<()> {
