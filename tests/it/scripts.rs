@@ -245,6 +245,65 @@ fn what_cannot_run_live_ends_with_code_3_before_the_build() {
     assert!(ended.notes.contains("cargo build"), "nothing is missing, so it is built: {}", ended.errors);
 }
 
+/// What `setup test` looks for beside [`ALWAYS`].
+const FOR_TESTS: [&str; 16] = [
+    "nc",
+    "curl",
+    "vsftpd",
+    "in.tftpd",
+    "traceroute",
+    "tcpdump",
+    "iptables-legacy-restore",
+    "nft",
+    "conntrack",
+    "ipset",
+    "ethtool",
+    "iperf3",
+    "valgrind",
+    "c++",
+    "cargo-fmt",
+    "cargo-clippy",
+];
+
+#[test]
+fn the_step_of_the_tests_that_fails_is_said_last_and_ends_the_others() {
+    if std::env::var_os("STATEWAY_SIM_ONLY").is_some() {
+        return;
+    }
+    let machine = Machine::new();
+    for name in FOR_TESTS {
+        machine.program(name, "exit 0");
+    }
+    for name in ["mktemp", "rm"] {
+        let _ = fs::remove_file(machine.bin().join(name));
+        symlink(Path::new("/usr/bin").join(name), machine.bin().join(name)).unwrap();
+    }
+    // Tests and labs go on and on; the documentation is wrong once both of them are under way.
+    machine.program("unshare", r#"[ "$2" = --net ] || { echo "labs $$" >>"$NOTES"; exec sleep 600; }"#);
+    machine.program(
+        "cargo",
+        r#"case "$*" in
+            --version) echo "cargo 1.95.0" ;;
+            "test --quiet"*) echo "tests $$" >>"$NOTES"; echo "a test passed"; exec sleep 600 ;;
+            doc*) until grep -q "^labs " "$NOTES" && grep -q "^tests " "$NOTES"; do sleep 0.1; done
+                echo "a link leads nowhere"; exit 7 ;;
+            *) echo "cargo $*" ;;
+        esac"#,
+    );
+    let ended = machine.run(&[], "scripts/test");
+    assert_eq!(ended.code, 7, "{}{}", ended.output, ended.errors);
+    assert!(ended.output.ends_with(" s)\na link leads nowhere\n"), "{}", ended.output);
+    assert!(ended.errors.ends_with("test: failed, with exit code 7: documentation\n"), "{}", ended.errors);
+    // Each step is one block.
+    assert!(ended.output.contains(" s)\ncargo fmt --check\ncargo clippy --all-targets -- -D warnings\n"));
+    for step in ["labs ", "tests "] {
+        let pid: i32 = ended.asked(step)[0].trim_start_matches(step).parse().unwrap();
+        // Nobody may have taken note of its end yet.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        assert!(stat.is_empty() || stat.contains(") Z "), "{step}: {stat}");
+    }
+}
+
 #[test]
 fn without_the_tun_device_nothing_is_installed_or_built() {
     if std::env::var_os("STATEWAY_SIM_ONLY").is_some() {
