@@ -6,12 +6,12 @@
 
 use anyhow::Context as _;
 use rustix::event::{EventfdFlags, eventfd};
-use stateway::device::offload::OffloadPort;
-use stateway::device::poll::PollBurst;
-use stateway::device::ring::RingBurst;
-use stateway::device::tap::TapPort;
-use stateway::device::{Burst, Port};
-use stateway::iface::IfaceId;
+use stateway_core::iface::IfaceId;
+use stateway_runtime::device::offload::OffloadPort;
+use stateway_runtime::device::poll::PollBurst;
+use stateway_runtime::device::ring::RingBurst;
+use stateway_runtime::device::tap::TapPort;
+use stateway_runtime::device::{Burst, Port};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 

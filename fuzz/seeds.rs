@@ -1,7 +1,7 @@
 //! Writes what fuzzing begins with into `corpus/`: rulesets, scenarios, their packets, captures of them, labs, commands.
 
-use stateway::capture::Writer;
-use stateway::flow::{self, Scenario};
+use stateway_trace::capture::Writer;
+use stateway_trace::flow::{self, Scenario};
 use std::fs;
 use std::path::{Path, PathBuf};
 

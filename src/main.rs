@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 #[cfg(target_os = "linux")]
 #[global_allocator]
-static ALLOCATOR: stateway::device::allocator::Allocator = stateway::device::allocator::Allocator;
+static ALLOCATOR: stateway_runtime::device::allocator::Allocator =
+    stateway_runtime::device::allocator::Allocator;
 
 fn main() -> ExitCode {
     // A file that may not grow further is an error where it is written, and no reason to be killed.
@@ -14,8 +15,8 @@ fn main() -> ExitCode {
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("STATEWAY_LOG").unwrap_or_else(|_| "warn".into()),
         )
-        .with_ansi(stateway::stderr::is_colourful())
-        .with_writer(|| stateway::stderr::Lines)
+        .with_ansi(stateway_runtime::stderr::is_colourful())
+        .with_writer(|| stateway_runtime::stderr::Lines)
         .init();
     stateway::cli::main()
 }

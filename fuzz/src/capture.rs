@@ -1,8 +1,8 @@
 //! Bytes of captures: nothing panics, neither reading nor replaying nor writing back.
 
-use stateway::capture::{Frame, Reading, Source};
-use stateway::replay::{Replay, bridge_of};
-use stateway::router::Router;
+use stateway_core::router::Router;
+use stateway_trace::capture::{Frame, Reading, Source};
+use stateway_trace::replay::{Replay, bridge_of};
 
 pub fn run(data: &[u8]) {
     let reading = Reading { keeps_blocks: true, ..Reading::default() };

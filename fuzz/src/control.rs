@@ -2,12 +2,12 @@
 //!
 //! The input is what goes over the socket. A real router answers, on ports that nobody sends to.
 
-use stateway::config::{BusyPoll, Mode};
-use stateway::control::Reply;
-use stateway::control::server::{Context, serve};
-use stateway::device::Port;
-use stateway::device::memory;
-use stateway::runtime::{Options, Runtime};
+use stateway_core::config::{BusyPoll, Mode};
+use stateway_runtime::control::Reply;
+use stateway_runtime::control::server::{Context, serve};
+use stateway_runtime::device::Port;
+use stateway_runtime::device::memory;
+use stateway_runtime::runtime::{Options, Runtime};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;

@@ -2,7 +2,7 @@
 
 use super::routers;
 use stateway::cli::explain_packet;
-use stateway::explain;
+use stateway_trace::explain;
 
 pub fn run(data: &[u8]) {
     let Some((&pick, text)) = data.split_first() else { return };

@@ -1,6 +1,6 @@
 //! Text of scenarios: nothing panics, neither reading nor playing it.
 
-use stateway::flow::{self, Run};
+use stateway_trace::flow::{self, Run};
 
 /// A scenario of more packets says nothing new.
 const MAX_STEPS: usize = 64;

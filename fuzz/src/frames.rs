@@ -4,10 +4,10 @@
 //! length, and its bytes.
 
 use super::routers;
-use stateway::iface::IfaceId;
-use stateway::packet::Frame;
-use stateway::record::{NoRecord, Trace};
-use stateway::time::Instant;
+use stateway_core::iface::IfaceId;
+use stateway_core::packet::Frame;
+use stateway_core::record::{NoRecord, Trace};
+use stateway_core::time::Instant;
 
 /// Where the bits of a frame's second byte lead.
 const RIGHT: u8 = 1;

@@ -1,6 +1,6 @@
 //! Text of lab files: nothing panics, and whatever is wrong with it can be printed.
 
-use stateway::lab::resolve;
+use stateway_lab::resolve;
 use std::path::Path;
 
 pub fn run(data: &[u8]) {

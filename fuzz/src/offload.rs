@@ -5,11 +5,11 @@
 //! and switches, one of time, and its bytes.
 
 use super::routers;
-use stateway::device::segment;
-use stateway::iface::IfaceId;
-use stateway::packet::{Frame, Offload};
-use stateway::record::NoRecord;
-use stateway::time::Instant;
+use stateway_core::iface::IfaceId;
+use stateway_core::packet::{Frame, Offload};
+use stateway_core::record::NoRecord;
+use stateway_core::time::Instant;
+use stateway_runtime::device::segment;
 
 const RIGHT: u8 = 1;
 const GROW: u8 = 2;

@@ -1,8 +1,8 @@
 //! The routers that frames are thrown at.
 
-use stateway::config::RouterConfig;
-use stateway::flow;
-use stateway::router::{Router, Rules};
+use stateway_core::config::RouterConfig;
+use stateway_core::router::{Router, Rules};
+use stateway_trace::flow;
 use std::sync::{Arc, LazyLock};
 
 /// Rules that remember nothing from one packet to the next are read once: reading them takes ten times as long as what

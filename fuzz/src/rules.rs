@@ -1,7 +1,7 @@
 //! Text of rules: nothing panics, and what loads prints to something that loads and prints the same.
 
-use stateway::filter::Ruleset;
-use stateway::packet::Family;
+use stateway_core::filter::Ruleset;
+use stateway_core::packet::Family;
 
 pub fn run(data: &[u8]) {
     let Ok(text) = core::str::from_utf8(data) else { return };

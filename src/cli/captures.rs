@@ -2,12 +2,12 @@
 
 use super::render;
 use super::{Failure, Result};
-use crate::capture::{Capture, CaptureError, Frame, Frames, PortName, Reading, Source, Unjudged};
-use crate::config::RouterConfig;
-use crate::flow;
-use crate::packet::{ETHERNET_LEN, Kind, kind};
-use crate::replay::bridge_of;
 use anyhow::anyhow;
+use stateway_core::config::RouterConfig;
+use stateway_core::packet::{ETHERNET_LEN, Kind, kind};
+use stateway_trace::capture::{Capture, CaptureError, Frame, Frames, PortName, Reading, Source, Unjudged};
+use stateway_trace::flow;
+use stateway_trace::replay::bridge_of;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};

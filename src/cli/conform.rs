@@ -2,16 +2,17 @@
 
 use super::render::{Format, tell as note};
 use super::{Failure, Result};
-use crate::conform::generate::Profile;
-use crate::conform::session::{Finding, Plan, Report, compare_story, run as run_plan};
-use crate::conform::story::{self, Story};
-use crate::conform::trace::Step;
-use crate::conform::{Kernel, Setup};
-use crate::{filter, input};
 use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde_json::json;
+use stateway_conform::generate::Profile;
+use stateway_conform::session::{Finding, Plan, Report, compare_story, run as run_plan};
+use stateway_conform::story::{self, Story};
+use stateway_conform::trace::Step;
+use stateway_conform::{Kernel, Setup};
+use stateway_core::filter;
+use stateway_trace::input;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -251,5 +252,5 @@ fn show_step(step: &Step) -> String {
 
 /// Prints a line; whoever reads no more still learns from the exit code.
 fn print(text: &str) {
-    let _ = writeln!(io::stdout(), "{}", crate::terminal::for_stdout(text));
+    let _ = writeln!(io::stdout(), "{}", stateway_runtime::terminal::for_stdout(text));
 }

@@ -127,7 +127,7 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code())
         }
     };
-    crate::stderr::flush(LAST_WORDS);
+    stateway_runtime::stderr::flush(LAST_WORDS);
     code
 }
 

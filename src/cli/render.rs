@@ -1,7 +1,7 @@
 //! What subcommands have in common when they print: a format to choose, lines, and JSON.
 
-use crate::terminal;
 use serde::Serialize;
+use stateway_runtime::terminal;
 use std::io::{self, IsTerminal as _, Write as _};
 
 /// How a listing is printed.
@@ -27,7 +27,7 @@ pub(super) fn json(value: &impl Serialize) {
 
 /// Says a line on standard error. That nobody reads there is no reason to stop, least of all for a router.
 pub(super) fn tell(text: &str) {
-    crate::stderr::say(text);
+    stateway_runtime::stderr::say(text);
 }
 
 /// Says what is no error, but deserves a second look.

@@ -2,15 +2,15 @@
 
 use super::rules_text::RulesText;
 use super::{Failure, Result};
-use crate::config::{NeighbourPolicy, RouterConfig};
-use crate::conntrack::{Helper, Sysctls};
-use crate::filter::Ruleset;
-use crate::host::check_sysctl;
-use crate::input;
-use crate::lab;
-use crate::packet::Family;
-use crate::router::Router;
 use anyhow::anyhow;
+use stateway_core::config::{NeighbourPolicy, RouterConfig};
+use stateway_core::conntrack::{Helper, Sysctls};
+use stateway_core::filter::Ruleset;
+use stateway_core::host::check_sysctl;
+use stateway_core::packet::Family;
+use stateway_core::router::Router;
+use stateway_lab as lab;
+use stateway_trace::input;
 use std::path::{Path, PathBuf};
 
 #[derive(Clone, Debug, clap::Args)]

@@ -3,8 +3,8 @@
 use super::render::{self, Format};
 use super::rules_text::RulesText;
 use super::{Failure, Result};
-use crate::filter::{Loaded, RuleError, Ruleset};
-use crate::packet::Family;
+use stateway_core::filter::{Loaded, RuleError, Ruleset};
+use stateway_core::packet::Family;
 use std::path::{Path, PathBuf};
 
 mod coverage;
@@ -77,7 +77,7 @@ pub(super) fn run(args: Args) -> Result {
         Command::Coverage(args) => coverage::coverage(&args),
         Command::Mutate(args) => coverage::mutate(&args),
         Command::Matrix => {
-            render::line(crate::filter::matrix::render().trim_end());
+            render::line(stateway_core::filter::matrix::render().trim_end());
             Ok(())
         }
     }

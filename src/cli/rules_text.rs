@@ -1,9 +1,9 @@
 //! The text of a ruleset behind that of the sets it names, and which file a line of it stands in.
 
 use super::{Failure, Result};
-use crate::filter::{RuleError, text_of};
-use crate::input;
 use anyhow::Context as _;
+use stateway_core::filter::{RuleError, text_of};
+use stateway_trace::input;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};

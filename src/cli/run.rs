@@ -2,33 +2,33 @@
 
 use super::render::tell as say;
 use super::{Failure, Result};
-use crate::config::{DeviceChoice, Mode, RunOptions};
-use crate::confine::{self, CapabilitySet, Keeps, Report, Role, User};
-use crate::conntrack::saved::Restored;
-use crate::control::server::Server;
-use crate::control::socket::ControlSocket;
-use crate::control::{self, place};
-use crate::device::link::Lookup;
-use crate::device::offload::OffloadPort;
-use crate::device::tap::TapPort;
-use crate::device::{Kind, Port, inherited, link};
-use crate::iface::Iface;
-use crate::input;
-use crate::keeper::{Keeper as _, KeeperProcess, Plan, PortPlan};
-use crate::lab;
-use crate::router::Router;
-use crate::runtime::ending::{self, LastResort};
-use crate::runtime::listener::Listener;
-use crate::runtime::orders::{Caught, Order, SignalOrders};
-use crate::runtime::service::ServiceManager;
-use crate::runtime::state::Saver;
-use crate::runtime::{self, Options, Runtime};
-use crate::statefile::Summary;
-use crate::time::Instant;
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use signal_hook::consts::SIGHUP;
 use source::Source;
+use stateway_core::config::{DeviceChoice, Mode, RunOptions};
+use stateway_core::conntrack::saved::Restored;
+use stateway_core::iface::Iface;
+use stateway_core::router::Router;
+use stateway_core::time::Instant;
+use stateway_lab as lab;
+use stateway_runtime::confine::{self, CapabilitySet, Keeps, Report, Role, User};
+use stateway_runtime::control::server::Server;
+use stateway_runtime::control::socket::ControlSocket;
+use stateway_runtime::control::{self, place};
+use stateway_runtime::device::link::Lookup;
+use stateway_runtime::device::offload::OffloadPort;
+use stateway_runtime::device::tap::TapPort;
+use stateway_runtime::device::{Kind, Port, inherited, link};
+use stateway_runtime::keeper::{Keeper as _, KeeperProcess, Plan, PortPlan};
+use stateway_runtime::runtime::ending::{self, LastResort};
+use stateway_runtime::runtime::listener::Listener;
+use stateway_runtime::runtime::orders::{Caught, Order, SignalOrders};
+use stateway_runtime::runtime::service::ServiceManager;
+use stateway_runtime::runtime::state::Saver;
+use stateway_runtime::runtime::{self, Options, Runtime};
+use stateway_runtime::statefile::Summary;
+use stateway_trace::input;
 use std::fs::File;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
@@ -277,7 +277,7 @@ fn cannot_write(name: &Path, error: io::Error) -> Failure {
 
 /// From here on, whoever reads what the router says may stop reading, a panic ends the process, and so does the end.
 fn detach_from_readers() -> anyhow::Result<LastResort> {
-    crate::stderr::detach().context("no thread for standard error")?;
+    stateway_runtime::stderr::detach().context("no thread for standard error")?;
     ending::at_any_panic();
     LastResort::start().context("no thread to end the process")
 }

@@ -3,9 +3,9 @@
 use super::conntrack::RouterArgs;
 use super::render::{self, Format};
 use super::{Failure, Result};
-use crate::control::{Client, Command, Reply};
 use anyhow::anyhow;
 use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use stateway_runtime::control::{Client, Command, Reply};
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 

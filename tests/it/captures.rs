@@ -2,7 +2,7 @@
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{Ipv4Address, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
-use stateway::capture::{Direction, Record, Writer};
+use stateway_trace::capture::{Direction, Record, Writer};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

@@ -4,7 +4,7 @@
 //! It takes root and conntrack-tools, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out.
 
 use crate::run::{Lab, Refused, STATEFUL, is_left_out};
-use stateway::control::protocol::{Command as Ask, Reply};
+use stateway_runtime::control::protocol::{Command as Ask, Reply};
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};

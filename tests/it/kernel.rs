@@ -2,10 +2,10 @@
 //!
 //! It takes root, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out, and says so.
 
-use stateway::conform::generate::Profile;
-use stateway::conform::rules;
-use stateway::conform::session::{Plan, Report, compare_story, run};
-use stateway::conform::story;
+use stateway_conform::generate::Profile;
+use stateway_conform::rules;
+use stateway_conform::session::{Plan, Report, compare_story, run};
+use stateway_conform::story;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};

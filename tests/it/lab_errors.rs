@@ -1,7 +1,7 @@
 //! A broken lab file is answered with everything that is wrong with it, each with its place.
 
 use expect_test::{Expect, expect};
-use stateway::lab::resolve::load_text;
+use stateway_lab::resolve::load_text;
 use std::path::Path;
 
 fn check(text: &str, answer: Expect) {
@@ -234,7 +234,7 @@ fn what_is_no_text_says_where() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("lab.yaml");
     std::fs::write(&file, b"name: x\ndescription: caf\xe9\n").unwrap();
-    let told = stateway::lab::load(&file).unwrap_err().to_string();
+    let told = stateway_lab::load(&file).unwrap_err().to_string();
     expect![[r"
         lab.yaml has 1 problem
           2:17: byte 0xe9 is no text in UTF-8

@@ -1,9 +1,9 @@
 //! Labs broken on purpose, labs that use the lab file in odd ways, and a lab without root.
 
-use stateway::lab::model::{Action, Lab};
-use stateway::lab::sim::Sim;
-use stateway::lab::trial::{self, Ending};
-use stateway::lab::{self, report};
+use stateway_lab::model::{Action, Lab};
+use stateway_lab::sim::Sim;
+use stateway_lab::trial::{self, Ending};
+use stateway_lab::{self as lab, report};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

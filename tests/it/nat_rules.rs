@@ -2,8 +2,8 @@
 //! refused. With root the kernel's own tools are asked as well.
 
 use expect_test::expect_file;
-use stateway::filter::Ruleset;
-use stateway::packet::Family;
+use stateway_core::filter::Ruleset;
+use stateway_core::packet::Family;
 use std::fmt::Write as _;
 
 /// A family, a table and the commands in it.

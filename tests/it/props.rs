@@ -3,13 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use proptest::prelude::*;
-use stateway::config::{Mode, RouterConfig};
-use stateway::iface::{Iface, IfaceId};
-use stateway::packet::checksum::Sum;
-use stateway::packet::{Addr, Family, Frame, Mac, Offload, Packet, Prefix, Tuple};
-use stateway::record::NoRecord;
-use stateway::router::Router;
-use stateway::time::Instant;
+use stateway_core::config::{Mode, RouterConfig};
+use stateway_core::iface::{Iface, IfaceId};
+use stateway_core::packet::checksum::Sum;
+use stateway_core::packet::{Addr, Family, Frame, Mac, Offload, Packet, Prefix, Tuple};
+use stateway_core::record::NoRecord;
+use stateway_core::router::Router;
+use stateway_core::time::Instant;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;

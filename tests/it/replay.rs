@@ -8,10 +8,10 @@ use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpProtocol, IpRepr, Ipv4Address,
     Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
 };
-use stateway::capture::{Frame, Reading, Source, Writer};
-use stateway::config::RouterConfig;
-use stateway::replay::{Replay, bridge_of};
-use stateway::router::Router;
+use stateway_core::config::RouterConfig;
+use stateway_core::router::Router;
+use stateway_trace::capture::{Frame, Reading, Source, Writer};
+use stateway_trace::replay::{Replay, bridge_of};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;

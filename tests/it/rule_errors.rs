@@ -1,8 +1,8 @@
 //! Broken rules, and what a person is told of each: where, what, and what to type next.
 
 use expect_test::expect_file;
-use stateway::filter::Ruleset;
-use stateway::packet::Family;
+use stateway_core::filter::Ruleset;
+use stateway_core::packet::Family;
 use std::fmt::Write as _;
 
 /// A line of the filter table, or a whole text where it has several lines.

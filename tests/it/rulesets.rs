@@ -5,8 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
 
 use expect_test::expect_file;
-use stateway::filter::Ruleset;
-use stateway::packet::Family;
+use stateway_core::filter::Ruleset;
+use stateway_core::packet::Family;
 use std::path::{Path, PathBuf};
 
 fn folder() -> PathBuf {
@@ -68,7 +68,7 @@ fn what_is_printed_prints_the_same_again() {
 
 #[test]
 fn docs_iptables_is_what_the_code_honours() {
-    expect_file!["../../docs/IPTABLES.md"].assert_eq(&stateway::filter::matrix::render());
+    expect_file!["../../docs/IPTABLES.md"].assert_eq(&stateway_core::filter::matrix::render());
 }
 
 /// The kernel's own tools in a network namespace of their own, for each ruleset a new one.

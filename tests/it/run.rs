@@ -7,8 +7,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
-use stateway::control::Client;
-use stateway::control::protocol::{Command as Ask, Reply};
+use stateway_runtime::control::Client;
+use stateway_runtime::control::protocol::{Command as Ask, Reply};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read as _, Write as _};

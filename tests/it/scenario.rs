@@ -2,7 +2,7 @@
 //!
 //! `UPDATE_EXPECT=1 cargo test --test it scenario` rewrites the last columns to what was observed. Read the diff.
 
-use stateway::flow::{self, Run};
+use stateway_trace::flow::{self, Run};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,13 +2,13 @@
 //!
 //! `SEED=7 cargo test sim` repeats one run of the random traffic.
 
-use stateway::conntrack::CtState;
-use stateway::iface::IfaceId;
-use stateway::lab::model::{Action, Flow, HostId, Impairment, Ping, RunnerKind, Session, Tcp, Udp, Word};
-use stateway::lab::runner::{Awaits, Observation, Runner};
-use stateway::lab::sim::Sim;
-use stateway::lab::trial::{self, Ending, TestReport};
-use stateway::lab::{self, Lab, report};
+use stateway_core::conntrack::CtState;
+use stateway_core::iface::IfaceId;
+use stateway_lab::model::{Action, Flow, HostId, Impairment, Ping, RunnerKind, Session, Tcp, Udp, Word};
+use stateway_lab::runner::{Awaits, Observation, Runner};
+use stateway_lab::sim::Sim;
+use stateway_lab::trial::{self, Ending, TestReport};
+use stateway_lab::{self as lab, Lab, report};
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -111,7 +111,7 @@ fn an_impaired_link_loses_and_tcp_mends_it() {
 }
 
 fn flow(lab: &Lab, from: HostId, to: HostId) -> Flow {
-    let address = |id| -> IpAddr { lab.host(id).address(stateway::packet::Family::Ipv4).unwrap() };
+    let address = |id| -> IpAddr { lab.host(id).address(stateway_core::packet::Family::Ipv4).unwrap() };
     Flow { from, source: address(from), to: address(to), to_host: Some(to), timeout: None }
 }
 

@@ -1,4 +1,4 @@
-//! The sources of the package as the compiler takes them: without comments, and without what is built for tests alone.
+//! The sources of the workspace as the compiler takes them: without comments, and without what is built for tests alone.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens as _;
@@ -9,8 +9,10 @@ use syn::{Attribute, File, Item, Meta};
 
 /// One file.
 pub(crate) struct Source {
-    /// From the root of the package.
+    /// From the root of the workspace.
     pub(crate) path: String,
+    /// The folder of its crate in `crates/`; none for the program.
+    pub(crate) krate: Option<String>,
     /// The module of the crate's root that it is part of.
     pub(crate) module: String,
     /// As it stands on disk.
@@ -28,12 +30,13 @@ impl Source {
         file.items = built(file.items, &folder_of(path), &mut tests);
         let code = without_docs(file.into_token_stream());
         let squeezed = code.to_string().replace(' ', "");
-        let below = path.strip_prefix(root().join("src")).expect("a source is below src");
-        let first = below.iter().next().expect("a source has a name").to_string_lossy();
-        let module = first.trim_end_matches(".rs").to_owned();
         let path =
-            path.strip_prefix(root()).expect("a source is in the package").to_string_lossy().into_owned();
-        (Self { path, module, text, code, squeezed }, tests)
+            path.strip_prefix(root()).expect("a source is in the workspace").to_string_lossy().into_owned();
+        let (place, below) = path.split_once("src/").expect("a source is below src");
+        let krate = place.strip_prefix("crates/").map(|krate| krate.trim_end_matches('/').to_owned());
+        let first = below.split('/').next().unwrap_or(below);
+        let module = first.trim_end_matches(".rs").to_owned();
+        (Self { path, krate, module, text, code, squeezed }, tests)
     }
 
     /// Whether the code contains these words, however they are spaced.
@@ -53,10 +56,13 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every source of the library and its program, in the order of their names.
+/// Every source of the crates and the program, in the order of their names.
 pub(crate) fn sources() -> Vec<Source> {
     let mut files = Vec::new();
     let mut folders = vec![root().join("src")];
+    for krate in fs::read_dir(root().join("crates")).expect("crates can be listed") {
+        folders.push(krate.expect("crates can be listed").path().join("src"));
+    }
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("src can be listed") {
             let path = entry.expect("src can be listed").path();

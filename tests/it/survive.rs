@@ -6,7 +6,7 @@
 use crate::run::{A, B, Lab, PATIENCE, Refused, STATEFUL, ip, is_left_out};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
-use stateway::control::protocol::{Command as Ask, Reply};
+use stateway_runtime::control::protocol::{Command as Ask, Reply};
 use std::fs;
 use std::io::Read as _;
 use std::net::UdpSocket;

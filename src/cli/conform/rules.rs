@@ -3,9 +3,9 @@
 use super::{Args, list, note, print, show_step};
 use crate::cli::render::Format;
 use crate::cli::{Failure, Result};
-use crate::conform::rules::{Finding, Plan, Report, Use, run as run_plan, save};
-use crate::conform::trace::Step;
 use serde_json::json;
+use stateway_conform::rules::{Finding, Plan, Report, Use, run as run_plan, save};
+use stateway_conform::trace::Step;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -9,12 +9,12 @@ pub(super) use router::RouterArgs;
 
 use super::render;
 use super::{Failure, Result};
-use crate::control::protocol::{EntryFilter, EntryView, ExpectationView};
-use crate::control::{Client, Command, Reply};
 use anyhow::{anyhow, bail};
 use clap::{ArgGroup, ValueEnum};
 use output::{Form, OutputArgs};
 use select::Select;
+use stateway_runtime::control::protocol::{EntryFilter, EntryView, ExpectationView};
+use stateway_runtime::control::{Client, Command, Reply};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]

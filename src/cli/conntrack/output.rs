@@ -1,9 +1,9 @@
 //! What a line shows: conntrack's own format, its `save` and `xml`, and JSON.
 
 use crate::cli::render::Format;
-use crate::control::protocol::{EntryView, EventView, FlowView};
 use anyhow::bail;
 use clap::ValueEnum;
+use stateway_runtime::control::protocol::{EntryView, EventView, FlowView};
 use std::fmt::Write as _;
 
 #[derive(Debug, Default, clap::Args)]

@@ -2,9 +2,9 @@
 
 use crate::cli::lab::Named;
 use crate::cli::{Failure, Result, lab};
-use crate::control::{Client, place};
-use crate::lab::netns::state;
 use anyhow::anyhow;
+use stateway_lab::netns::state;
+use stateway_runtime::control::{Client, place};
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,11 @@
 //! Which connections are meant, and what one is to be like: conntrack-tools' options.
 
-use crate::control::protocol::{EntryChange, EntryDraft, EntryFilter, FlowSelect, IcmpSelect, NatSelect};
-use crate::filter::nearest;
-use crate::packet::tuple::ports_header_len;
 use anyhow::{Context as _, bail};
+use stateway_core::filter::nearest;
+use stateway_core::packet::tuple::ports_header_len;
+use stateway_runtime::control::protocol::{
+    EntryChange, EntryDraft, EntryFilter, FlowSelect, IcmpSelect, NatSelect,
+};
 
 const ICMP: [u8; 2] = [1, 58];
 /// What people call connections without an answer, and what it is: a bit that is not set.

@@ -2,8 +2,8 @@
 //! makes is gone when it ends, and so that what kills it does not kill us.
 
 use super::super::{Failure, Result};
-use crate::lab::netns::programs;
 use rustix::net::{AddressFamily, SocketType, ipproto};
+use stateway_lab::netns::programs;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -32,8 +32,8 @@ impl Attempt {
     /// In the child: tries it.
     pub(super) fn make(self) -> Result {
         match self {
-            Self::Tap => crate::device::tap::open_fd("swdoctor").map(drop),
-            Self::Ring => crate::device::ring::is_available(),
+            Self::Tap => stateway_runtime::device::tap::open_fd("swdoctor").map(drop),
+            Self::Ring => stateway_runtime::device::ring::is_available(),
             Self::Raw => rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP))
                 .map(drop)
                 .map_err(Into::into),

@@ -2,7 +2,7 @@
 
 use super::super::lab::health;
 use super::finding::Finding;
-use crate::lab::netns::state::{self, Record};
+use stateway_lab::netns::state::{self, Record};
 use std::fs;
 use std::io;
 use std::path::Path;

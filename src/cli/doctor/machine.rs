@@ -2,8 +2,8 @@
 
 use super::attempt::{self, Attempt, Where};
 use super::finding::{Finding, Runner};
-use crate::lab::netns::{programs, rootless};
 use rustix::fs::{Access, access};
+use stateway_lab::netns::{programs, rootless};
 use std::fs;
 
 /// What takes namespaces.

@@ -2,7 +2,7 @@
 
 use super::attempt;
 use super::finding::{Finding, Runner};
-use crate::lab::netns::programs;
+use stateway_lab::netns::programs;
 use std::ffi::OsString;
 
 /// How a program is asked for its version, where that is not `-V`. Some cannot be asked.

@@ -1,6 +1,6 @@
 //! The two ends of a packet, as people write them and as tcpdump prints them.
 
-use crate::filter::service_port;
+use stateway_core::filter::service_port;
 use std::net::{IpAddr, SocketAddr};
 
 /// Both ends of a packet.

@@ -2,9 +2,9 @@
 
 use super::super::{Failure, Result};
 use super::{Format, say};
-use crate::lab::builtin;
-use crate::lab::error::hint;
 use anyhow::anyhow;
+use stateway_lab::builtin;
+use stateway_lab::error::hint;
 use std::path::Path;
 
 #[derive(Debug, clap::Args)]
@@ -34,7 +34,7 @@ fn list(format: Format) -> Result {
     let names = builtin::names();
     let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
     for name in names {
-        let lab = crate::lab::resolve::load_text(builtin::text(name).unwrap_or_default(), Path::new(name))
+        let lab = stateway_lab::resolve::load_text(builtin::text(name).unwrap_or_default(), Path::new(name))
             .map_err(|errors| Failure::Input(errors.into()))?;
         say(&match format {
             Format::Text => format!("{name:<width$}  {}", lab.description),

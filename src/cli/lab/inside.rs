@@ -3,11 +3,11 @@
 use super::super::{Failure, Result};
 use super::up::{health, takes_root};
 use super::{Format, named, say, tell};
-use crate::lab::error;
-use crate::lab::live::{RouterProcess, capture};
-use crate::lab::netns::command::Interrupt;
-use crate::lab::netns::state::{self, Record, folder, netns_name};
 use serde_json::json;
+use stateway_lab::error;
+use stateway_lab::live::{RouterProcess, capture};
+use stateway_lab::netns::command::Interrupt;
+use stateway_lab::netns::state::{self, Record, folder, netns_name};
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;

@@ -12,9 +12,9 @@ mod test;
 mod up;
 
 use super::{Failure, Result};
-use crate::lab::{self, Lab, graph, spec};
 #[cfg(target_os = "linux")]
 pub(super) use named::{Named, named};
+use stateway_lab::{self as lab, Lab, graph, spec};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 #[cfg(target_os = "linux")]
@@ -155,7 +155,7 @@ enum Format {
 
 /// Prints a line. A reader that has gone is no error, since what is to be done is done all the same; a full disk is one.
 fn say(line: &str) -> Result {
-    match writeln!(io::stdout(), "{}", crate::terminal::for_stdout(line)) {
+    match writeln!(io::stdout(), "{}", stateway_runtime::terminal::for_stdout(line)) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::Machine(anyhow::anyhow!("cannot write: {error}")))
         }
@@ -165,7 +165,7 @@ fn say(line: &str) -> Result {
 
 /// Tells the user something beside the output.
 fn tell(line: &str) {
-    let _ = writeln!(io::stderr(), "{}", crate::terminal::escape(line));
+    let _ = writeln!(io::stderr(), "{}", stateway_runtime::terminal::escape(line));
 }
 
 /// What a command has to say as it goes on. What is done beside other things keeps it until its turn comes.

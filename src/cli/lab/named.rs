@@ -1,9 +1,9 @@
 //! Which lab a user means: one that is up, by its name, or a lab file, by its folder or its path.
 
 use super::super::{Failure, Result};
-use crate::lab;
-use crate::lab::netns::origin::{self, Origin};
-use crate::lab::netns::state::{self, Record};
+use stateway_lab as lab;
+use stateway_lab::netns::origin::{self, Origin};
+use stateway_lab::netns::state::{self, Record};
 use std::path::Path;
 
 /// A lab by its name, with what is known of it if it is up.

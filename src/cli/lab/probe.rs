@@ -1,7 +1,7 @@
 //! `stateway lab probe` and `serve`: what a lab runs inside its hosts. Hidden, since nobody types it.
 
 use super::super::{Failure, Result};
-use crate::lab::probe::{self, Finding, Target};
+use stateway_lab::probe::{self, Finding, Target};
 use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Standard output, buffered, and written out whenever more input is waited for.
 
-use crate::terminal;
 use parking_lot::Mutex;
+use stateway_runtime::terminal;
 use std::io::{self, BufWriter, Read, Write as _};
 use std::sync::Arc;
 

@@ -1,11 +1,11 @@
 //! `replay --summary`: totals instead of a line for each frame.
 
-use crate::capture::Frame;
 use crate::cli::render::Format;
-use crate::coverage::{Covered, coverage};
-use crate::fate::Fate;
-use crate::router::Router;
 use serde_json::{Map, json};
+use stateway_core::fate::Fate;
+use stateway_core::router::Router;
+use stateway_trace::capture::Frame;
+use stateway_trace::coverage::{Covered, coverage};
 use std::io::{self, Write};
 
 /// What became of the frames.

@@ -3,11 +3,11 @@
 use super::traced::{self, Trace, Traced};
 use crate::cli::render::{self, Format};
 use crate::cli::{Failure, Result};
-use crate::config::RouterConfig;
-use crate::coverage::{self, Covered, Mutants};
-use crate::replay::FrameVerdict;
 use core::ops::ControlFlow::{Break, Continue};
 use serde_json::json;
+use stateway_core::config::RouterConfig;
+use stateway_trace::coverage::{self, Covered, Mutants};
+use stateway_trace::replay::FrameVerdict;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 

@@ -3,12 +3,12 @@
 use super::traced::{self, Traced};
 use crate::cli::render::{self, Format};
 use crate::cli::{Failure, Result};
-use crate::coverage::what_became;
-use crate::filter::{Ruleset, Table};
-use crate::packet::{Family, summary};
-use crate::replay::FrameVerdict;
 use core::ops::ControlFlow::Continue;
 use serde_json::json;
+use stateway_core::filter::{Ruleset, Table};
+use stateway_core::packet::{Family, summary};
+use stateway_trace::coverage::what_became;
+use stateway_trace::replay::FrameVerdict;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -156,9 +156,9 @@ fn print(changes: &[Change]) {
 type Lines = (Option<&'static str>, Vec<String>);
 
 fn chains(rules: &Ruleset, table: Table) -> BTreeMap<String, Lines> {
-    let line = |chain: &crate::filter::Chain| {
+    let line = |chain: &stateway_core::filter::Chain| {
         let lines = chain.rules.iter().map(|r| format!("-A {}{}", chain.name, rules.rule_text(table, r)));
-        (chain.name.clone(), (chain.policy.map(crate::filter::Policy::word), lines.collect()))
+        (chain.name.clone(), (chain.policy.map(stateway_core::filter::Policy::word), lines.collect()))
     };
     rules.chains(table).iter().map(line).collect()
 }

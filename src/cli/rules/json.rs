@@ -1,7 +1,7 @@
 //! Rulesets and findings as JSON.
 
-use crate::filter::{RuleError, RuleId, Ruleset, Table};
 use serde_json::{Value, json};
+use stateway_core::filter::{RuleError, RuleId, Ruleset, Table};
 
 pub(super) fn findings(errors: &[RuleError], warnings: &[RuleError]) -> Value {
     let list =

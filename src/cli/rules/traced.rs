@@ -1,16 +1,16 @@
 //! Captures through rulesets: what `coverage`, `mutate` and `diff` have in common.
 
 use super::Reading;
-use crate::capture::Frame;
 use crate::cli::captures::{self, CaptureArgs, Opened, Tally};
 use crate::cli::router_args::{self, RouterArgs};
 use crate::cli::{Failure, Result};
-use crate::config::RouterConfig;
-use crate::coverage::{self, RunError};
-use crate::packet::Family;
-use crate::replay::{FrameVerdict, epoch_of};
-use crate::router::Router;
 use core::ops::ControlFlow;
+use stateway_core::config::RouterConfig;
+use stateway_core::packet::Family;
+use stateway_core::router::Router;
+use stateway_trace::capture::Frame;
+use stateway_trace::coverage::{self, RunError};
+use stateway_trace::replay::{FrameVerdict, epoch_of};
 use std::path::{Path, PathBuf};
 
 /// The router around a ruleset, and how captures are read.

@@ -1,14 +1,15 @@
 //! The router's own file and the files that it names: read at the start, and again for a reload.
 
-use crate::config::{RouterConfig, RunOptions};
-use crate::filter::{RuleError, Ruleset};
-use crate::lab::{self, LabErrors};
-use crate::packet::Family;
-use crate::reload::{Refusal, ReloadError};
-use crate::router::{Router, Rules};
-use crate::{cli::render, input};
+use crate::cli::render;
 use anyhow::anyhow;
 use serde_json::Value;
+use stateway_core::config::{RouterConfig, RunOptions};
+use stateway_core::filter::{RuleError, Ruleset};
+use stateway_core::packet::Family;
+use stateway_core::reload::{Refusal, ReloadError};
+use stateway_core::router::{Router, Rules};
+use stateway_lab::{self as lab, LabErrors};
+use stateway_trace::input;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -84,7 +84,7 @@ fn states(now: &Snapshot) -> Vec<String> {
 /// Only the reasons that were ever met.
 fn drops(now: &Snapshot, rates: &Rates) -> Vec<String> {
     let drops = now.drops.iter().enumerate().filter(|(_, drop)| drop.count > 0);
-    let line = |(n, drop): (usize, &crate::control::protocol::Named)| {
+    let line = |(n, drop): (usize, &stateway_runtime::control::protocol::Named)| {
         let rate = rates.drops.get(n).copied().unwrap_or(0.0);
         format!("{:<20} {:>8} {:>9}/s", drop.name, drop.count, short(rate))
     };
@@ -118,9 +118,9 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::protocol::{Interface, Named, Status, Summary};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
+    use stateway_runtime::control::protocol::{Interface, Named, Status, Summary};
 
     fn snapshot(uptime_seconds: f64, frames: u64) -> Snapshot {
         let named = |name: &str, count| Named { name: name.into(), count };

@@ -1,7 +1,7 @@
 //! What one look at a router shows, and how fast it moves between two.
 
-use crate::control::protocol::{Interface, Named, Status, Summary};
 use serde::Serialize;
+use stateway_runtime::control::protocol::{Interface, Named, Status, Summary};
 
 /// One look.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -1,7 +1,7 @@
 //! IP packets, written by hand.
 
-use stateway::packet::checksum::Sum;
-use stateway::packet::{Addr, Family};
+use stateway_core::packet::checksum::Sum;
+use stateway_core::packet::{Addr, Family};
 
 /// An IP packet under construction. It is done once it has a payload.
 #[derive(Clone)]

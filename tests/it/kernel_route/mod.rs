@@ -9,14 +9,14 @@ mod addresses;
 mod frames;
 
 use frames::{Ip, ipv4, ipv6};
-use stateway::base::EmissionKind;
-use stateway::config::{Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfig};
-use stateway::conform::kernel::{ADDRESSES, Kernel, MACS, NAMES, NEIGHBOUR_MACS, NEIGHBOURS, ROUTES, Setup};
-use stateway::iface::{Iface, IfaceId};
-use stateway::packet::{Addr, Family, Frame, Prefix};
-use stateway::record::NoRecord;
-use stateway::router::{Router, Worker};
-use stateway::time::Instant;
+use stateway_conform::kernel::{ADDRESSES, Kernel, MACS, NAMES, NEIGHBOUR_MACS, NEIGHBOURS, ROUTES, Setup};
+use stateway_core::base::EmissionKind;
+use stateway_core::config::{Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfig};
+use stateway_core::iface::{Iface, IfaceId};
+use stateway_core::packet::{Addr, Family, Frame, Prefix};
+use stateway_core::record::NoRecord;
+use stateway_core::router::{Router, Worker};
+use stateway_core::time::Instant;
 use std::net::IpAddr;
 
 const LEFT: usize = 0;
@@ -239,7 +239,7 @@ impl World {
         }
         for (port, address, mac) in self.neighbours {
             let (addr, family) = addr(address);
-            let mac = stateway::packet::Mac(*mac);
+            let mac = stateway_core::packet::Mac(*mac);
             config.neighbours.push(NeighbourConfig { addr, family, mac, iface: id(*port) });
         }
         for (to, target) in self.routes {

@@ -1,6 +1,6 @@
 //! Whether runners agree on what came of a test.
 
-use crate::lab::trial::{self, TestReport};
+use stateway_lab::trial::{self, TestReport};
 
 /// Tests that ended well on one runner and not on another.
 pub(super) fn disagreements(reports: &[(String, TestReport)]) -> Vec<String> {

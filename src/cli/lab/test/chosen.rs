@@ -1,8 +1,8 @@
 //! `--filter`: the tests that a user wants of the labs named.
 
 use super::super::super::{Failure, Result};
-use crate::lab::model::{Action, Lab, Session, Ssh, Tcp, Test};
 use anyhow::anyhow;
+use stateway_lab::model::{Action, Lab, Session, Ssh, Tcp, Test};
 use std::cmp::Reverse;
 
 /// Keeps the tests whose name contains one of `filters`, and the labs that have any.
@@ -104,7 +104,7 @@ fn session(action: &Action) -> Option<(&'static str, &Session)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::resolve::load_text;
+    use stateway_lab::resolve::load_text;
     use std::path::Path;
 
     /// Two labs; the third test of the first one goes on with what the second one opened.

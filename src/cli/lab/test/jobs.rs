@@ -10,8 +10,8 @@
 
 use super::super::{Voice, Words};
 use super::take::Taken;
-use crate::lab::model::{Lab, RunnerKind};
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use stateway_lab::model::{Lab, RunnerKind};
 use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroUsize;
 
@@ -126,7 +126,7 @@ fn names(job: &Job<'_>) -> BTreeSet<String> {
     let mut names = BTreeSet::from([job.lab.name.clone()]);
     #[cfg(target_os = "linux")]
     if job.kind != RunnerKind::Sim {
-        names.extend(crate::lab::netns::state::netns_names(job.lab));
+        names.extend(stateway_lab::netns::state::netns_names(job.lab));
     }
     names
 }
@@ -134,7 +134,7 @@ fn names(job: &Job<'_>) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::resolve::load_text;
+    use stateway_lab::resolve::load_text;
     use std::path::Path;
     use std::sync::Barrier;
 

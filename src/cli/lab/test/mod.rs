@@ -8,11 +8,11 @@ mod take;
 
 use super::super::{Failure, Result};
 use super::{Format, load, say, tell, utter};
-use crate::lab::model::{Lab, RunnerKind};
-use crate::lab::report;
-use crate::lab::trial::{self, Ending, TestReport};
 use anyhow::Context as _;
 use jobs::{Heard, Job};
+use stateway_lab::model::{Lab, RunnerKind};
+use stateway_lab::report;
+use stateway_lab::trial::{self, Ending, TestReport};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use take::{COMES_UP, Taken};
@@ -187,7 +187,7 @@ fn prepare(args: &TestArgs, outcome: &mut Outcome) -> Prepared {
     };
     #[cfg(target_os = "linux")]
     if kinds.contains(&RunnerKind::Live) {
-        use crate::lab::netns::rootless;
+        use stateway_lab::netns::rootless;
         let is_root = rustix::process::geteuid().is_root();
         let entered = if is_root { rootless::settle().map(|()| None) } else { rootless::again().map(Some) };
         match entered {

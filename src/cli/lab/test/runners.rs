@@ -2,7 +2,7 @@
 
 use super::super::super::{Failure, Result};
 use super::On;
-use crate::lab::model::{Lab, RunnerKind};
+use stateway_lab::model::{Lab, RunnerKind};
 
 /// Which runners are meant, and the first line of output, which says so and why.
 pub(super) fn runners(chosen: Vec<RunnerKind>, labs: &[Lab]) -> Result<(Vec<RunnerKind>, String)> {
@@ -45,7 +45,7 @@ pub(super) fn chosen(on: &[On]) -> Vec<RunnerKind> {
 /// What keeps this machine from running these labs, with the remedy.
 #[cfg(target_os = "linux")]
 fn lacking(labs: &[Lab], kind: RunnerKind) -> Option<String> {
-    use crate::lab::netns::programs;
+    use stateway_lab::netns::programs;
     if kind == RunnerKind::Sim {
         return None;
     }

@@ -6,12 +6,12 @@ use super::super::super::Result;
 use super::super::{Format, Voice, Words};
 use super::TestArgs;
 use super::jobs::Job;
-use crate::lab::model::{Lab, RunnerKind};
+use stateway_lab::model::{Lab, RunnerKind};
 #[cfg(target_os = "linux")]
-use crate::lab::netns::command::Interrupt;
-use crate::lab::report;
-use crate::lab::sim::Sim;
-use crate::lab::trial::{self, TestReport};
+use stateway_lab::netns::command::Interrupt;
+use stateway_lab::report;
+use stateway_lab::sim::Sim;
+use stateway_lab::trial::{self, TestReport};
 
 /// The report's names for what comes before the tests.
 pub(super) const COMES_UP: &str = "the lab comes up";
@@ -139,7 +139,7 @@ fn simulated(seed: u64, teller: &Teller<'_>) -> Taken {
 /// With real programs. A lab that is up is used and left up; else it is made, and taken down whatever happens.
 #[cfg(target_os = "linux")]
 fn real(restart: bool, interrupt: &Interrupt, teller: &Teller<'_>) -> Taken {
-    use crate::lab::netns::state;
+    use stateway_lab::netns::state;
     let (mut runner, stays) = match stand_up(restart, interrupt, teller) {
         Ok(standing) => standing,
         Err(failure) => return teller.not_begun(COMES_UP, failure),
@@ -157,7 +157,7 @@ fn stand_up(
     restart: bool,
     interrupt: &Interrupt,
     teller: &Teller<'_>,
-) -> Result<(crate::lab::netns::Namespaces, bool)> {
+) -> Result<(stateway_lab::netns::Namespaces, bool)> {
     use super::super::up::{self, Standing};
     let Teller { lab, kind, voice, .. } = teller;
     let tell = |text: String| voice(Words::Told(text));

@@ -1,0 +1,298 @@
+//! The kernel as a router between two TAPs, asked frame by frame.
+//!
+//! ```text
+//!   192.0.2.0/24, 198.18.0.0/16,          198.51.100.0/24, 203.0.113.0/25, 198.19.0.0/16,
+//!   2001:db8:1::/48                       the rest of 2001:db8::/32
+//!        next hop …01:02 ── left  …01:01 ══ kernel ══ …02:01 right ── next hop …02:02
+//!                      192.0.2.1                      198.51.100.1
+//!                      2001:db8:1::1                  2001:db8:2::1
+//! ```
+
+#![forbid(unsafe_code)]
+
+use super::ctnetlink::{Ctnetlink, KernelEntry};
+use super::flow_key;
+use super::netns::Namespace;
+use super::nflog::{self, Heard, Nflog};
+use anyhow::{Context as _, Result, bail};
+use stateway_core::conntrack::{CtState, Direction};
+use stateway_core::packet::{Mac, Offload, Tuple};
+use stateway_runtime::device::tap::TapPort;
+use stateway_runtime::device::{HEADROOM, Port as _, SLOT_LEN};
+use std::io;
+
+/// The two interfaces, by their index.
+pub const LEFT: usize = 0;
+pub const RIGHT: usize = 1;
+pub const NAMES: [&str; 2] = ["left", "right"];
+/// The router's own link addresses.
+pub const MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 1, 1]), Mac([2, 0, 0, 0, 2, 1])];
+/// The one neighbour on each side, which stands for everybody there.
+pub const NEIGHBOUR_MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 1, 2]), Mac([2, 0, 0, 0, 2, 2])];
+/// Addresses with their networks, by interface.
+pub const ADDRESSES: [[&str; 2]; 2] =
+    [["192.0.2.1/30", "2001:db8:1::1/126"], ["198.51.100.1/30", "2001:db8:2::1/126"]];
+/// The neighbours' addresses, by interface.
+pub const NEIGHBOURS: [[&str; 2]; 2] = [["192.0.2.2", "2001:db8:1::2"], ["198.51.100.2", "2001:db8:2::2"]];
+/// The neighbours' link-local address, the same on both links.
+pub const NEIGHBOUR_LINK_LOCAL: &str = "fe80::2";
+/// What lies behind the neighbours, by interface and family.
+pub const ROUTES: [[&[&str]; 2]; 2] = [
+    [&["192.0.2.0/24", "198.18.0.0/16"], &["2001:db8:1::/48"]],
+    [&["198.51.100.0/24", "203.0.113.0/25", "198.19.0.0/16"], &["2001:db8::/32"]],
+];
+
+/// What the router is made from besides its addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Setup {
+    /// iptables-save text.
+    pub rules4: Option<String>,
+    pub rules6: Option<String>,
+    /// Names under `net.`, or `nf_conntrack_*`.
+    pub sysctl: Vec<(String, String)>,
+    /// By interface, where it is not 1500.
+    pub mtu: Vec<(String, usize)>,
+    /// Zones besides the default one that the rules put packets into.
+    pub zones: Vec<u16>,
+    /// Lines for `ip -batch`, after everything else.
+    pub ip: Vec<String>,
+}
+
+/// What the kernel did with one frame.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// What connection tracking said; `None` if the frame never came that far.
+    pub state: Option<CtState>,
+    pub direction: Option<Direction>,
+    /// Frames that left, with the interface that they left by, in order for each interface.
+    pub sent: Vec<(usize, Vec<u8>)>,
+    /// The frame's own tuple, as far as it can be told.
+    pub key: Option<Tuple>,
+    /// The connection afterwards.
+    pub entry: Option<KernelEntry>,
+    /// What the kernel logged of it.
+    pub reasons: Vec<String>,
+    /// What rules logged of it.
+    pub heard: Vec<Heard>,
+}
+
+impl Answer {
+    /// The word for what became of a frame that came in by `from`.
+    pub fn fate(&self, from: usize) -> &'static str {
+        match (&self.sent[..], self.sent.iter().any(|(to, _)| *to != from)) {
+            ([], _) => "dropped",
+            (_, true) => "forwarded",
+            (_, false) => "answered",
+        }
+    }
+}
+
+/// A private namespace with the kernel as its router. Nothing of it outlives this value.
+#[derive(Debug)]
+pub struct Kernel {
+    namespace: Namespace,
+    taps: [TapPort; 2],
+    nflog: Nflog,
+    pub table: Ctnetlink,
+    slot: Box<[u8]>,
+}
+
+impl Kernel {
+    /// # Errors
+    /// This machine cannot do it: no root, no TAP, no `iptables-legacy`, `nft` or `ip`.
+    pub fn new(setup: &Setup) -> Result<Self> {
+        let namespace = Namespace::new()?;
+        namespace.sysctl(&before_interfaces())?;
+        namespace.sysctl(&owned(&SHARED_SETTINGS))?;
+        let taps = namespace.inside(|| {
+            let open = |name| TapPort::open(name).with_context(|| format!("cannot open a TAP `{name}`"));
+            Ok([open(NAMES[LEFT])?, open(NAMES[RIGHT])?])
+        })?;
+        namespace.sysctl(&on_interfaces())?;
+        namespace.run("ip", &["-batch", "-"], &addressing(setup))?;
+        wait_for_addresses(&namespace)?;
+        namespace.run("nft", &["-f", "-"], &nflog::rules(&setup.zones))?;
+        let nflog = namespace.inside(Nflog::open)?;
+        namespace.sysctl(&logging())?;
+        let table = namespace.inside(Ctnetlink::open)?;
+        let slot = vec![0; SLOT_LEN].into_boxed_slice();
+        let mut kernel = Self { namespace, taps, nflog, table, slot };
+        kernel.load_rules(setup.rules4.as_deref(), setup.rules6.as_deref())?;
+        kernel.sysctl(&setup.sysctl)?;
+        kernel.unasked()?;
+        Ok(kernel)
+    }
+
+    /// Loads iptables-save text with the sets in front of it; tables that it does not name stay as they are.
+    pub fn load_rules(&self, rules4: Option<&str>, rules6: Option<&str>) -> Result<()> {
+        for (program, rules) in [("iptables-legacy-restore", rules4), ("ip6tables-legacy-restore", rules6)] {
+            let Some(rules) = rules else { continue };
+            let (sets, rules): (Vec<&str>, Vec<&str>) = rules
+                .split_inclusive('\n')
+                .partition(|line| line.starts_with("create ") || line.starts_with("add "));
+            if !sets.is_empty() {
+                self.namespace.run("ipset", &["-exist", "restore"], &sets.concat())?;
+            }
+            self.namespace.run(program, &["-w"], &rules.concat())?;
+        }
+        Ok(())
+    }
+
+    /// What `iptables-save` prints, with counters if asked for; IPv4, then IPv6.
+    pub fn save_rules(&self, counters: bool) -> Result<[String; 2]> {
+        let args: &[&str] = if counters { &["-c"] } else { &[] };
+        Ok([
+            self.namespace.run("iptables-legacy-save", args, "")?,
+            self.namespace.run("ip6tables-legacy-save", args, "")?,
+        ])
+    }
+
+    /// Sets what `/proc/sys` offers, by names like `net.ipv4.ip_forward` or `nf_conntrack_tcp_loose`.
+    pub fn sysctl(&self, settings: &[(String, String)]) -> Result<()> {
+        if settings.is_empty() { Ok(()) } else { self.namespace.sysctl(settings) }
+    }
+
+    /// Runs a program in the namespace and returns what it printed.
+    pub fn run(&self, program: &str, args: &[&str], input: &str) -> Result<String> {
+        self.namespace.run(program, args, input)
+    }
+
+    /// Lets a frame come in by `port`, and says what the kernel did with it.
+    pub fn feed(&mut self, port: usize, frame: &[u8]) -> Result<Answer> {
+        self.slot[HEADROOM..HEADROOM + frame.len()].copy_from_slice(frame);
+        match self.taps[port].send(&mut self.slot, frame.len(), Offload::NONE) {
+            // The driver itself refuses what is shorter than an Ethernet header.
+            Err(error) if stateway_runtime::netlink::is(&error, rustix::io::Errno::INVAL) => {}
+            sent => sent.context("write to a TAP")?,
+        }
+        let sent = self.collect()?;
+        let said = self.nflog.drain()?;
+        let key = said.tuple.or_else(|| flow_key::of_frame(frame));
+        let entry = key.map(|tuple| self.table.get(&tuple)).transpose()?.flatten();
+        Ok(Answer {
+            state: said.state,
+            direction: said.direction,
+            sent,
+            key,
+            entry,
+            reasons: said.reasons,
+            heard: said.heard,
+        })
+    }
+
+    /// Every frame that waits on the TAPs, without what the kernel says on its own account.
+    fn collect(&mut self) -> Result<Vec<(usize, Vec<u8>)>> {
+        let mut sent = Vec::new();
+        for (port, tap) in self.taps.iter().enumerate() {
+            loop {
+                match tap.recv(&mut self.slot) {
+                    Ok((len, _)) => {
+                        let frame = &self.slot[HEADROOM..HEADROOM + len];
+                        if !is_chatter(frame) {
+                            sent.push((port, frame.to_vec()));
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error).context("read from a TAP"),
+                }
+            }
+        }
+        Ok(sent)
+    }
+
+    /// What the kernel sent of its own accord since the last frame came in: a timer ran out.
+    pub(super) fn unasked(&mut self) -> Result<Vec<(usize, Vec<u8>)>> {
+        self.nflog.drain()?;
+        self.collect()
+    }
+}
+
+/// Whether a frame is a listener report of the kernel's own (RFC 3810): it has the options for every hop that say so.
+fn is_chatter(frame: &[u8]) -> bool {
+    const HOP_BY_HOP_AT: usize = 20;
+    const REPORTS: [u8; 3] = [131, 132, 143];
+    let kind = frame.get(62).filter(|_| frame[HOP_BY_HOP_AT] == 0);
+    frame.starts_with(&[0x33, 0x33]) && kind.is_some_and(|kind| REPORTS.contains(kind))
+}
+
+/// An IPv6 address is not the kernel's own yet when it has been set: a thread sees to it, and until it had its turn the
+/// kernel answers nothing in the address's name.
+fn wait_for_addresses(namespace: &Namespace) -> Result<()> {
+    const LOOKS: u32 = 1000;
+    for _ in 0..LOOKS {
+        if namespace.run("ip", &["-6", "-oneline", "address", "show", "tentative"], "")?.is_empty() {
+            return Ok(());
+        }
+    }
+    bail!("the kernel does not take its IPv6 addresses: they stay tentative")
+}
+
+fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {
+    settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// New interfaces inherit what stands under `default`.
+fn before_interfaces() -> Vec<(String, String)> {
+    owned(&[
+        ("net.ipv4.ip_forward", "1"),
+        ("net.ipv6.conf.all.forwarding", "1"),
+        ("net.ipv4.conf.all.rp_filter", "0"),
+        ("net.ipv4.conf.default.rp_filter", "0"),
+        ("net.ipv4.conf.default.send_redirects", "0"),
+        // No duplicate address detection, no router solicitation: silence.
+        ("net.ipv6.conf.default.accept_dad", "0"),
+        ("net.ipv6.conf.default.dad_transmits", "0"),
+        ("net.ipv6.conf.default.router_solicitations", "0"),
+        ("net.ipv6.auto_flowlabels", "0"),
+    ])
+}
+
+/// What both sides are set to: each error is sent, however many there are, and nobody is told of a better way.
+pub(super) const SHARED_SETTINGS: [(&str, &str); 6] = [
+    ("net.ipv4.conf.all.send_redirects", "0"),
+    ("net.ipv4.icmp_ratelimit", "0"),
+    ("net.ipv4.icmp_ratemask", "0"),
+    ("net.ipv4.icmp_msgs_per_sec", "1000000"),
+    ("net.ipv4.icmp_msgs_burst", "1000000"),
+    ("net.ipv6.icmp.ratelimit", "0"),
+];
+
+fn on_interfaces() -> Vec<(String, String)> {
+    let each = ["accept_dad", "dad_transmits", "router_solicitations"];
+    NAMES
+        .iter()
+        .flat_map(|name| each.map(|key| (format!("net.ipv6.conf.{name}.{key}"), "0".to_owned())))
+        .collect()
+}
+
+/// The kernel's own reasons go to us instead of its log.
+fn logging() -> Vec<(String, String)> {
+    owned(&[
+        ("net.netfilter.nf_log.2", "nfnetlink_log"),
+        ("net.netfilter.nf_log.10", "nfnetlink_log"),
+        ("nf_conntrack_log_invalid", "255"),
+    ])
+}
+
+/// Addresses, neighbours and routes, as `ip -batch` reads them.
+fn addressing(setup: &Setup) -> String {
+    let mut lines = Vec::new();
+    for port in [LEFT, RIGHT] {
+        let (name, mac, neighbour) = (NAMES[port], MACS[port], NEIGHBOUR_MACS[port]);
+        lines.push(format!("link set {name} address {mac} up"));
+        for (family, routes) in ROUTES[port].iter().enumerate() {
+            let (address, via) = (ADDRESSES[port][family], NEIGHBOURS[port][family]);
+            let nodad = if family == 1 { " nodad" } else { "" };
+            lines.push(format!("address add {address} dev {name}{nodad}"));
+            if family == 1 {
+                let near = NEIGHBOUR_LINK_LOCAL;
+                lines.push(format!("neighbour add {near} lladdr {neighbour} dev {name} nud permanent"));
+            }
+            lines.push(format!("neighbour add {via} lladdr {neighbour} dev {name} nud permanent"));
+            lines.extend(routes.iter().map(|to| format!("route add {to} via {via} dev {name} onlink")));
+        }
+    }
+    lines.extend(setup.mtu.iter().map(|(name, mtu)| format!("link set {name} mtu {mtu}")));
+    lines.extend_from_slice(&setup.ip);
+    lines.join("\n") + "\n"
+}

@@ -1,0 +1,27 @@
+//! The kernel of this machine beside the router, frame by frame.
+//!
+//! A TAP makes the kernel a synchronous oracle: a `write` on it returns only when the frame has gone through connection
+//! tracking, FORWARD and transmission, so nothing here ever waits. Everything happens in a network namespace without
+//! a name, which dies with the process that holds it, whatever ends that.
+
+#![forbid(unsafe_code)]
+
+mod clock;
+pub mod compare;
+pub mod coverage;
+pub mod ctnetlink;
+pub mod flow_key;
+pub mod generate;
+mod icmp_cases;
+pub mod kernel;
+mod netns;
+mod nflog;
+pub mod rules;
+pub mod session;
+mod shrink;
+pub mod story;
+pub mod subject;
+pub mod trace;
+pub mod world;
+
+pub use kernel::{Answer, Kernel, Setup};

@@ -1,0 +1,78 @@
+//! `packets KIND COUNT`: so many packets of a kind through the core and nothing else, for `perf` and callgrind.
+//! `scripts/instructions` counts with it what one packet costs.
+
+#![allow(unreachable_pub, reason = "nothing in a program is reached from outside")]
+
+use stateway_core::router::Router;
+use std::hint::black_box;
+
+#[expect(dead_code, reason = "other programs use more of it")]
+mod traffic;
+
+use traffic::{
+    Frame, LEFT, answered_tcp, answered_udp, open_tcp, open_udp, router, router_with_helpers, send,
+    tftp_request, udp,
+};
+
+/// More than `nf_conntrack_expect_max` lets wait.
+const ANNOUNCED: u32 = 10_000;
+/// Connections that are open while packets of known ones are counted.
+const FLOWS: u32 = 1000;
+
+fn main() -> anyhow::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [kind, count] = &args[..] else { anyhow::bail!("usage: packets KIND COUNT") };
+    let count: u32 = count.parse()?;
+    match kind.as_str() {
+        "established-udp" => established(&udp_flows(0), count),
+        "established-udp-10k-rules" => established(&udp_flows(10_000), count),
+        "established-tcp" => {
+            let router = router(0);
+            open_tcp(&router, FLOWS);
+            established(&(router, answered_tcp(0..FLOWS)), count);
+        }
+        "new-udp" => new(&router(0), count),
+        // The same beside a client that may announce connections, and beside one that has: as many as may wait.
+        "new-udp-helpers" => new(&router_with_helpers(), count),
+        "new-udp-announced" => {
+            let router = router_with_helpers();
+            let mut worker = router.worker();
+            for n in 0..ANNOUNCED {
+                send(&router, &mut worker, LEFT, &mut tftp_request(n));
+            }
+            new(&router, count);
+        }
+        // What `new-udp` spends on making its frames, to be taken off.
+        "frames" => drop(black_box((0..count).map(|flow| udp(flow, false)).collect::<Vec<_>>())),
+        other => anyhow::bail!(
+            "no kind `{other}`: established-udp, established-udp-10k-rules, established-tcp, new-udp, \
+             new-udp-helpers, new-udp-announced, frames"
+        ),
+    }
+    Ok(())
+}
+
+fn udp_flows(rules: usize) -> (Router, Vec<Frame>) {
+    let router = router(rules);
+    open_udp(&router, FLOWS);
+    (router, answered_udp(0..FLOWS))
+}
+
+/// Opens `count` flows.
+fn new(router: &Router, count: u32) {
+    let (mut worker, mut frames) =
+        (router.worker(), (0..count).map(|flow| udp(flow, false)).collect::<Vec<_>>());
+    for frame in &mut frames {
+        black_box(send(router, &mut worker, LEFT, frame));
+    }
+}
+
+/// Sends the same frames over and over, at least `count` of them.
+fn established((router, frames): &(Router, Vec<Frame>), count: u32) {
+    let (mut worker, mut frames) = (router.worker(), frames.clone());
+    for _ in 0..(count as usize).div_ceil(frames.len()) {
+        for (iface, frame) in &mut frames {
+            black_box(send(router, &mut worker, *iface, frame).out);
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! The options of one rule: which extension each belongs to, as getopt and iptables decide it.
+//!
+//! An option belongs to the extension named last that knows it; a protocol brings its own match along when the first
+//! option is met that nobody else knows.
+
+#![forbid(unsafe_code)]
+
+use super::lex::Token;
+use std::borrow::Cow;
+
+/// An option that an extension takes.
+#[derive(Debug)]
+pub struct Opt {
+    /// The name that iptables-save prints, without dashes.
+    pub name: &'static str,
+    /// Other spellings.
+    pub aliases: &'static [&'static str],
+    /// How many words follow.
+    pub args: u8,
+    /// `! --name` is allowed.
+    pub negatable: bool,
+    /// May stand more than once.
+    pub repeats: bool,
+    /// Why it is not honoured.
+    pub refused: Option<&'static str>,
+}
+
+impl Opt {
+    /// An option with one value.
+    pub const fn value(name: &'static str) -> Self {
+        Self { name, aliases: &[], args: 1, negatable: false, repeats: false, refused: None }
+    }
+
+    /// An option without a value.
+    pub const fn flag(name: &'static str) -> Self {
+        Self { args: 0, ..Self::value(name) }
+    }
+
+    /// An option with two values.
+    pub const fn pair(name: &'static str) -> Self {
+        Self { args: 2, ..Self::value(name) }
+    }
+
+    #[must_use]
+    pub const fn or_not(self) -> Self {
+        Self { negatable: true, ..self }
+    }
+
+    #[must_use]
+    pub const fn again(self) -> Self {
+        Self { repeats: true, ..self }
+    }
+
+    #[must_use]
+    pub const fn refused(self, reason: &'static str) -> Self {
+        Self { refused: Some(reason), ..self }
+    }
+
+    #[must_use]
+    pub const fn also(self, aliases: &'static [&'static str]) -> Self {
+        Self { aliases, ..self }
+    }
+
+    /// Whether it is spelled so, in full.
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.names().any(|n| n == name)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        core::iter::once(self.name).chain(self.aliases.iter().copied())
+    }
+}
+
+/// What is wrong at one place of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    /// Byte offset in the line.
+    pub(super) at: usize,
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn new(at: usize, message: impl Into<String>) -> Self {
+        Self { at, message: message.into(), hint: None }
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// One option as it was written.
+#[derive(Clone, Debug)]
+pub(super) struct Given<'a> {
+    pub(super) opt: &'static Opt,
+    pub(super) negated: bool,
+    pub(super) args: Vec<Token<'a>>,
+    /// Where the option stands.
+    pub(super) at: usize,
+}
+
+impl Given<'_> {
+    /// The value of an option that takes one; empty for a flag.
+    pub(super) fn text(&self) -> &str {
+        self.args.first().map_or("", |t| &t.text)
+    }
+
+    /// Where the value stands.
+    pub(super) fn value_at(&self) -> usize {
+        self.args.first().map_or(self.at, |t| t.at)
+    }
+
+    /// A complaint about the value.
+    pub(super) fn problem(&self, message: impl Into<String>) -> Problem {
+        Problem::new(self.value_at(), message)
+    }
+
+    /// The value, read by `read`; its complaint gets the place of the value.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&str) -> Result<T, Complaint>) -> Result<T, Problem> {
+        self.read_arg(0, read)
+    }
+
+    /// The value number `n` of an option that takes several.
+    pub(super) fn read_arg<T>(
+        &self,
+        n: usize,
+        read: impl FnOnce(&str) -> Result<T, Complaint>,
+    ) -> Result<T, Problem> {
+        let token = self.args.get(n);
+        let (text, at) = token.map_or(("", self.at), |t| (&*t.text, t.at));
+        read(text).map_err(|Complaint { message, hint }| Problem { at, message, hint })
+    }
+}
+
+/// What is wrong with a value, wherever it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Complaint {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+impl Complaint {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<String> for Complaint {
+    fn from(message: String) -> Self {
+        Self::new(message)
+    }
+}
+
+/// An extension that a rule named, and what it was given.
+#[derive(Clone, Debug)]
+pub(super) struct Options<'a> {
+    pub(super) name: &'static str,
+    pub(super) known: &'static [Opt],
+    pub(super) given: Vec<Given<'a>>,
+    /// Where the extension was named, or where its protocol was.
+    pub(super) at: usize,
+}
+
+impl<'a> Options<'a> {
+    pub(super) const fn new(name: &'static str, known: &'static [Opt], at: usize) -> Self {
+        Self { name, known, given: Vec::new(), at }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Given<'a>> {
+        self.given.iter().find(|g| g.opt.name == name)
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// A complaint about the extension as a whole.
+    pub(super) fn problem(&self, message: impl Into<String>) -> Problem {
+        Problem::new(self.at, message)
+    }
+
+    /// The extension needs this option.
+    pub(super) fn require(&self, name: &str) -> Result<&Given<'a>, Problem> {
+        self.get(name).ok_or_else(|| self.problem(format!("`{}` needs `--{name}`", self.name)))
+    }
+
+    /// At most one of these options.
+    pub(super) fn exclusive(&self, names: &[&str]) -> Result<(), Problem> {
+        let mut these = self.given.iter().filter(|g| names.contains(&g.opt.name));
+        match (these.next(), these.next()) {
+            (Some(first), Some(second)) => Err(Problem::new(
+                second.at,
+                format!("only one of `--{}` and `--{}` is allowed", first.opt.name, second.opt.name),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// At least one of the options that it knows.
+    pub(super) fn require_any(&self) -> Result<(), Problem> {
+        if !self.given.is_empty() {
+            return Ok(());
+        }
+        let honoured = self.known.iter().filter(|o| o.refused.is_none());
+        let names: Vec<String> = honoured.map(|o| format!("`--{}`", o.name)).collect();
+        Err(self
+            .problem(format!("`-m {}` without options does nothing", self.name))
+            .hint(format!("it takes {}", names.join(", "))))
+    }
+}
+
+/// What a long option may mean among the options of several extensions.
+pub(super) enum Found {
+    /// The extension's place in the list, and the option.
+    One(usize, &'static Opt),
+    /// An abbreviation of several.
+    Ambiguous(Vec<&'static str>),
+    None,
+}
+
+/// Finds `name` as getopt does: an exact name wins, later extensions before earlier ones, then an abbreviation that
+/// only one option has.
+pub(super) fn find(extensions: &[Options<'_>], name: &str) -> Found {
+    let first_of = |name: &str| extensions.iter().position(|e| e.name == name);
+    let exact = extensions.iter().enumerate().filter_map(|(place, extension)| {
+        let opt = extension.known.iter().find(|o| o.is(name))?;
+        Some((first_of(extension.name), place, opt))
+    });
+    // An option of several extensions belongs to the one whose name came last for the first time, however often
+    // others come again; and there to its last use.
+    if let Some((_, place, opt)) = exact.max_by_key(|(first, place, _)| (*first, *place)) {
+        return Found::One(place, opt);
+    }
+    let mut candidates: Vec<(usize, &'static Opt)> = Vec::new();
+    for (place, extension) in extensions.iter().enumerate() {
+        // An extension that comes again takes the place of its first use.
+        candidates.retain(|(before, _)| extensions[*before].name != extension.name);
+        let starts = |o: &&Opt| o.names().any(|n| n.starts_with(name));
+        candidates.extend(extension.known.iter().filter(starts).map(|o| (place, o)));
+    }
+    match candidates[..] {
+        [] => Found::None,
+        [(place, opt)] => Found::One(place, opt),
+        _ => Found::Ambiguous(candidates.iter().map(|(_, o)| o.name).collect()),
+    }
+}
+
+/// The name in `names` that `wrong` most likely meant.
+pub fn nearest<'n>(wrong: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    let limit = (wrong.chars().count() / 3).max(1);
+    names
+        .into_iter()
+        .map(|name| (distance(wrong, name), name))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// Edits that turn one word into the other, capital letters aside: insert, delete, replace, swap neighbours.
+fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.to_lowercase().chars().collect();
+    let b: Vec<char> = b.to_lowercase().chars().collect();
+    let mut before = vec![0; b.len() + 1];
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            row[j] = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                row[j] = row[j].min(before[j - 2] + 1);
+            }
+        }
+        before = core::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+/// `did you mean …?`, if something is near enough.
+pub(super) fn did_you_mean<'n>(wrong: &str, names: impl IntoIterator<Item = &'n str>) -> Option<String> {
+    nearest(wrong, names).map(|name| format!("did you mean `{name}`?"))
+}
+
+/// The option in `names` that `wrong` most likely meant; letters in its middle may be left out, as in `--dpt`.
+pub(super) fn meant_option<'n>(wrong: &str, names: impl Iterator<Item = &'n str> + Clone) -> Option<&'n str> {
+    let short_for = |name: &&str| {
+        let mut letters = name.chars();
+        name.len() <= 2 * wrong.len()
+            && name.chars().next() == wrong.chars().next()
+            && name.chars().next_back() == wrong.chars().next_back()
+            && wrong.chars().all(|c| letters.any(|l| l == c))
+    };
+    nearest(wrong, names.clone()).or_else(|| names.filter(short_for).min_by_key(|name| name.len()))
+}
+
+/// Splits `--name=value`.
+pub(super) fn split_long(word: &str) -> (&str, Option<Cow<'_, str>>) {
+    match word.split_once('=') {
+        Some((name, value)) => (name, Some(Cow::Borrowed(value))),
+        None => (word, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static TCP: [Opt; 2] = [Opt::value("dport").also(&["destination-port"]), Opt::value("sport")];
+    static MULTIPORT: [Opt; 2] = [Opt::value("dports"), Opt::value("sports")];
+
+    #[test]
+    fn an_exact_name_wins_over_an_abbreviation_and_late_over_early() {
+        let list = |known| Options::new("x", known, 0);
+        let both = [list(&TCP), Options::new("y", &MULTIPORT, 0)];
+        assert!(matches!(find(&both, "dport"), Found::One(0, _)));
+        assert!(matches!(find(&both, "dports"), Found::One(1, _)));
+        assert!(matches!(find(&both, "dpor"), Found::Ambiguous(_)));
+        assert!(matches!(find(&both, "dest"), Found::One(0, _)));
+        assert!(matches!(find(&[list(&TCP), list(&TCP)], "sport"), Found::One(1, _)));
+        assert!(matches!(find(&[list(&TCP), list(&TCP)], "destin"), Found::One(1, _)));
+        assert!(matches!(find(&both, "mark"), Found::None));
+    }
+
+    #[test]
+    fn hints_name_what_is_near() {
+        assert_eq!(nearest("FOWARD", ["INPUT", "FORWARD", "OUTPUT"]), Some("FORWARD"));
+        assert_eq!(nearest("conntrakc", ["connmark", "conntrack"]), Some("conntrack"));
+        assert_eq!(nearest("zzz", ["INPUT", "FORWARD"]), None);
+        let options = ["destination", "dport", "sport", "ctstate"].into_iter();
+        assert_eq!(meant_option("dpt", options.clone()), Some("dport"));
+        assert_eq!(meant_option("ctstat", options.clone()), Some("ctstate"));
+        assert_eq!(meant_option("dxt", options.clone()), None);
+        assert_eq!(meant_option("", options), None);
+    }
+}

@@ -1,0 +1,453 @@
+//! A checked lab: what every runner builds, and what every test does and expects.
+//!
+//! Values exist only after [`super::resolve`] has checked them: every name is an index, every address parsed.
+
+#![forbid(unsafe_code)]
+
+use super::error::Problem;
+use super::runner::Awaits;
+use stateway_core::config::{RouterConfig, RunOptions};
+use stateway_core::conntrack::CtState;
+use stateway_core::iface::IfaceId;
+use stateway_core::packet::{Family, Mac, Prefix};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A lab file, resolved.
+#[derive(Clone, Debug)]
+pub struct Lab {
+    pub name: String,
+    pub description: String,
+    /// The file that it was read from.
+    pub file: PathBuf,
+    pub router: RouterConfig,
+    pub options: RunOptions,
+    pub hosts: Vec<Host>,
+    pub tests: Vec<Test>,
+    /// What deserves a second look, but is no error.
+    pub warnings: Vec<Problem>,
+    /// Every file that was read, the lab file first.
+    pub sources: Vec<Source>,
+}
+
+/// A file that a lab was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub path: PathBuf,
+    pub text: String,
+}
+
+/// Which host: its place in the lab's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostId(pub u16);
+
+impl Lab {
+    pub fn host(&self, id: HostId) -> &Host {
+        &self.hosts[id.0 as usize]
+    }
+
+    pub fn host_named(&self, name: &str) -> Option<HostId> {
+        self.hosts.iter().position(|host| host.name == name).map(|at| HostId(at as u16))
+    }
+
+    /// The hosts behind one port of the router.
+    pub fn hosts_on(&self, iface: IfaceId) -> impl Iterator<Item = &Host> {
+        self.hosts.iter().filter(move |host| host.iface == iface)
+    }
+
+    /// The name of a port of the router.
+    pub fn port_name(&self, iface: IfaceId) -> &str {
+        &self.router.ifaces[iface.index()].name
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    pub name: String,
+    /// The router's port that it is behind.
+    pub iface: IfaceId,
+    /// Its own addresses, each with the length of its network.
+    pub addresses: Vec<Prefix>,
+    /// Default gateways, at most one for each family.
+    pub gateways: Vec<IpAddr>,
+    pub routes: Vec<HostRoute>,
+    pub mac: Mac,
+    pub mtu_bytes: usize,
+    pub services: Vec<Service>,
+}
+
+impl Host {
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        self.addresses.iter().find(|prefix| prefix.family == family).map(|prefix| prefix.addr.to_ip(family))
+    }
+
+    pub fn has_address(&self, addr: IpAddr) -> bool {
+        self.addresses.iter().any(|prefix| prefix.addr.to_ip(prefix.family) == addr)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostRoute {
+    pub to: Prefix,
+    pub via: IpAddr,
+}
+
+/// Something that a host serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub kind: ServiceKind,
+    /// Where it listens; `None` only for a command that does not say.
+    pub port: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceKind {
+    Ssh,
+    Http,
+    Ftp,
+    Tftp,
+    /// TCP and UDP.
+    Echo,
+    Dns,
+    /// A line for `sh -c`, and one that succeeds once it is ready.
+    Command {
+        run: String,
+        ready: Option<String>,
+    },
+}
+
+impl ServiceKind {
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Ssh => "ssh",
+            Self::Http => "http",
+            Self::Ftp => "ftp",
+            Self::Tftp => "tftp",
+            Self::Echo => "echo",
+            Self::Dns => "dns",
+            Self::Command { .. } => "command",
+        }
+    }
+
+    /// The port that everybody knows it by.
+    pub const fn usual_port(&self) -> Option<u16> {
+        match self {
+            Self::Ssh => Some(22),
+            Self::Http => Some(80),
+            Self::Ftp => Some(21),
+            Self::Tftp => Some(69),
+            Self::Echo => Some(7),
+            Self::Dns => Some(53),
+            Self::Command { .. } => None,
+        }
+    }
+}
+
+/// Which of the three runners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RunnerKind {
+    Sim,
+    Live,
+    Kernel,
+}
+
+impl RunnerKind {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Sim => "sim",
+            Self::Live => "live",
+            Self::Kernel => "kernel",
+        }
+    }
+}
+
+/// One test: steps that are taken in order, until one does not come out as expected.
+#[derive(Clone, Debug)]
+pub struct Test {
+    pub name: String,
+    /// Only with these runners; empty: with all.
+    pub on: Vec<RunnerKind>,
+    /// Never empty. A step that repeats over hosts stands here once for each of them.
+    pub steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub action: Action,
+    pub expect: Expect,
+    /// Repeat until it comes out as expected, at most this long.
+    pub within: Option<Duration>,
+    /// In force during the step.
+    pub impair: Vec<(IfaceId, Impairment)>,
+}
+
+impl Step {
+    /// Whether it is to be seen that something comes back, or that nothing does.
+    pub fn awaits(&self) -> Awaits {
+        match self.expect.result {
+            Some(Word::Ok | Word::Refused | Word::Unreachable) if self.within.is_none() => Awaits::Answer,
+            _ => Awaits::Silence,
+        }
+    }
+}
+
+/// What a link does to packets, in both directions.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Impairment {
+    pub delay: Duration,
+    pub jitter: Duration,
+    pub loss_percent: f64,
+    pub reorder_percent: f64,
+    pub duplicate_percent: f64,
+    pub rate_kbit: Option<u64>,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Ssh(Ssh),
+    Tcp(Tcp),
+    Udp(Udp),
+    Ping(Ping),
+    Http(Http),
+    Ftp(Ftp),
+    Tftp(Tftp),
+    Traceroute(Flow),
+    Exec(Exec),
+    Send(Send),
+    Wait(Duration),
+    Rules(RulesText),
+    Conntrack(TableQuery),
+    Counters(CounterQuery),
+}
+
+impl Action {
+    /// The word that the lab file uses.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Ssh(_) => "ssh",
+            Self::Tcp(_) => "tcp",
+            Self::Udp(_) => "udp",
+            Self::Ping(_) => "ping",
+            Self::Http(_) => "http",
+            Self::Ftp(_) => "ftp",
+            Self::Tftp(_) => "tftp",
+            Self::Traceroute(_) => "traceroute",
+            Self::Exec(_) => "exec",
+            Self::Send(_) => "send",
+            Self::Wait(_) => "wait",
+            Self::Rules(_) => "rules",
+            Self::Conntrack(_) => "conntrack",
+            Self::Counters(_) => "counters",
+        }
+    }
+
+    /// From where to where it sends, if it sends anything by itself.
+    pub const fn flow(&self) -> Option<&Flow> {
+        match self {
+            Self::Ssh(Ssh { flow, .. })
+            | Self::Tcp(Tcp { flow, .. })
+            | Self::Udp(Udp { flow, .. })
+            | Self::Ping(Ping { flow, .. })
+            | Self::Http(Http { flow, .. })
+            | Self::Ftp(Ftp { flow, .. })
+            | Self::Tftp(Tftp { flow, .. })
+            | Self::Traceroute(flow)
+            | Self::Send(Send { flow, .. }) => Some(flow),
+            Self::Exec(_) | Self::Wait(_) | Self::Rules(_) | Self::Conntrack(_) | Self::Counters(_) => None,
+        }
+    }
+}
+
+/// From where to where, and how long an answer may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    pub from: HostId,
+    /// The address that `from` uses.
+    pub source: IpAddr,
+    pub to: IpAddr,
+    /// The host that has the address, if one does.
+    pub to_host: Option<HostId>,
+    /// `None`: the runner's own default.
+    pub timeout: Option<Duration>,
+}
+
+impl Flow {
+    pub const fn family(&self) -> Family {
+        match self.to {
+            IpAddr::V4(_) => Family::Ipv4,
+            IpAddr::V6(_) => Family::Ipv6,
+        }
+    }
+}
+
+/// A connection that outlives its step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Session {
+    /// It ends with the step.
+    #[default]
+    Once,
+    /// It is opened and stays open under this name.
+    Keep(String),
+    /// An open one is used.
+    Use(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ssh {
+    pub flow: Flow,
+    pub port: u16,
+    pub source_port: Option<u16>,
+    /// A line for the shell there.
+    pub run: String,
+    pub input: Option<String>,
+    pub session: Session,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tcp {
+    pub flow: Flow,
+    pub port: u16,
+    pub source_port: Option<u16>,
+    /// Said once connected; then what comes back is read until as many bytes came, or the end.
+    pub send: Option<String>,
+    pub session: Session,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Udp {
+    pub flow: Flow,
+    pub port: u16,
+    pub source_port: Option<u16>,
+    pub send: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ping {
+    pub flow: Flow,
+    pub count: u16,
+    /// Bytes after the ICMP header.
+    pub size: u16,
+    pub dont_fragment: bool,
+    pub ttl: Option<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    pub flow: Flow,
+    pub port: u16,
+    pub path: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ftp {
+    pub flow: Flow,
+    pub port: u16,
+    pub mode: FtpMode,
+    pub transfer: Transfer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FtpMode {
+    /// PORT
+    Active,
+    /// PASV
+    Passive,
+    /// EPRT
+    Eprt,
+    /// EPSV
+    Epsv,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tftp {
+    pub flow: Flow,
+    pub transfer: Transfer,
+}
+
+/// What is moved; the bytes are compared at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    List,
+    Get { bytes: u32 },
+    Put { bytes: u32 },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    pub host: HostId,
+    /// A line for `sh -c`.
+    pub run: String,
+    pub input: Option<String>,
+    pub timeout: Option<Duration>,
+}
+
+/// Packets made by hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Send {
+    pub flow: Flow,
+    /// IP packets, ready to be sent, in order.
+    pub packets: Vec<Vec<u8>>,
+}
+
+/// The rules that come into force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RulesText {
+    pub v4: Option<String>,
+    pub v6: Option<String>,
+}
+
+/// What the connection table must hold and must not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableQuery {
+    pub contains: Vec<String>,
+    pub lacks: Vec<String>,
+    pub count: Option<u64>,
+}
+
+/// What counters must show, by their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CounterQuery {
+    pub equal: Vec<(String, u64)>,
+    pub at_least: Vec<(String, u64)>,
+}
+
+/// What must come of a step. What is `None` or empty is not looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expect {
+    pub result: Option<Word>,
+    pub icmp: Option<String>,
+    pub state: Option<CtState>,
+    pub seen: Vec<CtState>,
+    pub unseen: Vec<CtState>,
+    pub stdout: Option<String>,
+    pub contains: Vec<String>,
+    pub rule: Option<String>,
+    pub reason: Option<String>,
+    pub entry: Option<String>,
+    pub no_entry: Option<String>,
+}
+
+/// The four results, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    Ok,
+    /// Nothing came back.
+    Blocked,
+    /// A reset came back.
+    Refused,
+    /// An ICMP error came back.
+    Unreachable,
+}
+
+impl Word {
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Blocked => "blocked",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! The text of a scenario → the scenario, or all its errors.
+
+#![forbid(unsafe_code)]
+
+use super::packet::{Built, error, of_flow};
+use super::words::{Word, Words, hex, number};
+use super::{Expect, Flow, FlowError, IFACES, STANDARD, Scenario, Side, Step};
+use core::net::{IpAddr, SocketAddr};
+use stateway_core::config::{Mode, RouteConfig, RouteTarget};
+use stateway_core::conntrack::Direction;
+use stateway_core::iface::IfaceId;
+use stateway_core::packet::tuple::{
+    PROTO_GRE, PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
+};
+use stateway_core::packet::{Addr, Family, Prefix};
+use stateway_core::time::Duration;
+
+/// Reads a scenario.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of its lines.
+pub fn parse(text: &str) -> Result<Scenario, Vec<FlowError>> {
+    let mut reader = Reader::default();
+    let mut errors = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        if let Err(message) = reader.line(at + 1, line) {
+            errors.push(FlowError { line: at + 1, message });
+        }
+    }
+    if reader.block.is_some() {
+        errors
+            .push(FlowError { line: text.lines().count(), message: "`end` of the rules is missing".into() });
+    }
+    if errors.is_empty() { Ok(reader.finish()) } else { Err(errors) }
+}
+
+/// What has been read so far.
+#[derive(Default)]
+struct Reader {
+    title: Option<String>,
+    mode: Option<Mode>,
+    sysctl: Vec<(String, String)>,
+    mtu: Vec<(String, usize)>,
+    routes: Vec<RouteConfig>,
+    no_rules6: bool,
+    flows: Vec<Flow>,
+    steps: Vec<Step>,
+    announced: Option<Vec<String>>,
+    rules: Rules,
+    rules6: Rules,
+    /// Inside `rules` … `end`, and of which family.
+    block: Option<Family>,
+    now: Duration,
+}
+
+#[derive(Default)]
+struct Rules {
+    block: Option<String>,
+    policies: Vec<(String, String)>,
+    /// Table, and the rule as `-A CHAIN …`.
+    lines: Vec<(String, String)>,
+}
+
+impl Reader {
+    fn line(&mut self, number: usize, line: &str) -> Result<(), String> {
+        if let Some(family) = self.block {
+            if line.trim() == "end" {
+                self.block = None;
+            } else if let Some(block) = &mut self.rules_mut(family).block {
+                block.push_str(line.trim());
+                block.push('\n');
+            }
+            return Ok(());
+        }
+        if let Some(comment) = line.trim().strip_prefix('#') {
+            self.title.get_or_insert_with(|| comment.trim().to_owned());
+            return Ok(());
+        }
+        let mut words = Words::split(line)?;
+        let Some(first) = words.peek().map(str::to_owned) else {
+            return if words.is_empty() { Ok(()) } else { Err("a line begins with a word".to_owned()) };
+        };
+        if first.starts_with(|c: char| c == '+' || c.is_ascii_digit()) {
+            return self.step(number, words);
+        }
+        words.next();
+        match first.as_str() {
+            "flow" => self.flow(&mut words)?,
+            "policy" => self.rules.policies.push((words.plain("chain")?, words.plain("target")?)),
+            "policy6" => self.rules6.policies.push((words.plain("chain")?, words.plain("target")?)),
+            "rule" => return self.rules.add(line, &mut words),
+            "rule6" => return self.rules6.add(line, &mut words),
+            "rules" => self.open_block(Family::Ipv4),
+            "rules6" => self.open_block(Family::Ipv6),
+            "sysctl" => self.sysctl.push((words.plain("name")?, words.plain("value")?)),
+            "mtu" => self.mtu.push((words.plain("interface")?, words.number("mtu")?)),
+            "route" => self.routes.push(route(&mut words)?),
+            "no-rules6" => self.no_rules6 = true,
+            "mode" => {
+                self.mode = Some(match words.plain("mode")?.as_str() {
+                    "route" => Mode::Route,
+                    "bridge" => Mode::Bridge,
+                    other => return Err(format!("`{other}` is no mode: route, bridge")),
+                });
+            }
+            "announced" => {
+                let list = self.announced.get_or_insert_default();
+                let rest: Result<Vec<String>, String> =
+                    (0..words.0.len()).map(|_| words.plain("connection")).collect();
+                list.extend(Some(rest?.join(" ")).filter(|connection| connection != "none"));
+            }
+            "wait" => self.now += duration(&words.plain("time")?)?,
+            other => return Err(format!("`{other}` begins no line")),
+        }
+        match words.next() {
+            None => Ok(()),
+            Some(word) => Err(format!("{word:?} is one word too many")),
+        }
+    }
+
+    const fn rules_mut(&mut self, family: Family) -> &mut Rules {
+        match family {
+            Family::Ipv4 => &mut self.rules,
+            Family::Ipv6 => &mut self.rules6,
+        }
+    }
+
+    fn open_block(&mut self, family: Family) {
+        self.block = Some(family);
+        self.rules_mut(family).block = Some(String::new());
+    }
+
+    /// `flow NAME IFACE ADDR[:PORT] IFACE ADDR[:PORT] PROTO [id N] [zone N]`
+    fn flow(&mut self, words: &mut Words) -> Result<(), String> {
+        let name = words.plain("name")?;
+        if self.flows.iter().any(|f| f.name == name) {
+            return Err(format!("there is a flow `{name}` already"));
+        }
+        let (opener, family) = side(words)?;
+        let (responder, other) = side(words)?;
+        if family != other {
+            return Err("both ends are of one family".to_owned());
+        }
+        let proto = words.plain("protocol")?;
+        let proto = match proto.as_str() {
+            "tcp" => PROTO_TCP,
+            "udp" => PROTO_UDP,
+            "udplite" => PROTO_UDPLITE,
+            "icmp" if family == Family::Ipv4 => PROTO_ICMP,
+            "icmp" | "icmpv6" => PROTO_ICMPV6,
+            "sctp" => PROTO_SCTP,
+            "gre" => PROTO_GRE,
+            other => number(other).ok_or_else(|| format!("`{other}` is no protocol"))?,
+        };
+        let mut flow = Flow { name, family, proto, opener, responder, id: 0, zone: 0 };
+        while let Some(word) = words.next() {
+            match word {
+                Word::Plain(w) if w == "id" => flow.id = words.number("id")?,
+                Word::Plain(w) if w == "zone" => flow.zone = words.number("zone")?,
+                word => return Err(format!("{word:?} is not understood here")),
+            }
+        }
+        self.flows.push(flow);
+        Ok(())
+    }
+
+    /// `TIME FROM PACKET [CTSTATE TRACKER FATE …]`
+    fn step(&mut self, line: usize, mut words: Words) -> Result<(), String> {
+        let time = words.plain("time")?;
+        self.now = match time.strip_prefix('+') {
+            Some(later) => self.now + duration(later)?,
+            None => duration(&time)?,
+        };
+        let from = words.plain("interface")?;
+        let expect = expectation(&mut words)?;
+        let is_frame = words.peek() == Some("ether");
+        let (iface, name) = from.split_once('/').unwrap_or((&from, ""));
+        let (Built { packet, padding }, flow) = match words.peek() {
+            Some("frame" | "ether") => {
+                words.next();
+                let packet = hex(&words.plain("hex")?)?;
+                let flow = self.named(name.strip_suffix('<').unwrap_or(name))?;
+                (Built { packet, padding: 0 }, flow)
+            }
+            Some("error") => {
+                words.next();
+                let (built, flow) = error(&self.flows, &mut words)?;
+                (built, Some(flow))
+            }
+            _ => {
+                let (at, dir) = self.direction(iface, name)?;
+                (of_flow(&self.flows[at], dir, &mut words)?, Some(at))
+            }
+        };
+        if let Some(word) = words.next() {
+            return Err(format!("{word:?} is one word too many"));
+        }
+        let iface = iface.to_owned();
+        self.steps.push(Step { line, at: self.now, iface, packet, is_frame, padding, flow, expect });
+        Ok(())
+    }
+
+    /// The flow of that name; `None` for no name.
+    fn named(&self, name: &str) -> Result<Option<usize>, String> {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let at = self.flows.iter().position(|f| f.name == name);
+        at.map(Some).ok_or_else(|| format!("no flow named `{name}`"))
+    }
+
+    /// Which flow, and which way along it.
+    fn direction(&self, iface: &str, name: &str) -> Result<(usize, Direction), String> {
+        let (name, answers) = name.strip_suffix('<').map_or((name, false), |name| (name, true));
+        let at = match self.named(name)? {
+            Some(at) => at,
+            None if self.flows.len() == 1 => 0,
+            None => return Err("which flow? write `IFACE/NAME`".to_owned()),
+        };
+        let flow = &self.flows[at];
+        let reply = answers || (flow.opener.iface != iface && flow.responder.iface == iface);
+        Ok((at, if reply { Direction::Reply } else { Direction::Original }))
+    }
+
+    fn finish(self) -> Scenario {
+        Scenario {
+            title: self.title.unwrap_or_default(),
+            mode: self.mode.unwrap_or(Mode::Route),
+            sysctl: self.sysctl,
+            rules: self.rules.finish(Family::Ipv4),
+            rules6: (!self.no_rules6).then(|| self.rules6.finish(Family::Ipv6)),
+            mtu: self.mtu,
+            routes: self.routes,
+            flows: self.flows,
+            steps: self.steps,
+            announced: self.announced,
+        }
+    }
+}
+
+/// `IFACE ADDR[:PORT]`
+fn side(words: &mut Words) -> Result<(Side, Family), String> {
+    let iface = words.plain("interface")?;
+    let word = words.plain("address")?;
+    let (ip, port) = match (word.parse::<IpAddr>(), word.parse::<SocketAddr>()) {
+        (Ok(ip), _) => (ip, 0),
+        (_, Ok(socket)) => (socket.ip(), socket.port()),
+        _ => return Err(format!("`{word}` is no address")),
+    };
+    let family = if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+    Ok((Side { iface, addr: Addr::from(ip), port }, family))
+}
+
+/// `NET via ADDR IFACE`, `NET blackhole|unreachable|prohibit`
+fn route(words: &mut Words) -> Result<RouteConfig, String> {
+    let net = words.plain("network")?;
+    let parsed = net.split_once('/').and_then(|(ip, len)| {
+        let ip: IpAddr = ip.parse().ok()?;
+        let family = if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+        let len = number(len).filter(|len| *len <= family.bits())?;
+        Some(Prefix::new(Addr::from(ip), len, family))
+    });
+    let to = parsed.ok_or_else(|| format!("`{net}` is no network"))?;
+    let target = match words.plain("target")?.as_str() {
+        "blackhole" => RouteTarget::Blackhole,
+        "unreachable" => RouteTarget::Unreachable,
+        "prohibit" => RouteTarget::Prohibit,
+        "via" => {
+            let gateway = Addr::from(words.parse::<IpAddr>("address")?);
+            let name = words.plain("interface")?;
+            let at = IFACES.iter().position(|iface| *iface == name);
+            let at = at.ok_or_else(|| format!("`{name}` is no interface: left, right"))?;
+            RouteTarget::Via { gateway, iface: IfaceId(at as u16) }
+        }
+        other => return Err(format!("`{other}` is no target: via, blackhole, unreachable, prohibit")),
+    };
+    Ok(RouteConfig { to, target })
+}
+
+/// Takes the last columns off a line, if it has them.
+fn expectation(words: &mut Words) -> Result<Option<Expect>, String> {
+    let begins = |word: &Word| match word {
+        Word::Plain(w) => {
+            matches!(w.as_str(), "-" | "NEW" | "ESTABLISHED" | "RELATED" | "INVALID" | "UNTRACKED")
+                || w.starts_with("INVALID(")
+        }
+        Word::Text(_) | Word::Options(_) => false,
+    };
+    let Some(at) = words.0.iter().position(begins) else { return Ok(None) };
+    let mut columns = Words(words.0.split_off(at));
+    let (ctstate, tracker, fate) =
+        (columns.plain("ctstate")?, columns.plain("tracker")?, columns.plain("fate")?);
+    let mut entry = Vec::new();
+    while !columns.is_empty() {
+        entry.push(columns.plain("status")?);
+    }
+    Ok(Some(Expect { ctstate, tracker, fate, entry }))
+}
+
+/// `20ms`, `2.2s`, `5d`, `0`.
+fn duration(word: &str) -> Result<Duration, String> {
+    let split = word.find(|c: char| c.is_alphabetic()).unwrap_or(word.len());
+    let (value, unit) = word.split_at(split);
+    let seconds = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        _ => return Err(format!("`{word}` is no time: us, ms, s, m, h, d")),
+    };
+    let value: f64 = value.parse().map_err(|_| format!("`{word}` is no time"))?;
+    Duration::try_from_secs_f64((value * seconds * 1e9).round() / 1e9)
+        .map_err(|_| format!("`{word}` is no time"))
+}
+
+impl Rules {
+    /// `rule [TABLE] CHAIN …`: the rest of the line as it stands.
+    fn add(&mut self, line: &str, words: &mut Words) -> Result<(), String> {
+        let mut rest = line.trim_start().split_once(char::is_whitespace).map_or("", |(_, rest)| rest.trim());
+        let first = words.plain("chain")?;
+        let table = if matches!(first.as_str(), "raw" | "mangle" | "nat" | "filter") {
+            rest = rest[first.len()..].trim_start();
+            first
+        } else {
+            "filter".to_owned()
+        };
+        self.lines.push((table, format!("-A {rest}")));
+        Ok(())
+    }
+
+    fn finish(self, family: Family) -> String {
+        if let Some(block) = self.block {
+            return block;
+        }
+        let Self { policies, lines: mut rules, .. } = self;
+        let standard = policies.is_empty() && rules.iter().all(|(table, _)| table != "filter");
+        let mut forward = "ACCEPT";
+        if standard {
+            forward = "DROP";
+            let prohibited = match family {
+                Family::Ipv4 => "icmp-admin-prohibited",
+                Family::Ipv6 => "icmp6-adm-prohibited",
+            };
+            let add = |rule: &str| ("filter".to_owned(), rule.replace("ADMIN-PROHIBITED", prohibited));
+            rules.extend(STANDARD.iter().map(|rule| add(rule)));
+        }
+        let policy = |chain: &str, default: &str| {
+            let set = policies.iter().rev().find(|(name, _)| name == chain);
+            set.map_or(default.to_owned(), |(_, target)| target.clone())
+        };
+        let mut text = String::new();
+        let tables: [(&str, &[&str]); 4] = [
+            ("raw", &["PREROUTING", "OUTPUT"]),
+            ("mangle", &["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"]),
+            ("nat", &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"]),
+            ("filter", &["INPUT", "FORWARD", "OUTPUT"]),
+        ];
+        for (table, chains) in tables {
+            let of_table: Vec<&String> = rules.iter().filter(|(t, _)| t == table).map(|(_, r)| r).collect();
+            // Where table nat is, it looks at every connection, even without rules.
+            if matches!(table, "mangle" | "nat") && of_table.is_empty() {
+                continue;
+            }
+            text.extend(["*", table, "\n"]);
+            for chain in chains {
+                let default = if (table, *chain) == ("filter", "FORWARD") { forward } else { "ACCEPT" };
+                let target = if table == "filter" { policy(chain, default) } else { "ACCEPT".to_owned() };
+                text.extend([":", chain, " ", &target, " [0:0]\n"]);
+            }
+            for rule in of_table {
+                text.extend([rule.as_str(), "\n"]);
+            }
+            text.push_str("COMMIT\n");
+        }
+        text
+    }
+}

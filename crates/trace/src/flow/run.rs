@@ -1,0 +1,338 @@
+//! A scenario against the router: what became of each packet, and whether that was expected.
+
+#![forbid(unsafe_code)]
+
+use super::build::frame;
+use super::{Expect, Scenario, Step};
+use core::net::{IpAddr, SocketAddr};
+use stateway_core::base::EmissionKind;
+use stateway_core::config::{Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfig};
+use stateway_core::conntrack::listing::{self, proto_name};
+use stateway_core::conntrack::{CtState, Entry, Expectation, Filter, Status, flow_of};
+use stateway_core::fate::{Fate, QueueReason};
+use stateway_core::filter::{RejectWith, RuleError};
+use stateway_core::iface::{Iface, IfaceId};
+use stateway_core::packet::{Addr, Family, Frame, Mac, Offload, Packet, Prefix, Tuple};
+use stateway_core::record::{NoRecord, Note, Recorder, Trace};
+use stateway_core::router::{Router, Worker};
+use stateway_core::time::Instant;
+
+/// The two interfaces of every scenario, by their place.
+pub const IFACES: [&str; 2] = ["left", "right"];
+/// The router's own link addresses.
+pub const ROUTER_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 2, 1]];
+/// Who sits on the other end of each link, and is the next hop for everything behind it.
+pub const STATION_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 1, 2], [2, 0, 0, 0, 2, 2]];
+/// The router's own addresses.
+const ADDRESSES: [[&str; 2]; 2] = [["192.0.2.1", "2001:db8:1::1"], ["198.51.100.1", "2001:db8:2::1"]];
+/// The next hop on each side.
+const GATEWAYS: [[&str; 2]; 2] =
+    [["192.0.2.254", "2001:db8:1::fffe"], ["198.51.100.254", "2001:db8:2::fffe"]];
+/// What lies behind the next hops: nearly everything, so that no scenario waits for a neighbour unless it means to.
+const ROUTES: [(&str, u8, usize); 7] = [
+    ("192.0.2.0", 24, 0),
+    ("198.18.0.0", 16, 0),
+    ("2001:db8:1::", 48, 0),
+    ("198.51.100.0", 24, 1),
+    ("203.0.113.0", 25, 1),
+    ("198.19.0.0", 16, 1),
+    ("2001:db8::", 32, 1),
+];
+
+/// Any time will do: the router only counts from there.
+pub(super) const START: Instant = Instant::from_secs(1000);
+
+/// What became of one packet, in the words of the last columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    pub columns: Expect,
+    /// What left, and where.
+    pub sent: Vec<(IfaceId, Vec<u8>)>,
+}
+
+/// A scenario that is being played.
+#[derive(Debug)]
+pub struct Run {
+    router: Router,
+    worker: Worker,
+    mode: Mode,
+    zones: Vec<u16>,
+    now: Instant,
+}
+
+impl Run {
+    /// # Errors
+    /// Everything that is wrong with the scenario's rules and settings.
+    pub fn new(scenario: &Scenario) -> Result<Self, Vec<RuleError>> {
+        let zones = scenario.flows.iter().map(|flow| flow.zone).collect();
+        let router = Router::new(config(scenario))?;
+        let worker = router.worker();
+        Ok(Self { router, worker, mode: scenario.mode, zones, now: START })
+    }
+
+    /// Gives one packet to the router, and waits for whatever is due before.
+    pub fn step(&mut self, step: &Step) -> Observed {
+        let mut trace = Trace::default();
+        let (fate, pieces, sent) = self.carry(step, &mut trace);
+        let zone = step.flow.map_or(0, |flow| self.zones[flow]);
+        let ctstate = ctstate(&trace);
+        let entry = ctstate.as_ref().and_then(|_| self.entry(frame_of(self.mode, step).1, zone, self.now));
+        let columns = Expect {
+            ctstate: ctstate.unwrap_or_else(|| "-".to_owned()),
+            tracker: entry.as_ref().and_then(Entry::state_word).unwrap_or("-").to_owned(),
+            fate: fate_word(fate, pieces),
+            entry: entry.map(|entry| entry_words(&entry, &sent, self.now)).unwrap_or_default(),
+        };
+        Observed { columns, sent }
+    }
+
+    /// As [`Run::step`], but nobody listens, as in a router at work: the fate, and what left.
+    pub fn step_unheard(&mut self, step: &Step) -> (String, Vec<(IfaceId, Vec<u8>)>) {
+        let (fate, pieces, sent) = self.carry(step, &mut NoRecord);
+        (fate_word(fate, pieces), sent)
+    }
+
+    /// What was counted so far, and what is in the table.
+    pub fn counted(&self) -> String {
+        let mut text: String = self.router.rules().all().map(|rules| rules.render(true)).collect();
+        for (code, n) in self.router.drop_counters().filter(|(_, n)| *n > 0) {
+            text.push_str(&format!("{code} {n}\n"));
+        }
+        let entries = self.router.conntrack().list(&Filter::default(), self.now);
+        let options = listing::Options { extended: true, id: None };
+        let mut lines: Vec<_> =
+            entries.iter().map(|entry| listing::entry(entry, self.now, options)).collect();
+        lines.sort();
+        text + &lines.join("\n")
+    }
+
+    /// Its fate, how many pieces left, and every frame that left.
+    fn carry<R: Recorder>(&mut self, step: &Step, rec: &mut R) -> (Fate, usize, Vec<(IfaceId, Vec<u8>)>) {
+        self.now = START + step.at;
+        self.router.handle_timeout(&mut self.worker, self.now);
+        self.worker.take_emissions();
+
+        let (from, mut bytes) = frame_of(self.mode, step);
+        let iface = IfaceId(from as u16);
+        let outcome = self.router.process(&mut self.worker, self.now, iface, Frame::new(&mut bytes), rec);
+
+        let mut sent: Vec<(IfaceId, Vec<u8>)> = Vec::new();
+        sent.extend(outcome.out.map(|iface| (iface, bytes[..outcome.len].to_vec())));
+        let mut pieces = 0;
+        for emission in self.worker.take_emissions() {
+            pieces += usize::from(emission.kind == EmissionKind::Fragment);
+            sent.push((emission.iface, emission.frame));
+        }
+        (outcome.fate, pieces, sent)
+    }
+
+    /// The connections that are expected now, in the order of their text: `198.51.100.10 > 192.0.2.10:51210 tcp`.
+    pub fn announced(&self) -> Vec<String> {
+        let name = |e: Expectation| {
+            let Tuple { src, dst, right, proto, family, .. } = e.tuple;
+            let (src, dst) = (src.to_ip(family), SocketAddr::new(dst.to_ip(family), right));
+            format!("{src} > {dst} {}", proto_name(proto))
+        };
+        let mut names: Vec<String> =
+            self.router.conntrack().expectations(self.now).into_iter().map(name).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn entry(&self, mut frame: Vec<u8>, zone: u16, now: Instant) -> Option<Entry> {
+        let pkt = Packet::parse(&mut frame, Offload::NONE).ok()?;
+        self.router.conntrack().find(&pkt, zone, now)
+    }
+}
+
+/// The frame of a step, and the place of the interface that it comes in on.
+pub(super) fn frame_of(mode: Mode, step: &Step) -> (usize, Vec<u8>) {
+    let from = usize::from(step.iface == IFACES[1]);
+    if step.is_frame {
+        return (from, step.packet.clone());
+    }
+    let dst = match mode {
+        Mode::Route => ROUTER_MACS[from],
+        Mode::Bridge => STATION_MACS[1 - from],
+    };
+    (from, frame(dst, STATION_MACS[from], &step.packet, step.padding))
+}
+
+/// What rules saw; `None` if the packet did not come as far as tracking.
+fn ctstate(trace: &Trace) -> Option<String> {
+    let of_the_packet = trace.notes.iter().take_while(|note| !matches!(note, Note::Fate(_)));
+    let tracked = of_the_packet.into_iter().find_map(|note| match note {
+        Note::Tracked(tracked) => Some(tracked),
+        _ => None,
+    })?;
+    Some(match (tracked.state, tracked.invalid) {
+        (CtState::Invalid, Some(reason)) => format!("INVALID({reason})"),
+        (state, _) => state.word().to_owned(),
+    })
+}
+
+fn fate_word(fate: Fate, pieces: usize) -> String {
+    match fate {
+        Fate::Forwarded if pieces > 1 => format!("forwarded*{pieces}"),
+        Fate::Forwarded | Fate::Delivered => fate.word().to_owned(),
+        Fate::Dropped(reason) => format!("dropped({reason})"),
+        Fate::Rejected(RejectWith::TcpReset, _) => "rejected(tcp-reset)".to_owned(),
+        Fate::Rejected(RejectWith::Icmp(kind, code), _) => format!("rejected({kind}/{code})"),
+        Fate::Queued(reason @ (QueueReason::Fragment | QueueReason::Neighbour)) => {
+            format!("queued({})", reason.code())
+        }
+    }
+}
+
+fn entry_words(entry: &Entry, sent: &[(IfaceId, Vec<u8>)], now: Instant) -> Vec<String> {
+    let left = entry.timeout(now);
+    let secs = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+    let mut words = vec![format!("{secs}s")];
+    let status = entry.status;
+    words.push(
+        if status.contains(Status::ASSURED) {
+            "assured"
+        } else if status.contains(Status::SEEN_REPLY) {
+            "replied"
+        } else {
+            "unreplied"
+        }
+        .to_owned(),
+    );
+    if status.contains(Status::EXPECTED) {
+        words.push("expected".to_owned());
+    }
+    if status.intersects(Status::SRC_NAT | Status::DST_NAT) {
+        words.push(format!("reply={}", ends(&entry.reply())));
+        words.extend(sent.first().and_then(|(_, frame)| sent_as(frame)));
+    }
+    words
+}
+
+/// What leaves of a translated connection: `sent=198.51.100.1:5000>198.51.100.10:53`.
+fn sent_as(frame: &[u8]) -> Option<String> {
+    let mut frame = frame.to_vec();
+    let pkt = Packet::parse(&mut frame, Offload::NONE).ok()?;
+    let is_sound = if pkt.l4_checksum_ok() { "" } else { ",badsum" };
+    Some(format!("sent={}{is_sound}", ends(&flow_of(&pkt, 0)?)))
+}
+
+/// Both ends with their ports, or with the identifier behind a `#`.
+fn ends(tuple: &Tuple) -> String {
+    let Tuple { src, dst, left, right, family, .. } = *tuple;
+    let (src, dst) = (src.to_ip(family), dst.to_ip(family));
+    if tuple.is_icmp() {
+        return format!("{src}>{dst}#{left}");
+    }
+    match (left, right) {
+        (0, 0) => format!("{src}>{dst}"),
+        _ => format!("{}>{}", SocketAddr::new(src, left), SocketAddr::new(dst, right)),
+    }
+}
+
+/// The router that every scenario runs on: two interfaces, a next hop on each.
+pub fn config(scenario: &Scenario) -> RouterConfig {
+    let bare = RouterConfig {
+        mode: scenario.mode,
+        ifaces: (0..IFACES.len()).map(|at| iface(scenario, at)).collect(),
+        sysctl: scenario.sysctl.clone(),
+        rules: Some(scenario.rules.clone()),
+        rules6: scenario.rules6.clone(),
+        ..RouterConfig::default()
+    };
+    if scenario.mode == Mode::Bridge {
+        return bare;
+    }
+    let route = |&(net, len, at): &(&str, u8, usize)| {
+        let to = prefix(net, len);
+        let (gateway, _) = address(GATEWAYS[at][usize::from(to.family == Family::Ipv6)]);
+        RouteConfig { to, target: RouteTarget::Via { gateway, iface: IfaceId(at as u16) } }
+    };
+    let neighbour = |(at, gateway): (usize, &str)| {
+        let (addr, family) = address(gateway);
+        NeighbourConfig { addr, family, mac: Mac(STATION_MACS[at]), iface: IfaceId(at as u16) }
+    };
+    let gateways = GATEWAYS.iter().enumerate().flat_map(|(at, pair)| pair.map(|gateway| (at, gateway)));
+    RouterConfig {
+        routes: ROUTES.iter().map(route).chain(scenario.routes.iter().cloned()).collect(),
+        neighbours: gateways.map(neighbour).collect(),
+        ..bare
+    }
+}
+
+fn iface(scenario: &Scenario, at: usize) -> Iface {
+    let mut iface = Iface::new(IFACES[at], IfaceId(at as u16));
+    iface.mac = Mac(ROUTER_MACS[at]);
+    if scenario.mode == Mode::Route {
+        let own = |text: &&str| {
+            let (addr, family) = address(text);
+            Prefix::new(addr, family.bits(), family)
+        };
+        iface.addresses = ADDRESSES[at].iter().map(own).collect();
+    }
+    if let Some((_, mtu)) = scenario.mtu.iter().find(|(name, _)| *name == IFACES[at]) {
+        iface.mtu_bytes = *mtu;
+    }
+    iface
+}
+
+fn address(text: &str) -> (Addr, Family) {
+    let ip: IpAddr = text.parse().unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    (Addr::from(ip), if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 })
+}
+
+fn prefix(text: &str, len: u8) -> Prefix {
+    let (addr, family) = address(text);
+    Prefix::new(addr, len, family)
+}
+
+/// The text of a scenario with its last columns rewritten to what was observed, and lined up.
+pub fn update(text: &str, scenario: &Scenario, observed: &[Observed]) -> String {
+    let columns = |line: usize| {
+        let at = scenario.steps.iter().position(|step| step.line == line)?;
+        Some((scenario.steps[at].expect.clone(), &observed.get(at)?.columns))
+    };
+    let mut rows: Vec<(String, Option<&Expect>)> = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        match columns(at + 1) {
+            Some((old, new)) => rows.push((without_columns(line, old.as_ref()), Some(new))),
+            None => rows.push((line.trim_end().to_owned(), None)),
+        }
+    }
+    let width = rows.iter().filter(|(_, new)| new.is_some()).map(|(left, _)| left.chars().count()).max();
+    let [ctstate, tracker, fate] = [
+        |e: &Expect| e.ctstate.chars().count(),
+        |e: &Expect| e.tracker.chars().count(),
+        |e: &Expect| if e.entry.is_empty() { 0 } else { e.fate.chars().count() },
+    ]
+    .map(|len| rows.iter().filter_map(|(_, new)| new.map(len)).max().unwrap_or(0));
+    let mut updated = String::new();
+    for (left, new) in rows {
+        let line = match new {
+            None => left,
+            Some(new) => format!(
+                "{left:width$}  {:ctstate$}  {:tracker$}  {:fate$}  {}",
+                new.ctstate,
+                new.tracker,
+                new.fate,
+                new.entry.join(" "),
+                width = width.unwrap_or(0),
+            ),
+        };
+        updated.push_str(line.trim_end());
+        updated.push('\n');
+    }
+    updated
+}
+
+/// A step's line up to its last columns.
+fn without_columns(line: &str, old: Option<&Expect>) -> String {
+    let Some(old) = old else { return line.trim_end().to_owned() };
+    // The last place where the columns begin: nothing behind them looks like one.
+    let begins = |at: &usize| {
+        let rest = &line[*at..];
+        rest.split_whitespace().eq(old.to_string().split_whitespace()) && line[..*at].ends_with(' ')
+    };
+    let end = line.char_indices().map(|(at, _)| at).rfind(begins).unwrap_or(line.len());
+    line[..end].trim_end().to_owned()
+}
