@@ -4,7 +4,9 @@
 
 use stateway_core::conntrack::CtState;
 use stateway_core::iface::IfaceId;
-use stateway_lab::model::{Action, Flow, HostId, Impairment, Ping, RunnerKind, Session, Tcp, Udp, Word};
+use stateway_lab::model::{
+    Action, Flow, HostId, Impairment, Ping, RunnerKind, Session, Tcp, Udp, Wait, Word,
+};
 use stateway_lab::runner::{Awaits, Observation, Runner};
 use stateway_lab::sim::Sim;
 use stateway_lab::trial::{self, Ending, TestReport};
@@ -128,7 +130,7 @@ fn step(lab: &Lab, chance: &mut fastrand::Rng) -> Action {
         0 => Action::Tcp(Tcp { flow, port, source_port, send: Some(text), session: Session::Once }),
         1 => Action::Udp(Udp { flow, port, source_port, send: "hello".into() }),
         2 => Action::Ping(Ping { flow, count: 3, size: 56, dont_fragment: false, ttl: None }),
-        _ => Action::Wait(Duration::from_secs(chance.u64(..200))),
+        _ => Action::Wait(Wait(Duration::from_secs(chance.u64(..200)))),
     }
 }
 

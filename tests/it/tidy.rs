@@ -100,6 +100,7 @@ const NAMED_IN: &[(&str, &[&str])] = &[
             "crates/core/src/icmp_reply",
             "crates/core/src/host/",
             "crates/lab/src/sim/",
+            "crates/lab/src/steps/",
         ],
     ),
     ("serde_yaml", &["crates/lab/"]),

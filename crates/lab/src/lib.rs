@@ -11,6 +11,7 @@ pub mod builtin;
 mod dns;
 pub mod error;
 pub mod graph;
+mod judge;
 #[cfg(target_os = "linux")]
 pub mod kernel;
 #[cfg(target_os = "linux")]
@@ -28,6 +29,7 @@ pub mod runner;
 mod shape;
 pub mod sim;
 pub mod spec;
+pub mod steps;
 pub mod trial;
 
 pub use error::{LabErrors, Problem};

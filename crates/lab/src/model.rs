@@ -14,6 +14,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use super::steps::{
+    Action, CounterQuery, Exec, Ftp, FtpMode, Http, Ping, RulesText, Send, Ssh, TableQuery, Tcp, Tftp,
+    Traceroute, Udp, Wait,
+};
+
 /// A lab file, resolved.
 #[derive(Clone, Debug)]
 pub struct Lab {
@@ -203,63 +208,6 @@ pub struct Impairment {
     pub rate_kbit: Option<u64>,
 }
 
-/// What a step does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    Ssh(Ssh),
-    Tcp(Tcp),
-    Udp(Udp),
-    Ping(Ping),
-    Http(Http),
-    Ftp(Ftp),
-    Tftp(Tftp),
-    Traceroute(Flow),
-    Exec(Exec),
-    Send(Send),
-    Wait(Duration),
-    Rules(RulesText),
-    Conntrack(TableQuery),
-    Counters(CounterQuery),
-}
-
-impl Action {
-    /// The word that the lab file uses.
-    pub const fn word(&self) -> &'static str {
-        match self {
-            Self::Ssh(_) => "ssh",
-            Self::Tcp(_) => "tcp",
-            Self::Udp(_) => "udp",
-            Self::Ping(_) => "ping",
-            Self::Http(_) => "http",
-            Self::Ftp(_) => "ftp",
-            Self::Tftp(_) => "tftp",
-            Self::Traceroute(_) => "traceroute",
-            Self::Exec(_) => "exec",
-            Self::Send(_) => "send",
-            Self::Wait(_) => "wait",
-            Self::Rules(_) => "rules",
-            Self::Conntrack(_) => "conntrack",
-            Self::Counters(_) => "counters",
-        }
-    }
-
-    /// From where to where it sends, if it sends anything by itself.
-    pub const fn flow(&self) -> Option<&Flow> {
-        match self {
-            Self::Ssh(Ssh { flow, .. })
-            | Self::Tcp(Tcp { flow, .. })
-            | Self::Udp(Udp { flow, .. })
-            | Self::Ping(Ping { flow, .. })
-            | Self::Http(Http { flow, .. })
-            | Self::Ftp(Ftp { flow, .. })
-            | Self::Tftp(Tftp { flow, .. })
-            | Self::Traceroute(flow)
-            | Self::Send(Send { flow, .. }) => Some(flow),
-            Self::Exec(_) | Self::Wait(_) | Self::Rules(_) | Self::Conntrack(_) | Self::Counters(_) => None,
-        }
-    }
-}
-
 /// From where to where, and how long an answer may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
@@ -294,77 +242,8 @@ pub enum Session {
     Use(String),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ssh {
-    pub flow: Flow,
-    pub port: u16,
-    pub source_port: Option<u16>,
-    /// A line for the shell there.
-    pub run: String,
-    pub input: Option<String>,
-    pub session: Session,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tcp {
-    pub flow: Flow,
-    pub port: u16,
-    pub source_port: Option<u16>,
-    /// Said once connected; then what comes back is read until as many bytes came, or the end.
-    pub send: Option<String>,
-    pub session: Session,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Udp {
-    pub flow: Flow,
-    pub port: u16,
-    pub source_port: Option<u16>,
-    pub send: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ping {
-    pub flow: Flow,
-    pub count: u16,
-    /// Bytes after the ICMP header.
-    pub size: u16,
-    pub dont_fragment: bool,
-    pub ttl: Option<u8>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Http {
-    pub flow: Flow,
-    pub port: u16,
-    pub path: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ftp {
-    pub flow: Flow,
-    pub port: u16,
-    pub mode: FtpMode,
-    pub transfer: Transfer,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FtpMode {
-    /// PORT
-    Active,
-    /// PASV
-    Passive,
-    /// EPRT
-    Eprt,
-    /// EPSV
-    Epsv,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tftp {
-    pub flow: Flow,
-    pub transfer: Transfer,
-}
+/// What a transfer moves if the file does not say.
+pub(crate) const USUAL_BYTES: u32 = 20_000;
 
 /// What is moved; the bytes are compared at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -372,45 +251,6 @@ pub enum Transfer {
     List,
     Get { bytes: u32 },
     Put { bytes: u32 },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exec {
-    pub host: HostId,
-    /// A line for `sh -c`.
-    pub run: String,
-    pub input: Option<String>,
-    pub timeout: Option<Duration>,
-}
-
-/// Packets made by hand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Send {
-    pub flow: Flow,
-    /// IP packets, ready to be sent, in order.
-    pub packets: Vec<Vec<u8>>,
-}
-
-/// The rules that come into force.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RulesText {
-    pub v4: Option<String>,
-    pub v6: Option<String>,
-}
-
-/// What the connection table must hold and must not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TableQuery {
-    pub contains: Vec<String>,
-    pub lacks: Vec<String>,
-    pub count: Option<u64>,
-}
-
-/// What counters must show, by their names.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CounterQuery {
-    pub equal: Vec<(String, u64)>,
-    pub at_least: Vec<(String, u64)>,
 }
 
 /// What must come of a step. What is `None` or empty is not looked at.

@@ -2,10 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::model::{Action, Flow, Impairment, RunnerKind, Send, Step, Word};
+use super::model::{Action, Impairment, RunnerKind, Step, Word};
 use stateway_core::conntrack::{CtState, Direction};
 use stateway_core::iface::IfaceId;
-use stateway_core::packet::summary;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -115,53 +114,6 @@ pub struct Seen {
 impl Seen {
     pub fn was_stopped(&self) -> bool {
         self.fate == "dropped" || self.fate == "rejected"
-    }
-}
-
-/// The last of the packets made by hand, as the router saw it. The hosts' own stacks may have spoken after it.
-pub fn by_hand<'a>(send: &Send, packets: &'a [Seen]) -> Option<&'a Seen> {
-    let flow = &send.flow;
-    let last = send.packets.last()?;
-    let (summary, protocol) = (as_sent(flow, last), protocol_of(last));
-    let written = packets.iter().rfind(|packet| Some(&packet.summary) == summary.as_ref());
-    let is_like_it = |packet: &&Seen| {
-        (packet.src, packet.dst) == (flow.source, flow.to)
-            && protocol.is_none_or(|protocol| packet.protocol == protocol)
-    };
-    written.or_else(|| packets.iter().rfind(is_like_it))
-}
-
-/// A packet in few words, as it leaves its host: where it names no source, the kernel puts in the host's own.
-fn as_sent(flow: &Flow, packet: &[u8]) -> Option<String> {
-    let mut packet = packet.to_vec();
-    if let (Some(4), IpAddr::V4(own)) = (packet.first().map(|first| first >> 4), flow.source)
-        && let Some(source) = packet.get_mut(12..16)
-        && *source == [0; 4]
-    {
-        source.copy_from_slice(&own.octets());
-    }
-    summary::of_ip(&packet)
-}
-
-/// In IPv6 it may stand behind other headers.
-fn protocol_of(packet: &[u8]) -> Option<u8> {
-    packet.get(9).copied().filter(|_| packet[0] >> 4 == 4)
-}
-
-/// Whether the router has seen the last of the packets made by hand, as often as it was sent.
-pub fn has_come(send: &Send, packets: &[Seen]) -> bool {
-    let Some(last) = send.packets.last() else { return true };
-    let sent = send.packets.iter().filter(|packet| *packet == last).count();
-    let Some(summary) = as_sent(&send.flow, last) else { return false };
-    packets.iter().filter(|packet| packet.summary == summary).count() >= sent
-}
-
-/// What came of packets made by hand: whether the last one got through, only the router can tell.
-pub fn judge_by_hand(send: &Send, packets: &[Seen]) -> (Word, String) {
-    match by_hand(send, packets) {
-        Some(last) if last.fate == "forwarded" => (Word::Ok, last.summary.clone()),
-        Some(last) => (Word::Blocked, last.summary.clone()),
-        None => (Word::Blocked, "the router did not see it".to_owned()),
     }
 }
 

@@ -8,6 +8,10 @@
 use super::error::{Problem, control_character, too_deep, yaml_hint};
 use super::locate::{self, Places};
 use super::shape;
+use super::steps::{
+    ConntrackSpec, CountersSpec, ExecSpec, FtpSpec, HttpSpec, PingSpec, RulesSpec, SendSpec, SshSpec,
+    TcpSpec, TftpSpec, TracerouteSpec, UdpSpec, every_step,
+};
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
@@ -222,42 +226,18 @@ pub struct HostRouteSpec {
     pub via: String,
 }
 
-/// Declares a test and a step of a test, which share all that a step can be.
-macro_rules! steps {
-    ($($(#[$doc:meta])* struct $name:ident { $($own:tt)* })*) => {$(
+/// Declares a test, or a step of a test, which share all that a step can be.
+macro_rules! step_struct {
+    (
+        $(#[$doc:meta])* struct $name:ident { $($own:tt)* }
+        $($(#[$about:meta])* $word:ident: $kind:ident($ty:ty), written as $spec:ty;)*
+    ) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         pub struct $name {
             $($own)*
-            /// Logs in and runs a command.
-            pub ssh: Option<SshSpec>,
-            /// Opens a TCP connection.
-            pub tcp: Option<TcpSpec>,
-            /// Sends a UDP datagram and waits for an answer.
-            pub udp: Option<UdpSpec>,
-            /// Sends ICMP echo requests and waits for the answers.
-            pub ping: Option<PingSpec>,
-            /// Fetches a page over HTTP.
-            pub http: Option<HttpSpec>,
-            /// Lists, gets or puts a file over FTP.
-            pub ftp: Option<FtpSpec>,
-            /// Gets or puts a file over TFTP.
-            pub tftp: Option<TftpSpec>,
-            /// Asks for the hops on the way (live and kernel only).
-            pub traceroute: Option<TracerouteSpec>,
-            /// Runs a command on a host (live and kernel only).
-            pub exec: Option<ExecSpec>,
-            /// Sends packets written as in packetdrill.
-            pub send: Option<SendSpec>,
-            /// Lets time pass; in simulation this costs none.
-            pub wait: Option<TimeSpec>,
-            /// Swaps the ruleset; connections stay. The next tests have the new one.
-            pub rules: Option<RulesSpec>,
-            /// Looks at the connection table.
-            pub conntrack: Option<ConntrackSpec>,
-            /// Looks at counters of rules and drops.
-            pub counters: Option<CountersSpec>,
+            $($(#[$about])* pub $word: Option<$spec>,)*
             /// What must come of it.
             pub expect: Option<ExpectSpec>,
             /// Repeats the step until it comes out as expected, at most this long.
@@ -268,26 +248,38 @@ macro_rules! steps {
             #[serde(default)]
             pub impair: IndexMap<String, ImpairSpec>,
         }
+    };
+}
 
-        impl $name {
+macro_rules! tests_and_steps {
+    ($($(#[$about:meta])* $word:ident: $kind:ident($ty:ty), written as $spec:ty;)*) => {
+        step_struct! {
+            /// One test: a step, or several in `steps`.
+            struct TestSpec {
+                /// What it shows, in one line; no other test has the same. `test N` unless told otherwise.
+                pub name: Option<String>,
+                /// Only with these runners; with any unless told otherwise.
+                #[serde(default)]
+                pub on: OneOrMany<RunnerSpec>,
+                /// Several steps, one after the other, until one does not come out as expected.
+                #[serde(default)]
+                pub steps: Vec<StepSpec>,
+            }
+            $($(#[$about])* $word: $kind($ty), written as $spec;)*
+        }
+
+        step_struct! {
+            /// One step of a test.
+            struct StepSpec {}
+            $($(#[$about])* $word: $kind($ty), written as $spec;)*
+        }
+
+        impl TestSpec {
             /// The step that this is, without what else belongs to a test.
             #[must_use]
             pub fn step(&self) -> StepSpec {
                 StepSpec {
-                    ssh: self.ssh.clone(),
-                    tcp: self.tcp.clone(),
-                    udp: self.udp.clone(),
-                    ping: self.ping.clone(),
-                    http: self.http.clone(),
-                    ftp: self.ftp.clone(),
-                    tftp: self.tftp.clone(),
-                    traceroute: self.traceroute.clone(),
-                    exec: self.exec.clone(),
-                    send: self.send.clone(),
-                    wait: self.wait.clone(),
-                    rules: self.rules.clone(),
-                    conntrack: self.conntrack.clone(),
-                    counters: self.counters.clone(),
+                    $($word: self.$word.clone(),)*
                     expect: self.expect.clone(),
                     within: self.within.clone(),
                     timeout: self.timeout.clone(),
@@ -295,24 +287,9 @@ macro_rules! steps {
                 }
             }
         }
-    )*};
+    };
 }
-
-steps! {
-    /// One test: a step, or several in `steps`.
-    struct TestSpec {
-        /// What it shows, in one line; no other test has the same. `test N` unless told otherwise.
-        pub name: Option<String>,
-        /// Only with these runners; with any unless told otherwise.
-        #[serde(default)]
-        pub on: OneOrMany<RunnerSpec>,
-        /// Several steps, one after the other, until one does not come out as expected.
-        #[serde(default)]
-        pub steps: Vec<StepSpec>,
-    }
-    /// One step of a test.
-    struct StepSpec {}
-}
+every_step!(tests_and_steps);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -332,289 +309,6 @@ pub enum FamilySpec {
     Ipv4,
     /// IPv6
     Ipv6,
-}
-
-/// Logs in with real OpenSSH (in simulation, a stand-in for it) and runs a command; the step's output is what it prints.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SshSpec {
-    /// Who logs in; several hosts repeat the step.
-    pub from: Option<OneOrMany>,
-    /// Where: a host or an address; several repeat the step.
-    pub to: Option<OneOrMany>,
-    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
-    pub family: Option<FamilySpec>,
-    /// The port where it is served.
-    #[schemars(range(min = 1), extend("default" = 22))]
-    pub port: Option<u16>,
-    /// The port it comes from; the system chooses one unless told.
-    #[schemars(range(min = 1))]
-    pub source_port: Option<u16>,
-    /// The command to run there.
-    #[schemars(extend("default" = "true"))]
-    pub run: Option<String>,
-    /// What the command reads.
-    pub input: Option<String>,
-    /// Keeps the session open under this name.
-    pub keep: Option<String>,
-    /// Runs the command in a session that was kept, from and to where it was opened.
-    pub session: Option<String>,
-}
-
-/// Opens a TCP connection, and may say something; the step's output is what comes back.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TcpSpec {
-    /// Who begins: a host; several repeat the step.
-    pub from: Option<OneOrMany>,
-    /// With whom: a host or an address; several repeat the step.
-    pub to: Option<OneOrMany>,
-    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
-    pub family: Option<FamilySpec>,
-    /// The port where it is served.
-    #[schemars(range(min = 1))]
-    pub port: Option<u16>,
-    /// The port it comes from; the system chooses one unless told.
-    #[schemars(range(min = 1))]
-    pub source_port: Option<u16>,
-    /// What to say once connected.
-    pub send: Option<String>,
-    /// Keeps the connection open under this name.
-    pub keep: Option<String>,
-    /// Speaks on a connection that was kept, from and to where it was opened.
-    pub session: Option<String>,
-}
-
-/// Sends one datagram; the step's output is what comes back.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UdpSpec {
-    /// Who begins: a host; several repeat the step.
-    pub from: OneOrMany,
-    /// With whom: a host or an address; several repeat the step.
-    pub to: OneOrMany,
-    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
-    pub family: Option<FamilySpec>,
-    /// The port where it is served.
-    #[schemars(range(min = 1))]
-    pub port: u16,
-    /// The port it comes from; the system chooses one unless told.
-    #[schemars(range(min = 1))]
-    pub source_port: Option<u16>,
-    /// What the datagram says.
-    #[schemars(extend("default" = "stateway"))]
-    pub send: Option<String>,
-}
-
-/// Sends echo requests; `ok` if one of them is answered.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PingSpec {
-    /// Who begins: a host; several repeat the step.
-    pub from: OneOrMany,
-    /// With whom: a host or an address; several repeat the step.
-    pub to: OneOrMany,
-    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
-    pub family: Option<FamilySpec>,
-    /// How many requests.
-    #[schemars(range(min = 1, max = 100), extend("default" = 1))]
-    pub count: Option<u16>,
-    /// Bytes after the ICMP header.
-    #[schemars(range(max = 65000), extend("default" = 56))]
-    pub size: Option<u16>,
-    /// Forbids fragments on the way.
-    #[serde(default)]
-    #[schemars(extend("default" = false))]
-    pub dont_fragment: bool,
-    /// How many hops the requests may take; what the system usually sends unless told.
-    #[schemars(range(min = 1))]
-    pub ttl: Option<u8>,
-}
-
-/// Fetches a page; the step's output is its text.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HttpSpec {
-    /// Who begins: a host; several repeat the step.
-    pub from: OneOrMany,
-    /// With whom: a host or an address; several repeat the step.
-    pub to: OneOrMany,
-    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
-    pub family: Option<FamilySpec>,
-    /// The port where it is served.
-    #[schemars(range(min = 1), extend("default" = 80))]
-    pub port: Option<u16>,
-    /// The page.
-    #[schemars(extend("default" = "/"))]
-    pub path: Option<String>,
-}
-
-/// Lists a folder, or moves a file and compares both ends.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FtpSpec {
-    /// Who begins: a host; several repeat the step.
-    pub from: OneOrMany,
-    /// With whom: a host or an address; several repeat the step.
-    pub to: OneOrMany,
-    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
-    pub family: Option<FamilySpec>,
-    /// The port where it is served.
-    #[schemars(range(min = 1), extend("default" = 21))]
-    pub port: Option<u16>,
-    /// How the data connection is announced.
-    #[serde(default)]
-    #[schemars(extend("default" = "passive"))]
-    pub mode: FtpModeSpec,
-    /// What to do.
-    #[serde(default)]
-    #[schemars(extend("default" = "list"))]
-    pub command: FtpCommandSpec,
-    /// The size of the file that is got or put, in bytes.
-    #[schemars(range(max = 100_000_000), extend("default" = 20_000))]
-    pub bytes: Option<u32>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum FtpModeSpec {
-    /// `PORT`: the server connects to the client.
-    Active,
-    /// `PASV`: the client connects a second time.
-    #[default]
-    Passive,
-    /// `EPRT`: active, for either family.
-    Eprt,
-    /// `EPSV`: passive, for either family.
-    Epsv,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum FtpCommandSpec {
-    /// Lists the folder.
-    #[default]
-    List,
-    /// Fetches a file.
-    Get,
-    /// Stores a file.
-    Put,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum TftpCommandSpec {
-    /// Fetches a file.
-    #[default]
-    Get,
-    /// Stores a file.
-    Put,
-}
-
-/// Moves a file and compares both ends.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TftpSpec {
-    /// Who begins: a host; several repeat the step.
-    pub from: OneOrMany,
-    /// With whom: a host or an address; several repeat the step.
-    pub to: OneOrMany,
-    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
-    pub family: Option<FamilySpec>,
-    /// What to do.
-    #[serde(default)]
-    #[schemars(extend("default" = "get"))]
-    pub command: TftpCommandSpec,
-    /// The size of the file, in bytes.
-    #[schemars(range(min = 1, max = 10_000_000), extend("default" = 20_000))]
-    pub bytes: Option<u32>,
-}
-
-/// Asks for the hops on the way; the step's output is their addresses (live and kernel only).
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TracerouteSpec {
-    /// Who begins: a host; several repeat the step.
-    pub from: OneOrMany,
-    /// With whom: a host or an address; several repeat the step.
-    pub to: OneOrMany,
-    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
-    pub family: Option<FamilySpec>,
-}
-
-/// Runs a command on a host; `ok` if it succeeds (live and kernel only).
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ExecSpec {
-    /// Where it runs; several hosts repeat the step.
-    pub host: OneOrMany,
-    /// A line for `sh -c`.
-    pub run: String,
-    /// What the command reads.
-    pub input: Option<String>,
-}
-
-/// Packets from one host to another, made by hand.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SendSpec {
-    /// Whose packets they are: a host; several repeat the step.
-    pub from: OneOrMany,
-    /// Where they go: a host or an address; several repeat the step.
-    pub to: OneOrMany,
-    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
-    pub family: Option<FamilySpec>,
-    /// The port that they go to.
-    #[schemars(range(min = 1), extend("default" = 9))]
-    pub port: Option<u16>,
-    /// The port that they come from.
-    #[schemars(range(min = 1), extend("default" = 40_000))]
-    pub source_port: Option<u16>,
-    /// Lines such as `S 100:100(0) win 64240`, `udp (10)`, `icmp echo_request id 7 seq 1`.
-    pub packets: OneOrMany,
-}
-
-/// Puts other rules in force, all or nothing; a family that is not named has those of the lab.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RulesSpec {
-    /// The rules for IPv4, as iptables-save prints them.
-    pub v4: Option<String>,
-    /// The same in a file, named from the folder of the lab file.
-    pub v4_file: Option<String>,
-    /// The rules for IPv6, as ip6tables-save prints them.
-    pub v6: Option<String>,
-    /// The same in a file, named from the folder of the lab file.
-    pub v6_file: Option<String>,
-    /// Puts the rules of the lab back in force.
-    #[serde(default)]
-    #[schemars(extend("default" = false))]
-    pub restore: bool,
-}
-
-/// What the connection table holds. A line is described by words that must all be in it.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ConntrackSpec {
-    /// For each of these, some line has all its words.
-    pub contains: Option<OneOrMany>,
-    /// For each of these, no line has all its words.
-    pub lacks: Option<OneOrMany>,
-    /// How many connections there are.
-    pub count: Option<u64>,
-}
-
-/// Counters by name: `filter/FORWARD/2` and `filter/FORWARD/policy` count packets that a rule or a policy decided,
-/// `drop/table-full` those that were dropped for a reason.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CountersSpec {
-    /// Counters that must have exactly this value.
-    #[serde(default)]
-    pub equal: IndexMap<String, u64>,
-    /// Counters that must have this value or a higher one.
-    #[serde(default)]
-    pub at_least: IndexMap<String, u64>,
 }
 
 /// What must come of a step.

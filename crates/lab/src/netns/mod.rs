@@ -11,6 +11,7 @@
 //! What stands between the hosts, a router process or the kernel, is a [`Middle`].
 
 pub mod build;
+pub(crate) mod clients;
 pub mod command;
 pub mod init;
 pub mod names;
@@ -19,7 +20,7 @@ pub mod programs;
 pub mod rootless;
 pub mod services;
 pub mod state;
-pub mod steps;
+pub(crate) mod transfers;
 
 use super::model::{Action, Impairment, Lab, RulesText, RunnerKind, Step};
 use super::runner::{Awaits, Observation, RunError, Runner, Seen};
@@ -51,10 +52,10 @@ pub struct Namespaces {
     pub state: state::State,
     pub middle: Box<dyn Middle>,
     /// Connections that outlive their step, by name.
-    pub(super) sessions: BTreeMap<String, steps::Kept>,
+    pub(crate) sessions: BTreeMap<String, clients::Kept>,
     start: Instant,
     /// What the step that is under way waits for.
-    pub(super) awaits: Awaits,
+    pub(crate) awaits: Awaits,
     /// Whether links can be impaired, or why not; once that has been tried.
     netem: Option<Result<(), String>>,
 }
@@ -90,12 +91,13 @@ impl Runner for Namespaces {
     }
 
     fn lacks(&mut self, step: &Step) -> Option<String> {
-        steps::lacks(self, step)
+        let netem = || if step.impair.is_empty() { None } else { self.lacks_netem() };
+        step.action.lacks_in_real_time().or_else(netem)
     }
 
     fn act(&mut self, action: &Action, awaits: Awaits) -> Result<Observation, RunError> {
         self.awaits = awaits;
-        steps::act(self, action).map_err(|error| match error.downcast::<steps::Late>() {
+        action.act(self).map_err(|error| match error.downcast::<clients::Late>() {
             Ok(late) => RunError::Late(late.to_string()),
             Err(error) => RunError::Broken(format!("{error:#}")),
         })

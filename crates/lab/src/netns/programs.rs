@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::rootless;
-use crate::model::{Action, Lab, RunnerKind, ServiceKind};
+use crate::model::{Lab, RunnerKind, ServiceKind};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -106,20 +106,7 @@ fn needed(lab: &Lab, runner: RunnerKind) -> BTreeSet<&'static str> {
         if !step.impair.is_empty() {
             needed.insert("tc");
         }
-        match step.action {
-            Action::Ssh(_) => needed.extend(["ssh"]),
-            Action::Ping(_) => needed.extend(["ping"]),
-            Action::Http(_) | Action::Ftp(_) | Action::Tftp(_) => needed.extend(["curl"]),
-            Action::Traceroute(_) => needed.extend(["traceroute"]),
-            Action::Tcp(_)
-            | Action::Udp(_)
-            | Action::Exec(_)
-            | Action::Send(_)
-            | Action::Wait(_)
-            | Action::Rules(_)
-            | Action::Conntrack(_)
-            | Action::Counters(_) => {}
-        }
+        needed.extend(step.action.programs());
     }
     needed
 }

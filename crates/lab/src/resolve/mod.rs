@@ -8,7 +8,7 @@
 mod hosts;
 pub mod packets;
 mod router;
-mod tests;
+mod steps;
 
 use super::builtin;
 use super::error::{LabErrors, Problem, near};
@@ -25,6 +25,8 @@ use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+
+pub(crate) use steps::{Ends, StepPlace};
 
 /// Reads a lab: a folder with a `lab.yaml`, or the file itself.
 ///
@@ -136,7 +138,7 @@ fn read(file: &Path, read: Read) -> Result<String, LabErrors> {
 }
 
 /// The work in progress on one file: what was found so far.
-struct Check<'a> {
+pub(crate) struct Check<'a> {
     places: &'a Places,
     /// Where other files are looked for.
     folder: &'a Path,
@@ -148,7 +150,7 @@ struct Check<'a> {
     /// Paths of what the shape check left out.
     pruned: Vec<String>,
     /// The sessions that steps keep, by kind and name.
-    kept: BTreeMap<(&'static str, String), tests::Ends>,
+    kept: BTreeMap<(&'static str, String), Ends>,
 }
 
 impl<'a> Check<'a> {
@@ -172,7 +174,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn problem(&mut self, path: &str, message: impl Into<String>, hint: Option<String>) {
+    pub(crate) fn problem(&mut self, path: &str, message: impl Into<String>, hint: Option<String>) {
         let place = self.places.find(path);
         self.problems.push(Problem { path: path.to_owned(), place, message: message.into(), hint });
     }

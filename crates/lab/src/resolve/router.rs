@@ -334,7 +334,7 @@ impl Check<'_> {
     }
 
     /// The text of a ruleset, from the file itself or from another one, once it has been found good.
-    pub(super) fn rules(
+    pub(crate) fn rules(
         &mut self,
         family: Family,
         path: &str,

@@ -23,12 +23,12 @@ const LONGEST: usize = 65_535;
 /// The first port that connections of our own leave from.
 const FIRST_PORT: u16 = 40_000;
 
-pub(super) struct Host {
-    pub(super) name: String,
-    pub(super) sockets: SocketSet<'static>,
-    pub(super) services: Services,
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) sockets: SocketSet<'static>,
+    pub(crate) services: Services,
     /// ICMP errors that came since they were last cleared.
-    pub(super) heard: Vec<IcmpError>,
+    pub(crate) heard: Vec<IcmpError>,
     iface: Interface,
     wire: Wire,
     next_port: u16,
@@ -38,21 +38,21 @@ pub(super) struct Host {
 
 /// An ICMP error about something that this host sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct IcmpError {
-    pub(super) from: IpAddr,
+pub(crate) struct IcmpError {
+    pub(crate) from: IpAddr,
     /// By iptables' names.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Of a packet too big, what would fit.
-    pub(super) mtu: Option<u32>,
+    pub(crate) mtu: Option<u32>,
     /// Where the packet went that it is about.
-    pub(super) dst: IpAddr,
-    pub(super) proto: u8,
+    pub(crate) dst: IpAddr,
+    pub(crate) proto: u8,
     /// TCP and UDP: its ports; ICMP: its identifier and sequence number.
-    pub(super) words: Option<(u16, u16)>,
+    pub(crate) words: Option<(u16, u16)>,
 }
 
 impl Host {
-    pub(super) fn new(host: &model::Host, seed: u64) -> Self {
+    pub(crate) fn new(host: &model::Host, seed: u64) -> Self {
         let mut wire = Wire { rx: VecDeque::new(), tx: Vec::new() };
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(host.mac.0)));
         config.random_seed = seed;
@@ -92,19 +92,19 @@ impl Host {
     }
 
     /// A port that no connection of this host used for long.
-    pub(super) fn new_port(&mut self) -> u16 {
+    pub(crate) fn new_port(&mut self) -> u16 {
         let port = self.next_port;
         self.next_port = if port == u16::MAX { FIRST_PORT } else { port + 1 };
         port
     }
 
     /// What connections are opened with.
-    pub(super) fn context(&mut self) -> (&mut smoltcp::iface::Context, &mut SocketSet<'static>) {
+    pub(crate) fn context(&mut self) -> (&mut smoltcp::iface::Context, &mut SocketSet<'static>) {
         (self.iface.context(), &mut self.sockets)
     }
 
     /// Takes in a frame; [`Host::poll`] sees what comes of it.
-    pub(super) fn hear(&mut self, frame: Vec<u8>, now: Instant) {
+    pub(crate) fn hear(&mut self, frame: Vec<u8>, now: Instant) {
         let Some(mut frame) = self.sizes.join(frame, now) else { return };
         if let Ok(pkt) = Packet::parse(&mut frame, Offload::NONE)
             && let Some(error) = IcmpError::read(&pkt)
@@ -118,7 +118,7 @@ impl Host {
     }
 
     /// Lets the stack and the services work. Says what they send, and when they want to be asked again.
-    pub(super) fn poll(&mut self, now: Instant) -> (Vec<Vec<u8>>, Option<Instant>) {
+    pub(crate) fn poll(&mut self, now: Instant) -> (Vec<Vec<u8>>, Option<Instant>) {
         for _ in 0..MAX_ROUNDS {
             self.take_in(now);
             let stack = self.iface.poll(time(now), &mut self.wire, &mut self.sockets);
@@ -206,12 +206,12 @@ impl IcmpError {
 }
 
 /// The address as smoltcp has it, checked to be of the family.
-pub(super) fn family_of(addr: IpAddr) -> Family {
+pub(crate) fn family_of(addr: IpAddr) -> Family {
     if addr.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
 }
 
 /// Whether a host with these parts knows a way to `to`.
-pub(super) fn has_way(host: &model::Host, to: IpAddr) -> bool {
+pub(crate) fn has_way(host: &model::Host, to: IpAddr) -> bool {
     let (family, addr) = (family_of(to), Addr::from(to));
     let within = |net: &Prefix| net.family == family && net.contains(addr);
     host.addresses.iter().any(within)

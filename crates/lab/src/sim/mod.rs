@@ -12,16 +12,16 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod clients;
 mod fragments;
 mod host;
 mod link;
 mod path_mtu;
-mod services;
-mod steps;
+pub(crate) mod services;
 mod unheard;
 mod unresolved;
 
-use super::model::{Action, HostId, Impairment, Lab, RunnerKind, Step, Word};
+use super::model::{Action, HostId, Impairment, Lab, RulesText, RunnerKind, Step};
 use super::runner::{Awaits, Observation, RunError, Runner, Seen};
 use host::Host;
 use link::Link;
@@ -40,12 +40,12 @@ use unheard::Unheard;
 
 /// A lab in simulation.
 pub struct Sim {
-    lab: Lab,
+    pub(crate) lab: Lab,
     router: Router,
     worker: Worker,
     /// The same router again, to which nobody listens, if the two are compared.
     unheard: Option<Unheard>,
-    hosts: Vec<Host>,
+    pub(crate) hosts: Vec<Host>,
     /// When each host is woken next.
     alarms: Vec<Option<Instant>>,
     ports: Vec<PortLinks>,
@@ -53,12 +53,12 @@ pub struct Sim {
     events: BTreeMap<(Instant, u64), Event>,
     /// Events so far: keeps those of one moment in order.
     said: u64,
-    now: Instant,
+    pub(crate) now: Instant,
     chance: fastrand::Rng,
     /// Packets that the router saw during the step.
-    seen: Vec<Seen>,
+    pub(crate) seen: Vec<Seen>,
     /// Connections that outlive their step.
-    kept: BTreeMap<String, (HostId, SocketHandle)>,
+    pub(crate) kept: BTreeMap<String, (HostId, SocketHandle)>,
 }
 
 impl std::fmt::Debug for Sim {
@@ -135,7 +135,7 @@ impl Sim {
         &self.router
     }
 
-    fn host(&mut self, id: HostId) -> &mut Host {
+    pub(crate) fn host(&mut self, id: HostId) -> &mut Host {
         &mut self.hosts[usize::from(id.0)]
     }
 
@@ -145,7 +145,7 @@ impl Sim {
     }
 
     /// Lets time pass until `ready` says something, at most until `deadline`.
-    fn run_until<T>(
+    pub(crate) fn run_until<T>(
         &mut self,
         deadline: Instant,
         mut ready: impl FnMut(&mut Self) -> Option<T>,
@@ -161,7 +161,7 @@ impl Sim {
     }
 
     /// Lets everything happen that is due until then.
-    fn run_to(&mut self, deadline: Instant) {
+    pub(crate) fn run_to(&mut self, deadline: Instant) {
         while self.next(deadline) {}
     }
 
@@ -215,7 +215,7 @@ impl Sim {
     }
 
     /// Lets a host work, and sends what it has to send.
-    fn wake(&mut self, id: HostId) {
+    pub(crate) fn wake(&mut self, id: HostId) {
         let now = self.now;
         let (frames, again) = self.host(id).poll(now);
         let iface = self.lab.host(id).iface;
@@ -230,7 +230,7 @@ impl Sim {
     }
 
     /// A host sends: its neighbours on the segment hear it, the router over the link.
-    fn transmit(&mut self, from: HostId, iface: IfaceId, frame: Vec<u8>) {
+    pub(crate) fn transmit(&mut self, from: HostId, iface: IfaceId, frame: Vec<u8>) {
         self.deliver(iface, Some(from), &frame);
         let is_neighbours =
             self.lab.hosts.iter().any(|host| host.iface == iface && host.mac == dst_mac(&frame));
@@ -324,13 +324,24 @@ impl Sim {
         seen.reason = decision.reason(fate).map(|reason| reason.code().to_owned());
     }
 
-    fn list(&self) -> Vec<String> {
+    pub(crate) fn list(&self) -> Vec<String> {
         let entries = self.router.conntrack().list(&Filter::default(), self.now);
         entries.iter().map(|entry| listing::entry(entry, self.now, listing::Options::default())).collect()
     }
 
+    /// Puts other rules in force.
+    pub(crate) fn replace_rules(&mut self, rules: &RulesText) -> Result<(), RunError> {
+        let (v4, v6) = (rules.v4.as_deref(), rules.v6.as_deref());
+        let replaced = self.router.replace_rules(v4, v6);
+        replaced.map_err(|errors| RunError::Broken(first(&errors)))?;
+        if let Some(unheard) = &self.unheard {
+            unheard.replace_rules(v4, v6);
+        }
+        Ok(())
+    }
+
     /// Counters by name: rules and policies by packets, drops by reason.
-    fn counters(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn counters(&self) -> BTreeMap<String, u64> {
         let mut values: BTreeMap<String, u64> =
             self.router.drop_counters().map(|(code, count)| (format!("drop/{code}"), count)).collect();
         let rules = self.router.rules();
@@ -356,34 +367,12 @@ impl Runner for Sim {
     }
 
     fn lacks(&mut self, step: &Step) -> Option<String> {
-        steps::lacks(&self.lab, &step.action)
+        step.action.lacks_in_simulation(&self.lab)
     }
 
     fn act(&mut self, action: &Action, _: Awaits) -> Result<Observation, RunError> {
         self.seen.clear();
-        let mut found = match action {
-            Action::Wait(duration) => {
-                self.wait(*duration);
-                let note = format!("{} passed", humantime::format_duration(*duration));
-                Observation::new(Word::Ok, note)
-            }
-            Action::Rules(rules) => {
-                let (v4, v6) = (rules.v4.as_deref(), rules.v6.as_deref());
-                let replaced = self.router.replace_rules(v4, v6);
-                replaced.map_err(|errors| RunError::Broken(first(&errors)))?;
-                if let Some(unheard) = &self.unheard {
-                    unheard.replace_rules(v4, v6);
-                }
-                Observation::new(Word::Ok, "the new rules are in force")
-            }
-            Action::Conntrack(_) => {
-                let table = self.list();
-                let note = format!("{} connections", table.len());
-                Observation { stdout: table.join("\n"), ..Observation::new(Word::Ok, note) }
-            }
-            Action::Counters(_) => Observation { values: self.counters(), ..Observation::new(Word::Ok, "") },
-            _ => self.traffic(action)?,
-        };
+        let mut found = action.simulate(self)?;
         found.packets = core::mem::take(&mut self.seen);
         Ok(found)
     }

@@ -12,20 +12,20 @@ use smoltcp::socket::{tcp, udp};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Of each direction of a connection.
-pub(in crate::sim) const BUFFER: usize = 65_535;
+pub(crate) const BUFFER: usize = 65_535;
 /// Datagrams that wait in each direction.
 const DATAGRAMS: usize = 64;
 /// A request line is never longer.
 const MAX_LINE: usize = 8192;
 
 /// What the simulated ssh begins with: it does not pretend to be another's.
-pub(in crate::sim) const SSH_BANNER: &str = "SSH-2.0-stateway_simulated";
+pub(crate) const SSH_BANNER: &str = "SSH-2.0-stateway_simulated";
 
 /// Everything that one host serves.
 #[derive(Debug, Default)]
-pub(in crate::sim) struct Services {
+pub(crate) struct Services {
     /// By the name that clients ask for: what FTP and TFTP give and take.
-    pub(in crate::sim) files: BTreeMap<String, Vec<u8>>,
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
     listeners: Vec<Listener>,
     talks: Vec<(SocketHandle, Talk)>,
     datagrams: Vec<(SocketHandle, Datagrams)>,
@@ -64,7 +64,7 @@ enum Datagrams {
 }
 
 impl Services {
-    pub(in crate::sim) fn new(host: &model::Host, sockets: &mut SocketSet<'static>) -> Self {
+    pub(crate) fn new(host: &model::Host, sockets: &mut SocketSet<'static>) -> Self {
         let mut services = Self::default();
         for service in &host.services {
             let Some(port) = service.port else { continue };
@@ -89,7 +89,7 @@ impl Services {
     }
 
     /// Takes every talk as far as it goes. Says whether anything happened.
-    pub(in crate::sim) fn run(
+    pub(crate) fn run(
         &mut self,
         iface: &mut Interface,
         sockets: &mut SocketSet<'static>,
@@ -170,7 +170,7 @@ impl Services {
     }
 }
 
-pub(in crate::sim) fn new_tcp() -> tcp::Socket<'static> {
+pub(crate) fn new_tcp() -> tcp::Socket<'static> {
     let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
     let mut socket = tcp::Socket::new(buffer(), buffer());
     socket.set_nagle_enabled(false);
@@ -184,12 +184,12 @@ fn listen(sockets: &mut SocketSet<'static>, port: u16) -> SocketHandle {
     sockets.add(socket)
 }
 
-pub(in crate::sim) fn new_udp() -> udp::Socket<'static> {
+pub(crate) fn new_udp() -> udp::Socket<'static> {
     let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; DATAGRAMS], vec![0; BUFFER]);
     udp::Socket::new(buffer(), buffer())
 }
 
-pub(in crate::sim) fn bind(sockets: &mut SocketSet<'static>, port: u16) -> SocketHandle {
+pub(crate) fn bind(sockets: &mut SocketSet<'static>, port: u16) -> SocketHandle {
     let mut socket = new_udp();
     let _ = socket.bind(port);
     sockets.add(socket)
@@ -248,7 +248,7 @@ fn http(request: &mut Vec<u8>, socket: &mut tcp::Socket, name: &str) -> bool {
 /// How a command of the simulated ssh asks for its client's address, as in a shell.
 const CLIENT: &str = "${SSH_CLIENT%% *}";
 /// Commands that the simulated ssh knows.
-pub(in crate::sim) const SSH_COMMANDS: &str = "hostname, echo, cat, seq, true, false";
+pub(crate) const SSH_COMMANDS: &str = "hostname, echo, cat, seq, true, false";
 /// What `seq` counts to at most.
 const MAX_COUNT: u64 = 1_000_000;
 

@@ -2,17 +2,14 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Check, family_of, packets};
+use super::{Check, family_of};
 use crate::error::hint;
 use crate::locate::{item, key};
-use crate::model::{
-    Action, CounterQuery, Exec, Expect, Flow, Ftp, FtpMode, Host, HostId, Http, Impairment, Ping, RulesText,
-    RunnerKind, Send, Session, Ssh, Step, TableQuery, Tcp, Test, Tftp, Transfer, Udp, Word,
-};
+use crate::model::{Action, Expect, Flow, Host, HostId, Impairment, RunnerKind, Session, Step, Test, Word};
 use crate::runner;
 use crate::spec::{
-    ExpectSpec, FamilySpec, FtpCommandSpec, FtpModeSpec, ImpairSpec, LabSpec, OneOrMany, PercentSpec,
-    ResultSpec, RulesSpec, RunnerSpec, StateSpec, StepSpec, TestSpec, TftpCommandSpec, TimeSpec,
+    ExpectSpec, FamilySpec, ImpairSpec, LabSpec, OneOrMany, PercentSpec, ResultSpec, RunnerSpec, StateSpec,
+    StepSpec, TestSpec, TimeSpec,
 };
 use stateway_core::config::RouterConfig;
 use stateway_core::conntrack::CtState;
@@ -23,29 +20,27 @@ use std::time::Duration;
 
 /// A step that repeats becomes this many at most.
 const MAX_REPEATS: usize = 2000;
-/// What a transfer moves if the file does not say.
-const USUAL_BYTES: u32 = 20_000;
 
 /// What a step's names can mean.
-struct Scope<'a> {
-    router: &'a RouterConfig,
-    hosts: &'a [Host],
-    all_hosts: Vec<&'a str>,
+pub(crate) struct Scope<'a> {
+    pub(crate) router: &'a RouterConfig,
+    pub(crate) hosts: &'a [Host],
+    pub(crate) all_hosts: Vec<&'a str>,
 }
 
 /// What the parts of one step share.
-struct StepPlace<'a> {
-    scope: &'a Scope<'a>,
-    timeout: Option<Duration>,
+pub(crate) struct StepPlace<'a> {
+    pub(crate) scope: &'a Scope<'a>,
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// Between which ends a connection is, as far as a step says it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ends {
-    from: Option<OneOrMany>,
-    to: Option<OneOrMany>,
-    family: Option<FamilySpec>,
-    port: Option<u16>,
+pub(crate) struct Ends {
+    pub(crate) from: Option<OneOrMany>,
+    pub(crate) to: Option<OneOrMany>,
+    pub(crate) family: Option<FamilySpec>,
+    pub(crate) port: Option<u16>,
 }
 
 impl Check<'_> {
@@ -78,7 +73,7 @@ impl Check<'_> {
 
     fn steps(&mut self, path: &str, test: &TestSpec, scope: &Scope<'_>) -> Vec<Step> {
         let own = test.step();
-        match (actions(&own).is_empty(), test.steps.is_empty()) {
+        match (Action::written(&own).is_empty(), test.steps.is_empty()) {
             (true, true) => {
                 if !self.was_pruned(path) {
                     let hint =
@@ -115,7 +110,7 @@ impl Check<'_> {
     }
 
     fn step(&mut self, path: &str, spec: &StepSpec, scope: &Scope<'_>) -> Vec<Step> {
-        let names = actions(spec);
+        let names = Action::written(spec);
         if names.len() != 1 {
             if !names.is_empty() {
                 self.problem(
@@ -131,7 +126,7 @@ impl Check<'_> {
         let timeout = self.duration(&key(path, "timeout"), spec.timeout.as_ref());
         let within = self.duration(&key(path, "within"), spec.within.as_ref());
         let place = StepPlace { scope, timeout };
-        let actions = self.actions(&key(path, names[0]), spec, &place);
+        let actions = Action::resolve(spec, self, &key(path, names[0]), &place);
         let impair: Vec<(IfaceId, Impairment)> = spec
             .impair
             .iter()
@@ -145,171 +140,9 @@ impl Check<'_> {
         steps
     }
 
-    /// What the step does, once for each host that it starts from.
-    fn actions(&mut self, path: &str, spec: &StepSpec, place: &StepPlace<'_>) -> Vec<Action> {
-        if let Some(ssh) = &spec.ssh {
-            let own = Ends {
-                from: ssh.from.clone(),
-                to: ssh.to.clone(),
-                family: ssh.family,
-                port: ssh.port.or(Some(22)),
-            };
-            let (session, ends) = self.session(path, "ssh", ssh.keep.as_ref(), ssh.session.as_ref(), own);
-            let flows = self.session_flows(path, ends.as_ref(), place);
-            let run = ssh.run.clone().unwrap_or_else(|| "true".to_owned());
-            let make = |flow| Ssh {
-                flow,
-                port: ends.as_ref().and_then(|ends| ends.port).unwrap_or_default(),
-                source_port: ssh.source_port,
-                run: run.clone(),
-                input: ssh.input.clone(),
-                session: session.clone(),
-            };
-            flows.into_iter().map(|flow| Action::Ssh(make(flow))).collect()
-        } else if let Some(tcp) = &spec.tcp {
-            let own = Ends { from: tcp.from.clone(), to: tcp.to.clone(), family: tcp.family, port: tcp.port };
-            let (session, ends) = self.session(path, "tcp", tcp.keep.as_ref(), tcp.session.as_ref(), own);
-            let flows = self.session_flows(path, ends.as_ref(), place);
-            let make = |flow| Tcp {
-                flow,
-                port: ends.as_ref().and_then(|ends| ends.port).unwrap_or_default(),
-                source_port: tcp.source_port,
-                send: tcp.send.clone(),
-                session: session.clone(),
-            };
-            flows.into_iter().map(|flow| Action::Tcp(make(flow))).collect()
-        } else if let Some(udp) = &spec.udp {
-            let send = udp.send.clone().unwrap_or_else(|| "stateway".to_owned());
-            let make = |flow| Udp { flow, port: udp.port, source_port: udp.source_port, send: send.clone() };
-            let flows = self.flows(path, &udp.from, &udp.to, udp.family, place);
-            flows.into_iter().map(|flow| Action::Udp(make(flow))).collect()
-        } else if let Some(ping) = &spec.ping {
-            let make = |flow| Ping {
-                flow,
-                count: ping.count.unwrap_or(1),
-                size: ping.size.unwrap_or(56),
-                dont_fragment: ping.dont_fragment,
-                ttl: ping.ttl,
-            };
-            let flows = self.flows(path, &ping.from, &ping.to, ping.family, place);
-            flows.into_iter().map(|flow| Action::Ping(make(flow))).collect()
-        } else if let Some(http) = &spec.http {
-            let asked = http.path.clone().unwrap_or_else(|| "/".to_owned());
-            let make = |flow| Http { flow, port: http.port.unwrap_or(80), path: asked.clone() };
-            let flows = self.flows(path, &http.from, &http.to, http.family, place);
-            flows.into_iter().map(|flow| Action::Http(make(flow))).collect()
-        } else if let Some(ftp) = &spec.ftp {
-            let mode = match ftp.mode {
-                FtpModeSpec::Active => FtpMode::Active,
-                FtpModeSpec::Passive => FtpMode::Passive,
-                FtpModeSpec::Eprt => FtpMode::Eprt,
-                FtpModeSpec::Epsv => FtpMode::Epsv,
-            };
-            let bytes = ftp.bytes.unwrap_or(USUAL_BYTES);
-            let transfer = match ftp.command {
-                FtpCommandSpec::List => Transfer::List,
-                FtpCommandSpec::Get => Transfer::Get { bytes },
-                FtpCommandSpec::Put => Transfer::Put { bytes },
-            };
-            let make = |flow| Ftp { flow, port: ftp.port.unwrap_or(21), mode, transfer };
-            let flows = self.flows(path, &ftp.from, &ftp.to, ftp.family, place);
-            flows.into_iter().map(|flow| Action::Ftp(make(flow))).collect()
-        } else if let Some(tftp) = &spec.tftp {
-            let bytes = tftp.bytes.unwrap_or(USUAL_BYTES);
-            let transfer = match tftp.command {
-                TftpCommandSpec::Get => Transfer::Get { bytes },
-                TftpCommandSpec::Put => Transfer::Put { bytes },
-            };
-            let flows = self.flows(path, &tftp.from, &tftp.to, tftp.family, place);
-            flows.into_iter().map(|flow| Action::Tftp(Tftp { flow, transfer })).collect()
-        } else if let Some(trace) = &spec.traceroute {
-            let flows = self.flows(path, &trace.from, &trace.to, trace.family, place);
-            flows.into_iter().map(Action::Traceroute).collect()
-        } else if let Some(exec) = &spec.exec {
-            let make = |host| Exec {
-                host,
-                run: exec.run.clone(),
-                input: exec.input.clone(),
-                timeout: place.timeout,
-            };
-            let hosts = self.hosts_named(&key(path, "host"), &exec.host, place.scope);
-            hosts.into_iter().map(|host| Action::Exec(make(host))).collect()
-        } else if let Some(send) = &spec.send {
-            let ports = (send.source_port.unwrap_or(40_000), send.port.unwrap_or(9));
-            let flows = self.flows(path, &send.from, &send.to, send.family, place);
-            let mut actions = Vec::new();
-            for flow in flows {
-                let mut made = Vec::new();
-                for line in &send.packets.0 {
-                    match packets::packet(line, flow.source, flow.to, ports) {
-                        Ok(packet) => made.push(packet),
-                        Err(why) => {
-                            let hint = "such as `S 100:100(0) win 64240`, `udp (10)` or `icmp echo_request id 7 seq 1`";
-                            self.problem(
-                                &key(path, "packets"),
-                                format!("`{line}`: {why}"),
-                                Some(hint.to_owned()),
-                            );
-                        }
-                    }
-                }
-                actions.push(Action::Send(Send { flow, packets: made }));
-            }
-            actions
-        } else if let Some(wait) = &spec.wait {
-            self.duration(path, Some(wait)).map(Action::Wait).into_iter().collect()
-        } else if let Some(rules) = &spec.rules {
-            self.rules_step(path, rules, place.scope).into_iter().collect()
-        } else if let Some(query) = &spec.conntrack {
-            let words = |list: &Option<OneOrMany>| list.clone().unwrap_or_default().0;
-            let query = TableQuery {
-                contains: words(&query.contains),
-                lacks: words(&query.lacks),
-                count: query.count,
-            };
-            vec![Action::Conntrack(query)]
-        } else if let Some(query) = &spec.counters {
-            let pairs = |map: &indexmap::IndexMap<String, u64>| {
-                map.iter().map(|(name, n)| (name.clone(), *n)).collect()
-            };
-            vec![Action::Counters(CounterQuery {
-                equal: pairs(&query.equal),
-                at_least: pairs(&query.at_least),
-            })]
-        } else {
-            Vec::new()
-        }
-    }
-
-    fn rules_step(&mut self, path: &str, spec: &RulesSpec, scope: &Scope<'_>) -> Option<Action> {
-        let given = [&spec.v4, &spec.v4_file, &spec.v6, &spec.v6_file].iter().any(|text| text.is_some());
-        if spec.restore {
-            if given {
-                self.problem(path, "`restore` brings the lab's own rules back: leave the others out", None);
-            }
-            let text = RulesText { v4: scope.router.rules.clone(), v6: scope.router.rules6.clone() };
-            return Some(Action::Rules(text));
-        }
-        if !given {
-            self.problem(
-                path,
-                "no rules are given",
-                Some("`v4`, `v4_file`, `v6`, `v6_file` or `restore: true`".to_owned()),
-            );
-            return None;
-        }
-        let names: Vec<String> = scope.router.ifaces.iter().map(|iface| iface.name.clone()).collect();
-        let v4 = self.rules(Family::Ipv4, &key(path, "v4"), spec.v4.as_ref(), spec.v4_file.as_ref(), &names);
-        let v6 = self.rules(Family::Ipv6, &key(path, "v6"), spec.v6.as_ref(), spec.v6_file.as_ref(), &names);
-        // The family that the step does not speak of keeps the rules of the lab.
-        let v4 = v4.or_else(|| scope.router.rules.clone());
-        let v6 = v6.or_else(|| scope.router.rules6.clone());
-        Some(Action::Rules(RulesText { v4, v6 }))
-    }
-
     /// What the step does with a session, and between which ends: one that was kept runs where it was opened, whatever
     /// the step leaves unsaid.
-    fn session(
+    pub(crate) fn session(
         &mut self,
         path: &str,
         kind: &'static str,
@@ -355,7 +188,12 @@ impl Check<'_> {
         }
     }
 
-    fn session_flows(&mut self, path: &str, ends: Option<&Ends>, place: &StepPlace<'_>) -> Vec<Flow> {
+    pub(crate) fn session_flows(
+        &mut self,
+        path: &str,
+        ends: Option<&Ends>,
+        place: &StepPlace<'_>,
+    ) -> Vec<Flow> {
         let Some(Ends { from, to, family, port }) = ends else { return Vec::new() };
         let missing = [("from", from.is_none()), ("to", to.is_none()), ("port", port.is_none())];
         for (name, _) in missing.into_iter().filter(|(_, missing)| *missing) {
@@ -370,7 +208,7 @@ impl Check<'_> {
     }
 
     /// One flow for each sender to each receiver.
-    fn flows(
+    pub(crate) fn flows(
         &mut self,
         path: &str,
         from: &OneOrMany,
@@ -437,7 +275,7 @@ impl Check<'_> {
         flows
     }
 
-    fn hosts_named(&mut self, path: &str, names: &OneOrMany, scope: &Scope<'_>) -> Vec<HostId> {
+    pub(crate) fn hosts_named(&mut self, path: &str, names: &OneOrMany, scope: &Scope<'_>) -> Vec<HostId> {
         let OneOrMany(names) = names;
         if names.len() > MAX_REPEATS {
             self.problem(path, format!("{} hosts; at most {MAX_REPEATS} are possible", names.len()), None);
@@ -491,7 +329,7 @@ impl Check<'_> {
         number.unwrap_or_default()
     }
 
-    fn duration(&mut self, path: &str, text: Option<&TimeSpec>) -> Option<Duration> {
+    pub(crate) fn duration(&mut self, path: &str, text: Option<&TimeSpec>) -> Option<Duration> {
         let TimeSpec(text) = text?;
         if let Ok(duration) = humantime::parse_duration(text) {
             Some(duration)
@@ -512,9 +350,7 @@ impl Check<'_> {
             ResultSpec::Unreachable => Word::Unreachable,
         });
         // A step with traffic is meant to succeed unless the file says otherwise.
-        let by_default = (action.flow().is_some() && !matches!(action, Action::Send(_)))
-            || matches!(action, Action::Exec(_));
-        let result = result.or(match (&spec.icmp, by_default) {
+        let result = result.or(match (&spec.icmp, action.succeeds()) {
             (Some(_), _) => Some(Word::Unreachable),
             (None, true) => Some(Word::Ok),
             (None, false) => None,
@@ -561,25 +397,4 @@ const fn state(spec: StateSpec) -> CtState {
         StateSpec::Invalid => CtState::Invalid,
         StateSpec::Untracked => CtState::Untracked,
     }
-}
-
-/// The names of what a step does; exactly one is right.
-fn actions(spec: &StepSpec) -> Vec<&'static str> {
-    let all = [
-        ("ssh", spec.ssh.is_some()),
-        ("tcp", spec.tcp.is_some()),
-        ("udp", spec.udp.is_some()),
-        ("ping", spec.ping.is_some()),
-        ("http", spec.http.is_some()),
-        ("ftp", spec.ftp.is_some()),
-        ("tftp", spec.tftp.is_some()),
-        ("traceroute", spec.traceroute.is_some()),
-        ("exec", spec.exec.is_some()),
-        ("send", spec.send.is_some()),
-        ("wait", spec.wait.is_some()),
-        ("rules", spec.rules.is_some()),
-        ("conntrack", spec.conntrack.is_some()),
-        ("counters", spec.counters.is_some()),
-    ];
-    all.into_iter().filter_map(|(name, there)| there.then_some(name)).collect()
 }

@@ -1,14 +1,23 @@
-//! The `ftp` step: a client with a real dialogue, in its four modes.
+//! `ftp`: lists a folder or moves a file, with a real dialogue in one of four modes.
 
 #![forbid(unsafe_code)]
 
-use super::super::Sim;
-use super::super::services::new_tcp;
-use super::{compared, content};
-use crate::model::{Flow, Ftp, FtpMode, HostId, Transfer, Word};
-use crate::runner::{Observation, RunError};
+use super::Kind;
+use crate::judge::{self, Flows, Own};
+use crate::model::{Expect, Flow, HostId, Transfer, USUAL_BYTES, Word};
+#[cfg(target_os = "linux")]
+use crate::netns::{Namespaces, clients};
+use crate::resolve::{Check, StepPlace};
+use crate::runner::{Observation, RunError, Seen};
+use crate::sim::Sim;
+use crate::sim::clients::{compared, content};
+use crate::sim::services::new_tcp;
+use crate::spec::{FamilySpec, OneOrMany};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{Socket, State};
+use stateway_core::packet::tuple::PROTO_TCP;
 use stateway_core::time::Instant;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -24,8 +33,120 @@ struct Control<'a> {
     until: Instant,
 }
 
+/// Lists a folder, or moves a file and compares both ends.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FtpSpec {
+    /// Who begins: a host; several repeat the step.
+    pub from: OneOrMany,
+    /// With whom: a host or an address; several repeat the step.
+    pub to: OneOrMany,
+    /// Which addresses of the hosts; IPv4 unless told otherwise, or unless they have IPv6 alone.
+    pub family: Option<FamilySpec>,
+    /// The port where it is served.
+    #[schemars(range(min = 1), extend("default" = 21))]
+    pub port: Option<u16>,
+    /// How the data connection is announced.
+    #[serde(default)]
+    #[schemars(extend("default" = "passive"))]
+    pub mode: FtpModeSpec,
+    /// What to do.
+    #[serde(default)]
+    #[schemars(extend("default" = "list"))]
+    pub command: FtpCommandSpec,
+    /// The size of the file that is got or put, in bytes.
+    #[schemars(range(max = 100_000_000), extend("default" = 20_000))]
+    pub bytes: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FtpModeSpec {
+    /// `PORT`: the server connects to the client.
+    Active,
+    /// `PASV`: the client connects a second time.
+    #[default]
+    Passive,
+    /// `EPRT`: active, for either family.
+    Eprt,
+    /// `EPSV`: passive, for either family.
+    Epsv,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FtpCommandSpec {
+    /// Lists the folder.
+    #[default]
+    List,
+    /// Fetches a file.
+    Get,
+    /// Stores a file.
+    Put,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ftp {
+    pub flow: Flow,
+    pub port: u16,
+    pub mode: FtpMode,
+    pub transfer: Transfer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FtpMode {
+    /// PORT
+    Active,
+    /// PASV
+    Passive,
+    /// EPRT
+    Eprt,
+    /// EPSV
+    Epsv,
+}
+
+impl Kind for Ftp {
+    type Spec = FtpSpec;
+
+    const PROGRAMS: &'static [&'static str] = &["curl"];
+
+    fn resolve(spec: &FtpSpec, check: &mut Check<'_>, path: &str, place: &StepPlace<'_>) -> Vec<Self> {
+        let mode = match spec.mode {
+            FtpModeSpec::Active => FtpMode::Active,
+            FtpModeSpec::Passive => FtpMode::Passive,
+            FtpModeSpec::Eprt => FtpMode::Eprt,
+            FtpModeSpec::Epsv => FtpMode::Epsv,
+        };
+        let bytes = spec.bytes.unwrap_or(USUAL_BYTES);
+        let transfer = match spec.command {
+            FtpCommandSpec::List => Transfer::List,
+            FtpCommandSpec::Get => Transfer::Get { bytes },
+            FtpCommandSpec::Put => Transfer::Put { bytes },
+        };
+        let make = |flow| Self { flow, port: spec.port.unwrap_or(21), mode, transfer };
+        check.flows(path, &spec.from, &spec.to, spec.family, place).into_iter().map(make).collect()
+    }
+
+    fn flow(&self) -> Option<&Flow> {
+        Some(&self.flow)
+    }
+
+    fn deciding<'a>(&self, _: &Expect, seen: &'a Observation, earlier: &Flows) -> Option<&'a Seen> {
+        judge::of_flow(&self.flow, Own::of(PROTO_TCP, None), seen, earlier)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn act(&self, runner: &mut Namespaces) -> anyhow::Result<Observation> {
+        clients::watched(runner, |runner| namespaces::ftp(runner, self))
+    }
+
+    fn simulate(&self, sim: &mut Sim) -> Result<Observation, RunError> {
+        sim.traffic(&self.flow, Some(self.port), |sim| sim.ftp(self))
+    }
+}
+
 impl Sim {
-    pub(super) fn ftp(&mut self, step: &Ftp) -> Result<Observation, RunError> {
+    fn ftp(&mut self, step: &Ftp) -> Result<Observation, RunError> {
         let Some(server) = step.flow.to_host else {
             return Err(RunError::Broken("the server is no host of this lab".to_owned()));
         };
@@ -160,4 +281,44 @@ fn passive_port(line: &str) -> Option<u16> {
     }
     let mut numbers = inside.split(',').skip(4).map(str::parse::<u8>);
     Some(u16::from_be_bytes([numbers.next()?.ok()?, numbers.next()?.ok()?]))
+}
+
+/// On hosts that are namespaces.
+#[cfg(target_os = "linux")]
+mod namespaces {
+    use super::{Ftp, FtpMode};
+    use crate::model::Transfer;
+    use crate::netns::Namespaces;
+    use crate::netns::transfers::{files, transfer, url};
+    use crate::probe::Finding;
+    use std::ffi::OsString;
+
+    pub(super) fn ftp(runner: &Namespaces, step: &Ftp) -> anyhow::Result<Finding> {
+        let mut args: Vec<OsString> = match step.mode {
+            FtpMode::Active => vec!["--ftp-port".into(), "-".into(), "--disable-eprt".into()],
+            FtpMode::Eprt => vec!["--ftp-port".into(), "-".into()],
+            FtpMode::Passive => vec!["--disable-epsv".into()],
+            FtpMode::Epsv => vec![],
+        };
+        args.extend(["--user".into(), "anonymous:stateway".into()]);
+        let flow = &step.flow;
+        let at = |path: &str| url("ftp", flow.to, step.port, path);
+        let bytes = match step.transfer {
+            Transfer::List => 0,
+            Transfer::Get { bytes } | Transfer::Put { bytes } => bytes,
+        };
+        let (local, dir, content) = files(runner, flow, "ftp", bytes)?;
+        transfer(
+            runner,
+            flow,
+            step.port,
+            step.transfer,
+            args,
+            at("up/"),
+            &[at("up/file")],
+            &local,
+            &dir.join("up"),
+            &content,
+        )
+    }
 }
