@@ -9,6 +9,8 @@ use stateway_conform::story;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const FRAMES: u64 = 100_000;
@@ -46,22 +48,41 @@ fn scenarios_go_on_the_kernel_as_they_go_here() {
     if is_left_out() {
         return;
     }
-    let mut told = 0;
-    let mut failures = String::new();
-    for path in flows(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")) {
-        let text = fs::read_to_string(&path).expect("a scenario can be read");
-        let Ok(story) = story::from_flow(&text).expect("a scenario can be parsed") else { continue };
-        let mut report = Report::default();
-        if let Err(error) = compare_story(&story, &mut report) {
-            let _ = writeln!(failures, "{}: {error:#}", path.display());
+    let paths = flows(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios"));
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut told = Vec::new();
+        while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+            told.extend(on_the_kernel(path).map(|failures| (path, failures)));
         }
-        if !report.findings.is_empty() {
-            let _ = writeln!(failures, "{}: {}", path.display(), show(&report));
-        }
-        told += 1;
-    }
+        told
+    };
+    let mut told: Vec<(&PathBuf, String)> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a panic was told of")).collect()
+    });
+    told.sort();
+    let failures: String = told.iter().map(|(_, failures)| failures.as_str()).collect();
     assert!(failures.is_empty(), "{failures}");
-    assert!(told > 100, "only {told} scenarios were told to the kernel");
+    assert!(told.len() > 100, "only {} scenarios were told to the kernel", told.len());
+}
+
+/// Scenarios that are told to the kernel at the same time. Most of theirs is waiting until a world is made or gone.
+const AT_ONCE: usize = 4;
+
+/// What went wrong with a scenario; `None` if it is not one for the kernel.
+fn on_the_kernel(path: &Path) -> Option<String> {
+    let mut failures = String::new();
+    let text = fs::read_to_string(path).expect("a scenario can be read");
+    let story = story::from_flow(&text).expect("a scenario can be parsed").ok()?;
+    let mut report = Report::default();
+    if let Err(error) = compare_story(&story, &mut report) {
+        let _ = writeln!(failures, "{}: {error:#}", path.display());
+    }
+    if !report.findings.is_empty() {
+        let _ = writeln!(failures, "{}: {}", path.display(), show(&report));
+    }
+    Some(failures)
 }
 
 #[test]
