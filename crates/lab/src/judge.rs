@@ -4,6 +4,8 @@
 
 use super::model::{Expect, Flow, Word};
 use super::runner::{Observation, Seen};
+use stateway_core::packet::TcpFlags;
+use stateway_core::packet::tuple::{PROTO_ICMPV6, PROTO_TCP};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -45,14 +47,19 @@ pub(crate) fn of_flow<'a>(flow: &Flow, own: Own, seen: &'a Observation, earlier:
     let new: Vec<&Seen> = own.iter().copied().filter(|packet| is_new(packet)).collect();
     let own = if continues || new.is_empty() { own } else { new };
     // The end of an earlier connection may still be under way: a new one begins with its SYN.
-    let start =
-        if protocol == Some(6) && !continues { own.iter().position(|packet| opens(packet)) } else { None };
+    let start = if protocol == Some(PROTO_TCP) && !continues {
+        own.iter().position(|packet| opens(packet))
+    } else {
+        None
+    };
     stopped_or_first(own.into_iter().skip(start.unwrap_or(0)), seen.result)
 }
 
 /// Whether it is the SYN that opens a TCP connection.
 fn opens(packet: &Seen) -> bool {
-    packet.summary.split(' ').nth(1).is_some_and(|flags| flags.starts_with('S') && !flags.contains('.'))
+    let is_syn =
+        |flags: TcpFlags| flags.contains(TcpFlags::SYN) && !flags.intersects(TcpFlags::ACK | TcpFlags::FIN);
+    packet.gist.tcp_flags.is_some_and(is_syn)
 }
 
 pub(crate) fn flow_of(packet: &Seen) -> Option<Connection> {
@@ -86,7 +93,7 @@ fn belongs(packet: &Seen, flow: &Flow) -> bool {
 
 /// Its types are 133 to 137 (RFC 4861 §4).
 fn is_neighbour_discovery(packet: &Seen) -> bool {
-    packet.protocol == 58 && (133..=137).any(|kind| packet.summary.starts_with(&format!("icmpv6 {kind}/")))
+    packet.protocol == PROTO_ICMPV6 && packet.gist.icmp.is_some_and(|(kind, _)| (133..=137).contains(&kind))
 }
 
 pub(crate) fn table_differs(
@@ -115,6 +122,7 @@ mod tests {
     use super::*;
     use crate::model::{Action, Session, Step, Tcp};
     use stateway_core::conntrack::CtState;
+    use stateway_core::packet::summary::Gist;
     use std::time::Duration;
 
     #[test]
@@ -129,7 +137,11 @@ mod tests {
     fn seen(summary: &str, state: CtState, fate: &str) -> Seen {
         let ends: Vec<std::net::SocketAddr> =
             summary.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let flags = [("S", TcpFlags::SYN), ("S.", TcpFlags::SYN | TcpFlags::ACK), (".", TcpFlags::ACK)];
+        let word = summary.split(' ').nth(1).unwrap_or_default();
+        let tcp_flags = flags.iter().find(|(name, _)| *name == word).map(|(_, flags)| *flags);
         Seen {
+            gist: Gist { tcp_flags, ..Gist::default() },
             time: Duration::ZERO,
             in_port: "a".into(),
             out_port: None,

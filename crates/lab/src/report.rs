@@ -6,6 +6,7 @@ use super::runner::Seen;
 use super::trial::{Ending, StepReport, TestReport, result_text};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde_json::{Value, json};
+use stateway_core::packet::tuple::PROTO_ICMPV6;
 use std::fmt::Write as _;
 
 /// As many packets of a failed step are shown.
@@ -87,7 +88,8 @@ pub fn details(report: &TestReport) -> String {
     // A bridge filters it like any other IPv6, and then nobody finds anybody.
     let is_discovery = |packet: &Seen| {
         packet.was_stopped()
-            && ["icmpv6 135/", "icmpv6 136/"].iter().any(|kind| packet.summary.starts_with(kind))
+            && packet.protocol == PROTO_ICMPV6
+            && matches!(packet.gist.icmp, Some((135 | 136, _)))
     };
     if step.packets.iter().any(is_discovery) {
         _ = writeln!(

@@ -5,6 +5,8 @@
 use super::model::{Action, Impairment, RunnerKind, Step, Word};
 use stateway_core::conntrack::{CtState, Direction};
 use stateway_core::iface::IfaceId;
+use stateway_core::packet::Packet;
+use stateway_core::packet::summary::{self, Gist};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -98,6 +100,8 @@ pub struct Seen {
     pub protocol: u8,
     /// TCP and UDP: source and destination port.
     pub ports: Option<(u16, u16)>,
+    /// What tells it from others between the same ends.
+    pub gist: Gist,
     /// For people: `tcp S 192.0.2.77:40000 → 192.0.2.104:22`.
     pub summary: String,
     /// `None`: it never came as far as connection tracking.
@@ -112,6 +116,32 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// A packet as it came in, of which nothing is known yet.
+    pub(crate) fn of(pkt: &Packet, time: Duration, in_port: String) -> Self {
+        Self {
+            time,
+            in_port,
+            out_port: None,
+            src: pkt.src().to_ip(pkt.family()),
+            dst: pkt.dst().to_ip(pkt.family()),
+            protocol: pkt.proto(),
+            ports: pkt.ports(),
+            gist: Gist::of(pkt),
+            summary: summary::of_packet(pkt),
+            state: None,
+            direction: None,
+            fate: String::new(),
+            rule: None,
+            reason: None,
+        }
+    }
+
+    /// Whether it looks the same as another one, wherever and whenever they came.
+    pub(crate) fn looks_like(&self, other: &Self) -> bool {
+        (self.src, self.dst, self.ports) == (other.src, other.dst, other.ports)
+            && (self.protocol, self.gist) == (other.protocol, other.gist)
+    }
+
     pub fn was_stopped(&self) -> bool {
         self.fate == "dropped" || self.fate == "rejected"
     }

@@ -2,9 +2,38 @@
 
 #![forbid(unsafe_code)]
 
-use super::{ETHERNET_LEN, Family, Kind, Offload, Packet, Segment, tuple};
+use super::{ETHERNET_LEN, Family, Kind, Offload, Packet, Segment, TcpFlags, tuple};
 use core::fmt::Write as _;
 use core::net::{IpAddr, Ipv4Addr};
+
+/// What tells a packet from others between the same ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gist {
+    /// Of a TCP segment whose header is there.
+    pub tcp_flags: Option<TcpFlags>,
+    /// Type and code of an ICMP or ICMPv6 message whose header is there.
+    pub icmp: Option<(u8, u8)>,
+    /// Identification and offset of a fragment.
+    pub fragment: Option<(u32, usize)>,
+}
+
+impl Gist {
+    pub fn of(pkt: &Packet) -> Self {
+        let fragment = pkt.fragment().map(|fragment| (fragment.id, fragment.offset));
+        let mut gist = Self { fragment, ..Self::default() };
+        match pkt.proto() {
+            _ if pkt.is_later_fragment() => {}
+            tuple::PROTO_TCP => gist.tcp_flags = Segment::parse(pkt.l4()).map(|segment| segment.flags),
+            tuple::PROTO_ICMP | tuple::PROTO_ICMPV6 => {
+                if let [kind, code, ..] = pkt.l4() {
+                    gist.icmp = Some((*kind, *code));
+                }
+            }
+            _ => {}
+        }
+        gist
+    }
+}
 
 /// Tells of a frame as it came from a port.
 pub fn of_frame(frame: &mut [u8]) -> String {
@@ -30,11 +59,6 @@ pub fn of_packet(pkt: &Packet) -> String {
         let _ = write!(line, " fragment {}@{}{more}", fragment.id, fragment.offset);
     }
     line
-}
-
-/// Tells of an IP packet by itself, of which the last bytes may be missing; `None` if it is none.
-pub fn of_ip(ip: &[u8]) -> Option<String> {
-    with_ip(ip, of_packet)
 }
 
 /// Reads an IP packet by itself. What is missing of its length counts as zeros.

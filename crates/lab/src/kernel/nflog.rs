@@ -331,22 +331,8 @@ fn parse(time: Duration, message: &Received<'_>) -> Option<Logged> {
 
 /// The packet as tests read it. The log may hold its first bytes only, which its own length does not know.
 fn describe(ip: &[u8], time: Duration, in_port: String) -> Option<Seen> {
-    summary::with_ip(ip, |pkt| Seen {
-        time,
-        in_port,
-        out_port: None,
-        src: pkt.src().to_ip(pkt.family()),
-        dst: pkt.dst().to_ip(pkt.family()),
-        protocol: pkt.proto(),
-        ports: pkt.ports(),
-        summary: summary::of_packet(pkt),
-        state: None,
-        direction: None,
-        // Until it is seen to arrive.
-        fate: "dropped".to_owned(),
-        rule: None,
-        reason: None,
-    })
+    // Until it is seen to arrive.
+    summary::with_ip(ip, |pkt| Seen { fate: "dropped".to_owned(), ..Seen::of(pkt, time, in_port) })
 }
 
 #[cfg(test)]

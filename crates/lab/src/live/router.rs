@@ -10,6 +10,8 @@ use crate::netns::state::{Record, State};
 use crate::runner::Seen;
 use anyhow::{Context as _, bail};
 use stateway_core::conntrack::{CtState, Direction};
+use stateway_core::packet::TcpFlags;
+use stateway_core::packet::summary::Gist;
 use stateway_runtime::control::protocol::{Command, EntryFilter, Reply, Verdict, VerdictFilter};
 use stateway_runtime::control::{Client, Listening, place};
 use std::collections::BTreeMap;
@@ -173,6 +175,11 @@ impl Middle for RouterProcess {
 
 /// A verdict as the tests read it. ARP and the like are left out: no rule ever sees them.
 fn seen(verdict: Verdict) -> Option<Seen> {
+    let gist = Gist {
+        tcp_flags: verdict.tcp_flags.map(TcpFlags::from_bits_retain),
+        icmp: verdict.icmp,
+        fragment: verdict.fragment,
+    };
     let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let word = verdict.ctstate.as_deref();
     let states = [CtState::New, CtState::Established, CtState::Related, CtState::Invalid, CtState::Untracked];
@@ -185,6 +192,7 @@ fn seen(verdict: Verdict) -> Option<Seen> {
         dst: verdict.dst.unwrap_or(nobody),
         protocol: verdict.protocol.unwrap_or_default(),
         ports: verdict.sport.zip(verdict.dport),
+        gist,
         summary: verdict.summary,
         state: states.into_iter().find(|state| Some(state.word()) == word),
         direction: directions

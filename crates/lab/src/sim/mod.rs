@@ -31,7 +31,7 @@ use stateway_core::decision::Decision;
 use stateway_core::fate::Fate;
 use stateway_core::filter::{RuleError, RuleId};
 use stateway_core::iface::IfaceId;
-use stateway_core::packet::{Frame, Mac, Offload, Packet, summary};
+use stateway_core::packet::{Frame, Mac, Offload, Packet};
 use stateway_core::router::{Router, Worker};
 use stateway_core::time::Instant;
 use std::collections::BTreeMap;
@@ -297,22 +297,7 @@ impl Sim {
     /// The packet as it came, before the router edits it. ARP and the like are left out: no rule ever sees them.
     fn look(&self, iface: IfaceId, frame: &mut [u8]) -> Option<Seen> {
         let pkt = Packet::parse(frame, Offload::NONE).ok()?;
-        let family = pkt.family();
-        Some(Seen {
-            time: since_start(self.now),
-            in_port: self.lab.port_name(iface).to_owned(),
-            out_port: None,
-            src: pkt.src().to_ip(family),
-            dst: pkt.dst().to_ip(family),
-            protocol: pkt.proto(),
-            ports: pkt.ports(),
-            summary: summary::of_packet(&pkt),
-            state: None,
-            direction: None,
-            fate: String::new(),
-            rule: None,
-            reason: None,
-        })
+        Some(Seen::of(&pkt, since_start(self.now), self.lab.port_name(iface).to_owned()))
     }
 
     fn judge(&self, seen: &mut Seen, decision: &Decision, fate: Fate) {

@@ -142,8 +142,8 @@ impl Sim {
 fn by_hand<'a>(send: &Send, packets: &'a [Seen]) -> Option<&'a Seen> {
     let flow = &send.flow;
     let last = send.packets.last()?;
-    let (summary, protocol) = (as_sent(flow, last), protocol_of(last));
-    let written = packets.iter().rfind(|packet| Some(&packet.summary) == summary.as_ref());
+    let (sent, protocol) = (as_sent(flow, last), protocol_of(last));
+    let written = packets.iter().rfind(|packet| sent.as_ref().is_some_and(|sent| sent.looks_like(packet)));
     let is_like_it = |packet: &&Seen| {
         (packet.src, packet.dst) == (flow.source, flow.to)
             && protocol.is_none_or(|protocol| packet.protocol == protocol)
@@ -151,8 +151,8 @@ fn by_hand<'a>(send: &Send, packets: &'a [Seen]) -> Option<&'a Seen> {
     written.or_else(|| packets.iter().rfind(is_like_it))
 }
 
-/// A packet in few words, as it leaves its host: where it names no source, the kernel puts in the host's own.
-fn as_sent(flow: &Flow, packet: &[u8]) -> Option<String> {
+/// A packet as it leaves its host: where it names no source, the kernel puts in the host's own.
+fn as_sent(flow: &Flow, packet: &[u8]) -> Option<Seen> {
     let mut packet = packet.to_vec();
     if let (Some(4), IpAddr::V4(own)) = (packet.first().map(|first| first >> 4), flow.source)
         && let Some(source) = packet.get_mut(12..16)
@@ -160,7 +160,7 @@ fn as_sent(flow: &Flow, packet: &[u8]) -> Option<String> {
     {
         source.copy_from_slice(&own.octets());
     }
-    summary::of_ip(&packet)
+    summary::with_ip(&packet, |pkt| Seen::of(pkt, Duration::ZERO, String::new()))
 }
 
 /// In IPv6 it may stand behind other headers.
@@ -173,8 +173,8 @@ fn protocol_of(packet: &[u8]) -> Option<u8> {
 fn has_come(send: &Send, packets: &[Seen]) -> bool {
     let Some(last) = send.packets.last() else { return true };
     let sent = send.packets.iter().filter(|packet| *packet == last).count();
-    let Some(summary) = as_sent(&send.flow, last) else { return false };
-    packets.iter().filter(|packet| packet.summary == summary).count() >= sent
+    let Some(wanted) = as_sent(&send.flow, last) else { return false };
+    packets.iter().filter(|packet| wanted.looks_like(packet)).count() >= sent
 }
 
 /// What came of packets made by hand: whether the last one got through, only the router can tell.

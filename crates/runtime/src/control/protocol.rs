@@ -460,6 +460,15 @@ pub struct Verdict {
     pub sport: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dport: Option<u16>,
+    /// The flags of a TCP segment, as a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_flags: Option<u8>,
+    /// Type and code of an ICMP or ICMPv6 message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp: Option<(u8, u8)>,
+    /// Identification and offset of a fragment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fragment: Option<(u32, usize)>,
     /// The packet for people: `tcp S 192.0.2.77:40000 → 192.0.2.104:22`.
     pub summary: String,
     /// As `-m conntrack --ctstate` sees it; absent if the packet never came so far.

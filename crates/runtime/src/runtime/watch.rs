@@ -7,7 +7,8 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use stateway_core::decision::Decision;
 use stateway_core::iface::IfaceId;
-use stateway_core::packet::{Offload, Packet, summary};
+use stateway_core::packet::summary::{self, Gist};
+use stateway_core::packet::{Offload, Packet};
 use stateway_core::record::{Note, Recorder};
 use stateway_core::router::{Outcome, Router};
 use stateway_core::time::Instant;
@@ -146,5 +147,9 @@ fn describe(pkt: &Packet, verdict: &mut Verdict) {
     let ports = pkt.ports();
     verdict.sport = ports.map(|(sport, _)| sport);
     verdict.dport = ports.map(|(_, dport)| dport);
+    let gist = Gist::of(pkt);
+    verdict.tcp_flags = gist.tcp_flags.map(|flags| flags.bits());
+    verdict.icmp = gist.icmp;
+    verdict.fragment = gist.fragment;
     verdict.summary = summary::of_packet(pkt);
 }
