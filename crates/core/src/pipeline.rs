@@ -32,16 +32,17 @@ use crate::packet::tuple::PROTO_TCP;
 use crate::plane::{Outbox, OwnPacket, Passage, Plane, Way};
 use crate::record::{Note, Recorder};
 use core::fmt::Display;
+use core::hint::cold_path;
 use core::ops::ControlFlow::{Break, Continue};
 
 /// Takes one packet from its arrival to its fate.
 #[inline(always)]
 pub(crate) fn walk<P: Plane, R: Recorder>(
     plane: &P,
+    rules: &Ruleset,
     pkt: &mut Packet,
     pass: &mut Passage<P, R>,
 ) -> Stage<()> {
-    let rules = in_force(pkt, pass.ctx.at)?;
     // PREROUTING
     run(plane, rules, (Table::Raw, Hook::Prerouting), pkt, pass)?;
     track(pkt, &mut pass.ctx)?;
@@ -260,19 +261,25 @@ fn log_invalid(reason: &dyn Display, pkt: &Packet, at: &Arrival) {
 }
 
 /// Behind all rules: the helper reads the packet, and a NEW connection enters the table.
-#[inline]
+#[inline(always)]
 fn confirm<P: Plane, R: Recorder>(pkt: &mut Packet, pass: &mut Passage<P, R>) -> Stage<()> {
     if let Some(helper) = pass.ctx.ct.helper {
         help(helper, pkt, pass)?;
     }
-    let Context { at, ct, rec, .. } = &mut pass.ctx;
+    let Context { at, ct, .. } = &pass.ctx;
     if !at.env.conntrack.shift(pkt, ct) {
         return Break(Fate::Dropped(DropReason::NatHeader));
     }
-    let is_new = ct.id().is_none();
-    at.env.conntrack.confirm(ct, at.now)?;
-    if is_new && ct.id().is_some() {
-        rec.note(|| Note::Confirmed);
+    if ct.is_in_table() { Continue(()) } else { confirm_new(&mut pass.ctx) }
+}
+
+/// A packet without a connection, or the first one of its own.
+#[inline(never)]
+fn confirm_new<R: Recorder>(ctx: &mut Context<R>) -> Stage<()> {
+    let is_new = ctx.ct.id().is_none();
+    ctx.at.env.conntrack.confirm(&mut ctx.ct, ctx.at.now)?;
+    if is_new && ctx.ct.id().is_some() {
+        ctx.rec.note(|| Note::Confirmed);
     }
     Continue(())
 }
@@ -296,10 +303,13 @@ fn help<P: Plane, R: Recorder>(helper: Helper, pkt: &mut Packet, pass: &mut Pass
 
 /// The rules of the packet's family: without any, IPv6 does not pass.
 #[inline]
-fn in_force<'a>(pkt: &Packet, at: &Arrival<'a>) -> Stage<&'a Ruleset> {
+pub(crate) fn in_force<'a>(pkt: &Packet, at: &Arrival<'a>) -> Stage<&'a Ruleset> {
     match at.rules.in_force(pkt.family()) {
         Some(rules) => Continue(rules),
-        None => Break(Fate::Dropped(DropReason::NoIpv6Rules)),
+        None => {
+            cold_path();
+            Break(Fate::Dropped(DropReason::NoIpv6Rules))
+        }
     }
 }
 
@@ -318,7 +328,7 @@ fn run<P: Plane, R: Recorder>(
     }
 }
 
-#[inline(never)]
+#[cold]
 fn refuse<P: Plane, R: Recorder>(
     plane: &P,
     verdict: Verdict,

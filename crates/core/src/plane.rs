@@ -115,7 +115,7 @@ impl<'a, P: Plane, R: Recorder> Passage<'a, P, R> {
 
     /// Sends the packet in the buffer that it came in, or in the pieces in which it came; as a copy if the buffer is
     /// taken, or if a packet of the router's own has to go before it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn leave(&mut self, pkt: &Packet, iface: IfaceId) {
         self.ctx.rec.note(|| Note::Sent(iface));
         if self.in_place.is_none() && self.pieces.is_none() && !self.outbox.has_own() {

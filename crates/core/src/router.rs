@@ -326,14 +326,10 @@ impl Router {
     /// Takes one frame over the plane, and what the router writes because of it.
     #[inline(never)]
     fn carry<P: Plane, R: Recorder>(&self, plane: &P, frame: Frame, pass: &mut Passage<P, R>) -> Outcome {
-        let (len, offload) = (frame.bytes().len(), frame.offload());
-        let mut outcome = Outcome { fate: Fate::Forwarded, out: None, len, offload };
+        let mut outcome = Outcome { fate: Fate::Forwarded, out: None, len: 0, offload: Offload::NONE };
         let end = match packet::kind(frame.bytes()) {
             Some(Kind::Ipv4) => self.carry_ip(plane, Packet::parse_ipv4(frame), pass, &mut outcome),
-            Some(Kind::Ipv6) => self.carry_ip_as_a_call(plane, Packet::parse_ipv6(frame), pass, &mut outcome),
-            Some(Kind::Arp) => plane.carry_non_ip(frame.bytes(), true, pass),
-            Some(Kind::Other(_)) => self.carry_tagged(plane, frame, pass, &mut outcome),
-            None => Break(Fate::Dropped(DropReason::FrameShort)),
+            _ => self.carry_other(plane, frame, pass, &mut outcome),
         };
         if let Break(fate) = end {
             outcome.fate = fate;
@@ -349,55 +345,50 @@ impl Router {
         outcome
     }
 
-    /// A frame that carries neither IP nor ARP, or does behind tags that only say how urgent it is.
-    #[cold]
-    fn carry_tagged<P: Plane, R: Recorder>(
+    /// A frame that is not plainly IPv4: that has a way written out for it.
+    #[inline(never)]
+    fn carry_other<P: Plane, R: Recorder>(
         &self,
         plane: &P,
         mut frame: Frame,
         pass: &mut Passage<P, R>,
         outcome: &mut Outcome,
     ) -> Stage<()> {
-        if P::TAKES_PRIORITY_TAGS {
+        (outcome.len, outcome.offload) = (frame.bytes().len(), frame.offload());
+        let mut kind = packet::kind(frame.bytes());
+        if P::TAKES_PRIORITY_TAGS && matches!(kind, Some(Kind::Other(_))) {
             frame.strip_priority_tags();
+            kind = packet::kind(frame.bytes());
         }
-        match packet::kind(frame.bytes()) {
-            Some(Kind::Ipv4 | Kind::Ipv6) => self.carry_ip_as_a_call(plane, frame.parse(), pass, outcome),
-            kind => plane.carry_non_ip(frame.bytes(), kind == Some(Kind::Arp), pass),
+        match kind {
+            Some(Kind::Ipv4 | Kind::Ipv6) => self.carry_ip(plane, frame.parse(), pass, outcome),
+            Some(Kind::Arp) => plane.carry_non_ip(frame.bytes(), true, pass),
+            Some(Kind::Other(_)) => plane.carry_non_ip(frame.bytes(), false, pass),
+            None => Break(Fate::Dropped(DropReason::FrameShort)),
         }
     }
 
+    /// Takes a packet on its way, unless it was refused where it was read.
     #[inline(always)]
     fn carry_ip<P: Plane, R: Recorder>(
         &self,
         plane: &P,
-        parsed: Result<Packet, DropReason>,
+        mut parsed: Result<Packet, DropReason>,
         pass: &mut Passage<P, R>,
         outcome: &mut Outcome,
     ) -> Stage<()> {
-        let mut pkt = match parsed {
-            Ok(pkt) => pkt,
-            Err(reason) => return Break(Fate::Dropped(reason)),
-        };
-        let end = self.enter(plane, &mut pkt, pass);
-        (outcome.len, outcome.offload) = (pkt.frame_len(), pkt.offload());
-        end
-    }
-
-    /// The same as a call, so that IPv4 has a way written out for it.
-    #[inline(never)]
-    fn carry_ip_as_a_call<P: Plane, R: Recorder>(
-        &self,
-        plane: &P,
-        parsed: Result<Packet, DropReason>,
-        pass: &mut Passage<P, R>,
-        outcome: &mut Outcome,
-    ) -> Stage<()> {
-        self.carry_ip(plane, parsed, pass, outcome)
+        match &mut parsed {
+            Ok(pkt) => {
+                let end = self.enter(plane, pkt, pass);
+                (outcome.len, outcome.offload) = (pkt.frame_len(), pkt.offload());
+                end
+            }
+            Err(reason) => Break(Fate::Dropped(*reason)),
+        }
     }
 
     /// What comes before PREROUTING: the checks of where a packet came in, and joining of fragments.
-    #[inline]
+    #[inline(always)]
     fn enter<P: Plane, R: Recorder>(
         &self,
         plane: &P,
@@ -405,20 +396,20 @@ impl Router {
         pass: &mut Passage<P, R>,
     ) -> Stage<()> {
         plane.admit(pkt, pass)?;
-        if pkt.fragment().is_some() {
+        if pkt.is_fragment() {
             return self.join(plane, pkt, pass);
         }
         let at = pass.ctx.at;
-        let room_for_rules = at.rules.in_force(pkt.family()).map_or(0, |rules| rules.room_for(pkt));
-        let room = room_for_rules + at.env.conntrack.room_for(pkt);
+        let rules = pipeline::in_force(pkt, at)?;
+        let room = rules.room_for(pkt) + at.env.conntrack.room_for(pkt);
         if room > pkt.room() {
             return self.walk_with_room(plane, pkt, room, pass);
         }
-        pipeline::walk(plane, pkt, pass)
+        pipeline::walk(plane, rules, pkt, pass)
     }
 
     /// Holds a fragment until its datagram is whole: only that walks on.
-    #[inline(never)]
+    #[cold]
     fn join<P: Plane, R: Recorder>(
         &self,
         plane: &P,
@@ -440,19 +431,20 @@ impl Router {
         }
     }
 
-    /// The same as a call, for what is seldom: the way is long, and written out wherever it is inlined.
-    #[inline(never)]
+    /// The way of a packet that did not come as it walks: it is long, and written out wherever it is inlined.
+    #[cold]
     fn walk_as_a_call<P: Plane, R: Recorder>(
         &self,
         plane: &P,
         pkt: &mut Packet,
         pass: &mut Passage<P, R>,
     ) -> Stage<()> {
-        pipeline::walk(plane, pkt, pass)
+        let rules = pipeline::in_force(pkt, pass.ctx.at)?;
+        pipeline::walk(plane, rules, pkt, pass)
     }
 
     /// The same in a buffer of its own, for a packet that rules may make longer and that has no room where it lies.
-    #[inline(never)]
+    #[cold]
     fn walk_with_room<P: Plane, R: Recorder>(
         &self,
         plane: &P,
@@ -466,7 +458,7 @@ impl Router {
             Ok(roomy) => roomy,
             Err(reason) => return Break(Fate::Dropped(reason)),
         };
-        let end = pipeline::walk(plane, &mut roomy, pass);
+        let end = self.walk_as_a_call(plane, &mut roomy, pass);
         if roomy.frame_len() == pkt.frame_len() {
             pkt.frame_mut().copy_from_slice(roomy.frame());
             pkt.set_offload(roomy.offload());

@@ -52,13 +52,15 @@ impl Bridge {
         &self.stations
     }
 
-    /// Remembers where the sender of a frame is, and notes where its receiver is if that is at hand.
-    #[inline]
-    fn learn<R: Recorder>(&self, ends: &[u8; 12], pass: &mut Passage<Self, R>) {
-        if let Some(from) = pass.ctx.at.iface {
-            let walk = &mut pass.walk;
-            walk.receiver = self.stations.meet(walk.memory, ends, from, pass.ctx.at.now);
+    /// Remembers where the sender of a frame is, and notes where its receiver is if that is known.
+    #[cold]
+    fn learn<R: Recorder>(&self, ends: &[u8; 12], from: IfaceId, pass: &mut Passage<Self, R>) -> Stage<()> {
+        if !is_station(ends) {
+            return Break(Fate::Dropped(DropReason::NoStation));
         }
+        let Walk { memory, receiver } = &mut pass.walk;
+        *receiver = self.stations.learn_and_look_up(memory, ends, from, pass.ctx.at.now);
+        Continue(())
     }
 
     #[cold]
@@ -87,13 +89,13 @@ impl Plane for Bridge {
 
     const TAKES_PRIORITY_TAGS: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn admit<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<Self, R>) -> Stage<()> {
-        if !is_station(pkt.macs()) {
-            return Break(Fate::Dropped(DropReason::NoStation));
-        }
-        self.learn(pkt.macs(), pass);
-        Continue(())
+        let (ends, at) = (pkt.macs(), pass.ctx.at);
+        let Some(from) = at.iface else { return Continue(()) };
+        // Frames like one that passed a moment ago take no lock, and their sender is known to be a station.
+        pass.walk.receiver = self.stations.recall(pass.walk.memory, ends, from, at.now);
+        if pass.walk.receiver.is_some() { Continue(()) } else { self.learn(ends, from, pass) }
     }
 
     #[inline]
@@ -112,7 +114,7 @@ impl Plane for Bridge {
     #[inline]
     fn finish<R: Recorder>(&self, _: &mut Packet, _: IfaceId, _: &Passage<Self, R>) {}
 
-    #[inline]
+    #[inline(always)]
     fn send<R: Recorder>(&self, pkt: &mut Packet, out: IfaceId, pass: &mut Passage<Self, R>) -> Stage<()> {
         pass.leave(pkt, out);
         Continue(())
@@ -187,7 +189,10 @@ impl Plane for Bridge {
         if is_arp && frame.len() < ETHERNET_LEN + ARP_KIND_LEN {
             return Break(Fate::Dropped(DropReason::FrameShort));
         }
-        self.learn(&ends, pass);
+        let now = pass.ctx.at.now;
+        if self.stations.recall(pass.walk.memory, &ends, from, now).is_none() {
+            self.learn(&ends, from, pass)?;
+        }
         let dst = Mac(core::array::from_fn(|at| frame[at]));
         match self.stations.lookup(dst, from, pass.ctx.at.now) {
             Segment::Same => return Break(Fate::Dropped(DropReason::SamePort)),

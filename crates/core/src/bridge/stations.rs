@@ -163,23 +163,21 @@ impl Stations {
         of(from).wrapping_add(of(to))
     }
 
-    /// Learns where the sender of a frame is, and says behind which other port the receiver is, if `memory` or the
-    /// stations know it. `ends` is the head of the frame: receiver and sender.
-    #[inline]
-    pub fn meet(&self, memory: &mut Memory, ends: &[u8; 12], from: IfaceId, now: Instant) -> Option<IfaceId> {
+    /// Behind which other port the receiver of a frame is, if `memory` has it and that and the sender's place still hold.
+    /// `ends` is the head of the frame: receiver and sender.
+    #[inline(always)]
+    pub fn recall(&self, memory: &Memory, ends: &[u8; 12], from: IfaceId, now: Instant) -> Option<IfaceId> {
         let key = Ends::new(ends, from);
-        if let Some(passed) = memory.passed.get(key.place())
-            && passed.ends.begin_as(key)
+        let passed = memory.passed.get(key.place())?;
+        let holds = passed.ends.begin_as(key)
             && passed.departures == self.departures(from, passed.ends.to)
-            && now < passed.until
-        {
-            return Some(passed.ends.to);
-        }
-        self.learn_and_look_up(memory, ends, from, now)
+            && now < passed.until;
+        holds.then_some(passed.ends.to)
     }
 
+    /// Learns where the sender of a frame is, and says behind which other port the receiver is, if the stations know it.
     #[cold]
-    fn learn_and_look_up(
+    pub fn learn_and_look_up(
         &self,
         memory: &mut Memory,
         ends: &[u8; 12],
@@ -258,6 +256,18 @@ mod tests {
     const A: Mac = Mac([2, 0, 0, 0, 0, 1]);
     const B: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
+    /// As a bridge does with each frame.
+    fn meet(
+        bridge: &Stations,
+        memory: &mut Memory,
+        ends: &[u8; 12],
+        from: IfaceId,
+        now: Instant,
+    ) -> Option<IfaceId> {
+        let recalled = bridge.recall(memory, ends, from, now);
+        recalled.or_else(|| bridge.learn_and_look_up(memory, ends, from, now))
+    }
+
     #[test]
     fn a_station_is_found_where_it_was_seen_last() {
         let bridge = Stations::default();
@@ -278,7 +288,7 @@ mod tests {
         let frame =
             |dst: Mac, src: Mac| core::array::from_fn(|n| if n < 6 { dst.0[n] } else { src.0[n - 6] });
         let mut meet =
-            |dst, src, from, now| bridge.meet(&mut memory, &frame(dst, src), IfaceId(from), at(now));
+            |dst, src, from, now| meet(&bridge, &mut memory, &frame(dst, src), IfaceId(from), at(now));
         assert_eq!(meet(A, B, 0, 0), None, "nobody knows where A is");
         assert_eq!(meet(B, A, 1, 0), Some(IfaceId(0)));
         assert_eq!(meet(A, B, 0, 1), Some(IfaceId(1)));
@@ -362,7 +372,7 @@ mod tests {
             |dst: Mac, src: Mac| core::array::from_fn(|n| if n < 6 { dst.0[n] } else { src.0[n - 6] });
         let at = Instant::from_secs;
         let mut meet =
-            |dst, src, from, now| bridge.meet(&mut memory, &frame(dst, src), IfaceId(from), at(now));
+            |dst, src, from, now| meet(&bridge, &mut memory, &frame(dst, src), IfaceId(from), at(now));
         meet(B, A, 0, 0);
         assert_eq!(meet(A, B, 1, 0), Some(IfaceId(0)));
         assert_eq!(meet(B, A, 0, 0), Some(IfaceId(1)));

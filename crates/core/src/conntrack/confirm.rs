@@ -11,13 +11,7 @@ use core::sync::atomic::Ordering;
 
 impl Conntrack {
     /// Enters a new connection into the table, at the end of its first packet's way. Harmless for any other packet.
-    #[inline(always)]
     pub fn confirm(&self, ct: &mut Tracked, now: Instant) -> Stage<()> {
-        if ct.new.is_none() { Continue(()) } else { self.confirm_new(ct, now) }
-    }
-
-    #[inline(never)]
-    fn confirm_new(&self, ct: &mut Tracked, now: Instant) -> Stage<()> {
         match ct.new.take() {
             Some(entry)
                 if ct.direction == Direction::Original && !entry.status.contains(Status::CONFIRMED) =>

@@ -246,7 +246,6 @@ impl Entry {
     }
 
     /// What packets of a direction become where this connection is translated.
-    #[inline]
     pub(super) fn translation(&self, direction: Direction) -> Option<Translation> {
         let extra = self.extra.as_ref()?;
         if !self.status.intersects(Status::SRC_NAT | Status::DST_NAT) && extra.masqueraded.is_none() {
@@ -263,15 +262,15 @@ impl Entry {
     /// Which way a packet of `tuple` goes, if it is of this connection.
     #[inline(always)]
     pub(super) fn direction_of(&self, tuple: &Tuple) -> Option<Direction> {
-        if self.original == *tuple {
-            // What somebody sends to himself is its own answer: Linux finds it as that.
-            let is_own_answer = tuple.left == tuple.right && self.reply() == *tuple;
-            Some(if is_own_answer { Direction::Reply } else { Direction::Original })
-        } else if self.reply() == *tuple {
-            Some(Direction::Reply)
-        } else {
-            None
+        // What somebody sends to himself is its own answer: Linux finds it as that.
+        if self.original == *tuple && (tuple.left != tuple.right || self.reply() != *tuple) {
+            return Some(Direction::Original);
         }
+        let is_answer = match self.extra.as_ref().and_then(|extra| extra.reply.as_ref()) {
+            Some(reply) => reply == tuple,
+            None => self.original == tuple.reply(),
+        };
+        is_answer.then_some(Direction::Reply)
     }
 
     pub fn tuple(&self, direction: Direction) -> Tuple {

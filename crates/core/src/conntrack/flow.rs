@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::InvalidReason;
+use super::{InvalidReason, unsound};
 use crate::packet::tuple::{
     self, PROTO_GRE, PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
 };
@@ -28,11 +28,11 @@ pub(super) fn tuple(pkt: &Packet, zone: u16) -> Result<Tuple, InvalidReason> {
 #[inline(always)]
 pub(super) fn tuple_of(pkt: &Packet, family: Family, proto: u8, zone: u16) -> Result<Tuple, InvalidReason> {
     if family == Family::Ipv6 && proto == NO_NEXT_HEADER {
-        return Err(InvalidReason::NoNextHeader);
+        return unsound(InvalidReason::NoNextHeader);
     }
     // Only a piece that could not be joined comes here.
     if pkt.is_later_fragment() {
-        return Err(InvalidReason::Truncated);
+        return unsound(InvalidReason::Truncated);
     }
     Endpoints { family, src: pkt.src(), dst: pkt.dst(), proto, zone }.tuple(pkt.l4())
 }
@@ -100,7 +100,7 @@ impl Endpoints {
         let Self { family, src, dst, proto, zone } = *self;
         let (left, right) = match (family, proto) {
             (_, PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_SCTP) => {
-                let &[a, b, c, d] = l4.first_chunk().ok_or(InvalidReason::Truncated)?;
+                let Some(&[a, b, c, d]) = l4.first_chunk() else { return unsound(InvalidReason::Truncated) };
                 (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
             }
             (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6) => {

@@ -29,7 +29,7 @@ pub(super) struct Found<'a> {
 impl Iterator for Found<'_> {
     type Item = u32;
 
-    #[inline(always)]
+    #[inline]
     fn next(&mut self) -> Option<u32> {
         loop {
             let place = self.places[self.at & (self.places.len() - 1)];

@@ -47,13 +47,14 @@ pub use sysctl::{SysctlError, Sysctls};
 pub use tracked::{CtState, Direction, EntryId, Template, Tracked, Translation};
 
 use crate::base::fate::{DropReason, Fate, Stage};
-use crate::base::time::Instant;
+use crate::base::time::{Duration, Instant};
 use crate::nat::{Picker, Seeded};
 use crate::packet::tuple::{
     PROTO_GRE, PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
 };
 use crate::packet::{Family, Packet, Segment, Seq, Tuple};
 use arc_swap::ArcSwap;
+use core::hint::cold_path;
 use core::ops::ControlFlow::{Break, Continue};
 use core::sync::atomic::{AtomicBool, AtomicU64};
 use entry::ProtoState;
@@ -95,18 +96,15 @@ pub enum Unfit {
     TableFull,
 }
 
-/// What the tracker of a protocol needs of a packet that has passed its checks.
+/// What the tracker of a protocol needs of a packet that has passed its checks, besides that it has.
 enum Layer4<'a> {
     Tcp(Segment),
     Sctp(sctp::Chunks<'a>),
-    Udp,
-    UdpLite,
-    Icmp,
-    Gre,
     Other,
 }
 
 /// A packet, and what it is looked at with.
+#[derive(Clone, Copy)]
 struct Look<'a> {
     pkt: &'a Packet<'a>,
     template: &'a Template,
@@ -170,67 +168,77 @@ impl Conntrack {
         let look = Look { pkt, template, now, sysctls };
         // One way for all of them, which the compiler writes out for what most packets are.
         match (pkt.family(), pkt.proto()) {
-            (Family::Ipv4, PROTO_TCP) if !pkt.is_fragment() => {
-                self.place(Family::Ipv4, PROTO_TCP, &look, tracked)
-            }
             (Family::Ipv4, PROTO_UDP) if !pkt.is_fragment() => {
-                self.place(Family::Ipv4, PROTO_UDP, &look, tracked)
+                self.follow(Family::Ipv4, PROTO_UDP, look, tracked)
             }
-            (family, proto) => self.place(family, proto, &look, tracked),
+            (Family::Ipv4, PROTO_TCP) if !pkt.is_fragment() => {
+                self.follow(Family::Ipv4, PROTO_TCP, look, tracked)
+            }
+            (family, proto) => self.follow(family, proto, look, tracked),
         }
     }
 
-    /// The stages before and around the lookup, in the kernel's order. `family` and `proto` are the packet's.
+    /// The lookup and what stands around it, in the kernel's order. `family` and `proto` are the packet's.
     #[inline(always)]
-    fn place(&self, family: Family, proto: u8, look: &Look, tracked: &mut Tracked) -> Result<(), Unfit> {
-        let Look { pkt, template, sysctls, .. } = *look;
-        // I. ICMP: what is an error belongs to another flow. A later fragment does not show what it is.
-        if icmp::is_icmp(family, proto) && !pkt.is_later_fragment() {
-            match icmp::kind(pkt, template.zone, sysctls) {
-                Ok(icmp::Kind::Query) => {}
-                Ok(icmp::Kind::Untracked) => {
-                    tracked.state = CtState::Untracked;
-                    return Ok(());
-                }
-                Ok(icmp::Kind::Error(flow)) => return self.related(pkt, flow, look.now, tracked),
-                Err(reason) => return self.erroneous(reason, tracked),
-            }
+    fn follow(&self, family: Family, proto: u8, look: Look, tracked: &mut Tracked) -> Result<(), Unfit> {
+        let Look { pkt, template, sysctls, .. } = look;
+        // I. ICMP: what is an error belongs to another flow.
+        if icmp::is_icmp(family, proto)
+            && let Some(known) = self.look_at_icmp(look, tracked)
+        {
+            return known;
         }
-        // II. Is it sound? An unsound packet takes a call of its own, which keeps the usual way short.
-        match check(pkt, family, proto, sysctls) {
-            Ok(layer4) => self.follow(Ok(layer4), family, proto, look, tracked),
-            Err(reason) => self.follow_unsound(reason, look, tracked),
+        // II. Is it sound?
+        let layer4 = match check(pkt, family, proto, sysctls) {
+            Ok(layer4) => layer4,
+            Err(reason) => return self.follow_unsound(reason, look, tracked),
+        };
+        // III. Which flow?
+        let tuple = match flow::tuple_of(pkt, family, proto, template.zone) {
+            Ok(tuple) => tuple,
+            Err(reason) => return self.invalid(reason, tracked),
+        };
+        tracked.tuple = Some(tuple);
+        // IV. A known one, or a new one. A reopened connection is deleted and looked for again.
+        if let Some(result) = self.known(&tuple, proto, &layer4, look, tracked) {
+            return result;
+        }
+        cold_path();
+        self.open(Ok(layer4), look, tracked)
+    }
+
+    /// What an ICMP message is told by alone: `None` for one that has a flow of its own.
+    #[inline(never)]
+    fn look_at_icmp(&self, look: Look, tracked: &mut Tracked) -> Option<Result<(), Unfit>> {
+        let Look { pkt, template, now, sysctls } = look;
+        // A later fragment does not show what it is.
+        if pkt.is_later_fragment() {
+            return None;
+        }
+        match icmp::kind(pkt, template.zone, sysctls) {
+            Ok(icmp::Kind::Query) => None,
+            Ok(icmp::Kind::Untracked) => {
+                tracked.state = CtState::Untracked;
+                Some(Ok(()))
+            }
+            Ok(icmp::Kind::Error(flow)) => Some(self.related(pkt, flow, now, tracked)),
+            Err(reason) => Some(self.erroneous(reason, tracked)),
         }
     }
 
     /// A packet that is INVALID whatever is known, unless something is wrong with its flow before that.
     #[cold]
-    fn follow_unsound(&self, reason: InvalidReason, look: &Look, tracked: &mut Tracked) -> Result<(), Unfit> {
-        self.follow(Err(reason), look.pkt.family(), look.pkt.proto(), look, tracked)
-    }
-
-    /// The lookup, and what follows from it.
-    #[inline(always)]
-    fn follow(
-        &self,
-        checked: Result<Layer4, InvalidReason>,
-        family: Family,
-        proto: u8,
-        look: &Look,
-        tracked: &mut Tracked,
-    ) -> Result<(), Unfit> {
-        // III. Which flow?
-        let tuple = match flow::tuple_of(look.pkt, family, proto, look.template.zone) {
+    fn follow_unsound(&self, reason: InvalidReason, look: Look, tracked: &mut Tracked) -> Result<(), Unfit> {
+        let tuple = match flow::tuple(look.pkt, look.template.zone) {
             Ok(tuple) => tuple,
             Err(reason) => return self.invalid(reason, tracked),
         };
-        // Put together once, where it will be asked for: no call below needs it anywhere else in memory.
         tracked.tuple = Some(tuple);
-        // IV. A known one, or a new one. A reopened connection is deleted and looked for again.
-        match self.known(&tuple, &checked, look, tracked) {
-            Some(result) => result,
-            None => self.open(checked, look, tracked),
+        self.end_if_over(&tuple, look.now);
+        if self.table.hold(&tuple).is_some() {
+            return self.invalid(reason, tracked);
         }
+        self.open(Err(reason), look, tracked)
     }
 
     /// An ICMP message that is INVALID before any flow of its own is looked for: Linux counts those apart.
@@ -253,12 +261,17 @@ impl Conntrack {
     fn known(
         &self,
         tuple: &Tuple,
-        checked: &Result<Layer4, InvalidReason>,
-        look: &Look,
+        proto: u8,
+        layer4: &Layer4,
+        look: Look,
         tracked: &mut Tracked,
     ) -> Option<Result<(), Unfit>> {
-        let Look { pkt, now, sysctls, .. } = *look;
-        let mut held = self.table.hold(tuple)?;
+        let Look { pkt, now, sysctls, .. } = look;
+        let Some(mut held) = self.table.hold(tuple) else {
+            // Most packets are not the first of theirs.
+            cold_path();
+            return None;
+        };
         let (number, slot, direction) = (held.number, held.slot, held.direction);
         let table::Tenant { generation, entry, due } = held.shard.tenant(slot)?;
         let id = EntryId::new(number, slot, generation);
@@ -266,14 +279,9 @@ impl Conntrack {
             self.end(id, held.shard, now);
             return None;
         }
-        let layer4 = match checked {
-            Ok(layer4) => layer4,
-            Err(reason) => return Some(self.invalid(*reason, tracked)),
-        };
-
         let state = entry.ctstate(direction);
         let before = self.events.is_heard().then(|| (entry.status, entry.state()));
-        let delete = match entry.take(layer4, direction, now, sysctls) {
+        let delete = match entry.take(proto, layer4, direction, now, sysctls) {
             Outcome::Tolerated(what) => {
                 tracked.tolerated = Some(what);
                 entry.status.set(
@@ -356,10 +364,10 @@ impl Conntrack {
     fn open(
         &self,
         checked: Result<Layer4, InvalidReason>,
-        look: &Look,
+        look: Look,
         tracked: &mut Tracked,
     ) -> Result<(), Unfit> {
-        let Look { pkt, template, now, sysctls } = *look;
+        let Look { pkt, template, now, sysctls } = look;
         let tuple = tracked.tuple.expect("a packet has its tuple before it opens a connection");
         if !flow::is_answerable(&tuple) {
             return self.invalid(InvalidReason::IcmpType, tracked);
@@ -394,7 +402,7 @@ impl Conntrack {
             entry.extra_mut().told = template.told;
         }
         let state = entry.ctstate(Direction::Original);
-        match entry.take(&layer4, Direction::Original, now, sysctls) {
+        match entry.take(tuple.proto, &layer4, Direction::Original, now, sysctls) {
             Outcome::Accept { timeout, assured, .. } => {
                 entry.expires_at = now + timeout.unwrap_or_default();
                 entry.status.set(Status::ASSURED, assured);
@@ -559,6 +567,13 @@ impl Conntrack {
     }
 }
 
+/// Few packets are INVALID: the compiler keeps what leads here out of the way of the others.
+#[cold]
+#[inline(never)]
+fn unsound<T>(reason: InvalidReason) -> Result<T, InvalidReason> {
+    Err(reason)
+}
+
 /// What a protocol's tracker says of a packet, whatever is known of its flow.
 #[inline(always)]
 fn check<'a>(
@@ -567,22 +582,17 @@ fn check<'a>(
     proto: u8,
     sysctls: &Sysctls,
 ) -> Result<Layer4<'a>, InvalidReason> {
-    Ok(match (family, proto) {
-        (_, PROTO_TCP) => Layer4::Tcp(tcp::check(pkt, sysctls)?),
-        (_, PROTO_UDP) => {
-            udp::check(pkt, sysctls)?;
-            Layer4::Udp
+    match (family, proto) {
+        (_, PROTO_TCP) => return tcp::check(pkt, sysctls).map(Layer4::Tcp),
+        (_, PROTO_UDP) => udp::check(pkt, sysctls)?,
+        (_, PROTO_UDPLITE) => udp::check_lite(pkt, sysctls)?,
+        (_, PROTO_SCTP) => return sctp::Chunks::check(pkt, sysctls).map(Layer4::Sctp),
+        (Family::Ipv4, PROTO_ICMPV6) | (Family::Ipv6, PROTO_ICMP) => {
+            return unsound(InvalidReason::IcmpFamily);
         }
-        (_, PROTO_UDPLITE) => {
-            udp::check_lite(pkt, sysctls)?;
-            Layer4::UdpLite
-        }
-        (_, PROTO_SCTP) => Layer4::Sctp(sctp::Chunks::check(pkt, sysctls)?),
-        (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6) => Layer4::Icmp,
-        (_, PROTO_ICMP | PROTO_ICMPV6) => return Err(InvalidReason::IcmpFamily),
-        (_, PROTO_GRE) => Layer4::Gre,
-        _ => Layer4::Other,
-    })
+        _ => {}
+    }
+    Ok(Layer4::Other)
 }
 
 /// What to remember from the first packet of a flow.
@@ -590,9 +600,16 @@ fn open(layer4: &Layer4, tuple: &Tuple, sysctls: &Sysctls) -> Result<Proto, Inva
     Ok(match layer4 {
         Layer4::Tcp(seg) => Proto::Tcp(tcp::Tcp::open(seg, sysctls)?),
         Layer4::Sctp(chunks) => Proto::Sctp(sctp::Sctp::open(chunks)?),
-        Layer4::Icmp if !icmp::is_request(tuple) => return Err(InvalidReason::IcmpUnsolicited),
-        Layer4::Udp | Layer4::UdpLite | Layer4::Icmp | Layer4::Gre | Layer4::Other => Proto::Plain,
+        Layer4::Other if tuple.is_icmp() && !icmp::is_request(tuple) => {
+            return Err(InvalidReason::IcmpUnsolicited);
+        }
+        Layer4::Other => Proto::Plain,
     })
+}
+
+/// What becomes of a connection of which nothing but its time is kept.
+const fn keep(timeout: Duration) -> Outcome {
+    Outcome::Accept { timeout: Some(timeout), assured: false, delete: false }
 }
 
 /// By how much what the other side acknowledges is shifted, where it is.
@@ -621,37 +638,49 @@ impl Entry {
         }
     }
 
-    /// Lets the protocol's tracker say what becomes of a packet and of the connection.
+    /// Lets the protocol's tracker say what becomes of a packet and of the connection. `proto` is that of both.
     #[inline(always)]
-    fn take(&mut self, layer4: &Layer4, direction: Direction, now: Instant, sysctls: &Sysctls) -> Outcome {
-        let status = self.status;
-        let seen_reply = status.contains(Status::SEEN_REPLY);
-        let keep = |timeout| Outcome::Accept { timeout: Some(timeout), assured: false, delete: false };
-        match (&mut self.proto, layer4) {
-            (Proto::Tcp(tcp), Layer4::Tcp(seg)) => {
-                let assured = status.contains(Status::ASSURED);
-                let seen = tcp::Seen { seen_reply, assured };
-                if status.contains(Status::SEQ_ADJUST) {
+    fn take(
+        &mut self,
+        proto: u8,
+        layer4: &Layer4,
+        direction: Direction,
+        now: Instant,
+        sysctls: &Sysctls,
+    ) -> Outcome {
+        let seen_reply = self.status.contains(Status::SEEN_REPLY);
+        match proto {
+            PROTO_TCP => {
+                let (Proto::Tcp(tcp), Layer4::Tcp(seg)) = (&mut self.proto, layer4) else {
+                    return keep(sysctls.generic_timeout);
+                };
+                let seen = tcp::Seen { seen_reply, assured: self.status.contains(Status::ASSURED) };
+                if self.status.contains(Status::SEQ_ADJUST) {
                     let shift = shift_at(self.extra.as_deref(), direction.opposite(), seg.ack - 1);
                     return tcp.track(&seg.put_back(shift), direction, seen, sysctls);
                 }
                 tcp.track(seg, direction, seen, sysctls)
             }
-            (Proto::Sctp(sctp), Layer4::Sctp(chunks)) => {
-                let outcome = sctp.track(chunks, direction, !status.contains(Status::CONFIRMED), sysctls);
-                self.status.set(Status::ASSURED, sctp.was_established());
-                outcome
-            }
-            (_, Layer4::Udp) => udp::track(seen_reply && udp::is_old(self.began_at, now), sysctls),
-            (_, Layer4::UdpLite) => udp::track(seen_reply, sysctls),
-            (_, Layer4::Icmp) if self.original.family == Family::Ipv4 => keep(sysctls.icmp_timeout),
-            (_, Layer4::Icmp) => keep(sysctls.icmpv6_timeout),
-            (_, Layer4::Gre) if seen_reply => {
+            PROTO_UDP => udp::track(seen_reply && udp::is_old(self.began_at, now), sysctls),
+            PROTO_UDPLITE => udp::track(seen_reply, sysctls),
+            PROTO_SCTP => self.take_chunks(layer4, direction, sysctls),
+            PROTO_ICMP => keep(sysctls.icmp_timeout),
+            PROTO_ICMPV6 => keep(sysctls.icmpv6_timeout),
+            PROTO_GRE if seen_reply => {
                 Outcome::Accept { timeout: Some(sysctls.gre_timeout_stream), assured: true, delete: false }
             }
-            (_, Layer4::Gre) => keep(sysctls.gre_timeout),
+            PROTO_GRE => keep(sysctls.gre_timeout),
             _ => keep(sysctls.generic_timeout),
         }
+    }
+
+    fn take_chunks(&mut self, layer4: &Layer4, direction: Direction, sysctls: &Sysctls) -> Outcome {
+        let (Proto::Sctp(sctp), Layer4::Sctp(chunks)) = (&mut self.proto, layer4) else {
+            return keep(sysctls.generic_timeout);
+        };
+        let outcome = sctp.track(chunks, direction, !self.status.contains(Status::CONFIRMED), sysctls);
+        self.status.set(Status::ASSURED, sctp.was_established());
+        outcome
     }
 
     #[inline]
@@ -661,7 +690,7 @@ impl Entry {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn count(&mut self, direction: Direction, pkt: &Packet) {
         if self.is_counted() {
             self.count_bytes(direction, pkt.l3_len() as u64);

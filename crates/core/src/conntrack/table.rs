@@ -11,7 +11,7 @@
 use super::alias::{self, Aliases};
 use super::entry::Entry;
 use super::hash::Seed;
-use super::index::Index;
+use super::index::{self, Index};
 use super::wheel::{self, Link, Links, Tick, Wheel};
 use super::{Direction, EntryId};
 use crate::base::time::Instant;
@@ -149,6 +149,12 @@ impl Slot {
         Self { generation: NonZero::<u32>::MIN, due: 0, entry: None, hash: 0, link: Link::EMPTY }
     }
 
+    /// Which way a packet of `tuple` goes, if the tenant is its connection.
+    #[inline]
+    fn direction_of(&self, tuple: &Tuple) -> Option<Direction> {
+        self.entry.as_ref()?.direction_of(tuple)
+    }
+
     /// Has the cache lines fetched that a packet of an established connection reads.
     #[inline]
     fn fetch(&self) {
@@ -200,14 +206,27 @@ impl Shard {
     /// Finds the connection under the key of `tuple`, alive or not.
     #[inline(always)]
     pub(super) fn find(&self, place: Place, tuple: &Tuple) -> Option<Found> {
-        self.index.find(place.hash).find_map(|slot| {
-            let direction = self.slots.get(slot).entry.as_ref()?.direction_of(tuple)?;
-            Some(Found { slot, direction })
-        })
+        let mut slots = self.index.find(place.hash);
+        let slot = slots.next()?;
+        match self.slots.get(slot).direction_of(tuple) {
+            Some(direction) => Some(Found { slot, direction }),
+            None => self.find_among(slots, *tuple),
+        }
+    }
+
+    /// Several connections have one hash: seldom, and kept out of the way of the others.
+    #[cold]
+    fn find_among(&self, slots: index::Found, tuple: Tuple) -> Option<Found> {
+        for slot in slots {
+            if let Some(direction) = self.slots.get(slot).direction_of(&tuple) {
+                return Some(Found { slot, direction });
+            }
+        }
+        None
     }
 
     /// The connection in a slot, with what the slot knows of it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn tenant(&mut self, slot: u32) -> Option<Tenant<'_>> {
         let Slot { generation, due, entry, .. } = self.slots.get_mut(slot);
         Some(Tenant { generation: *generation, entry: entry.as_mut()?, due: *due })
@@ -358,22 +377,29 @@ impl Table {
         match shard.find(place, tuple) {
             Some(Found { slot, direction }) => Some(Held { shard, number: place.shard, slot, direction }),
             None if shard.aliases.is_empty() => None,
-            None => self.hold_by_alias(shard, tuple),
+            None => {
+                let (shard, id, direction) = self.hold_by_alias(shard, *tuple)?;
+                Some(Held { shard, number: id.shard(), slot: id.slot(), direction })
+            }
         }
     }
 
     /// The same for a connection that stands under another key. No two shards are locked at once: whether the one that
     /// the alias means is still there is told by its generation.
     #[cold]
-    fn hold_by_alias<'a>(&'a self, shard: MutexGuard<'a, Shard>, tuple: &Tuple) -> Option<Held<'a>> {
-        let id = shard.aliases.find(self.alias_key(tuple))?;
+    fn hold_by_alias<'a>(
+        &'a self,
+        shard: MutexGuard<'a, Shard>,
+        tuple: Tuple,
+    ) -> Option<(MutexGuard<'a, Shard>, EntryId, Direction)> {
+        let id = shard.aliases.find(self.alias_key(&tuple))?;
         drop(shard);
         let shard = self.shards.get(id.shard())?.0.lock();
         if !shard.holds(id) {
             return None;
         }
-        let direction = shard.slots.get(id.slot()).entry.as_ref()?.direction_of(tuple)?;
-        Some(Held { shard, number: id.shard(), slot: id.slot(), direction })
+        let direction = shard.slots.get(id.slot()).entry.as_ref()?.direction_of(&tuple)?;
+        Some((shard, id, direction))
     }
 
     /// Has answers to a connection found under a tuple that is not the mirror of its original; `false` if another

@@ -160,12 +160,14 @@ impl Tracked {
     }
 
     /// Says what there is to say of a packet of `entry`, as that stands after the packet, beside its tuple.
-    #[inline]
+    #[inline(always)]
     pub(super) fn stand_for(&mut self, state: CtState, direction: Direction, entry: &Entry) {
         (self.state, self.direction) = (state, direction);
         (self.status, self.helper, self.mark) = (entry.status, entry.helper, entry.mark);
         self.verdict = entry.verdict[direction as usize];
-        self.translation = entry.translation(direction);
+        if entry.extra.is_some() {
+            self.translation = entry.translation(direction);
+        }
     }
 
     /// Whether the packet's own end at that side is to be rewritten.
@@ -182,6 +184,12 @@ impl Tracked {
     /// Whether a connection stands behind the packet, confirmed or not.
     pub const fn has_entry(&self) -> bool {
         self.id.is_some() || self.new.is_some()
+    }
+
+    /// Whether its connection is confirmed, and was not ended by this very packet.
+    #[inline]
+    pub const fn is_in_table(&self) -> bool {
+        self.id.is_some() && self.new.is_none()
     }
 
     /// Which confirmed connection.

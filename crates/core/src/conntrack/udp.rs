@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{InvalidReason, Outcome, Sysctls};
+use super::{InvalidReason, Outcome, Sysctls, unsound};
 use crate::base::time::{Duration, Instant};
 use crate::packet::checksum::Sum;
 use crate::packet::tuple::PROTO_UDP;
@@ -20,15 +20,15 @@ const QUESTION: Duration = Duration::from_secs(2);
 pub(super) fn check(pkt: &Packet, sysctls: &Sysctls) -> Result<(), InvalidReason> {
     let l4 = pkt.l4();
     let Some(&[.., len_high, len_low, sum_high, sum_low]) = l4.first_chunk::<HEADER_LEN>() else {
-        return Err(InvalidReason::Truncated);
+        return unsound(InvalidReason::Truncated);
     };
     let len = usize::from(u16::from_be_bytes([len_high, len_low]));
     if len < HEADER_LEN || len > l4.len() {
-        return Err(InvalidReason::UdpLength);
+        return unsound(InvalidReason::UdpLength);
     }
-    let has_checksum = [sum_high, sum_low] != [0, 0];
-    if has_checksum && sysctls.checksum && !pkt.offload().skips_checksum() && !pkt.l4_checksum_ok() {
-        return Err(InvalidReason::Checksum);
+    let has_checksum = [sum_high, sum_low] != [0, 0] && !pkt.is_later_fragment();
+    if has_checksum && sysctls.checksum && !pkt.offload().skips_checksum() && !pkt.adds_up() {
+        return unsound(InvalidReason::Checksum);
     }
     Ok(())
 }

@@ -33,7 +33,7 @@ impl Ruleset {
     ) -> Verdict {
         let Some(base) = self.heads[table as usize][hook as usize] else { return Verdict::Accept };
         if (table, hook) == (Table::Filter, Hook::Forward)
-            && let Some(memo) = self.remembered(ctx)
+            && let Some(memo) = self.recall(pkt, ctx)
         {
             return self.say_again(base, memo, pkt, ctx);
         }

@@ -64,15 +64,19 @@ impl Ruleset {
         Some(key(self.generation, ctx.at.iface?, ctx.out_iface?))
     }
 
-    /// What was said of this connection before, if nothing has changed since.
-    #[inline(always)]
-    pub(super) fn remembered<R: Recorder>(&self, ctx: &Context<R>) -> Option<u64> {
+    /// What was said of this connection before, if nothing has changed since; counted as if the chain were walked again.
+    #[inline(never)]
+    pub(super) fn recall<R: Recorder>(&self, pkt: &Packet, ctx: &Context<R>) -> Option<u64> {
         let memo = ctx.ct.verdict;
         // A key is never 0, as no generation is.
-        if memo ^ self.memo_key(ctx)? >= KEPT { None } else { Some(memo) }
+        if memo ^ self.memo_key(ctx)? >= KEPT {
+            return None;
+        }
+        self.counters.count(ctx.at.row, slot_of(memo), pkt.l3_len() as u64);
+        Some(memo)
     }
 
-    /// Says what the connection remembers, and counts as if the chain were walked again.
+    /// What a memory says; whoever listens is told what a walk through the chain would tell.
     #[inline]
     pub(super) fn say_again<R: Recorder>(
         &self,
@@ -81,7 +85,6 @@ impl Ruleset {
         pkt: &Packet,
         ctx: &mut Context<R>,
     ) -> Verdict {
-        self.counters.count(ctx.at.row, slot_of(memo), pkt.l3_len() as u64);
         if R::LISTENS {
             self.tell_again(base, memo, pkt, ctx);
         }

@@ -47,7 +47,7 @@ impl Sum {
     }
 
     /// Adds words of eight bytes, each with the carry of the one before: one instruction a word.
-    #[inline(always)]
+    #[inline]
     fn eights<const N: usize>(self, bytes: &[u8; N]) -> Self {
         let Self { mut low, carries } = self;
         let mut carry = false;
@@ -178,7 +178,6 @@ impl Packet<'_> {
     /// True for protocols without a checksum that we know, for UDP that carries none (in IPv6 too, although RFC 8200
     /// §8.1 asks for one), and for later fragments, which do not carry it. Partial checksums are not
     /// looked into: ask [`Offload::skips_checksum`] first.
-    #[inline(always)]
     pub fn l4_checksum_ok(&self) -> bool {
         let l4 = self.l4();
         let (family, proto) = (self.family(), self.proto());
@@ -191,6 +190,12 @@ impl Packet<'_> {
         if proto == PROTO_UDP && field == [0, 0] {
             return true;
         }
+        self.adds_up()
+    }
+
+    /// The same for a packet that is known to have a checksum.
+    #[inline(never)]
+    pub(crate) fn adds_up(&self) -> bool {
         self.l4_sum().is_all_ones()
     }
 
@@ -203,7 +208,7 @@ impl Packet<'_> {
     }
 
     /// The sum over the pseudo-header, which a partial checksum stands for.
-    #[inline]
+    #[inline(always)]
     fn pseudo_sum(&self) -> Sum {
         if !has_pseudo_header(self.family(), self.proto()) {
             return Sum::ZERO;

@@ -105,7 +105,7 @@ impl Fragment {
 }
 
 /// What an Ethernet frame says that it carries; `None` if it is shorter than its header.
-#[inline(always)]
+#[inline]
 pub fn kind(frame: &[u8]) -> Option<Kind> {
     let &[.., high, low] = frame.first_chunk::<ETHERNET_LEN>()?;
     Some(match u16::from_be_bytes([high, low]) {
@@ -114,6 +114,13 @@ pub fn kind(frame: &[u8]) -> Option<Kind> {
         ETHERTYPE_ARP => Kind::Arp,
         other => Kind::Other(other),
     })
+}
+
+/// Few packets are refused: the compiler keeps what leads here out of the way of the others.
+#[cold]
+#[inline(never)]
+fn refused<T>(reason: DropReason) -> Result<T, DropReason> {
+    Err(reason)
 }
 
 impl<'a> Packet<'a> {
@@ -150,24 +157,24 @@ impl<'a> Packet<'a> {
     #[inline(always)]
     pub(crate) fn parse_ipv4(frame: Frame<'a>) -> Result<Self, DropReason> {
         let l3 = &frame.bytes()[ETHERNET_LEN..];
-        let Some(fixed) = l3.first_chunk::<20>() else { return Err(DropReason::IpTruncated) };
+        let Some(fixed) = l3.first_chunk::<20>() else { return refused(DropReason::IpTruncated) };
         let header_len = usize::from(fixed[0] & 0x0f) * 4;
         if fixed[0] >> 4 != 4 || header_len < 20 {
-            return Err(DropReason::IpHeader);
+            return refused(DropReason::IpHeader);
         }
         let total_len = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
         if header_len > l3.len() || total_len > l3.len() {
-            return Err(DropReason::IpTruncated);
+            return refused(DropReason::IpTruncated);
         }
         if total_len < header_len {
-            return Err(DropReason::IpHeader);
+            return refused(DropReason::IpHeader);
         }
         let sum = match header_len {
             20 => Sum::of_ipv4_header(fixed),
             _ => Sum::ZERO.bytes(&l3[..header_len]),
         };
         if !sum.is_all_ones() {
-            return Err(DropReason::IpChecksum);
+            return refused(DropReason::IpChecksum);
         }
         let is_fragment = Fragment::of_ipv4(fixed).is_some();
         let proto = fixed[9];

@@ -55,7 +55,7 @@ impl Segment {
     /// Reads the header at the start of `l4`, which reaches to the end of the packet.
     ///
     /// `None` if the header is shorter than 20 bytes or its data offset points outside the packet.
-    #[inline(always)]
+    #[inline]
     pub fn parse(l4: &[u8]) -> Option<Self> {
         let header: &[u8; MIN_HEADER_LEN] = l4.first_chunk()?;
         let header_len = usize::from(header[12] >> 4) * 4;

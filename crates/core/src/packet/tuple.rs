@@ -62,13 +62,8 @@ impl Tuple {
     #[must_use]
     #[inline]
     pub fn reply(&self) -> Self {
-        let (left, right) = match self.proto {
-            PROTO_ICMP if self.family == Family::Ipv4 => (self.left, answer_type(self.right, icmp_answer)),
-            PROTO_ICMPV6 if self.family == Family::Ipv6 => {
-                (self.left, answer_type(self.right, icmpv6_answer))
-            }
-            _ => (self.right, self.left),
-        };
+        let (left, right) =
+            if self.is_icmp() { (self.left, self.answer_type()) } else { (self.right, self.left) };
         Self { src: self.dst, dst: self.src, left, right, ..*self }
     }
 
@@ -80,15 +75,21 @@ impl Tuple {
         self.right as u8
     }
 
+    /// Type and code of the answer to an ICMP query.
+    #[inline(never)]
+    fn answer_type(&self) -> u16 {
+        let kind = self.icmp_type();
+        let answer = match self.family {
+            Family::Ipv4 => icmp_answer(kind),
+            Family::Ipv6 => icmpv6_answer(kind),
+        };
+        u16::from_be_bytes([answer.unwrap_or(kind), self.icmp_code()])
+    }
+
     #[inline]
     pub const fn is_icmp(&self) -> bool {
         matches!((self.family, self.proto), (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6))
     }
-}
-
-fn answer_type(type_and_code: u16, answer: fn(u8) -> Option<u8>) -> u16 {
-    let [kind, code] = type_and_code.to_be_bytes();
-    u16::from_be_bytes([answer(kind).unwrap_or(kind), code])
 }
 
 /// The other half of an ICMP query: echo, timestamp, information, address mask.

@@ -23,7 +23,7 @@ pub use window::Bound;
 
 use crate::base::Tolerance;
 use crate::base::time::Duration;
-use crate::conntrack::{Direction, InvalidReason, Sysctls};
+use crate::conntrack::{Direction, InvalidReason, Sysctls, unsound};
 use crate::packet::{Packet, Segment, Seq, TcpFlags};
 use state::Next;
 use window::{Fit, Passage, Side, SideFlags, syn_flags};
@@ -110,11 +110,12 @@ impl TcpOutcome {
 /// Why it is INVALID whatever is known.
 #[inline(always)]
 pub fn check(pkt: &Packet, sysctls: &Sysctls) -> Result<Segment, InvalidReason> {
-    let seg = Segment::parse(pkt.l4()).ok_or(InvalidReason::TcpTruncated)?;
-    if sysctls.checksum && !pkt.offload().skips_checksum() && !pkt.l4_checksum_ok() {
-        return Err(InvalidReason::Checksum);
+    let Some(seg) = Segment::parse(pkt.l4()) else { return unsound(InvalidReason::TcpTruncated) };
+    let is_verified = sysctls.checksum && !pkt.offload().skips_checksum() && !pkt.is_later_fragment();
+    if is_verified && !pkt.adds_up() {
+        return unsound(InvalidReason::Checksum);
     }
-    if has_valid_flags(seg.flags) { Ok(seg) } else { Err(InvalidReason::TcpFlags) }
+    if has_valid_flags(seg.flags) { Ok(seg) } else { unsound(InvalidReason::TcpFlags) }
 }
 
 /// Flags that a stack sends: one of SYN, RST and FIN at most, and everything but SYN and RST acknowledges.
