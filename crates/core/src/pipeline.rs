@@ -32,7 +32,6 @@ use crate::packet::tuple::PROTO_TCP;
 use crate::plane::{Outbox, OwnPacket, Passage, Plane, Way};
 use crate::record::{Note, Recorder};
 use core::fmt::Display;
-use core::hint::cold_path;
 use core::ops::ControlFlow::{Break, Continue};
 
 /// Takes one packet from its arrival to its fate.
@@ -306,10 +305,7 @@ fn help<P: Plane, R: Recorder>(helper: Helper, pkt: &mut Packet, pass: &mut Pass
 pub(crate) fn in_force<'a>(pkt: &Packet, at: &Arrival<'a>) -> Stage<&'a Ruleset> {
     match at.rules.in_force(pkt.family()) {
         Some(rules) => Continue(rules),
-        None => {
-            cold_path();
-            Break(Fate::Dropped(DropReason::NoIpv6Rules))
-        }
+        None => Break(Fate::Dropped(DropReason::NoIpv6Rules)),
     }
 }
 

@@ -194,13 +194,12 @@ impl Conntrack {
             Err(reason) => return self.follow_unsound(reason, look, tracked),
         };
         // III. Which flow?
-        let tuple = match flow::tuple_of(pkt, family, proto, template.zone) {
-            Ok(tuple) => tuple,
+        match flow::tuple_of(pkt, family, proto, template.zone) {
+            Ok(tuple) => tracked.tuple = Some(tuple),
             Err(reason) => return self.invalid(reason, tracked),
-        };
-        tracked.tuple = Some(tuple);
+        }
         // IV. A known one, or a new one. A reopened connection is deleted and looked for again.
-        if let Some(result) = self.known(&tuple, proto, &layer4, look, tracked) {
+        if let Some(result) = self.known(proto, &layer4, look, tracked) {
             return result;
         }
         cold_path();
@@ -260,14 +259,13 @@ impl Conntrack {
     #[inline(always)]
     fn known(
         &self,
-        tuple: &Tuple,
         proto: u8,
         layer4: &Layer4,
         look: Look,
         tracked: &mut Tracked,
     ) -> Option<Result<(), Unfit>> {
         let Look { pkt, now, sysctls, .. } = look;
-        let Some(mut held) = self.table.hold(tuple) else {
+        let Some(mut held) = tracked.tuple.as_ref().and_then(|tuple| self.table.hold(tuple)) else {
             // Most packets are not the first of theirs.
             cold_path();
             return None;

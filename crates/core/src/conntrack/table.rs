@@ -11,7 +11,7 @@
 use super::alias::{self, Aliases};
 use super::entry::Entry;
 use super::hash::Seed;
-use super::index::{self, Index};
+use super::index::Index;
 use super::wheel::{self, Link, Links, Tick, Wheel};
 use super::{Direction, EntryId};
 use crate::base::time::Instant;
@@ -206,19 +206,18 @@ impl Shard {
     /// Finds the connection under the key of `tuple`, alive or not.
     #[inline(always)]
     pub(super) fn find(&self, place: Place, tuple: &Tuple) -> Option<Found> {
-        let mut slots = self.index.find(place.hash);
-        let slot = slots.next()?;
+        let slot = self.index.find(place.hash).next()?;
         match self.slots.get(slot).direction_of(tuple) {
             Some(direction) => Some(Found { slot, direction }),
-            None => self.find_among(slots, *tuple),
+            None => self.find_among(place, tuple),
         }
     }
 
-    /// Several connections have one hash: seldom, and kept out of the way of the others.
+    /// The same where the first connection of that hash is another one: seldom, and kept out of the way of the others.
     #[cold]
-    fn find_among(&self, slots: index::Found, tuple: Tuple) -> Option<Found> {
-        for slot in slots {
-            if let Some(direction) = self.slots.get(slot).direction_of(&tuple) {
+    fn find_among(&self, place: Place, tuple: &Tuple) -> Option<Found> {
+        for slot in self.index.find(place.hash) {
+            if let Some(direction) = self.slots.get(slot).direction_of(tuple) {
                 return Some(Found { slot, direction });
             }
         }
@@ -378,7 +377,7 @@ impl Table {
             Some(Found { slot, direction }) => Some(Held { shard, number: place.shard, slot, direction }),
             None if shard.aliases.is_empty() => None,
             None => {
-                let (shard, id, direction) = self.hold_by_alias(shard, *tuple)?;
+                let (shard, id, direction) = self.hold_by_alias(shard, tuple)?;
                 Some(Held { shard, number: id.shard(), slot: id.slot(), direction })
             }
         }
@@ -390,15 +389,15 @@ impl Table {
     fn hold_by_alias<'a>(
         &'a self,
         shard: MutexGuard<'a, Shard>,
-        tuple: Tuple,
+        tuple: &Tuple,
     ) -> Option<(MutexGuard<'a, Shard>, EntryId, Direction)> {
-        let id = shard.aliases.find(self.alias_key(&tuple))?;
+        let id = shard.aliases.find(self.alias_key(tuple))?;
         drop(shard);
         let shard = self.shards.get(id.shard())?.0.lock();
         if !shard.holds(id) {
             return None;
         }
-        let direction = shard.slots.get(id.slot()).entry.as_ref()?.direction_of(&tuple)?;
+        let direction = shard.slots.get(id.slot()).entry.as_ref()?.direction_of(tuple)?;
         Some((shard, id, direction))
     }
 

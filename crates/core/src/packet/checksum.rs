@@ -216,7 +216,7 @@ impl Packet<'_> {
         // Source and destination stand one behind the other.
         let addresses = match self.family() {
             Family::Ipv4 => Sum::ZERO.eights::<8>(&self.bytes_at(ETHERNET_LEN + 12)),
-            Family::Ipv6 => Sum::ZERO.bytes(&self.bytes_at::<32>(ETHERNET_LEN + 8)),
+            Family::Ipv6 => Sum::ZERO.eights::<32>(&self.bytes_at(ETHERNET_LEN + 8)),
         };
         addresses.beside_addresses(self.proto(), self.l4().len())
     }
