@@ -141,7 +141,7 @@ fn core(text: &mut String) {
     let spread = |values: &[f64]| Spread::of(values.iter().copied());
     line(text, "Core: established packet among 1,000 connections", Most(80.0), " ns", spread(&few));
     let instructions = Spread::of(instructions("established-udp").into_iter());
-    line(text, "Core: the same in instructions", Most(600.0), "", instructions);
+    line(text, "Core: the same in instructions", Most(700.0), "", instructions);
     let ratio = Spread::of(few.iter().zip(&many).map(|(few, many)| many / few));
     line(text, "Core: among 1,000,000, to among 1,000", Most(2.0), "x", ratio);
     line(text, "Core: new connection with its insertion", Most(500.0), " ns", spread(&new));
