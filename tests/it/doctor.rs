@@ -137,21 +137,43 @@ fn raw_sockets_are_tried() {
     let raw = finding(&told, "raw sockets");
     assert_eq!(raw["state"], "missing");
     assert!(raw["advice"].as_str().unwrap().contains("--cap-add NET_RAW"), "{raw}");
+    assert_eq!(mend(&told), "", "no module stands for a capability");
 }
 
+const LAB: &str = "
+name: t-doctor
+router: { ports: { a: {}, b: {} }, rules: \"*filter\\n:FORWARD DROP [0:0]\\nCOMMIT\\n\" }
+hosts: { a: { port: a, address: 192.0.2.1/24 }, b: { port: b, address: 192.0.2.2/24 } }
+tests:
+  - name: nobody can ping
+    ping: { from: a, to: b }
+    expect: { result: blocked }
+";
+
+/// What the doctor says of a place is what then happens there.
 #[test]
-fn settings_that_cannot_be_written_are_mended_by_a_mount() {
+fn labs_run_where_the_doctor_says_so_and_nowhere_else() {
     if is_sim_only() {
         return;
     }
-    let around = where_mounts_are("mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys");
-    let around: Vec<&str> = around.iter().map(String::as_str).collect();
-    let told = told(&around, None);
-    let settings = finding(&told, "/proc/sys");
-    assert_eq!(settings["state"], "missing");
-    assert!(settings["detail"].as_str().unwrap().contains("Read-only"), "{settings}");
-    assert!(mend(&told).contains("mount -o remount,bind,rw /proc/sys"), "{told}");
-    assert!(!can(&told, "live"));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("lab.yaml"), LAB).unwrap();
+    let read_only =
+        where_mounts_are("mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys");
+    let shut_run = where_mounts_are("mount -t tmpfs -o ro none /run");
+    let no_device = where_mounts_are("mount -t tmpfs none /dev/net");
+    let no_raw = ["setpriv", "--bounding-set=-net_raw"].map(str::to_owned).to_vec();
+    for (around, runs) in
+        [(Vec::new(), true), (read_only, true), (shut_run, false), (no_device, false), (no_raw, false)]
+    {
+        let around: Vec<&str> = around.iter().map(String::as_str).collect();
+        let told = told(&around, None);
+        assert_eq!(can(&told, "live"), runs, "{around:?}: {told}");
+        let words = [&around, &[env!("CARGO_BIN_EXE_stateway"), "lab", "test", "--on", "live"][..]].concat();
+        let output = Command::new(words[0]).args(&words[1..]).arg(folder.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), runs, "{around:?}: {said}");
+    }
 }
 
 #[test]

@@ -199,6 +199,37 @@ fn a_file_that_has_changed_is_not_what_is_up() {
     assert!(bench.well("lab up one").contains("is up already"), "it was up, and is left up");
 }
 
+/// A test that replaces the rules would leave a lab that is up with them; and so does somebody with a kernel's tools.
+#[test]
+fn a_lab_is_tested_with_the_rules_of_its_file_and_left_with_them() {
+    if sim_only() {
+        return;
+    }
+    let bench = Bench::new("t-rules");
+    let replaced = format!(
+        "{LAB}  - name: nobody can\n    steps:\n    - rules: {{ v4: \"*mangle\\n:FORWARD DROP [0:0]\\nCOMMIT\\n\" }}\n    \
+         - ping: {{ from: a, to: b }}\n      expect: {{ result: blocked }}\n"
+    );
+    fs::write(bench.at("one/lab.yaml"), replaced.replace("NAME", "t-rules").replace("POLICY", "DROP"))
+        .unwrap();
+    for runner in ["live", "kernel"] {
+        bench.well(&format!("lab up one --on {runner}"));
+        for _ in 0..2 {
+            assert!(bench.well(&format!("lab test one --on {runner}")).contains("3 passed"));
+        }
+        bench.well("lab exec one a ping -c 1 -W 10 192.0.2.2");
+        if runner == "kernel" {
+            // To look changes nothing; to flush does.
+            bench.well("lab exec one router iptables-legacy -t nat -L -n");
+            bench.well("lab test one --on kernel");
+            bench.well("lab exec one router iptables-legacy -F FORWARD");
+            bench.refused("lab test one --on kernel", 2, &["other rules", "one/lab.yaml", "`--restart`"]);
+            assert!(bench.well("lab test one --on kernel --restart").contains("3 passed"));
+        }
+        bench.well("lab down one");
+    }
+}
+
 #[test]
 fn what_is_up_is_known_without_its_file() {
     if sim_only() {
@@ -240,6 +271,9 @@ fn hosts_know_each_other_by_name_and_by_key() {
         bench.well("lab exec one a ssh 192.0.2.2 getent hosts a").split_whitespace().next(),
         Some("192.0.2.1")
     );
+    // Files are copied as commands are run.
+    bench.well("lab exec one a scp /etc/hostname b:/run/copied");
+    bench.well("lab exec one b cmp /run/copied /etc/hostname");
     // What a host leaves in /run is not on the machine.
     bench.well("lab exec one a touch /run/t-names");
     assert!(!Path::new("/run/t-names").exists());
@@ -265,6 +299,11 @@ fn a_lab_whose_router_was_killed_is_broken_and_up_mends_it() {
         .unwrap();
     assert!(bench.well("lab ls").contains("broken"));
     bench.refused("lab test one --on live", 3, &["has ended", "`stateway lab up`"]);
+    bench.refused(
+        "conntrack -L --lab one",
+        2,
+        &["the router of the lab `t-mended` has ended", "`stateway lab up`"],
+    );
     let (code, said, errors) = bench.run("lab up one");
     assert_eq!(code, Some(0), "{said}{errors}");
     assert!(errors.contains("is broken"), "{errors}");
@@ -391,7 +430,9 @@ fn a_lab_without_tests_is_no_success() {
     assert!(fs::read_to_string(bench.at("r.xml")).unwrap().contains("errors=\"1\""));
     // All of them are for another runner.
     fs::write(bench.at("one/lab.yaml"), lab.replace("  - name", "  - on: [kernel]\n    name")).unwrap();
-    bench.refused("lab test one --on sim", 1, &["no test was run"]);
+    bench.refused("lab test one --on sim --report junit=r.xml", 1, &["no test was run"]);
+    let xml = fs::read_to_string(bench.at("r.xml")).unwrap();
+    assert!(xml.contains("<error message=\"no test was run\"/>"), "{xml}");
 }
 
 #[test]
@@ -483,6 +524,11 @@ fn whoever_may_not_ask_a_router_is_told_whose_it_is() {
         let output = command.args(args).env_remove("XDG_RUNTIME_DIR").current_dir("/").output().unwrap();
         let (code, _, errors) = told(&output);
         assert_eq!(code, Some(3), "{args:?}: {errors}");
-        assert!(errors.contains("belong") && errors.contains("`sudo`"), "{args:?}: {errors}");
+        let whose = if args.contains(&"--lab") {
+            "the router of the lab `t-whose` belongs to root, and answers root alone\n  hint: run it with `sudo`"
+        } else {
+            "and answer root alone\n  hint: run it with `sudo`, and with `--lab NAME`"
+        };
+        assert!(errors.contains(whose), "{args:?}: {errors}");
     }
 }

@@ -52,6 +52,11 @@ impl Ending {
         matches!(self, Self::Passed | Self::Skipped(_))
     }
 
+    /// Whether a report has it as a failure or an error.
+    pub const fn is_wrong(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Late(_) | Self::Broken(_))
+    }
+
     /// Whether it says anything about the rules.
     pub const fn is_judgement(&self) -> bool {
         matches!(self, Self::Passed | Self::Failed(_))

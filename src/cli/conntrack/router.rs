@@ -5,9 +5,13 @@ use crate::cli::{Failure, Result, lab};
 use anyhow::anyhow;
 use stateway_lab::netns::state;
 use stateway_runtime::control::{Client, place};
+use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+
+const HINT: &str = "hint: run it with `sudo`";
 
 /// Which running router is meant.
 #[derive(Debug, clap::Args)]
@@ -22,22 +26,29 @@ pub(in crate::cli) struct RouterArgs {
 
 impl RouterArgs {
     pub(in crate::cli) fn connect(&self) -> Result<Client> {
-        let path = match (&self.control, &self.lab) {
-            (Some(path), _) => path.clone(),
-            (None, Some(lab)) => of_lab(lab)?,
-            (None, None) => the_only_one()?,
-        };
-        if is_forbidden(&path) {
-            return Err(Failure::Machine(anyhow!(
-                "the router at {} belongs to another user\n  hint: run it with `sudo`",
-                path.display()
-            )));
+        match (&self.control, &self.lab) {
+            (Some(path), _) => of_socket(path),
+            (None, Some(lab)) => of_lab(lab),
+            (None, None) => of_socket(&the_only_one()?),
         }
-        Client::connect(&path).map_err(Failure::Input)
     }
 }
 
-fn of_lab(lab: &Path) -> Result<PathBuf> {
+fn of_socket(path: &Path) -> Result<Client> {
+    if is_forbidden(path) {
+        // Where its folder is shut, that one's owner is told.
+        let seen = path.ancestors().find_map(|place| fs::metadata(place).ok());
+        let is_root = seen.is_some_and(|file| file.uid() == 0);
+        let owner = if is_root { "root, and answers root alone" } else { "another user" };
+        return Err(Failure::Machine(anyhow!(
+            "the router at {} belongs to {owner}\n  {HINT}",
+            path.display()
+        )));
+    }
+    Client::connect(path).map_err(Failure::Input)
+}
+
+fn of_lab(lab: &Path) -> Result<Client> {
     let Named { name, record } = lab::named(lab)?;
     let Some(record) = record else {
         return Err(Failure::Input(anyhow!(
@@ -45,9 +56,18 @@ fn of_lab(lab: &Path) -> Result<PathBuf> {
             lab.display()
         )));
     };
-    record.control.ok_or_else(|| {
+    let socket = record.control.ok_or_else(|| {
         Failure::Input(anyhow!(
             "in the lab `{name}` the kernel stands between the hosts: no router of ours is running"
+        ))
+    })?;
+    if is_forbidden(&socket) {
+        return Err(Failure::Machine(of_roots_labs(&[format!("`{name}`")])));
+    }
+    Client::connect(&socket).map_err(|error| {
+        Failure::Input(anyhow!(
+            "the router of the lab `{name}` has ended ({error:#})\n  hint: `stateway lab up` builds it again, \
+             `stateway lab down {name}` takes the rest away"
         ))
     })
 }
@@ -76,7 +96,6 @@ fn the_only_one() -> Result<PathBuf> {
 
 /// Why an ordinary user finds no router though root runs some.
 fn of_root() -> Option<anyhow::Error> {
-    const HINT: &str = "hint: run it with `sudo`";
     if rustix::process::geteuid().is_root() {
         return None;
     }
@@ -86,12 +105,10 @@ fn of_root() -> Option<anyhow::Error> {
         .map(|record| format!("`{}`", record.lab))
         .collect();
     if !labs.is_empty() {
-        let noun = if labs.len() == 1 { "the router of the lab" } else { "the routers of the labs" };
-        let verb = if labs.len() == 1 { "belongs" } else { "belong" };
-        return Some(anyhow!("{noun} {} {verb} to root, and answers root alone\n  {HINT}", labs.join(", ")));
+        return Some(of_roots_labs(&labs));
     }
     let folder = Path::new("/run/stateway");
-    let entries = match std::fs::read_dir(folder) {
+    let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             return Some(anyhow!(
@@ -106,6 +123,17 @@ fn of_root() -> Option<anyhow::Error> {
         .map(|entry| entry.path())
         .find(|path| is_forbidden(path))?;
     Some(anyhow!("the router at {} belongs to root, and answers root alone\n  {HINT}", socket.display()))
+}
+
+/// Where labs are root's; several are told apart by an option.
+fn of_roots_labs(labs: &[String]) -> anyhow::Error {
+    match labs {
+        [lab] => anyhow!("the router of the lab {lab} belongs to root, and answers root alone\n  {HINT}"),
+        labs => anyhow!(
+            "the routers of the labs {} belong to root, and answer root alone\n  {HINT}, and with `--lab NAME`",
+            labs.join(", ")
+        ),
+    }
 }
 
 /// Whether somebody else's router listens there, who does not let us in.

@@ -55,8 +55,9 @@ pub(super) enum Where {
 fn around(place: Where) -> Vec<OsString> {
     let words: &[&str] = match place {
         Where::Here => &[],
+        // A lab has a /proc of its own: that of a container may be read-only in parts.
         Where::Apart if rustix::process::geteuid().is_root() => {
-            &["unshare", "--net", "--mount", "--uts", "--"]
+            &["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "--"]
         }
         Where::Apart => &[
             "unshare",
@@ -116,6 +117,9 @@ fn said(output: &Output) -> String {
     text(&output.stdout) + &text(&output.stderr)
 }
 
+/// What iptables writes behind the reason.
+const BEHIND: [&str; 2] = ["Error occurred at line", "Try `"];
+
 /// The last line that a program wrote before it failed, without what only leads it.
 fn why(output: &Output) -> String {
     if let Some(signal) = output.status.signal() {
@@ -124,6 +128,7 @@ fn why(output: &Output) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     let mut lines =
         errors.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hint:"));
+    let mut lines = lines.by_ref().filter(|line| !BEHIND.iter().any(|text| line.starts_with(text)));
     let last = lines.next_back().unwrap_or("it failed without a word");
     last.trim_start_matches("error: ").to_owned()
 }

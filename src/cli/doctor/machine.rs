@@ -10,10 +10,13 @@ use std::fs;
 const BOTH: [Runner; 2] = [Runner::Live, Runner::Kernel];
 /// What a container is given so that labs run in it.
 const CONTAINER: &str = "in a container: `--privileged`, or `--cap-add NET_ADMIN --cap-add SYS_ADMIN --cap-add NET_RAW \
-                         --device /dev/net/tun --security-opt seccomp=unconfined --security-opt apparmor=unconfined`";
+                         --device /dev/net/tun --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
+                         --security-opt systempaths=unconfined`";
 
 pub(super) fn examine(is_root: bool) -> Vec<Finding> {
-    let mut findings = vec![kernel_version(), privileges(is_root)];
+    let privileges = privileges(is_root);
+    let is_whole = is_root && privileges.stops.is_empty();
+    let mut findings = vec![kernel_version(), privileges];
     let namespaces = namespaces(is_root);
     // What is tried within them cannot be tried without.
     let has_namespaces = namespaces.stops.is_empty();
@@ -25,7 +28,8 @@ pub(super) fn examine(is_root: bool) -> Vec<Finding> {
         findings.push(raw_sockets());
     }
     findings.push(io_uring());
-    if is_root && !rootless::is_alone() && has_namespaces {
+    // Where root lacks capabilities, that is the reason, and no module helps.
+    if is_whole && has_namespaces {
         findings.extend(kernel_rules());
     }
     findings
@@ -159,7 +163,9 @@ fn names_of_namespaces(is_root: bool) -> Finding {
     // Without root, /run is the lab's own.
     let own_run = if is_root { "" } else { "mount -t tmpfs -o mode=755 stateway /run && " };
     let line = format!(
-        "set -e; n=swdoctor$$; {own_run}ip netns add $n; trap 'ip netns del $n' EXIT; nsenter --net=/run/netns/$n -- true"
+        "set -e; n=swdoctor{}; {own_run}ip netns add $n; trap 'ip netns del $n' EXIT; nsenter --net=/run/netns/$n -- true",
+        // Where it is tried, every process is the first of its namespace.
+        std::process::id()
     );
     match attempt::shell(&line, "", Where::Apart) {
         Ok(_) => Finding::ok(NAME, "a namespace was given a name, and entered by it"),
@@ -178,14 +184,8 @@ fn settings() -> Finding {
     let Err(why) = attempt::shell(WRITE, "", Where::Apart) else {
         return Finding::ok(NAME, "a setting of a new namespace was written");
     };
-    let finding =
-        Finding::stops(NAME, &why, &BOTH).needed_for("settings of hosts and of the kernel's router");
-    const REMOUNT: &str = "mount -o remount,bind,rw /proc/sys";
-    if attempt::shell(&format!("{REMOUNT} && {WRITE}"), "", Where::Apart).is_ok() {
-        finding.fix(REMOUNT)
-    } else {
-        finding.advice("in a container: `--privileged`, or `--security-opt systempaths=unconfined`")
-    }
+    let finding = Finding::stops(NAME, why, &BOTH).needed_for("settings of hosts and of the kernel's router");
+    finding.advice(CONTAINER)
 }
 
 fn raw_sockets() -> Finding {
@@ -247,8 +247,9 @@ fn kernel_rules() -> Vec<Finding> {
     let installed = tries.into_iter().filter(|(_, program, ..)| programs::find(program).is_some());
     installed
         .map(|(name, _, line, input, modules)| {
-            // Daemons' programs lie where not every PATH leads.
-            match attempt::shell(&format!("PATH=$PATH:/usr/sbin:/sbin; {line}"), input, Where::Apart) {
+            // As in a lab: its /run is its own, where xtables keeps a lock. Daemons' programs lie where not every PATH leads.
+            let line = format!("PATH=$PATH:/usr/sbin:/sbin; mount -t tmpfs stateway /run && {line}");
+            match attempt::shell(&line, input, Where::Apart) {
                 Ok(_) => Finding::ok(name, "loaded into a namespace, and gone with it"),
                 Err(why) => Finding::stops(name, why, &[Runner::Kernel])
                     .needed_for("--on kernel, and stateway conform")

@@ -70,7 +70,7 @@ pub(super) fn up(args: UpArgs) -> Result {
     }
     let (name, hosts) = (lab.name.clone(), lab.hosts.len());
     let mut namespaces = bring_up(lab, kind, &interrupt, aloud)?;
-    namespaces.state.finish().map_err(Failure::Machine)?;
+    namespaces.finish().map_err(Failure::Machine)?;
     drop(namespaces);
     let between = if kind == RunnerKind::Kernel { ", the kernel between them" } else { "" };
     say(&format!("the lab `{name}` is up: {hosts} hosts{between}"))
@@ -103,8 +103,11 @@ pub(super) fn make_way(
             Origin::Changed(source) => Err(named::changed(&record, &source)),
         };
     }
-    let what =
-        if record.complete { "taking down" } else { "taking away what an interrupted command left of" };
+    let what = match record.complete {
+        true => "taking down",
+        false if state::is_held(&lab.name) => "waiting for the command that builds or tests",
+        false => "taking away what an interrupted command left of",
+    };
     voice(Words::Told(format!("{what} `{}`, from {}", lab.name, record.file.display())));
     state::remove(&lab.name, interrupt).map_err(Failure::Machine)?;
     Ok(if record.complete { Standing::TakenDown } else { Standing::Nothing })

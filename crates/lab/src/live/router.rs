@@ -8,7 +8,7 @@ use crate::netns::command::{self, Lasting, Patience};
 use crate::netns::services::own_program;
 use crate::netns::state::{Record, State};
 use crate::runner::Seen;
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use stateway_core::conntrack::{CtState, Direction};
 use stateway_core::packet::TcpFlags;
 use stateway_core::packet::summary::Gist;
@@ -16,6 +16,7 @@ use stateway_runtime::control::protocol::{Command, EntryFilter, Reply, Verdict, 
 use stateway_runtime::control::{Client, Listening, place};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{ErrorKind, Read as _};
 use std::net::{IpAddr, Ipv4Addr};
@@ -90,9 +91,13 @@ impl RouterProcess {
     pub fn of(record: &Record) -> anyhow::Result<Self> {
         let control = record.control.clone().context("this lab has no router process")?;
         let router = Self { control, watch: None };
-        router
-            .ask(&Command::Status)
-            .context("the router of this lab has ended\n  hint: `stateway lab up` builds it again, `stateway lab down` takes the rest away")?;
+        let lab = &record.lab;
+        router.ask(&Command::Status).map_err(|error| {
+            anyhow!(
+                "the router of the lab `{lab}` has ended ({error:#})\n  hint: `stateway lab up` builds it again, \
+                 `stateway lab down {lab}` takes the rest away"
+            )
+        })?;
         Ok(router)
     }
 
@@ -142,6 +147,17 @@ impl Middle for RouterProcess {
         let RulesText { v4, v6 } = rules.clone();
         // A step says what it means, as `iptables-restore` takes it.
         self.ask(&Command::RulesReplace { rules: v4, rules6: v6, may_open: true }).map(drop)
+    }
+
+    fn rules(&mut self) -> anyhow::Result<String> {
+        let mut text = String::new();
+        for reply in self.ask(&Command::Rules)? {
+            let Reply::Rules { rules } = reply else { continue };
+            for rule in rules.iter().filter(|rule| rule.text != "ACCEPT") {
+                _ = writeln!(text, "IPv{} {} {}", rule.family, rule.name, rule.text);
+            }
+        }
+        Ok(text)
     }
 
     fn table(&mut self) -> anyhow::Result<Vec<String>> {

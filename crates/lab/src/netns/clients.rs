@@ -25,6 +25,11 @@ pub(crate) const GRACE: Duration = Duration::from_secs(60);
 /// Talking takes longer than being let in: a login, a transfer.
 pub(crate) const WORK: Duration = Duration::from_secs(20);
 
+/// What a program said last.
+pub(crate) fn last_line(text: &str) -> &str {
+    text.trim().lines().last().unwrap_or("it says nothing")
+}
+
 /// A program that was to tell did not end in time.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` has not ended in time: this machine is too busy, or it hangs")]

@@ -24,8 +24,10 @@ pub(crate) mod transfers;
 
 use super::model::{Action, Impairment, Lab, RulesText, RunnerKind, Step};
 use super::runner::{Awaits, Observation, RunError, Runner, Seen};
+use anyhow::Context as _;
 use stateway_core::iface::IfaceId;
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::{Duration, Instant};
 
 /// What stands between the hosts.
@@ -39,6 +41,9 @@ pub trait Middle {
     fn seen(&mut self, enough: &dyn Fn(&[Seen]) -> bool) -> anyhow::Result<Vec<Seen>>;
 
     fn replace_rules(&mut self, rules: &RulesText) -> anyhow::Result<()>;
+
+    /// The rules in force and the policies that are not `ACCEPT`, without what they have counted: to be compared.
+    fn rules(&mut self) -> anyhow::Result<String>;
 
     /// The connection table as `conntrack -L` prints it.
     fn table(&mut self) -> anyhow::Result<Vec<String>>;
@@ -82,6 +87,31 @@ impl Namespaces {
     /// Closes every connection that is still kept.
     pub fn sessions_end(&mut self) {
         self.sessions.clear();
+    }
+
+    /// Notes that all of it stands, and stays, with the rules that it has now.
+    pub fn finish(&mut self) -> anyhow::Result<()> {
+        let rules = self.middle.rules()?;
+        let file = self.state.path(state::RULES);
+        fs::write(&file, rules).with_context(|| format!("cannot write {}", file.display()))?;
+        self.state.finish()
+    }
+
+    /// Whether the rules are no longer those that it came up with: somebody has changed them by hand, or a command that
+    /// takes tests was killed.
+    pub fn has_other_rules(&mut self) -> anyhow::Result<bool> {
+        let now = self.middle.rules()?;
+        Ok(fs::read_to_string(self.state.path(state::RULES)).is_ok_and(|kept| kept != now))
+    }
+
+    /// Brings the lab's own rules back, if a step may have replaced them.
+    pub fn restore_rules(&mut self) -> anyhow::Result<()> {
+        let steps = self.lab.tests.iter().flat_map(|test| &test.steps);
+        if !steps.into_iter().any(|step| matches!(step.action, Action::Rules(_))) {
+            return Ok(());
+        }
+        let own = RulesText { v4: self.lab.router.rules.clone(), v6: self.lab.router.rules6.clone() };
+        self.middle.replace_rules(&own)
     }
 }
 

@@ -51,7 +51,8 @@ pub fn prepare_ssh(lab: &Lab, state: &State) -> anyhow::Result<()> {
         format!(
             "HostKey {at}/host_key\nSetEnv \"HOME={at}/home\"\nAuthorizedKeysFile {at}/authorized_keys\nPidFile none\nUsePAM no\nStrictModes no\n\
              PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-             UseDNS no\nPrintMotd no\nPrintLastLog no\nMaxStartups 1000\nMaxSessions 100\nLoginGraceTime 20\n"
+             UseDNS no\nPrintMotd no\nPrintLastLog no\nMaxStartups 1000\nMaxSessions 100\nLoginGraceTime 20\n\
+             Subsystem sftp internal-sftp\n"
         ),
     )?;
     let mut config = String::new();

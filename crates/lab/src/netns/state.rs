@@ -5,6 +5,7 @@
 //!   /run/stateway/labs/LAB/state.json  written first: the names of all that will be made
 //!   /run/stateway/labs/LAB/init        who its init is
 //!   /run/stateway/labs/LAB/sources/N   copies of the files that it was made from
+//!   /run/stateway/labs/LAB/rules       the rules that its router had when it had come up
 //!   /run/stateway/labs/LAB/uts/HOST    UTS namespaces
 //!   /run/netns/sw-LAB-HOST             network namespaces
 //! ```
@@ -33,6 +34,8 @@ use std::time::Duration;
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 /// Where `ip netns` keeps namespaces.
 const NETNS: &str = "/run/netns";
+/// The file in a lab's folder with the rules that its router had when it had come up.
+pub const RULES: &str = "rules";
 /// How long processes have to end by themselves.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 

@@ -3,11 +3,11 @@
 #![forbid(unsafe_code)]
 
 use super::Namespaces;
-use super::clients::{PATIENCE, WORK, on, patience, probe, probe_args};
+use super::clients::{Late, PATIENCE, WORK, on, patience, probe, probe_args};
 use super::command::Output;
 use crate::model::{Flow, Transfer, Word};
 use crate::probe::Finding;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use std::ffi::OsString;
 use std::fs;
 use std::net::IpAddr;
@@ -20,8 +20,16 @@ pub(crate) fn curl(runner: &Namespaces, flow: &Flow, args: Vec<OsString>) -> any
     words.extend([(timeout + PATIENCE).as_secs_f64().to_string().into(), "--connect-timeout".into()]);
     words.push(timeout.as_secs_f64().to_string().into());
     words.extend(args);
-    on(runner, flow.from, words, None, timeout + WORK)
+    let output = on(runner, flow.from, words, None, timeout + WORK)?;
+    if output.status.is_none() {
+        return Err(Late(format!("curl to {}", flow.to)).into());
+    }
+    Ok(output)
 }
+
+/// Exit codes of curl, and of what starts it, that say nothing of a network: it cannot do this, it was told it wrongly, files
+/// cannot be read or written, there is no memory, it is not here or may not be run.
+const CURL_FAILED: [i32; 14] = [1, 2, 3, 4, 5, 6, 23, 26, 27, 41, 43, 48, 126, 127];
 
 pub(crate) fn curl_finding(
     runner: &Namespaces,
@@ -43,6 +51,7 @@ pub(crate) fn curl_finding(
             let found = probe(runner, flow, &args, None)?;
             if found.word() == Word::Ok { Ok(Finding::new(Word::Blocked, said)) } else { Ok(found) }
         }
+        Some(code) if CURL_FAILED.contains(&code) => bail!("`curl` cannot ask: {said}"),
         _ => Ok(Finding::new(Word::Blocked, said)),
     }
 }

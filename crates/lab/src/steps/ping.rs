@@ -162,9 +162,10 @@ mod namespaces {
     use super::Ping;
     use crate::model::Word;
     use crate::netns::Namespaces;
-    use crate::netns::clients::{GRACE, Late, on, patience};
+    use crate::netns::clients::{GRACE, Late, last_line, on, patience};
     use crate::netns::command::Output;
     use crate::probe::Finding;
+    use anyhow::bail;
     use std::ffi::OsString;
     use std::net::IpAddr;
     use std::time::Duration;
@@ -212,14 +213,14 @@ mod namespaces {
         if output.status.is_none() {
             return Err(Late(format!("ping {}", step.flow.to)).into());
         }
-        Ok(ping_finding(&output, step.flow.to))
+        ping_finding(&output, step.flow.to)
     }
 
-    fn ping_finding(output: &Output, to: IpAddr) -> Finding {
+    fn ping_finding(output: &Output, to: IpAddr) -> anyhow::Result<Finding> {
         if output.ok() {
             let note = output.stdout.lines().find(|line| line.contains("received")).unwrap_or_default();
             let note = note.split(", ").take(2).collect::<Vec<_>>().join(", ");
-            return Finding { stdout: output.stdout.clone(), ..Finding::new(Word::Ok, note) };
+            return Ok(Finding { stdout: output.stdout.clone(), ..Finding::new(Word::Ok, note) });
         }
         let said = format!("{}\n{}", output.stdout, output.stderr);
         let found = PING_WORDS.iter().find(|(words, ..)| said.contains(words));
@@ -227,7 +228,7 @@ mod namespaces {
             .lines()
             .find(|line| line.starts_with("From") || line.contains("error"))
             .unwrap_or("no answer");
-        match found {
+        Ok(match found {
             Some((_, v4, v6)) => {
                 let name = if to.is_ipv4() { v4 } else { v6 };
                 Finding { icmp: Some((*name).to_owned()), ..Finding::new(Word::Unreachable, line) }
@@ -236,7 +237,43 @@ mod namespaces {
                 Finding { icmp: Some("time-exceeded".to_owned()), ..Finding::new(Word::Unreachable, line) }
             }
             None if said.contains("message too long") => Finding::new(Word::Unreachable, line),
-            None => Finding::new(Word::Blocked, "no answer"),
+            // It counts what it has sent; a host without a way to the other sends nothing, and hears nothing.
+            None if said.contains("packets transmitted") || said.contains("unreachable") => {
+                Finding::new(Word::Blocked, "no answer")
+            }
+            // It has not come to that: who could not ask knows nothing of answers.
+            None => bail!("`ping` cannot ask: {}", last_line(&output.stderr)),
+        })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use std::os::unix::process::ExitStatusExt as _;
+        use std::process::ExitStatus;
+
+        fn ended(code: i32, stdout: &str, stderr: &str) -> Output {
+            let status = Some(ExitStatus::from_raw(code << 8));
+            Output { status, stdout: stdout.to_owned(), stderr: stderr.to_owned() }
+        }
+
+        #[test]
+        fn a_ping_that_could_not_ask_is_no_silence() {
+            let to = IpAddr::from([192, 0, 2, 1]);
+            let word = |output: &Output| ping_finding(output, to).map(|found| found.word());
+            let silence =
+                ended(1, "PING 192.0.2.1\n\n1 packets transmitted, 0 received, 100% packet loss\n", "");
+            assert_eq!(word(&silence).unwrap(), Word::Blocked);
+            let no_way = ended(2, "", "ping: connect: Network is unreachable\n");
+            assert_eq!(word(&no_way).unwrap(), Word::Blocked);
+            for cannot in [
+                "ping: socktype: SOCK_RAW\nping: socket: Operation not permitted\n",
+                "nsenter: failed to execute ping: Operation not permitted\n",
+                "ping: bind: Cannot assign requested address\n",
+                "",
+            ] {
+                assert!(word(&ended(2, "", cannot)).is_err(), "{cannot}");
+            }
         }
     }
 }

@@ -103,8 +103,9 @@ impl Sim {
 mod namespaces {
     use crate::model::{Flow, Word};
     use crate::netns::Namespaces;
-    use crate::netns::clients::on;
+    use crate::netns::clients::{GRACE, Late, last_line, on};
     use crate::probe::Finding;
+    use anyhow::bail;
     use std::ffi::OsString;
     use std::time::Duration;
 
@@ -114,7 +115,13 @@ mod namespaces {
             .map(OsString::from)
             .chain([flow.to.to_string().into()])
             .collect();
-        let output = on(runner, flow.from, words, None, Duration::from_secs(20))?;
+        let output = on(runner, flow.from, words, None, Duration::from_secs(20) + GRACE)?;
+        if output.status.is_none() {
+            return Err(Late(format!("traceroute to {}", flow.to)).into());
+        }
+        if !output.ok() {
+            bail!("`traceroute` cannot ask: {}", last_line(&output.stderr));
+        }
         let hops: Vec<&str> =
             output.stdout.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
         let arrived = hops.last().is_some_and(|last| *last == flow.to.to_string());

@@ -2,8 +2,8 @@
 
 use stateway_lab::trial::{self, TestReport};
 
-/// Tests that ended well on one runner and not on another.
-pub(super) fn disagreements(reports: &[(String, TestReport)]) -> Vec<String> {
+/// Tests that ended well on one runner and not on another: the name of the lab, and on what they differ.
+pub(super) fn disagreements(reports: &[(String, TestReport)]) -> Vec<(String, String)> {
     let mut lines = Vec::new();
     for (at, (lab, report)) in reports.iter().enumerate() {
         let same = |(other, taken): &&(String, TestReport)| {
@@ -15,8 +15,8 @@ pub(super) fn disagreements(reports: &[(String, TestReport)]) -> Vec<String> {
         }
         let differs = report.ending.word() != other.ending.word() || !agree(report, other);
         if differs {
-            lines.push(format!(
-                "{lab}: {}: {} {} ({}), {} {} ({})",
+            let text = format!(
+                "{}: {} {} ({}), {} {} ({})",
                 report.name,
                 other.runner.word(),
                 other.ending.word(),
@@ -24,7 +24,8 @@ pub(super) fn disagreements(reports: &[(String, TestReport)]) -> Vec<String> {
                 report.runner.word(),
                 report.ending.word(),
                 outcomes(report).join(", ")
-            ));
+            );
+            lines.push((lab.clone(), text));
         }
     }
     lines

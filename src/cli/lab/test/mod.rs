@@ -84,7 +84,8 @@ fn parse_report(text: &str) -> std::result::Result<(ReportKind, PathBuf), String
 struct Outcome {
     /// The name of the lab, and one of its tests.
     reports: Vec<(String, TestReport)>,
-    disagreements: Vec<String>,
+    /// The name of the lab, and on what the runners differ.
+    disagreements: Vec<(String, String)>,
     /// What kept tests from being run: the first of what has the highest exit code.
     failure: Option<Failure>,
 }
@@ -99,6 +100,29 @@ impl Outcome {
         if self.failure.as_ref().is_none_or(|other| other.code() < failure.code()) {
             self.failure = Some(failure);
         }
+    }
+
+    /// Everything that a report tells: what fails the command fails in there as well, also where every test went well.
+    fn told(&self) -> Vec<(String, TestReport)> {
+        let mut told = self.reports.clone();
+        let runner = told.last().map_or(RunnerKind::Sim, |(_, report)| report.runner);
+        for (lab, text) in &self.disagreements {
+            let ending = Ending::Failed(vec![text.clone()]);
+            told.push((lab.clone(), TestReport::new(AGREE, runner, ending)));
+        }
+        let none = || (!self.is_judged()).then(|| NO_TEST.to_owned());
+        let wrong = self.failure.as_ref().map(Failure::text).or_else(none);
+        let is_told = told.iter().any(|(_, report)| report.ending.is_wrong());
+        if let Some(why) = wrong.filter(|_| !is_told) {
+            let lab = told.last().map_or_else(|| "stateway".to_owned(), |(lab, _)| lab.clone());
+            told.push((lab, TestReport::new(ENDS_WELL, runner, Ending::Broken(why))));
+        }
+        told
+    }
+
+    /// Whether a test said anything about the rules.
+    fn is_judged(&self) -> bool {
+        self.reports.iter().any(|(_, report)| report.ending.is_judgement())
     }
 
     /// No lab came so far that a test could be run.
@@ -121,6 +145,10 @@ impl Outcome {
 /// The report's names for what comes before the tests.
 const FILE: &str = "the lab file can be read";
 const CHOSEN: &str = "a test is chosen";
+/// And for what comes after them.
+const AGREE: &str = "the runners agree";
+const ENDS_WELL: &str = "the command ends well";
+const NO_TEST: &str = "no test was run";
 
 pub(super) fn test(args: TestArgs) -> Result {
     let mut outcome = Outcome::default();
@@ -137,7 +165,7 @@ pub(super) fn test(args: TestArgs) -> Result {
         #[cfg(target_os = "linux")]
         Prepared::Told(code) => return Err(Failure::Told(code)),
     }
-    write_all(&args.report, &outcome.reports).map_err(Failure::Machine)?;
+    write_all(&args.report, &outcome.told()).map_err(Failure::Machine)?;
     conclude(&args, outcome)
 }
 
@@ -240,14 +268,15 @@ fn run_all(args: &TestArgs, labs: &[Lab], kinds: &[RunnerKind], outcome: &mut Ou
         },
     );
     outcome.disagreements = agree::disagreements(&outcome.reports);
-    for line in &outcome.disagreements {
-        say(&format!("DISAGREE {line}"))?;
+    for (lab, text) in &outcome.disagreements {
+        say(&format!("DISAGREE {lab}: {text}"))?;
     }
     Ok(())
 }
 
 /// Sums up, and says how it went.
 fn conclude(args: &TestArgs, outcome: Outcome) -> Result {
+    let is_judged = outcome.is_judged();
     let Outcome { reports, disagreements, failure } = outcome;
     if args.format == Format::Text && !reports.is_empty() {
         let all: Vec<TestReport> = reports.iter().map(|(_, report)| report.clone()).collect();
@@ -260,8 +289,8 @@ fn conclude(args: &TestArgs, outcome: Outcome) -> Result {
     if let Some(failure) = failure {
         return Err(failure);
     }
-    if !reports.iter().any(|(_, report)| report.ending.is_judgement()) {
-        tell("error: no test was run");
+    if !is_judged {
+        tell(&format!("error: {NO_TEST}"));
         return Err(Failure::Differs);
     }
     let well = reports.iter().all(|(_, report)| report.ending.is_well()) && disagreements.is_empty();
@@ -282,4 +311,32 @@ fn write(kind: ReportKind, file: &Path, reports: &[(String, TestReport)]) -> any
         }
     };
     std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a report looks well to who reads nothing else.
+    fn looks_well(outcome: &Outcome) -> bool {
+        !outcome.told().iter().any(|(_, report)| report.ending.is_wrong())
+    }
+
+    #[test]
+    fn a_report_never_looks_better_than_the_exit_code() {
+        let one = |ending| vec![("lab".to_owned(), TestReport::new("one", RunnerKind::Live, ending))];
+        let well = Outcome { reports: one(Ending::Passed), ..Outcome::default() };
+        assert!(looks_well(&well) && well.told().len() == 1);
+        let skipped =
+            Outcome { reports: one(Ending::Skipped("only on kernel".to_owned())), ..Outcome::default() };
+        let failure = || Some(Failure::Machine(anyhow::anyhow!("interrupted")));
+        let not_run = one(Ending::NotRun("interrupted".to_owned()));
+        let interrupted = Outcome { reports: not_run, failure: failure(), ..Outcome::default() };
+        let disagreements = vec![("lab".to_owned(), "one: live pass, kernel pass".to_owned())];
+        let differ = Outcome { reports: one(Ending::Passed), disagreements, ..Outcome::default() };
+        let ended = Outcome { reports: one(Ending::Passed), failure: failure(), ..Outcome::default() };
+        for wrong in [&skipped, &interrupted, &differ, &ended, &Outcome::default()] {
+            assert!(!looks_well(wrong), "{:?}", wrong.told());
+        }
+    }
 }

@@ -146,8 +146,12 @@ fn real(restart: bool, interrupt: &Interrupt, teller: &Teller<'_>) -> Taken {
     };
     let reports = trial::run(teller.lab, &mut runner, |test| teller.tell(test));
     runner.sessions_end();
-    let removed = if stays { Ok(true) } else { state::remove_locked(&teller.lab.name, &runner.state.lock) };
-    let failure = removed.and(interrupt.check()).err().map(Failure::Machine);
+    let left = if stays {
+        runner.restore_rules()
+    } else {
+        state::remove_locked(&teller.lab.name, &runner.state.lock).map(drop)
+    };
+    let failure = left.and(interrupt.check()).err().map(Failure::Machine);
     Taken { reports, failure }
 }
 
@@ -163,15 +167,23 @@ fn stand_up(
     let tell = |text: String| voice(Words::Told(text));
     let standing = up::make_way(lab, *kind, restart, interrupt, voice)?;
     if let Standing::Up(_) = standing
-        && let Some(runner) = up::attach((*lab).clone(), *kind, interrupt)?
+        && let Some(mut runner) = up::attach((*lab).clone(), *kind, interrupt)?
     {
+        if runner.has_other_rules().map_err(Failure::Machine)? {
+            return Err(Failure::Input(anyhow::anyhow!(
+                "the router of the lab `{}` has other rules than it came up with from {}: somebody has replaced them\n  \
+                 hint: `--restart` builds it again from the file",
+                lab.name,
+                runner.state.record.file.display()
+            )));
+        }
         tell(format!("the lab `{}` is up already: it is tested as it stands, and left up", lab.name));
         return Ok((runner, true));
     }
     let mut runner = up::bring_up((*lab).clone(), *kind, interrupt, voice)?;
     let stays = matches!(standing, Standing::TakenDown);
     if stays {
-        runner.state.finish().map_err(Failure::Machine)?;
+        runner.finish().map_err(Failure::Machine)?;
         tell(format!("the lab `{}` is up again, and is left up", lab.name));
     }
     Ok((runner, stays))
