@@ -33,6 +33,12 @@ pub fn write(root: &Path) -> std::io::Result<()> {
             put("frames", n, &noise(&scenario, n as u8))?;
             put("offload", n, &with_headers(&scenario, n as u8))?;
             put("capture", n, &capture(&scenario)?)?;
+            if path.components().any(|part| part.as_os_str() == "nat") || n % 8 == 0 {
+                put("nat", n, &noise(&scenario, n as u8))?;
+            }
+            if n % 4 == 0 {
+                put("state", n, &stateway_fuzz::state::input_of(n as u8 / 4, &noise(&scenario, 0)[1..]))?;
+            }
         }
     }
     for (n, command) in COMMANDS.iter().enumerate() {

@@ -7,6 +7,7 @@ use super::routers;
 use stateway_core::iface::IfaceId;
 use stateway_core::packet::Frame;
 use stateway_core::record::{NoRecord, Trace};
+use stateway_core::router::Router;
 use stateway_core::time::Instant;
 
 /// Where the bits of a frame's second byte lead.
@@ -15,10 +16,14 @@ const MEND_CHECKSUM: u8 = 2;
 const RECORDED: u8 = 4;
 
 pub fn run(data: &[u8]) {
-    let Some((&pick, mut rest)) = data.split_first() else { return };
-    let router = routers::pick(pick);
+    let Some((&pick, rest)) = data.split_first() else { return };
+    through(&routers::pick(pick), 0, rest, &mut |_, _| {});
+}
+
+/// Takes all frames of an input through `router`, whose clock shows so many nanoseconds; `look` sees each before and
+/// after, if it was forwarded.
+pub fn through(router: &Router, mut now: u64, mut rest: &[u8], look: &mut dyn FnMut(&[u8], &[u8])) {
     let mut worker = router.worker();
-    let mut now = 0;
     while let Some((&[time, switches, high, low], behind)) = rest.split_first_chunk() {
         let len = usize::from(u16::from_be_bytes([high, low])).min(behind.len());
         let (frame, behind) = behind.split_at(len);
@@ -33,10 +38,14 @@ pub fn run(data: &[u8]) {
         let now = Instant::from_nanos(now);
         router.handle_timeout(&mut worker, now);
         worker.take_emissions();
-        if switches & RECORDED == 0 {
-            router.process(&mut worker, now, port, Frame::new(&mut frame), &mut NoRecord);
+        let before = frame.clone();
+        let outcome = if switches & RECORDED == 0 {
+            router.process(&mut worker, now, port, Frame::new(&mut frame), &mut NoRecord)
         } else {
-            router.process(&mut worker, now, port, Frame::new(&mut frame), &mut Trace::default());
+            router.process(&mut worker, now, port, Frame::new(&mut frame), &mut Trace::default())
+        };
+        if outcome.out.is_some() {
+            look(&before, &frame[..outcome.len]);
         }
         worker.take_emissions();
     }

@@ -2,8 +2,6 @@
 //!
 //! libFuzzer calls them (`fuzz_targets/`), and `cargo test fuzz_corpus` gives them every input of `corpus/` without a
 //! fuzzer.
-//!
-//! To come with what it is for: the rewriting of addresses and ports, once there is address translation.
 
 pub mod capture;
 pub mod control;
@@ -11,15 +9,17 @@ pub mod explain;
 pub mod flow;
 pub mod frames;
 pub mod lab;
+pub mod nat;
 pub mod offload;
 mod routers;
 pub mod rules;
+pub mod state;
 
 /// What takes the bytes of one input.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which its folder in the corpus has too.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("rules", rules::run),
     ("frames", frames::run),
     ("offload", offload::run),
@@ -28,4 +28,6 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("lab", lab::run),
     ("control", control::run),
     ("explain", explain::run),
+    ("nat", nat::run),
+    ("state", state::run),
 ];
