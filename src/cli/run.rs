@@ -2,7 +2,7 @@
 
 use super::render::tell as say;
 use super::{Failure, Result};
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use signal_hook::consts::SIGHUP;
 use source::Source;
@@ -27,7 +27,7 @@ use stateway_runtime::runtime::orders::{Caught, Order, SignalOrders};
 use stateway_runtime::runtime::service::ServiceManager;
 use stateway_runtime::runtime::state::Saver;
 use stateway_runtime::runtime::{self, Options, Runtime};
-use stateway_runtime::statefile::Summary;
+use stateway_runtime::statefile::{State, Summary};
 use stateway_trace::input;
 use std::fs::File;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -114,6 +114,7 @@ pub(super) fn run(args: Args) -> Result {
         .context("cannot catch signals")
         .map_err(Failure::Machine)?;
     let opened = open(&args)?;
+    ending::read_symbols();
     let signals = Caught::catch().context("cannot catch signals").map_err(Failure::Machine)?;
     let keeps = Keeps { user, capabilities: CapabilitySet::empty(), paths: Vec::new(), role: Role::Router };
     let confined = confine::process(&keeps).map_err(Failure::Machine)?;
@@ -127,7 +128,7 @@ fn open(args: &Args) -> Result<Opened> {
     let here = std::env::current_dir().context("no current folder").map_err(Failure::Machine)?;
     let source = Source::open(&file).map_err(|e| Failure::Input(e.into()))?;
     let (mut config, options) = (source.config(), source.options());
-    let known = args.state.as_deref().and_then(runtime::state::read);
+    let known = args.state.as_deref().map(known_state).transpose()?.flatten();
     let passed = known.as_ref().map_or(Duration::ZERO, |state| state.passed(runtime::unix_nanos()));
     let begins = known.as_ref().map_or(Duration::ZERO, |state| state.oldest() + passed).min(LONGEST_AGE);
     config.unix_epoch_nanos = runtime::unix_nanos().saturating_sub(begins.as_nanos() as u64);
@@ -354,6 +355,12 @@ fn keep_ports(ports: &[Box<dyn Port>]) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn known_state(path: &Path) -> Result<Option<State<Vec<u8>>>> {
+    let hint = "`--state` takes the name of a file that the router writes";
+    let refused = |error| anyhow!("cannot keep the state in `{}`: {error}\n  hint: {hint}", path.display());
+    runtime::state::read(path).map_err(|error| Failure::Input(refused(error)))
+}
+
 fn describe_known(summary: &Summary) -> String {
     let Summary { restored: Restored { connections, expectations, expired, refused }, links, passed } =
         summary;
@@ -406,7 +413,7 @@ fn why_no_tap(name: &str, error: &io::Error) -> anyhow::Error {
         Some(rustix::io::Errno::INVAL) => "an interface of that name exists and is no TAP of the same kind",
         _ => "`stateway doctor` says what this machine lacks",
     };
-    anyhow::anyhow!("cannot open the TAP `{name}`: {error}\n  hint: {hint}")
+    anyhow!("cannot open the TAP `{name}`: {error}\n  hint: {hint}")
 }
 
 /// Loads the file again; on any error all of the old configuration stays in force.

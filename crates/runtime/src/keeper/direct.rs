@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Keeper, Plan, ReadConfig, SocketPlan};
+use super::{Keeper, Plan, Reach, ReadConfig, SocketPlan};
 use crate::device::{self, link};
 use rustix::fs::OFlags;
 use std::cell::RefCell;
@@ -59,18 +59,16 @@ impl Direct {
         named.into_inner()
     }
 
-    /// Puts the new file in the old one's place, or throws it away.
+    /// Puts the new file in the old one's place, or throws it away if it is not to be kept.
     ///
     /// # Errors
     /// With the kernel's reason: the old file stays.
-    pub fn finish_state(&self, keep: bool) -> io::Result<()> {
+    pub fn finish_state(&self, keep: Option<Reach>) -> io::Result<()> {
         let path = self.plan.state()?;
-        if !keep {
-            return fs::remove_file(beside(path));
-        }
+        let Some(reach) = keep else { return fs::remove_file(beside(path)) };
         fs::rename(beside(path), path)?;
         // The name is on the disk once its folder is.
-        File::open(folder_of(path))?.sync_all()
+        reach.sync(&File::open(folder_of(path))?)
     }
 }
 
@@ -93,10 +91,14 @@ impl Keeper for Direct {
         Ok(fd)
     }
 
-    fn replace_state(&self, fill: &mut dyn FnMut(&mut File) -> io::Result<()>) -> io::Result<()> {
+    fn replace_state(
+        &self,
+        reach: Reach,
+        fill: &mut dyn FnMut(&mut File) -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut file = self.begin_state()?;
-        let filled = fill(&mut file).and_then(|()| file.sync_all());
-        let finished = self.finish_state(filled.is_ok());
+        let filled = fill(&mut file).and_then(|()| reach.sync(&file));
+        let finished = self.finish_state(filled.is_ok().then_some(reach));
         filled.and(finished)
     }
 }
@@ -144,15 +146,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let keeper = keeper(folder.path());
         let at = |name: &str| folder.path().join(name);
-        keeper.replace_state(&mut |file| file.write_all(b"first")).unwrap();
+        keeper.replace_state(Reach::Disk, &mut |file| file.write_all(b"first")).unwrap();
         assert_eq!(fs::metadata(at("state")).unwrap().permissions().mode() & 0o777, 0o600);
         // What a killed router left is in nobody's way.
         fs::write(at("state~"), "half").unwrap();
         let full = |file: &mut File| file.write_all(b"sec").and(Err(io::ErrorKind::StorageFull.into()));
-        assert_eq!(keeper.replace_state(&mut { full }).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        let error = keeper.replace_state(Reach::Disk, &mut { full }).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         assert_eq!(fs::read_to_string(at("state")).unwrap(), "first");
         assert!(!at("state~").exists());
-        keeper.replace_state(&mut |file| file.write_all(b"second")).unwrap();
+        keeper.replace_state(Reach::Process, &mut |file| file.write_all(b"second")).unwrap();
         assert_eq!(fs::read_to_string(at("state")).unwrap(), "second");
     }
 

@@ -52,7 +52,29 @@ pub trait Keeper: Debug + Send + Sync {
     ///
     /// # Errors
     /// With the kernel's reason, or that of `fill`: the old file stays. [`io::ErrorKind::Unsupported`] if the plan names none.
-    fn replace_state(&self, fill: &mut dyn FnMut(&mut File) -> io::Result<()>) -> io::Result<()>;
+    fn replace_state(
+        &self,
+        reach: Reach,
+        fill: &mut dyn FnMut(&mut File) -> io::Result<()>,
+    ) -> io::Result<()>;
+}
+
+/// Up to where a new state file is good once it is in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reach {
+    /// Whatever ends this process: the kernel has it.
+    Process,
+    /// Whatever ends this machine: the disk has it.
+    Disk,
+}
+
+impl Reach {
+    fn sync(self, file: &File) -> io::Result<()> {
+        match self {
+            Self::Process => Ok(()),
+            Self::Disk => file.sync_all(),
+        }
+    }
 }
 
 /// Reads a lab file, and opens it and all that it names with the function that it is given. What is wrong with a file is

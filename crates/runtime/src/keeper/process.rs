@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::wire::{self, Answer, Request, What};
-use super::{Keeper, Plan};
+use super::{Keeper, Plan, Reach};
 use parking_lot::Mutex;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 use std::ffi::OsStr;
@@ -109,10 +109,14 @@ impl Keeper for KeeperProcess {
         self.ask(What::OpenPort(name.to_owned())).and_then(descriptor)
     }
 
-    fn replace_state(&self, fill: &mut dyn FnMut(&mut File) -> io::Result<()>) -> io::Result<()> {
+    fn replace_state(
+        &self,
+        reach: Reach,
+        fill: &mut dyn FnMut(&mut File) -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut file = self.ask(What::BeginState).and_then(descriptor).map(File::from)?;
-        let filled = fill(&mut file).and_then(|()| file.sync_all());
-        let finished = self.ask(What::FinishState { keep: filled.is_ok() }).map(drop);
+        let filled = fill(&mut file).and_then(|()| reach.sync(&file));
+        let finished = self.ask(What::FinishState { keep: filled.is_ok().then_some(reach) }).map(drop);
         filled.and(finished)
     }
 }

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::Reach;
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -32,7 +33,7 @@ pub(super) enum What {
     OpenPort(String),
     BeginState,
     FinishState {
-        keep: bool,
+        keep: Option<Reach>,
     },
     RemoveSocket,
 }

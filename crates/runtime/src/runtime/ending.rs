@@ -25,6 +25,15 @@ const PATIENCE: Duration = Duration::from_millis(900);
 /// Last words are given so long.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// Reads what a backtrace needs to name functions, if one is asked for: a confined router opens no file any more.
+pub fn read_symbols() {
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        // They are looked up when it is written down, and kept.
+        drop(backtrace.to_string());
+    }
+}
+
 /// From here on, a panic in whatever thread ends the process, and says where it was.
 pub fn at_any_panic() {
     std::panic::set_hook(Box::new(|panic| {
