@@ -7,6 +7,7 @@ use stateway_core::config::RouterConfig;
 use stateway_core::packet::{ETHERNET_LEN, Kind, kind};
 use stateway_trace::capture::{Capture, CaptureError, Frame, Frames, PortName, Reading, Source, Unjudged};
 use stateway_trace::flow;
+use stateway_trace::input;
 use stateway_trace::replay::bridge_of;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -86,16 +87,17 @@ pub(super) fn open(path: &Path, reading: Reading) -> Result<Opened> {
 
 /// A scenario: its packets, and the router it tells of. They came in as they stand.
 fn open_flow(path: &Path, reading: Reading) -> Result<Opened> {
-    let input = |why: String| Failure::Input(anyhow!("{}: {why}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| input(format!("cannot be read: {error}")))?;
+    let refused = |why: String| Failure::Input(anyhow!("{}: {why}", path.display()));
+    let text = input::read_text(path, input::MAX_RULES)
+        .map_err(|error| refused(format!("cannot be read: {error}")))?;
     let scenario = flow::parse(&text).map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        input(errors.join("\n  "))
+        refused(errors.join("\n  "))
     })?;
     if scenario.steps.is_empty() {
-        return Err(input("no packets in it, so that nothing is judged".to_owned()));
+        return Err(refused("no packets in it, so that nothing is judged".to_owned()));
     }
-    let frames = flow::capture(&scenario).map_err(|error| input(error.to_string()))?;
+    let frames = flow::capture(&scenario).map_err(|error| refused(error.to_string()))?;
     let reading = Reading { as_it_stands: true, ..reading };
     let source = Source::of_stream(&frames[..], reading).map_err(|error| in_file(path, error))?;
     Ok(Opened { source, router: Some(flow::config(&scenario)) })

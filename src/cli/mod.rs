@@ -159,10 +159,33 @@ fn run(command: Command) -> Result {
 }
 
 fn report(error: &anyhow::Error) {
-    render::tell(&format!("error: {error:#}"));
+    render::tell(&format!("error: {}", shortened(&format!("{error:#}"))));
+}
+
+/// What is said of a file quotes it, and a file may be one line of megabytes.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 1000;
+    let shorten = |line: &str| match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{} … ({} bytes more)", &line[..end], line.len() - end),
+        None => line.to_owned(),
+    };
+    text.lines().map(shorten).collect::<Vec<_>>().join("\n")
 }
 
 /// The whole command line, for completions and manual pages.
 fn command() -> clap::Command {
     Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_quote_no_megabytes() {
+        assert_eq!(shortened("first\n  second"), "first\n  second");
+        let long = format!("short\n{}", "é".repeat(1500));
+        let expected = format!("short\n{} … (1000 bytes more)", "é".repeat(1000));
+        assert_eq!(shortened(&long), expected);
+    }
 }

@@ -416,6 +416,37 @@ const PRINTING: [&str; 10] = [
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_text_that_is_all_wrong_is_soon_refused_in_few_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wrong.flow");
+    let flow = path.to_str().unwrap();
+    std::fs::write(&path, "y\n".repeat(100_000)).unwrap();
+    let (code, _, err) = stateway(&format!("replay {flow}"));
+    assert_eq!((code, err.lines().count()), (2, 1001), "{err}");
+    std::fs::write(&path, "y".repeat(100_000)).unwrap();
+    for command in ["replay", "lab test --on sim", "conntrack -R"] {
+        let (code, _, err) = stateway(&format!("{command} {flow}"));
+        assert!(code == 2 && (20..2000).contains(&err.len()), "{command}: {code}: {err}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_state_file_is_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("router.yaml");
+    std::fs::write(&path, "mode: bridge\nports: { left: {}, right: {} }\nrules: none\nrules6: none\n")
+        .unwrap();
+    for state in ["/dev/null", "/"] {
+        let (code, _, err) = stateway(&format!("run {} --state {state}", path.display()));
+        assert_eq!(code, 2, "{err}");
+        let expected = format!("error: cannot keep the state in `{state}`: it is no regular file\n");
+        assert!(err.starts_with(&expected), "{err}");
+        assert!(!std::path::Path::new("/dev/null.bad").exists());
+    }
+}
+
+#[test]
 fn what_cannot_be_written_is_an_error() {
     for args in PRINTING {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();

@@ -82,6 +82,16 @@ pub fn read_through(
     Err(io::Error::other("it changes while it is read"))
 }
 
+/// The text of a file of at most `most` bytes; `-` is standard input.
+///
+/// # Errors
+/// The file cannot be read, is larger, goes on changing, or is no text.
+pub fn read_text(path: &Path, most: usize) -> io::Result<String> {
+    let bytes = if path == Path::new("-") { read_bounded(io::stdin(), most)? } else { read(path, most)? };
+    let no_text = |_| io::Error::new(io::ErrorKind::InvalidData, "it is no text in UTF-8");
+    String::from_utf8(bytes).map_err(no_text)
+}
+
 /// Reads to the end, but not beyond `most` bytes.
 ///
 /// # Errors
@@ -115,6 +125,15 @@ mod tests {
     fn what_never_ends_is_refused() {
         let error = read(Path::new("/dev/zero"), MAX_YAML).unwrap_err();
         assert_eq!(error.to_string(), "it has more than 2 MiB, which no such file has");
+    }
+
+    #[test]
+    fn text_is_text() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "text").unwrap();
+        assert_eq!(read_text(file.path(), 4).unwrap(), "text");
+        std::fs::write(file.path(), [0xff]).unwrap();
+        assert_eq!(read_text(file.path(), 4).unwrap_err().to_string(), "it is no text in UTF-8");
     }
 
     #[test]

@@ -3,8 +3,13 @@
 use super::{Failure, Line, check};
 use anyhow::anyhow;
 use clap::Parser;
-use std::io::Read as _;
+use stateway_trace::input;
 use std::path::Path;
+
+/// Nobody mends more faults at once: the rest of the file is not looked at.
+const MAX_ERRORS: usize = 100;
+/// Three times the longest command that `-o save` writes.
+const MAX_LINE: usize = 4096;
 
 #[derive(Debug, Parser)]
 #[command(no_binary_name = true, disable_help_flag = true)]
@@ -18,12 +23,7 @@ struct Typed {
 /// # Errors
 /// It cannot be read, or what is wrong in it: all of it, each with its line.
 pub(super) fn read(path: &Path) -> Result<Vec<Line>, Failure> {
-    let text = if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(path)
-    };
+    let text = input::read_text(path, input::MAX_RULES);
     let text = text.map_err(|error| Failure::Input(anyhow!("cannot read {}: {error}", path.display())))?;
     let (mut lines, mut errors) = (Vec::new(), Vec::new());
     for (number, line) in text.lines().enumerate() {
@@ -35,11 +35,18 @@ pub(super) fn read(path: &Path) -> Result<Vec<Line>, Failure> {
             Ok(line) => lines.push(line),
             Err(problem) => errors.push(format!("{}:{}: {problem}", path.display(), number + 1)),
         }
+        if errors.len() == MAX_ERRORS {
+            errors.push(format!("{}: there may be more problems behind line {}", path.display(), number + 1));
+            break;
+        }
     }
     if errors.is_empty() { Ok(lines) } else { Err(Failure::Input(anyhow!("{}", errors.join("\n")))) }
 }
 
 fn parse(text: &str) -> Result<Line, String> {
+    if text.len() > MAX_LINE {
+        return Err(format!("more than {MAX_LINE} bytes, which no command has"));
+    }
     let words = text.split_whitespace().skip_while(|word| *word == "conntrack");
     let line = match Typed::try_parse_from(words) {
         Ok(typed) => typed.line,
@@ -79,5 +86,18 @@ mod tests {
         let Err(Failure::Input(error)) = read(&path) else { panic!("it is wrong") };
         let text = error.to_string();
         assert!(text.contains("entries:2: ") && text.contains("entries:5: "), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_file_of_commands_is_soon_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("entries");
+        for (text, told) in [("y\n".repeat(1 << 20), MAX_ERRORS + 1), ("y".repeat(1 << 20), 1)] {
+            std::fs::write(&path, text).unwrap();
+            let Err(Failure::Input(error)) = read(&path) else { panic!("it is wrong") };
+            assert_eq!(error.to_string().lines().count(), told);
+        }
+        let Err(Failure::Input(error)) = read(Path::new("/dev/zero")) else { panic!("it never ends") };
+        assert!(error.to_string().contains("more than 32 MiB"), "{error}");
     }
 }

@@ -20,6 +20,10 @@ pub(super) enum Form {
     Foreign(RuleError),
 }
 
+/// Commands of a script: more than the rules that fit in its file's bound.
+const MAX_COMMANDS: usize = 500_000;
+/// Commands that are looked at to tell what a text is.
+const LOOKED_AT: usize = 1000;
 /// Behind a script there is always a ruleset that it makes.
 const RUN_IT: &str = "`iptables-save` after running it gives a ruleset; in a network of its own: \
      `unshare -n sh -c '. ./SCRIPT; iptables-save'`";
@@ -67,22 +71,23 @@ fn what_it_is(text: &str) -> RuleError {
     let asks = |typed: &Typed| {
         typed.words.iter().skip(1).any(|word| ["-A", "-I", "-P", "-F", "-N", "-t"].contains(&&*word.text))
     };
-    let (message, hint) =
-        if word.starts_with("Chain ") && (word.contains("(policy ") || word.contains(" references)")) {
-            (
-                "this is what `iptables -L` prints, which leaves half of each rule out",
-                "`iptables-save` prints all of it",
-            )
-        } else if is_nft.iter().any(|begin| word.starts_with(begin)) {
-            (
-                "this is a ruleset of nft, not of iptables",
-                "`iptables-save` prints rules that `iptables-nft` made; others have no iptables text",
-            )
-        } else if shell::commands(text).iter().any(|typed| typed.expansion.is_some() && asks(typed)) {
-            ("this is a shell script: its variables are not expanded here", RUN_IT)
-        } else {
-            ("this is no ruleset: no line begins a table's section", SECTIONS)
-        };
+    let (message, hint) = if word.starts_with("Chain ")
+        && (word.contains("(policy ") || word.contains(" references)"))
+    {
+        (
+            "this is what `iptables -L` prints, which leaves half of each rule out",
+            "`iptables-save` prints all of it",
+        )
+    } else if is_nft.iter().any(|begin| word.starts_with(begin)) {
+        (
+            "this is a ruleset of nft, not of iptables",
+            "`iptables-save` prints rules that `iptables-nft` made; others have no iptables text",
+        )
+    } else if shell::commands(text, LOOKED_AT).iter().any(|typed| typed.expansion.is_some() && asks(typed)) {
+        ("this is a shell script: its variables are not expanded here", RUN_IT)
+    } else {
+        ("this is no ruleset: no line begins a table's section", SECTIONS)
+    };
     RuleError {
         line: number + 1,
         column: column(line, start),
@@ -95,7 +100,13 @@ impl Reader<'_> {
     /// A script of typed commands. What in it is not one of them is said once, and spoils none of the others.
     pub(super) fn script(&mut self, text: &str) {
         let (mut expanded, mut shell, mut others) = (Vec::new(), Vec::new(), Vec::new());
-        for typed in shell::commands(text) {
+        let commands = shell::commands(text, MAX_COMMANDS + 1);
+        if let Some(beyond) = commands.get(MAX_COMMANDS) {
+            self.line = beyond.line;
+            let message = format!("more than {MAX_COMMANDS} commands, which no script has");
+            return self.error(beyond.text, Problem::new(0, message));
+        }
+        for typed in commands {
             self.line = typed.line;
             let Some(first) = typed.words.first() else { continue };
             if let Some(at) = typed.unclosed {

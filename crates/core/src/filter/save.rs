@@ -112,6 +112,8 @@ pub(super) fn load(
 
 pub(super) const SECTIONS: &str = "a section begins with `*filter` and ends with `COMMIT`";
 
+/// A text with so many faults is something else: the rest of it is not looked at.
+const MAX_ERRORS: usize = 10_000;
 /// So many lines with the same fault are told one by one; of more, the first with their number.
 const MAX_ALIKE: usize = 4;
 
@@ -181,21 +183,27 @@ impl Reader<'_> {
 
     /// Text in which tables have sections, as iptables-save prints it.
     fn sections(&mut self, text: &str) {
+        self.read_lines(text);
+        self.end(text);
+    }
+
+    fn read_lines(&mut self, text: &str) {
         for (number, line) in text.lines().enumerate() {
             self.line = number + 1;
+            if self.errors.len() >= MAX_ERRORS {
+                // Whether its section ends well was not looked at.
+                self.open = None;
+                return self.error(line, Problem::new(0, "there may be more problems behind this line"));
+            }
             self.read_line(line);
         }
-        self.end(text);
     }
 
     /// What `iptables -S` prints: the commands of one table, `filter` unless it was asked for another.
     fn listed(&mut self, text: &str) {
         self.line = 1;
         self.open_table(Table::Filter);
-        for (number, line) in text.lines().enumerate() {
-            self.line = number + 1;
-            self.read_line(line);
-        }
+        self.read_lines(text);
         self.open = None;
     }
 

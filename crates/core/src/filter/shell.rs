@@ -21,10 +21,10 @@ pub(super) struct Typed<'a> {
     pub(super) unclosed: Option<usize>,
 }
 
-/// Cuts a script into its simple commands.
-pub(super) fn commands(script: &str) -> Vec<Typed<'_>> {
+/// Cuts a script into its simple commands, the first so many of them.
+pub(super) fn commands(script: &str, most: usize) -> Vec<Typed<'_>> {
     let mut reader = Reader { script, at: 0, line: 1, line_start: 0, begun: None, found: Vec::new() };
-    while reader.at < script.len() {
+    while reader.at < script.len() && reader.found.len() < most {
         reader.step();
     }
     reader.end_command();
@@ -225,7 +225,7 @@ mod tests {
 
     fn words(script: &str) -> Vec<Vec<String>> {
         let text = |typed: Typed| typed.words.into_iter().map(|word| word.text.into_owned()).collect();
-        commands(script).into_iter().map(text).collect()
+        commands(script, 100).into_iter().map(text).collect()
     }
 
     #[test]
@@ -258,11 +258,17 @@ mod tests {
             ("x $(id)", Some(2)),
             ("x '$A' \\$B \"\\$C\" a$ $", None),
         ] {
-            assert_eq!(commands(script)[0].expansion, expansion, "{script}");
+            assert_eq!(commands(script, 100)[0].expansion, expansion, "{script}");
         }
-        let typed = &commands("first\nx \\\n  \"never")[1];
+        let typed = &commands("first\nx \\\n  \"never", 100)[1];
         assert_eq!((typed.line, typed.text, typed.unclosed), (2, "x \\\n  \"never", Some(6)));
         assert_eq!(typed.words[1].at, 6);
+    }
+
+    #[test]
+    fn no_more_commands_are_found_than_wanted() {
+        assert_eq!(commands("a\nb; c\nd", 2).len(), 2);
+        assert_eq!(commands("a\nb", 2).len(), 2);
     }
 
     #[test]
@@ -273,7 +279,7 @@ mod tests {
             let script: String = (0..12)
                 .map(|n| letters[(seed.wrapping_mul(2_654_435_761) >> (n * 2)) % letters.len()])
                 .collect();
-            for typed in commands(&script) {
+            for typed in commands(&script, 100) {
                 assert!(typed.words.iter().all(|word| typed.text.is_char_boundary(word.at)), "{script:?}");
             }
         }

@@ -770,3 +770,15 @@ fn a_script_is_told_once_what_of_it_is_not_read_and_where_its_mistakes_are() {
         &["2:32: no chain or target named `NOSUCH` (and 7999 more lines like this one)"],
     );
 }
+
+#[test]
+fn a_text_that_is_all_wrong_is_given_up() {
+    let read = |lines: usize| {
+        let wrong: String = (0..lines).map(|n| format!("wrong-{n}\n")).collect();
+        let errors = Ruleset::load(&format!("*filter\n{wrong}COMMIT\n"), Family::Ipv4, &[]).unwrap_err();
+        let last = errors.last().unwrap().clone();
+        (errors.len(), last.line, last.message == "there may be more problems behind this line")
+    };
+    assert_eq!(read(9_999), (9_999, 10_000, false));
+    assert_eq!(read(30_000), (10_001, 10_002, true));
+}

@@ -103,7 +103,7 @@ impl Packet<'_> {
     pub fn insert_l4(&mut self, at: usize, new: &[u8]) -> bool {
         assert!(at.is_multiple_of(2) && new.len().is_multiple_of(2), "checksums go by words");
         let old_len = self.l4().len();
-        if self.room() < new.len() {
+        if !self.may_grow(new.len()) {
             return false;
         }
         self.lengthen(new.len());
@@ -132,7 +132,7 @@ impl Packet<'_> {
         let old_len = self.l4().len();
         let new_len = old_len - at.len() + new.len();
         if new_len > old_len {
-            if self.room() < new_len - old_len {
+            if !self.may_grow(new_len - old_len) {
                 return false;
             }
             self.lengthen(new_len - old_len);
@@ -150,6 +150,11 @@ impl Packet<'_> {
             self.fill_l4_checksum();
         }
         true
+    }
+
+    /// Whether there is room behind the packet for so many bytes more, and its IP header can say how long it is then.
+    fn may_grow(&self, by: usize) -> bool {
+        by <= self.room() && u16::try_from(self.l3().len() + by).is_ok()
     }
 
     /// Writes the packet's length into its IP header.
@@ -211,5 +216,31 @@ impl Packet<'_> {
             new = 0xffff;
         }
         field.copy_from_slice(&new.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Frame;
+
+    #[test]
+    fn a_packet_grows_up_to_what_its_header_can_say() {
+        // Two bytes less than most, and most.
+        for (total, grows) in [(65_533_u16, true), (65_534, false), (65_535, false)] {
+            let len = ETHERNET_LEN + usize::from(total);
+            let mut buf = vec![0; len + 64];
+            buf[12..14].copy_from_slice(&[8, 0]);
+            buf[14] = 0x45;
+            buf[16..18].copy_from_slice(&total.to_be_bytes());
+            buf[23] = 17;
+            let sum = Sum::ZERO.bytes(&buf[14..34]).checksum();
+            buf[24..26].copy_from_slice(&sum.to_be_bytes());
+            let mut pkt = Packet::parse_frame(Frame::with_room(&mut buf, len)).unwrap();
+            assert_eq!(pkt.replace_l4(8..8, b"xy"), grows, "{total}");
+            assert!(!pkt.insert_l4(8, b"xy"), "{total}");
+            let says = u16::from_be_bytes([pkt.l3()[2], pkt.l3()[3]]);
+            assert_eq!(usize::from(says), pkt.l3().len(), "{total}");
+        }
     }
 }

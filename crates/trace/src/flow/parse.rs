@@ -15,6 +15,9 @@ use stateway_core::packet::tuple::{
 use stateway_core::packet::{Addr, Family, Prefix};
 use stateway_core::time::Duration;
 
+/// A text with so many faults is no scenario: the rest of it is not looked at.
+const MAX_ERRORS: usize = 1000;
+
 /// Reads a scenario.
 ///
 /// # Errors
@@ -23,6 +26,11 @@ pub fn parse(text: &str) -> Result<Scenario, Vec<FlowError>> {
     let mut reader = Reader::default();
     let mut errors = Vec::new();
     for (at, line) in text.lines().enumerate() {
+        if errors.len() >= MAX_ERRORS {
+            errors
+                .push(FlowError { line: at + 1, message: "there may be more problems from here on".into() });
+            return Err(errors);
+        }
         if let Err(message) = reader.line(at + 1, line) {
             errors.push(FlowError { line: at + 1, message });
         }
