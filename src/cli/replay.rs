@@ -5,8 +5,8 @@ use super::render::Format;
 use super::router_args::{self, RouterArgs};
 use super::{Failure, Result};
 use anyhow::{Context as _, anyhow};
-use crossbeam_channel::Receiver;
 use serde::Serialize;
+use stateway_core::base::Listener;
 use stateway_core::base::log::Logged;
 use stateway_core::config::RouterConfig;
 use stateway_core::packet::summary;
@@ -149,7 +149,7 @@ struct Run<'a> {
     replay: Replay<'a>,
     out: Output,
     /// What LOG, TRACE, NFLOG and `nf_conntrack_log_invalid` say.
-    said: Receiver<Logged>,
+    said: Listener<Logged>,
     nflog: Option<(&'a Path, Nflog<BufWriter<File>>)>,
     annotator: Option<(&'a Path, Annotator<BufWriter<File>>)>,
     totals: Totals,

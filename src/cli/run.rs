@@ -9,7 +9,7 @@ use source::Source;
 use stateway_core::config::{DeviceChoice, Mode, RunOptions};
 use stateway_core::conntrack::saved::Restored;
 use stateway_core::iface::Iface;
-use stateway_core::router::Router;
+use stateway_core::router::{Router, RouterError};
 use stateway_core::time::Instant;
 use stateway_lab as lab;
 use stateway_runtime::confine::{self, CapabilitySet, Keeps, Report, Role, User};
@@ -134,7 +134,10 @@ fn open(args: &Args) -> Result<Opened> {
     config.unix_epoch_nanos = runtime::unix_nanos().saturating_sub(begins.as_nanos() as u64);
     config.seed = RandomState::new().build_hasher().finish();
     let mode = config.mode;
-    let router = Router::new(config).map_err(|errors| Failure::Input(source::rule_errors(&file, &errors)))?;
+    let router = Router::new(config).map_err(|errors| {
+        let errors: Vec<_> = errors.into_iter().map(RouterError::into_rule_error).collect();
+        Failure::Input(source::rule_errors(&file, &errors))
+    })?;
     let router = router.with_picker(Arc::new(runtime::Unforeseen::default()));
     source.warn_of_missing_rules(&router);
     if let Some(state) = known {

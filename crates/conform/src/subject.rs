@@ -204,7 +204,8 @@ fn config(setup: &Setup) -> Result<RouterConfig> {
     };
     for port in 0..NAMES.len() {
         let iface = IfaceId(port as u16);
-        let mut interface = Iface { mac: MACS[port], ..Iface::new(NAMES[port], iface) };
+        let mut interface = Iface::new(NAMES[port], iface);
+        interface.mac = MACS[port];
         if let Some((_, mtu)) = setup.mtu.iter().find(|(name, _)| name == NAMES[port]) {
             interface.mtu_bytes = *mtu;
         }

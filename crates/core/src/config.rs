@@ -10,9 +10,13 @@ pub use crate::neighbour::NeighbourPolicy;
 /// Everything that [`crate::router::Router::new`] needs to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouterConfig {
+    /// Whether the interfaces are one network or several.
     pub mode: Mode,
+    /// At most [`crate::base::iface::MAX_IFACES`], each with a name of its own; an [`IfaceId`] is a place in this list.
     pub ifaces: Vec<Iface>,
+    /// Route mode: what is reached through others, beside the networks of the interfaces' own addresses.
     pub routes: Vec<RouteConfig>,
+    /// Route mode: link addresses that are known without asking.
     pub neighbours: Vec<NeighbourConfig>,
     /// Where other link addresses come from.
     pub neighbour_policy: NeighbourPolicy,
@@ -38,30 +42,19 @@ pub struct RouterConfig {
 }
 
 impl RouterConfig {
-    /// What in it names interfaces that are not there: all of it.
-    pub fn problems(&self) -> Vec<String> {
-        let count = self.ifaces.len();
-        let is_there = |iface: IfaceId| iface.index() < count;
-        let mut problems = Vec::new();
-        for (number, route) in self.routes.iter().enumerate() {
-            let iface = match route.target {
-                RouteTarget::Via { iface, .. } | RouteTarget::OnLink(iface) => iface,
-                RouteTarget::Blackhole | RouteTarget::Unreachable | RouteTarget::Prohibit => continue,
-            };
-            if !is_there(iface) {
-                let to = route.to;
-                problems
-                    .push(format!("route {number} to `{to}`: there is no interface {} of {count}", iface.0));
-            }
-        }
-        for neighbour in self.neighbours.iter().filter(|neighbour| !is_there(neighbour.iface)) {
-            let (addr, iface) = (neighbour.addr.to_ip(neighbour.family), neighbour.iface.0);
-            problems.push(format!("neighbour `{addr}`: there is no interface {iface} of {count}"));
-        }
-        problems
+    /// A bridge between these interfaces, without rules: set the fields that are to be different.
+    pub fn new(ifaces: Vec<Iface>) -> Self {
+        Self { ifaces, ..Self::default() }
+    }
+
+    /// The same with rules for IPv4 and IPv6, as iptables-save and ip6tables-save print them.
+    #[must_use]
+    pub fn with_rules(self, rules: impl Into<String>, rules6: impl Into<String>) -> Self {
+        Self { rules: Some(rules.into()), rules6: Some(rules6.into()), ..self }
     }
 }
 
+/// How the interfaces belong together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// All ports are one segment.
@@ -71,18 +64,26 @@ pub enum Mode {
     Route,
 }
 
+/// A route to a network that is not an interface's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteConfig {
+    /// Which destinations it is for; of several routes the one with the longest prefix is taken.
     pub to: Prefix,
+    /// Where they are.
     pub target: RouteTarget,
 }
 
+/// What becomes of a packet that takes a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouteTarget {
+    /// Another router takes it.
     Via {
+        /// That router's address.
         gateway: Addr,
+        /// Where that router is.
         iface: IfaceId,
     },
+    /// The destination itself is there.
     OnLink(IfaceId),
     /// Dropped without a word.
     Blackhole,
@@ -95,9 +96,13 @@ pub enum RouteTarget {
 /// A neighbour that is known without asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NeighbourConfig {
+    /// Its address.
     pub addr: Addr,
+    /// Which kind of address that is.
     pub family: Family,
+    /// Its link address.
     pub mac: Mac,
+    /// The interface behind which it is.
     pub iface: IfaceId,
 }
 
@@ -107,13 +112,16 @@ pub enum DeviceChoice {
     /// Fast, or tap where fast is not to be had.
     #[default]
     Auto,
+    /// A TAP through io_uring; an error where that is not to be had.
     Fast,
+    /// A TAP that is read and written frame by frame.
     Tap,
 }
 
 /// `router.busy_poll`: whether a worker that has nothing to do stays awake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BusyPoll {
+    /// It sleeps until the next frame.
     #[default]
     Never,
     /// For a moment after the last frame, while there is so little traffic that somebody may be waiting for an answer.
@@ -125,34 +133,8 @@ pub enum BusyPoll {
 /// How the router is to be run, beside what it decides: nothing here changes a verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunOptions {
+    /// Which kind of port is opened.
     pub device: DeviceChoice,
+    /// Whether workers stay awake.
     pub busy_poll: BusyPoll,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::router::Router;
-
-    #[test]
-    fn a_router_of_interfaces_that_are_not_there_is_not_made_and_says_all_of_them() {
-        let everywhere = Prefix::new(Addr::UNSPECIFIED, 0, Family::Ipv4);
-        let route = |iface| RouteConfig { to: everywhere, target: RouteTarget::OnLink(IfaceId(iface)) };
-        let neighbour = |iface| NeighbourConfig {
-            addr: Addr::from_v4([192, 0, 2, 9]),
-            family: Family::Ipv4,
-            mac: Mac([2, 0, 0, 0, 0, 9]),
-            iface: IfaceId(iface),
-        };
-        let config = |routes, neighbours| RouterConfig {
-            mode: Mode::Route,
-            ifaces: vec![Iface::new("lan", IfaceId(0)), Iface::new("wan", IfaceId(1))],
-            routes,
-            neighbours,
-            ..RouterConfig::default()
-        };
-        assert!(Router::new(config(vec![route(1)], vec![neighbour(1)])).is_ok());
-        let errors = Router::new(config(vec![route(2), route(7)], vec![neighbour(2)])).unwrap_err();
-        assert_eq!(errors.len(), 3, "{errors:?}");
-    }
 }

@@ -19,6 +19,7 @@ pub struct Decision {
     pub ctstate: Option<CtState>,
     /// Only where a connection stands behind the packet.
     pub direction: Option<Direction>,
+    /// Why it is INVALID, if it is.
     pub invalid: Option<InvalidReason>,
     /// The packet's tuple, or for an ICMP error that of the flow it belongs to.
     pub tuple: Option<Tuple>,

@@ -13,10 +13,12 @@ use crate::conntrack::helper::{Helper, Silence};
 use crate::nat::{Choice, Side};
 use crate::packet::{Addr, Tuple};
 
+/// Who listens to what happens to a packet: one call for each thing, in order.
 pub trait Recorder {
     /// Whether notes are wanted at all: without, rules that cannot hold need not be looked at one by one.
     const LISTENS: bool = true;
 
+    /// Something happened. `note` makes the account of it, for whoever wants it.
     fn note(&mut self, note: impl FnOnce() -> Note);
 }
 
@@ -34,6 +36,7 @@ impl Recorder for NoRecord {
 /// Keeps every note of one packet, in order.
 #[derive(Debug, Default)]
 pub struct Trace {
+    /// What happened, in order.
     pub notes: Vec<Note>,
 }
 
@@ -46,11 +49,13 @@ impl Recorder for Trace {
 /// A decision on what becomes of one end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Translated {
+    /// Which end.
     pub side: Side,
     /// `None`: no rule decided, and the connection is bound to what it has.
     pub by: Option<RuleId>,
     /// The first packet's tuple before.
     pub from: Tuple,
+    /// What was chosen, and how.
     pub choice: Choice,
 }
 
@@ -60,13 +65,23 @@ pub enum Note {
     /// A base chain is entered.
     Hook(Table, Hook),
     /// A rule was looked at; `failed` is the match that said no, counted from the left, or `None` if all agreed.
-    Rule { rule: RuleId, failed: Option<u16> },
+    Rule {
+        /// Which rule.
+        rule: RuleId,
+        /// The match that said no, counted from the left; `None`: all agreed.
+        failed: Option<u16>,
+    },
     /// No rule decided, so the policy did.
     Policy(RuleId),
     /// What connection tracking said, right after it said it.
     Tracked(Box<Tracked>),
     /// The routing decision: where it goes next.
-    Routed { out: IfaceId, next_hop: Option<Addr> },
+    Routed {
+        /// By this interface.
+        out: IfaceId,
+        /// To this neighbour there.
+        next_hop: Option<Addr>,
+    },
     /// It is for the router itself.
     Local,
     /// What becomes of one end of a new connection was decided.
@@ -82,5 +97,10 @@ pub enum Note {
     /// It met its fate. What comes behind that is of packets that the router itself sends because of it.
     Fate(Fate),
     /// The way through OUTPUT of such a packet begins; it ends with that packet's own [`Note::Fate`].
-    Own { out: Option<IfaceId>, frame: Vec<u8> },
+    Own {
+        /// Where it is to leave; `None` for one to the router itself.
+        out: Option<IfaceId>,
+        /// The packet in its frame, as it was written.
+        frame: Vec<u8>,
+    },
 }

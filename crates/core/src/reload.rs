@@ -26,7 +26,9 @@ pub enum ReloadError {
 /// One change that is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
+    /// What is refused, and why.
     pub message: String,
+    /// What can be done about it.
     pub hint: String,
 }
 

@@ -13,6 +13,11 @@
 
 #![forbid(unsafe_code)]
 
+mod error;
+mod medium;
+
+pub use error::RouterError;
+
 use crate::base::log::Logs;
 use crate::base::{DropReason, Emission, Fate, Iface, IfaceId, Instant, Offload, QueueReason, RuleId, Stage};
 use crate::bridge::{self, Bridge};
@@ -30,6 +35,8 @@ use crate::plane::{Outbox, Passage, Plane};
 use crate::record::{NoRecord, Note, Recorder};
 use arc_swap::ArcSwap;
 use core::ops::ControlFlow::Break;
+use core::ops::Range;
+use medium::BareLinks;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -39,6 +46,8 @@ pub struct Router {
     env: Env,
     rules: ArcSwap<Rules>,
     plane: Planes,
+    /// `None` for most routers: every interface is Ethernet.
+    bare_links: Option<BareLinks>,
     fragments: Fragments,
     /// Counts the rules that were ever in force.
     generations: AtomicU64,
@@ -58,14 +67,25 @@ pub(crate) enum Planes {
 
 /// What became of one frame, and where it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Outcome {
+    /// What became of it, and why.
     pub fate: Fate,
-    /// The buffer that came in is to be sent here, edited in place.
+    /// The buffer that came in is to be sent here, edited in place; [`Outcome::range`] says which part of it.
     pub out: Option<IfaceId>,
-    /// Bytes of it to send.
+    /// Where in the buffer that part begins: 0, or behind [`Frame::HEADROOM`] for a bare IP packet.
+    pub start: usize,
+    /// Bytes to send from there on.
     pub len: usize,
     /// The virtio header to send it with.
     pub offload: Offload,
+}
+
+impl Outcome {
+    /// The part of the buffer that is to be sent.
+    pub const fn range(&self) -> Range<usize> {
+        self.start..self.start + self.len
+    }
 }
 
 /// What one worker keeps to itself between packets. It belongs to the router that made it: [`Router::worker`].
@@ -103,26 +123,33 @@ impl Worker {
 }
 
 impl Router {
+    /// Makes a router, without connections yet.
+    ///
     /// # Errors
-    /// Everything that is wrong with the rules.
-    pub fn new(config: RouterConfig) -> Result<Self, Vec<RuleError>> {
+    /// Everything that is wrong with the configuration, the rules first.
+    pub fn new(config: RouterConfig) -> Result<Self, Vec<RouterError>> {
         const FIRST: u64 = 1;
-        let rules =
-            Rules::load(&config.ifaces, config.rules.as_deref(), config.rules6.as_deref(), None, FIRST)?;
-        Self::with_rules(config, Arc::new(rules))
+        let loaded =
+            Rules::load(&config.ifaces, config.rules.as_deref(), config.rules6.as_deref(), None, FIRST);
+        match loaded {
+            Ok(rules) => Self::with_rules(config, Arc::new(rules)),
+            Err(errors) => {
+                let rest = error::problems(&config, &mut Sysctls::default());
+                Err(errors.into_iter().map(RouterError::Rules).chain(rest).collect())
+            }
+        }
     }
 
     /// As [`Router::new`] under rules that another router of the same interfaces has, and shares: for whoever makes many
     /// routers. What rules count and remember, they do for all of them.
     ///
     /// # Errors
-    /// What is wrong with the settings.
-    pub fn with_rules(mut config: RouterConfig, rules: Arc<Rules>) -> Result<Self, Vec<RuleError>> {
+    /// What is wrong with the rest of the configuration.
+    pub fn with_rules(mut config: RouterConfig, rules: Arc<Rules>) -> Result<Self, Vec<RouterError>> {
         if rules.count_connections() {
             config.sysctl.push(("nf_conntrack_acct".to_owned(), "1".to_owned()));
         }
-        Self::check_rules(config.mode, &rules)?;
-        let conntrack = Self::make_conntrack(&config)?;
+        let conntrack = Self::make_conntrack(&config, &rules)?;
         let fragments = Fragments::new(Bounds::new(&config.sysctl));
         let mut env = Env::new(config.ifaces.clone(), conntrack);
         env.is_bridged = config.mode == Mode::Bridge;
@@ -140,6 +167,7 @@ impl Router {
             generations: AtomicU64::new(rules.generation() + 1),
             rules: ArcSwap::new(rules),
             plane,
+            bare_links: BareLinks::new(&config),
             fragments,
             workers: AtomicUsize::new(0),
             identity: Arc::new(()),
@@ -155,24 +183,17 @@ impl Router {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// Connection tracking under the settings of the file; those of others are not looked at.
-    fn make_conntrack(config: &RouterConfig) -> Result<Conntrack, Vec<RuleError>> {
+    /// Connection tracking under the settings that were given, if nothing is wrong with anything.
+    fn make_conntrack(config: &RouterConfig, rules: &Rules) -> Result<Conntrack, Vec<RouterError>> {
         let mut sysctls = Sysctls::default();
-        let mut errors = config.problems();
-        for (name, value) in config.sysctl.iter().filter(|(name, _)| Sysctls::is_name(name)) {
-            errors.extend(sysctls.set(name, value).err().map(|error| error.to_string()));
+        let unfit = Self::check_rules(config.mode, rules).err().into_iter().flatten();
+        let mut errors: Vec<_> = unfit.map(RouterError::Rules).collect();
+        errors.extend(error::problems(config, &mut sysctls));
+        if !errors.is_empty() {
+            return Err(errors);
         }
-        let known = |name: &String| {
-            Helper::by_name(name)
-                .ok_or_else(|| format!("no helper named `{name}`: there are `ftp` and `tftp`"))
-        };
-        let (helpers, unknown): (Vec<_>, Vec<_>) = config.helpers.iter().map(known).partition(Result::is_ok);
-        errors.extend(unknown.into_iter().filter_map(Result::err));
-        if errors.is_empty() {
-            return Ok(Conntrack::new(config.seed, sysctls, helpers.into_iter().flatten().collect()));
-        }
-        let error = |message| RuleError { line: 0, column: 0, message, hint: None };
-        Err(errors.into_iter().map(error).collect())
+        let helpers = config.helpers.iter().filter_map(|name| Helper::by_name(name)).collect();
+        Ok(Conntrack::new(config.seed, sysctls, helpers))
     }
 
     /// The same, with searches for ports that begin where `picker` says and not where the seed leads.
@@ -252,6 +273,7 @@ impl Router {
         self.env.unix_epoch_nanos.store(nanos, Ordering::Relaxed);
     }
 
+    /// Whether it is a bridge or routes.
     pub const fn mode(&self) -> Mode {
         match self.plane {
             Planes::Bridge(_) => Mode::Bridge,
@@ -263,6 +285,7 @@ impl Router {
         &self.plane
     }
 
+    /// The interfaces, in the order of their [`IfaceId`]s.
     pub fn ifaces(&self) -> &[Iface] {
         &self.env.ifaces
     }
@@ -272,7 +295,8 @@ impl Router {
         DropReason::CODES.iter().copied().zip(self.env.drops.all())
     }
 
-    /// Takes one frame that came in on `iface` to its fate.
+    /// Takes one frame that came in on `iface` to its fate. The frame is what the interface's medium carries: see
+    /// [`Frame::new`] and [`Frame::bare`].
     ///
     /// # Panics
     /// If `iface` is not one of this router's, or the worker is not.
@@ -287,6 +311,45 @@ impl Router {
     ) -> Outcome {
         assert!(iface.index() < self.env.ifaces.len(), "no interface {iface:?}");
         assert!(Arc::ptr_eq(&worker.router, &self.identity), "the worker of another router");
+        match &self.bare_links {
+            None => self.process_framed(worker, now, iface, frame, rec),
+            Some(links) => self.process_bare(links, worker, (now, iface), frame, rec),
+        }
+    }
+
+    /// As [`Router::process`], where some interfaces have no link layer: the packet has a link header on its way.
+    #[inline(never)]
+    fn process_bare<R: Recorder>(
+        &self,
+        links: &BareLinks,
+        worker: &mut Worker,
+        (now, iface): (Instant, IfaceId),
+        mut frame: Frame,
+        rec: &mut R,
+    ) -> Outcome {
+        let earlier = worker.outbox.emissions.len();
+        if !links.put_on(&mut frame, iface) {
+            let fate = Fate::Dropped(DropReason::NotIp);
+            self.env.drops.add(DropReason::NotIp, 1);
+            rec.note(|| Note::Fate(fate));
+            return Outcome { fate, out: None, start: 0, len: frame.bytes().len(), offload: frame.offload() };
+        }
+        let mut outcome = self.process_framed(worker, now, iface, frame, rec);
+        links.take_off(&mut outcome);
+        links.take_off_all(&mut worker.outbox.emissions[earlier..]);
+        outcome
+    }
+
+    /// As [`Router::process`], of an Ethernet frame.
+    #[inline]
+    fn process_framed<R: Recorder>(
+        &self,
+        worker: &mut Worker,
+        now: Instant,
+        iface: IfaceId,
+        frame: Frame,
+        rec: &mut R,
+    ) -> Outcome {
         let Worker { row, outbox, settings, stations, .. } = worker;
         let at = self.arrival(settings, *row, now, Some(iface));
         match &self.plane {
@@ -326,7 +389,8 @@ impl Router {
     /// Takes one frame over the plane, and what the router writes because of it.
     #[inline(never)]
     fn carry<P: Plane, R: Recorder>(&self, plane: &P, frame: Frame, pass: &mut Passage<P, R>) -> Outcome {
-        let mut outcome = Outcome { fate: Fate::Forwarded, out: None, len: 0, offload: Offload::NONE };
+        let (fate, offload) = (Fate::Forwarded, Offload::NONE);
+        let mut outcome = Outcome { fate, out: None, start: 0, len: 0, offload };
         let end = match packet::kind(frame.bytes()) {
             Some(Kind::Ipv4) => self.carry_ip(plane, Packet::parse_ipv4(frame), pass, &mut outcome),
             _ => self.carry_other(plane, frame, pass, &mut outcome),
@@ -494,12 +558,16 @@ impl Router {
         let expired = self.fragments.handle_timeout(now);
         if let Planes::Host(host) = &self.plane {
             let Worker { row, outbox, settings, .. } = worker;
+            let earlier = outbox.emissions.len();
             let at = self.arrival(settings, *row, now, None);
             for expired in expired {
                 host.tell_of_missing_pieces(expired, &at, outbox);
             }
             host.handle_neighbours(&at, outbox);
             pipeline::send_own(host, &at, outbox, &mut NoRecord);
+            if let Some(links) = &self.bare_links {
+                links.take_off_all(&mut outbox.emissions[earlier..]);
+            }
         }
     }
 

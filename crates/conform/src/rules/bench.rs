@@ -12,7 +12,7 @@ use crate::{Answer, Kernel, Setup, clock, flow_key};
 use stateway_core::conntrack::{CtState, Direction, Entry};
 
 use anyhow::Result;
-use crossbeam_channel::Receiver;
+use stateway_core::base::Listener;
 use stateway_core::base::log::{Logged, Speaker};
 use stateway_core::packet::Family;
 use stateway_core::packet::tuple::PROTO_TCP;
@@ -118,7 +118,7 @@ pub(super) fn run(case: &Case) -> Result<Outcome> {
 /// A router, and what its rules log.
 struct Side {
     subject: Subject,
-    logs: Receiver<Logged>,
+    logs: Listener<Logged>,
 }
 
 impl Side {

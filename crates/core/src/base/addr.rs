@@ -9,7 +9,9 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Family {
+    /// Version 4: addresses of 4 bytes.
     Ipv4 = 4,
+    /// Version 6: addresses of 16 bytes.
     Ipv6 = 6,
 }
 
@@ -46,24 +48,29 @@ impl Family {
 pub struct Addr([u8; 16]);
 
 impl Addr {
+    /// `0.0.0.0` and `::`.
     pub const UNSPECIFIED: Self = Self([0; 16]);
 
+    /// From the four bytes of an IPv4 address.
     #[inline]
     pub const fn from_v4(b: [u8; 4]) -> Self {
         // As one number, which stays in registers where an array would be put together in memory.
         Self((u32::from_le_bytes(b) as u128).to_le_bytes())
     }
 
+    /// From the sixteen bytes of an IPv6 address.
     #[inline]
     pub const fn from_v6(b: [u8; 16]) -> Self {
         Self(b)
     }
 
+    /// The four bytes of an IPv4 address.
     #[inline]
     pub const fn v4(self) -> [u8; 4] {
         [self.0[0], self.0[1], self.0[2], self.0[3]]
     }
 
+    /// The sixteen bytes of an IPv6 address.
     pub const fn v6(self) -> [u8; 16] {
         self.0
     }
@@ -82,10 +89,12 @@ impl Addr {
         u128::from_be_bytes(self.0)
     }
 
+    /// From a number, as [`Addr::bits`] gives it.
     pub const fn from_bits(bits: u128) -> Self {
         Self(bits.to_be_bytes())
     }
 
+    /// The address as the standard library has it.
     pub fn to_ip(self, family: Family) -> IpAddr {
         match family {
             Family::Ipv4 => IpAddr::V4(Ipv4Addr::from(self.v4())),
@@ -93,6 +102,7 @@ impl Addr {
         }
     }
 
+    /// Whether it is `0.0.0.0` or `::`.
     pub fn is_unspecified(self) -> bool {
         self == Self::UNSPECIFIED
     }
@@ -132,8 +142,11 @@ impl fmt::Debug for Addr {
 /// A network: an address and how many of its leading bits count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix {
+    /// An address in the network; of an interface, its own one.
     pub addr: Addr,
+    /// How many bits at the beginning belong to the network.
     pub len: u8,
+    /// Which kind of address it is.
     pub family: Family,
 }
 
@@ -147,10 +160,12 @@ impl Prefix {
         Self { addr, len, family }
     }
 
+    /// Ones where the network is, zeros where the host is, as [`Addr::bits`] has them.
     pub const fn mask(&self) -> u128 {
         if self.len == 0 { 0 } else { u128::MAX << (128 - self.len as u32) }
     }
 
+    /// Whether an address of the same family is in the network.
     pub const fn contains(&self, addr: Addr) -> bool {
         (addr.bits() ^ self.addr.bits()) & self.mask() == 0
     }
@@ -167,6 +182,7 @@ impl fmt::Display for Prefix {
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
+    /// The address of everybody on a link.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
     /// Group addresses: broadcast and multicast.

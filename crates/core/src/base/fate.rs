@@ -18,6 +18,7 @@ pub type Stage<T> = ControlFlow<Fate, T>;
 pub enum Fate {
     /// It left on at least one port.
     Forwarded,
+    /// It goes nowhere, for this reason.
     Dropped(DropReason),
     /// A rule refused it and the sender was told.
     Rejected(RejectWith, RuleId),
@@ -61,6 +62,7 @@ pub enum QueueReason {
 }
 
 impl QueueReason {
+    /// The stable word for it in listings.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Fragment => "fragment-pending",
@@ -80,8 +82,11 @@ impl QueueReason {
 /// What there is to say of a packet beside the word for its fate: why it was not forwarded, or why it is INVALID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// It is INVALID, whatever became of it.
     Invalid(InvalidReason),
+    /// It was dropped.
     Dropped(DropReason),
+    /// It waits.
     Queued(QueueReason),
     /// A rule refused it.
     Rejected,
@@ -123,7 +128,7 @@ macro_rules! drop_reasons {
             Rule(RuleId),
             /// No rule decided: the policy of the chain did.
             Policy(RuleId),
-            $($(#[$doc])* $name,)*
+            $(#[doc = concat!("Dropped: ", $sentence, ".\n")] $(#[$doc])* $name,)*
         }
 
         impl DropReason {
@@ -239,6 +244,7 @@ drop_reasons! {
 }
 
 impl DropReason {
+    /// How many reasons there are.
     pub const COUNT: usize = Self::CODES.len();
 
     /// A stable word for output and checks.
@@ -269,6 +275,7 @@ impl Default for DropCounters {
 }
 
 impl DropCounters {
+    /// Counts `n` packets more.
     pub fn add(&self, reason: DropReason, n: u64) {
         self.0[reason.index()].fetch_add(n, Ordering::Relaxed);
     }

@@ -93,6 +93,7 @@ invalid_reasons! {
 }
 
 impl InvalidReason {
+    /// How many reasons there are.
     pub const COUNT: usize = Self::CODES.len();
 
     /// Where this reason stands in a table of counters.

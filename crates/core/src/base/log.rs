@@ -4,9 +4,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Hook, IfaceId, Instant, Mac, RuleId, Table};
+use super::{Hook, IfaceId, Instant, Listener, Mac, RuleId, Table};
 use core::fmt;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Sender, TrySendError, bounded};
 use parking_lot::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -16,16 +16,25 @@ const QUEUE: usize = 4096;
 /// One packet that a rule spoke of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logged {
+    /// When.
     pub at: Instant,
+    /// Which target spoke, and what it was told to say.
     pub by: Speaker,
     /// The rule that held; behind the last one of its chain: the policy.
     pub rule: RuleId,
+    /// The table of the rule.
     pub table: Table,
+    /// Where on the packet's way.
     pub hook: Hook,
+    /// Where the packet came in; `None` for one that the router itself wrote.
     pub in_iface: Option<IfaceId>,
+    /// Where it is to leave, if that is known.
     pub out_iface: Option<IfaceId>,
+    /// The sender's link address.
     pub src_mac: Mac,
+    /// The receiver's link address.
     pub dst_mac: Mac,
+    /// The packet's mark.
     pub mark: u32,
     /// The IP packet, or as much of it as the rule asked for.
     pub packet: Vec<u8>,
@@ -33,16 +42,23 @@ pub struct Logged {
     pub packet_len: usize,
 }
 
+/// A target that speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Speaker {
-    /// `level` as syslog has it.
+    /// `-j LOG`.
     Log {
+        /// What the line begins with.
         prefix: String,
+        /// As syslog has it: from 0, an emergency, to 7.
         level: u8,
+        /// What it is to tell besides the usual.
         details: LogDetails,
     },
+    /// `-j NFLOG`.
     Nflog {
+        /// What is handed on with the packet.
         prefix: String,
+        /// Which listeners it is for.
         group: u16,
     },
     /// A packet that `-j TRACE` marked.
@@ -52,9 +68,13 @@ pub enum Speaker {
 /// What LOG was asked to tell besides the usual.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogDetails {
+    /// `--log-tcp-sequence`
     pub tcp_sequence: bool,
+    /// `--log-tcp-options`
     pub tcp_options: bool,
+    /// `--log-ip-options`
     pub ip_options: bool,
+    /// `--log-macdecode`
     pub macdecode: bool,
 }
 
@@ -72,12 +92,12 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// Hears everything from now on, until the receiver is dropped.
-    pub fn listen(&self) -> Receiver<Logged> {
+    /// Hears everything from now on, until the listener is dropped.
+    pub fn listen(&self) -> Listener<Logged> {
         let (sender, receiver) = bounded(QUEUE);
         self.listeners.write().push(sender);
         self.is_heard.store(true, Ordering::Release);
-        receiver
+        Listener::new(receiver)
     }
 
     /// How many messages were lost because a listener was slow.

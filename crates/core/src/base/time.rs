@@ -14,38 +14,47 @@ pub use core::time::Duration;
 pub struct Instant(u64);
 
 impl Instant {
+    /// The beginning of the driver's clock.
     pub const ZERO: Self = Self(0);
     /// Later than anything a driver passes.
     pub const FAR_FUTURE: Self = Self(u64::MAX);
 
+    /// So many nanoseconds after [`Instant::ZERO`].
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
+    /// So many microseconds after [`Instant::ZERO`].
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros * 1_000)
     }
 
+    /// So many milliseconds after [`Instant::ZERO`].
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis * 1_000_000)
     }
 
+    /// So many seconds after [`Instant::ZERO`].
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs * 1_000_000_000)
     }
 
+    /// Nanoseconds since [`Instant::ZERO`].
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
+    /// Whole microseconds since [`Instant::ZERO`].
     pub const fn as_micros(self) -> u64 {
         self.0 / 1_000
     }
 
+    /// Whole milliseconds since [`Instant::ZERO`].
     pub const fn as_millis(self) -> u64 {
         self.0 / 1_000_000
     }
 
+    /// Seconds since [`Instant::ZERO`].
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1e9
     }

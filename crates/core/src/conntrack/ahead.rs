@@ -22,6 +22,7 @@ const MOST: usize = 64;
 pub struct Ahead(ArrayVec<Place, MOST>);
 
 impl Ahead {
+    /// One that was told of no frame.
     pub const fn new() -> Self {
         Self(ArrayVec::new_const())
     }

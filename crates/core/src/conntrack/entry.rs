@@ -88,6 +88,7 @@ impl Switches {
 /// Packets and bytes in one direction, counted while `nf_conntrack_acct` is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counter {
+    /// How many packets there were.
     pub packets: u64,
     /// IP packets as they stood, headers included.
     pub bytes: u64,
@@ -96,7 +97,9 @@ pub struct Counter {
 /// What a connection's protocol remembers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proto {
+    /// The state of a TCP connection.
     Tcp(Tcp),
+    /// The state of an SCTP association.
     Sctp(Sctp),
     /// Everything that tuple, status and timers say already: UDP, ICMP, GRE and the rest.
     Plain,
@@ -172,13 +175,16 @@ pub struct Entry {
     pub original: Tuple,
     /// After this the entry is as good as absent.
     pub expires_at: Instant,
+    /// What is known of it, in the kernel's bits.
     pub status: Status,
+    /// Who reads its payload for connections that it announces.
     pub helper: Option<Helper>,
     switches: Switches,
     /// The connection mark (`-j CONNMARK`, `-m connmark`).
     pub mark: u32,
     /// What the rules said of this connection last, by direction, in words of their own; 0: nothing yet.
     pub verdict: [u64; 2],
+    /// When its first packet came.
     pub began_at: Instant,
     pub(super) extra: Option<Box<Extra>>,
     pub(super) proto: Proto,
@@ -273,6 +279,7 @@ impl Entry {
         is_answer.then_some(Direction::Reply)
     }
 
+    /// What packets of one direction look like where they come in.
     pub fn tuple(&self, direction: Direction) -> Tuple {
         match direction {
             Direction::Original => self.original,
@@ -280,6 +287,7 @@ impl Entry {
         }
     }
 
+    /// What the tracker of its protocol keeps.
     pub const fn proto(&self) -> &Proto {
         &self.proto
     }
@@ -289,6 +297,7 @@ impl Entry {
         self.expires_at.saturating_since(now)
     }
 
+    /// Whether its time is not up.
     #[inline]
     pub fn is_alive(&self, now: Instant) -> bool {
         self.expires_at > now
@@ -300,6 +309,7 @@ impl Entry {
         self.expires_at < begin_of(due)
     }
 
+    /// What it has carried in one direction.
     pub fn counter(&self, direction: Direction) -> Counter {
         self.rare().map_or_else(Counter::default, |rare| rare.counters[direction as usize])
     }

@@ -3,24 +3,30 @@
 #![forbid(unsafe_code)]
 
 use super::{Entry, Expectation, ProtoState, Status};
+use crate::base::Listener;
 use crate::base::time::Instant;
 use crate::conntrack::entry::Proto;
 use bitflags::bitflags;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 
 /// Events that wait for a listener before they are lost.
 const WAITING: usize = 16_384;
 
+/// The kind of an event, as `conntrack -E` tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
+    /// It began.
     New,
+    /// It changed.
     Update,
+    /// It ended.
     Destroy,
 }
 
 impl EventKind {
+    /// `NEW`, `UPDATE` or `DESTROY`.
     pub const fn word(self) -> &'static str {
         match self {
             Self::New => "NEW",
@@ -34,17 +40,25 @@ bitflags! {
     /// What happened to a connection, in the kernel's bits (`-j CT --ctevents`).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Happened: u16 {
+        /// It began.
         const NEW = 1 << 0;
         /// It began, and another connection had announced it.
         const RELATED = 1 << 1;
+        /// It ended.
         const DESTROY = 1 << 2;
+        /// The first reply came.
         const REPLY = 1 << 3;
+        /// It is not evicted any more when the table is full.
         const ASSURED = 1 << 4;
         /// The protocol's state is another.
         const PROTOINFO = 1 << 5;
+        /// It has a helper.
         const HELPER = 1 << 6;
+        /// Its mark is another.
         const MARK = 1 << 7;
+        /// Sequence numbers are adjusted from here on.
         const NATSEQINFO = 1 << 8;
+        /// The kernel's bit for security labels, which there are none of here.
         const SECMARK = 1 << 9;
     }
 }
@@ -73,6 +87,7 @@ impl Happened {
 /// Which events of a connection are told, where a rule says so; otherwise all are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
+    /// Of what happens to the connection itself.
     pub entry: Happened,
     /// That it announced a connection. Nothing is told of how that ends then.
     pub announced: bool,
@@ -82,9 +97,23 @@ pub struct Told {
 #[derive(Clone, Debug)]
 pub enum Event {
     /// To a connection, as it was right after.
-    Entry { kind: EventKind, at: Instant, entry: Box<Entry> },
+    Entry {
+        /// What kind of change it was.
+        kind: EventKind,
+        /// When.
+        at: Instant,
+        /// The connection.
+        entry: Box<Entry>,
+    },
     /// To an expectation: made, used or dropped.
-    Expectation { kind: EventKind, at: Instant, expectation: Box<Expectation> },
+    Expectation {
+        /// What kind of change it was.
+        kind: EventKind,
+        /// When.
+        at: Instant,
+        /// What is or was expected.
+        expectation: Box<Expectation>,
+    },
 }
 
 /// Where events go, if anybody listens.
@@ -99,11 +128,11 @@ pub(super) struct Events {
 
 impl Events {
     /// Begins to keep events; a listener that came before hears no more.
-    pub(super) fn listen(&self) -> Receiver<Event> {
+    pub(super) fn listen(&self) -> Listener<Event> {
         let (sender, receiver) = bounded(WAITING);
         *self.listener.lock() = Some(sender);
         self.is_heard.store(true, Ordering::Relaxed);
-        receiver
+        Listener::new(receiver)
     }
 
     /// Whether it is worth making events.

@@ -19,7 +19,9 @@ pub struct Expectation {
     pub tuple: Tuple,
     /// The connection that announced it, as its first packet went.
     pub master: Tuple,
+    /// Who read the announcement.
     pub helper: Helper,
+    /// When it is given up.
     pub expires_at: Instant,
     /// Where its master is translated: how it is itself.
     pub follows: Option<Follows>,
@@ -28,6 +30,7 @@ pub struct Expectation {
 }
 
 impl Expectation {
+    /// How long it will wait yet.
     pub const fn timeout(&self, now: Instant) -> Duration {
         self.expires_at.saturating_since(now)
     }

@@ -9,6 +9,7 @@
 mod ahead;
 mod alias;
 mod announce;
+#[doc(hidden)]
 pub mod change;
 mod confirm;
 pub mod entry;
@@ -21,11 +22,14 @@ mod icmp;
 mod index;
 pub mod listing;
 mod query;
+#[doc(hidden)]
 pub mod saved;
+#[doc(hidden)]
 pub mod sctp;
 mod sources;
 pub mod sysctl;
 mod table;
+#[doc(hidden)]
 pub mod tcp;
 mod tracked;
 mod translate;

@@ -7,11 +7,11 @@ use super::{
     Conntrack, Direction, Entry, EntryId, EventKind, Expectation, Helper, Status, SysctlError, Sysctls, flow,
     icmp,
 };
+use crate::base::Listener;
 use crate::base::time::{Duration, Instant};
 use crate::nat::{Choice, How};
 use crate::packet::{Addr, Family, Packet, Prefix, Tuple};
 use core::sync::atomic::{AtomicU64, Ordering};
-use crossbeam_channel::Receiver;
 use std::sync::Arc;
 
 /// One of the tracker's counters.
@@ -55,8 +55,11 @@ pub struct Stats {
     pub entries: u64,
     /// Lookups that found a flow where none should have been; stays 0 without address translation.
     pub found: u64,
+    /// Packets that were INVALID.
     pub invalid: u64,
+    /// Connections that were entered.
     pub insert: u64,
+    /// Connections that could not be entered: their tuples were taken.
     pub insert_failed: u64,
     /// New packets that found the table full, or their tuples taken.
     pub drop: u64,
@@ -66,7 +69,9 @@ pub struct Stats {
     pub error: u64,
     /// Lookups that had to begin again; there are none here.
     pub search_restart: u64,
+    /// New connections that lost a race for their tuple and were joined to the one that won.
     pub clash_resolve: u64,
+    /// The kernel's count of chains that are too long; there are none here.
     pub chaintoolong: u64,
     /// Events that no listener took in time.
     pub events_lost: u64,
@@ -75,10 +80,15 @@ pub struct Stats {
 /// Which entries are meant: all that agree with every part that is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
+    /// Of this kind of address.
     pub family: Option<Family>,
+    /// Of this protocol, by its number.
     pub proto: Option<u8>,
+    /// In this zone.
     pub zone: Option<u16>,
+    /// What the first packet was like.
     pub original: FlowFilter,
+    /// What answers are like.
     pub reply: FlowFilter,
     /// The protocol's state, in conntrack's words.
     pub state: Option<String>,
@@ -86,24 +96,33 @@ pub struct Filter {
     pub mark: Option<(u32, u32)>,
     /// Bits that must be set, and bits that must not.
     pub status: Status,
+    /// Bits that must not be set.
     pub status_unset: Status,
+    /// With this helper.
     pub helper: Option<Helper>,
+    /// For pings: what the first packet was like.
     pub icmp: IcmpFilter,
+    /// Whether it is translated.
     pub nat: NatFilter,
 }
 
 /// What a ping's first packet must be like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IcmpFilter {
+    /// The ICMP type.
     pub kind: Option<u8>,
+    /// The ICMP code.
     pub code: Option<u8>,
+    /// The identifier of an echo.
     pub id: Option<u16>,
 }
 
 /// Which ends of a connection must be translated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NatFilter {
+    /// Its source is.
     pub source: Option<Translated>,
+    /// Its destination is.
     pub destination: Option<Translated>,
     /// One of them at least.
     pub any: Option<Translated>,
@@ -116,13 +135,18 @@ pub struct Translated(pub Option<Prefix>);
 /// What one direction of an entry must be like.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlowFilter {
+    /// The source is in this network.
     pub src: Option<Prefix>,
+    /// The destination is in this network.
     pub dst: Option<Prefix>,
+    /// From this port.
     pub sport: Option<u16>,
+    /// To this port.
     pub dport: Option<u16>,
 }
 
 impl Filter {
+    /// Whether an entry agrees with every part that is given.
     pub fn matches(&self, entry: &Entry) -> bool {
         // Named in full: a new part does not compile until it is looked at here.
         let Self {
@@ -293,6 +317,7 @@ impl Conntrack {
         }
     }
 
+    /// What was counted since the beginning.
     pub fn stats(&self) -> Stats {
         let counters = &self.counters;
         Stats {
@@ -310,10 +335,11 @@ impl Conntrack {
     }
 
     /// What happens from now on, to one listener; one that came before hears no more.
-    pub fn listen(&self) -> Receiver<Event> {
+    pub fn listen(&self) -> Listener<Event> {
         self.events.listen()
     }
 
+    /// The settings in force.
     pub fn sysctls(&self) -> Arc<Sysctls> {
         self.sysctls.load_full()
     }

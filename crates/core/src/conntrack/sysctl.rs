@@ -16,10 +16,25 @@ const MAX_SECONDS: u64 = i32::MAX as u64;
 /// Why a setting was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SysctlError {
+    /// There is none of that name.
     #[error("no sysctl named `{name}`{}", hint(*.near))]
-    Unknown { name: String, near: Option<&'static str> },
+    Unknown {
+        /// The name, as it was given.
+        name: String,
+        /// One that is spelt much alike.
+        near: Option<&'static str>,
+    },
+    /// It does not have such values.
     #[error("`{value}` is no value for `{name}`: {wanted}")]
-    Value { name: &'static str, value: String, wanted: String },
+    Value {
+        /// The setting.
+        name: &'static str,
+        /// The value, as it was given.
+        value: String,
+        /// What values it has.
+        wanted: String,
+    },
+    /// It tells something and cannot be set.
     #[error("`{0}` can only be read")]
     ReadOnly(&'static str),
 }
@@ -81,7 +96,7 @@ macro_rules! sysctls {
         /// The settings of one router.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct Sysctls {
-            $($(#[$doc])* pub $field: $type,)*
+            $(#[doc = concat!("`nf_conntrack_", stringify!($field), "`\n")] $(#[$doc])* pub $field: $type,)*
         }
 
         impl Default for Sysctls {

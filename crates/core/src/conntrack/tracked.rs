@@ -14,14 +14,20 @@ use serde::{Deserialize, Serialize};
 /// The five states, as a rule sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CtState {
+    /// The first packet of a connection that may begin.
     New,
+    /// It belongs to a connection that has seen both directions, or answers one.
     Established,
+    /// It belongs to what another connection announced, or is an error about one.
     Related,
+    /// It belongs to no connection, and can begin none.
     Invalid,
+    /// A rule exempts it from tracking.
     Untracked,
 }
 
 impl CtState {
+    /// In capitals, as rules name it.
     pub const fn word(self) -> &'static str {
         match self {
             Self::New => "NEW",
@@ -36,11 +42,14 @@ impl CtState {
 /// As the packet that created the connection went, or the other way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Direction {
+    /// From whoever began the connection.
     Original,
+    /// To whoever began it.
     Reply,
 }
 
 impl Direction {
+    /// The other one.
     #[must_use]
     pub const fn opposite(self) -> Self {
         match self {
@@ -49,6 +58,7 @@ impl Direction {
         }
     }
 
+    /// `original` or `reply`.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Original => "original",
@@ -62,6 +72,7 @@ impl Direction {
 pub struct Template {
     /// A rule has spoken, whatever it asked: those behind it are not heard.
     pub is_set: bool,
+    /// It is not tracked at all.
     pub notrack: bool,
     /// The same tuple in another zone is another connection.
     pub zone: u16,
@@ -116,15 +127,19 @@ pub struct Translation {
 /// The rest is behind [`super::Conntrack::with_entry`].
 #[derive(Clone, Debug)]
 pub struct Tracked {
+    /// As rules see it.
     pub state: CtState,
+    /// Which way it goes; without meaning where no connection is known.
     pub direction: Direction,
     /// The connection's, at the moment when the packet had been accepted.
     pub status: Status,
+    /// The helper that the connection has.
     pub helper: Option<Helper>,
     /// Why the state is INVALID.
     pub invalid: Option<InvalidReason>,
     /// It passes as its connection's, but is not believed.
     pub tolerated: Option<Tolerance>,
+    /// The mark of the connection.
     pub mark: u32,
     /// The packet's tuple, or for an ICMP error that of the flow it belongs to; `None` without a connection.
     pub tuple: Option<Tuple>,

@@ -315,7 +315,9 @@ impl Host {
 
     /// Tells a neighbour that another neighbour of its own is the better first hop (RFC 1812 §5.2.7.2).
     fn redirect_v4<R: Recorder>(&self, pkt: &Packet, out: IfaceId, pass: &mut Passage<'_, R>) {
-        let same = pass.ctx.at.iface == Some(out) && self.settings.send_redirects[out.index()];
+        let same = pass.ctx.at.iface == Some(out)
+            && self.settings.send_redirects[out.index()]
+            && self.has_neighbours(out);
         let back = self.routes.lookup(pkt.src(), Family::Ipv4, pass.ctx.at.iface);
         let is_neighbour = matches!(back, Some(Route::Via(hop)) if hop.iface == out && hop.gateway.is_none());
         if same && is_neighbour && self.limits.allow_redirect(pkt.src(), pass.ctx.at.now) {
@@ -327,6 +329,9 @@ impl Host {
     /// The same by neighbour discovery (RFC 4861 §8.2): only towards a neighbour that a host may know.
     fn redirect_v6<R: Recorder>(&self, pkt: &Packet, out: IfaceId, pass: &mut Passage<'_, R>) {
         let iface = out;
+        if !self.has_neighbours(iface) {
+            return;
+        }
         let target = pass.walk.next_hop.unwrap_or_else(|| pkt.dst());
         let back = self.routes.lookup(pkt.src(), Family::Ipv6, Some(iface));
         let to_neighbour = matches!(back, Some(Route::Via(hop)) if hop.gateway.is_none());

@@ -125,6 +125,8 @@ impl Host {
                 }
                 true
             }
+            // Nobody there has a link address that could be asked for or told.
+            SOLICITATION | ADVERTISEMENT if !self.has_neighbours(iface) => true,
             SOLICITATION => self.take_solicitation(pkt, iface, pass),
             ADVERTISEMENT => self.take_advertisement(pkt, iface, pass),
             // Of solicitations no notice is taken: no advertisements are sent, and none is needed.

@@ -19,7 +19,9 @@ mod tests;
 pub(crate) use limits::RejectLimits;
 pub use settings::check_sysctl;
 
-use crate::base::{Addr, DropReason, Family, Fate, Iface, IfaceId, Instant, RejectWith, RuleId, Stage};
+use crate::base::{
+    Addr, DropReason, Family, Fate, Iface, IfaceId, Instant, Medium, RejectWith, RuleId, Stage,
+};
 use crate::config::RouterConfig;
 use crate::neighbour::{Key, Neighbours};
 use crate::packet::Packet;
@@ -75,6 +77,11 @@ impl Host {
 
     pub(crate) const fn neighbours(&self) -> &Neighbours<send::Pending> {
         &self.neighbours
+    }
+
+    /// Whether whoever is behind an interface has a link address: bare IP packets go without.
+    fn has_neighbours(&self, iface: IfaceId) -> bool {
+        self.ifaces[iface.index()].medium == Medium::Ethernet
     }
 
     /// When [`Host::handle_neighbours`] wants to be called next.

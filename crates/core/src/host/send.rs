@@ -139,6 +139,9 @@ impl Host {
         frame: impl FnOnce() -> (Vec<u8>, Offload),
     ) -> Resolution {
         let (family, dst) = (pkt.family(), pkt.dst());
+        if !self.has_neighbours(out) {
+            return Resolution::Known(Mac::default());
+        }
         if family == Family::Ipv6 && dst.v6()[0] == 0xff {
             return Resolution::Known(message::group_mac(dst));
         }

@@ -1,15 +1,16 @@
-//! A frame where it lies, with the room behind it.
+//! A frame where it lies, with the room around it.
 
 #![forbid(unsafe_code)]
 
-use super::{Offload, Packet};
+use super::{ETHERNET_LEN, Offload, Packet};
 use crate::base::DropReason;
 
 /// Receiver and sender at the head of a frame.
 const ADDRESSES_LEN: usize = 12;
 
-/// An Ethernet frame at the beginning of its buffer. What of the buffer lies behind it is room into which rules may make
-/// the packet longer; where there is none, they do that in a copy.
+/// What came in, where it lies: an Ethernet frame at the beginning of its buffer, or a bare IP packet behind
+/// [`Frame::HEADROOM`]. What of the buffer lies behind it is room into which rules may make the packet longer; where there
+/// is none, they do that in a copy.
 #[derive(Debug)]
 pub struct Frame<'a> {
     buf: &'a mut [u8],
@@ -18,7 +19,10 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// A frame that fills its buffer.
+    /// The bytes in front of a bare IP packet, for the link header of an Ethernet interface where it may leave.
+    pub const HEADROOM: usize = ETHERNET_LEN;
+
+    /// An Ethernet frame that fills its buffer.
     #[inline]
     pub const fn new(frame: &'a mut [u8]) -> Self {
         Self { len: frame.len(), buf: frame, offload: Offload::NONE }
@@ -34,21 +38,41 @@ impl<'a> Frame<'a> {
         Self { buf, len, offload: Offload::NONE }
     }
 
-    /// The same with what its sender's kernel left undone.
+    /// A bare IP packet of `len` bytes for an interface of [`crate::base::Medium::Ip`], behind [`Frame::HEADROOM`] bytes whose
+    /// content does not matter, and with room behind it.
+    ///
+    /// # Panics
+    /// If the buffer is shorter than both.
+    #[inline]
+    pub const fn bare(buf: &'a mut [u8], len: usize) -> Self {
+        assert!(len <= buf.len() && Self::HEADROOM <= buf.len() - len, "a packet lies in its buffer");
+        Self { buf, len: Self::HEADROOM + len, offload: Offload::NONE }
+    }
+
+    /// The same with what its sender's kernel left undone. Of a bare packet, its places count from the link header that
+    /// the packet does not have: [`Frame::HEADROOM`] more than from the packet.
     #[must_use]
     #[inline]
     pub fn with_offload(self, offload: Offload) -> Self {
         Self { offload, ..self }
     }
 
+    /// What its sender's kernel left undone.
     #[inline]
     pub const fn offload(&self) -> Offload {
         self.offload
     }
 
+    /// The frame; of a bare packet, its headroom comes first.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         &self.buf[..self.len]
+    }
+
+    /// Writes the link header into the headroom of a bare packet.
+    pub(crate) fn write_link_header(&mut self, ends: &[u8; ADDRESSES_LEN], ethertype: u16) {
+        self.buf[..ADDRESSES_LEN].copy_from_slice(ends);
+        self.buf[ADDRESSES_LEN..ETHERNET_LEN].copy_from_slice(&ethertype.to_be_bytes());
     }
 
     /// Takes out the tags of 802.1Q and 802.1ad in front that name no VLAN, but only say how urgent the frame is.

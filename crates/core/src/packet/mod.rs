@@ -6,13 +6,19 @@
 
 #![forbid(unsafe_code)]
 
+#[doc(hidden)]
 pub mod checksum;
+#[doc(hidden)]
 pub mod fragment;
 mod frame;
+#[doc(hidden)]
 pub mod ipv4_options;
 mod rewrite;
+#[doc(hidden)]
 pub mod segment;
+#[doc(hidden)]
 pub mod seq;
+#[doc(hidden)]
 pub mod summary;
 pub mod tuple;
 
@@ -46,8 +52,11 @@ pub const NO_NEXT_HEADER: u8 = 59;
 /// What a frame carries, as its `EtherType` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// IPv4.
     Ipv4,
+    /// IPv6.
     Ipv6,
+    /// ARP.
     Arp,
     /// Neither IP nor ARP: its `EtherType`.
     Other(u16),
@@ -75,9 +84,11 @@ pub struct Packet<'a> {
 /// Where a fragment belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
+    /// Which datagram it is a part of.
     pub id: u32,
     /// Where these bytes belong in the whole payload.
     pub offset: usize,
+    /// It is not the last.
     pub more: bool,
     /// IPv6: where the fragment header stands, from the start of the frame. IPv4: the IP header.
     pub header: usize,
@@ -220,6 +231,7 @@ impl<'a> Packet<'a> {
         Ok((Self { frame, l4, end, proto, family: Family::Ipv6, is_fragment, offload }, chain_end))
     }
 
+    /// IPv4 or IPv6.
     #[inline]
     pub const fn family(&self) -> Family {
         self.family
@@ -274,15 +286,18 @@ impl<'a> Packet<'a> {
         self.family == Family::Ipv6 && self.frame[ETHERNET_LEN + 4..ETHERNET_LEN + 6] == [0, 0]
     }
 
+    /// What its sender's kernel left undone.
     #[inline]
     pub const fn offload(&self) -> Offload {
         self.offload
     }
 
+    /// Says what is left undone.
     pub const fn set_offload(&mut self, offload: Offload) {
         self.offload = offload;
     }
 
+    /// The source address.
     #[inline]
     pub fn src(&self) -> Addr {
         match self.family {
@@ -291,6 +306,7 @@ impl<'a> Packet<'a> {
         }
     }
 
+    /// The destination address.
     #[inline]
     pub fn dst(&self) -> Addr {
         match self.family {
@@ -344,6 +360,7 @@ impl<'a> Packet<'a> {
         self.end - ETHERNET_LEN
     }
 
+    /// [`Packet::l3`], to change.
     pub fn l3_mut(&mut self) -> &mut [u8] {
         &mut self.frame[ETHERNET_LEN..self.end]
     }
@@ -354,6 +371,7 @@ impl<'a> Packet<'a> {
         &self.frame[self.l4..self.end]
     }
 
+    /// [`Packet::l4`], to change.
     pub fn l4_mut(&mut self) -> &mut [u8] {
         &mut self.frame[self.l4..self.end]
     }
@@ -391,15 +409,18 @@ impl<'a> Packet<'a> {
         self.end -= bytes;
     }
 
+    /// [`Packet::frame`], to change.
     pub fn frame_mut(&mut self) -> &mut [u8] {
         &mut self.frame[..self.end]
     }
 
+    /// The sender's link address.
     #[inline]
     pub fn src_mac(&self) -> Mac {
         Mac(self.bytes_at(6))
     }
 
+    /// The receiver's link address.
     #[inline]
     pub fn dst_mac(&self) -> Mac {
         Mac(self.bytes_at(0))
@@ -411,6 +432,7 @@ impl<'a> Packet<'a> {
         self.frame.first_chunk().expect("a packet stands behind its Ethernet header")
     }
 
+    /// Writes both link addresses.
     pub fn set_macs(&mut self, dst: Mac, src: Mac) {
         let mut ethernet = EthernetFrame::new_unchecked(&mut *self.frame);
         ethernet.set_dst_addr(EthernetAddress(dst.0));

@@ -51,10 +51,12 @@ impl Packet<'_> {
         }
     }
 
+    /// Writes the source address, and corrects the checksums that it is in.
     pub fn set_src(&mut self, addr: Addr) {
         self.set_addr(addr, 12, 8);
     }
 
+    /// Writes the destination address, and corrects the checksums that it is in.
     pub fn set_dst(&mut self, addr: Addr) {
         self.set_addr(addr, 16, 24);
     }

@@ -5,15 +5,25 @@
 use super::{Addr, Family};
 use core::fmt;
 
+/// ICMP.
 pub const PROTO_ICMP: u8 = 1;
+/// TCP.
 pub const PROTO_TCP: u8 = 6;
+/// UDP.
 pub const PROTO_UDP: u8 = 17;
+/// DCCP.
 pub const PROTO_DCCP: u8 = 33;
+/// GRE.
 pub const PROTO_GRE: u8 = 47;
+/// ESP: encrypted payload.
 pub const PROTO_ESP: u8 = 50;
+/// AH: an authenticated packet.
 pub const PROTO_AH: u8 = 51;
+/// ICMPv6.
 pub const PROTO_ICMPV6: u8 = 58;
+/// SCTP.
 pub const PROTO_SCTP: u8 = 132;
+/// UDP-Lite.
 pub const PROTO_UDPLITE: u8 = 136;
 
 /// Bytes of the shortest header of a protocol with ports; `None` for others.
@@ -32,12 +42,19 @@ pub const fn ports_header_len(proto: u8) -> Option<usize> {
 /// for ICMP queries `left` is the identifier, `right` type and code. Protocols without either leave them zero.
 #[derive(Clone, Copy, Eq, PartialOrd, Ord)]
 pub struct Tuple {
+    /// The source address.
     pub src: Addr,
+    /// The destination address.
     pub dst: Addr,
+    /// The source port, the identifier of an echo, or the key of a tunnel.
     pub left: u16,
+    /// The destination port, or ICMP type and code.
     pub right: u16,
+    /// The zone of conntrack that keeps flows apart; 0 unless a rule says otherwise.
     pub zone: u16,
+    /// The protocol, by its number.
     pub proto: u8,
+    /// IPv4 or IPv6.
     pub family: Family,
 }
 
@@ -67,10 +84,12 @@ impl Tuple {
         Self { src: self.dst, dst: self.src, left, right, ..*self }
     }
 
+    /// The ICMP type, if it is ICMP.
     pub const fn icmp_type(&self) -> u8 {
         (self.right >> 8) as u8
     }
 
+    /// The ICMP code, if it is ICMP.
     pub const fn icmp_code(&self) -> u8 {
         self.right as u8
     }
@@ -86,6 +105,7 @@ impl Tuple {
         u16::from_be_bytes([answer.unwrap_or(kind), self.icmp_code()])
     }
 
+    /// Whether it is of ICMP or ICMPv6.
     #[inline]
     pub const fn is_icmp(&self) -> bool {
         matches!((self.family, self.proto), (Family::Ipv4, PROTO_ICMP) | (Family::Ipv6, PROTO_ICMPV6))

@@ -26,6 +26,7 @@ use super::runner::{Awaits, Observation, RunError, Runner, Seen};
 use host::Host;
 use link::Link;
 use smoltcp::iface::SocketHandle;
+use stateway_core::RouterError;
 use stateway_core::conntrack::{Filter, listing};
 use stateway_core::decision::Decision;
 use stateway_core::fate::Fate;
@@ -91,7 +92,7 @@ impl Sim {
     ///
     /// # Errors
     /// Everything that is wrong with its rules.
-    pub fn new(lab: Lab, seed: u64) -> Result<Self, Vec<RuleError>> {
+    pub fn new(lab: Lab, seed: u64) -> Result<Self, Vec<RouterError>> {
         Self::made(lab, seed, false)
     }
 
@@ -101,11 +102,11 @@ impl Sim {
     ///
     /// # Errors
     /// Everything that is wrong with its rules.
-    pub fn beside_unheard(lab: Lab, seed: u64) -> Result<Self, Vec<RuleError>> {
+    pub fn beside_unheard(lab: Lab, seed: u64) -> Result<Self, Vec<RouterError>> {
         Self::made(lab, seed, true)
     }
 
-    fn made(lab: Lab, seed: u64, is_compared: bool) -> Result<Self, Vec<RuleError>> {
+    fn made(lab: Lab, seed: u64, is_compared: bool) -> Result<Self, Vec<RouterError>> {
         let mut chance = fastrand::Rng::with_seed(seed);
         let mut config = lab.router.clone();
         config.seed = chance.u64(..);

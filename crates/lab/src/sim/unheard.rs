@@ -2,9 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+use stateway_core::RouterError;
 use stateway_core::base::{Emission, IfaceId, Instant};
 use stateway_core::config::RouterConfig;
-use stateway_core::filter::RuleError;
 use stateway_core::packet::Frame;
 use stateway_core::record::NoRecord;
 use stateway_core::router::{Outcome, Router, Worker};
@@ -16,7 +16,7 @@ pub(super) struct Unheard {
 }
 
 impl Unheard {
-    pub(super) fn new(config: RouterConfig) -> Result<Self, Vec<RuleError>> {
+    pub(super) fn new(config: RouterConfig) -> Result<Self, Vec<RouterError>> {
         let router = Router::new(config)?;
         Ok(Self { worker: router.worker(), router })
     }

@@ -27,9 +27,10 @@ impl Listener {
     /// No thread is to be had.
     pub fn start(
         name: &str,
-        messages: Receiver<Logged>,
+        messages: stateway_core::base::Listener<Logged>,
         mut hear: impl FnMut(Option<Logged>, bool) + Send + 'static,
     ) -> io::Result<Self> {
+        let messages = messages.into_channel();
         let (end, ended) = bounded::<()>(0);
         let (lives, alive) = bounded::<()>(0);
         let listen = move || {

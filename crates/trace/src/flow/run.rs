@@ -5,12 +5,13 @@
 use super::build::frame;
 use super::{Expect, Scenario, Step};
 use core::net::{IpAddr, SocketAddr};
+use stateway_core::RouterError;
 use stateway_core::base::EmissionKind;
 use stateway_core::config::{Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfig};
 use stateway_core::conntrack::listing::{self, proto_name};
 use stateway_core::conntrack::{CtState, Entry, Expectation, Filter, Status, flow_of};
 use stateway_core::fate::{Fate, QueueReason};
-use stateway_core::filter::{RejectWith, RuleError};
+use stateway_core::filter::RejectWith;
 use stateway_core::iface::{Iface, IfaceId};
 use stateway_core::packet::{Addr, Family, Frame, Mac, Offload, Packet, Prefix, Tuple};
 use stateway_core::record::{NoRecord, Note, Recorder, Trace};
@@ -63,7 +64,7 @@ pub struct Run {
 impl Run {
     /// # Errors
     /// Everything that is wrong with the scenario's rules and settings.
-    pub fn new(scenario: &Scenario) -> Result<Self, Vec<RuleError>> {
+    pub fn new(scenario: &Scenario) -> Result<Self, Vec<RouterError>> {
         let zones = scenario.flows.iter().map(|flow| flow.zone).collect();
         let router = Router::new(config(scenario))?;
         let worker = router.worker();

@@ -17,7 +17,9 @@ use crate::packet::{Packet, Segment, Tuple};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Helper {
+    /// FTP: `PORT`, `PASV`, `EPRT`, `EPSV`.
     Ftp,
+    /// TFTP: the answer comes from another port.
     Tftp,
 }
 
@@ -26,6 +28,7 @@ pub enum Helper {
 pub enum Silence {
     /// There is nothing to read: no payload, or the connection is not established yet.
     NothingToRead,
+    /// It holds no announcement.
     NoAnnouncement,
     /// It holds what looks like an announcement, but does not begin where a line begins: no stream is put together.
     NotAtLineStart,
@@ -54,7 +57,9 @@ impl Silence {
 pub enum Heard {
     /// There is no helper, or nothing for it to read.
     Unread,
+    /// It announced nothing, for this reason.
     Nothing(Silence),
+    /// It announced a connection.
     Announced(Expectation),
 }
 
@@ -77,8 +82,10 @@ pub(super) struct Announced {
 }
 
 impl Helper {
+    /// All of them.
     pub const ALL: &'static [Self] = &[Self::Ftp, Self::Tftp];
 
+    /// Its name in rules and listings.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ftp => "ftp",
@@ -86,6 +93,7 @@ impl Helper {
         }
     }
 
+    /// The helper of that name.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|helper| helper.name() == name)
     }
