@@ -6,6 +6,7 @@ use super::{IfaceId, Offload};
 
 /// A frame that the router wants to send, besides the one that came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Emission {
     /// Where it is to be sent.
     pub iface: IfaceId,

@@ -123,6 +123,7 @@ macro_rules! drop_reasons {
     ($($(#[$doc:meta])* $name:ident = $code:literal => $sentence:literal,)*) => {
         /// Why a packet was dropped.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
         pub enum DropReason {
             /// A rule with target DROP.
             Rule(RuleId),

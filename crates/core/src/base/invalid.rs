@@ -10,6 +10,7 @@ macro_rules! invalid_reasons {
         /// Why tracking called a packet INVALID.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
+        #[non_exhaustive]
         pub enum InvalidReason {
             $($(#[$doc])* $name,)*
         }

@@ -15,6 +15,7 @@ const MAX_SECONDS: u64 = i32::MAX as u64;
 
 /// Why a setting was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum SysctlError {
     /// There is none of that name.
     #[error("no sysctl named `{name}`{}", hint(*.near))]
