@@ -239,7 +239,11 @@ fn router(mode: Mode) -> Router {
         ifaces[1].addresses = vec![Prefix::new(Addr::from_v4([198, 51, 100, 1]), 24, Family::Ipv4)];
         ifaces[0].mac = Mac([2, 0, 0, 0, 2, 2]);
     }
-    let config =
-        RouterConfig { mode, ifaces, rules6: Some("*filter\nCOMMIT\n".into()), ..RouterConfig::default() };
+    let config = {
+        let mut made = RouterConfig::new(ifaces);
+        made.mode = mode;
+        made.rules6 = Some("*filter\nCOMMIT\n".into());
+        made
+    };
     Router::new(config).unwrap()
 }

@@ -8,7 +8,6 @@ use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpProtocol, IpRepr, Ipv4Address,
     Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
 };
-use stateway_core::config::RouterConfig;
 use stateway_core::router::Router;
 use stateway_trace::capture::{Frame, Reading, Source, Writer};
 use stateway_trace::replay::{Replay, bridge_of};
@@ -385,7 +384,8 @@ fn whether_anybody_listens_or_not_a_replay_comes_to_the_same() {
     let [heard, unheard] = [true, false].map(|is_heard| {
         let mut frames = source.open().unwrap();
         let ports = frames.ports().to_vec();
-        let config = RouterConfig { rules: Some(RULES.to_owned()), ..bridge_of(&ports) };
+        let mut config = bridge_of(&ports);
+        config.rules = Some(RULES.to_owned());
         let router = Router::new(config).unwrap();
         let mut replay = Replay::new(&ports, &router, true).unwrap();
         let (mut frame, mut fates) = (Frame::default(), Vec::new());

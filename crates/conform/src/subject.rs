@@ -60,7 +60,11 @@ impl Subject {
     /// The router refuses the rules.
     pub fn at_time_of_day(setup: &Setup, unix: Duration) -> Result<Self> {
         let unix_epoch_nanos = (unix.as_nanos() as u64).saturating_sub(BEGINNING.as_nanos());
-        Self::with_config(RouterConfig { unix_epoch_nanos, ..config(setup)? })
+        Self::with_config({
+            let mut made = config(setup)?;
+            made.unix_epoch_nanos = unix_epoch_nanos;
+            made
+        })
     }
 
     fn with_config(config: RouterConfig) -> Result<Self> {
@@ -190,18 +194,15 @@ impl Recorder for Seen {
 
 /// The kernel's addresses, routes and neighbours, for our router.
 fn config(setup: &Setup) -> Result<RouterConfig> {
-    let mut config = RouterConfig {
-        mode: Mode::Route,
-        rules: setup.rules4.clone(),
-        // Without rules the kernel accepts; we would drop IPv6.
-        rules6: Some(setup.rules6.clone().unwrap_or_else(|| "*filter\nCOMMIT\n".to_owned())),
-        sysctl: SHARED_SETTINGS
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .chain(setup.sysctl.iter().cloned())
-            .collect(),
-        ..RouterConfig::default()
-    };
+    let mut config = RouterConfig::new(Vec::new());
+    config.mode = Mode::Route;
+    config.rules.clone_from(&setup.rules4);
+    config.rules6 = Some(setup.rules6.clone().unwrap_or_else(|| "*filter\nCOMMIT\n".to_owned()));
+    config.sysctl = SHARED_SETTINGS
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .chain(setup.sysctl.iter().cloned())
+        .collect();
     for port in 0..NAMES.len() {
         let iface = IfaceId(port as u16);
         let mut interface = Iface::new(NAMES[port], iface);

@@ -33,12 +33,9 @@ fn rules(before: usize) -> String {
 }
 
 fn router(before: usize) -> Router {
-    let config = RouterConfig {
-        ifaces: vec![Iface::new("left", IfaceId(0)), Iface::new("right", IfaceId(1))],
-        rules: Some(rules(before)),
-        sysctl: vec![("nf_conntrack_max".into(), "4000000".into())],
-        ..RouterConfig::default()
-    };
+    let mut config = RouterConfig::new(vec![Iface::new("left", IfaceId(0)), Iface::new("right", IfaceId(1))]);
+    config.rules = Some(rules(before));
+    config.sysctl = vec![("nf_conntrack_max".into(), "4000000".into())];
     match Router::new(config) {
         Ok(router) => router,
         Err(errors) => panic!("{errors:?}"),

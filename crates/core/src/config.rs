@@ -9,6 +9,7 @@ pub use crate::neighbour::NeighbourPolicy;
 
 /// Everything that [`crate::router::Router::new`] needs to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RouterConfig {
     /// Whether the interfaces are one network or several.
     pub mode: Mode,

@@ -189,8 +189,9 @@ fn workers_of_a_runtime_lose_nothing_while_rules_change() {
         let ifaces = names.iter().zip([LEFT, RIGHT]).map(|(name, id)| Iface::new(*name, id)).collect();
         let rulesets = [marking(1), marking(2)];
         let rules = Some(rulesets[0].clone());
-        let router =
-            Arc::new(Router::new(RouterConfig { ifaces, rules, ..RouterConfig::default() }).unwrap());
+        let mut config = RouterConfig::new(ifaces);
+        config.rules = rules;
+        let router = Arc::new(Router::new(config).unwrap());
         let (near, far): (Vec<_>, Vec<_>) = names.iter().map(|name| memory::port(name).unwrap()).unzip();
         let near = near.into_iter().map(|port| Box::new(port) as Box<dyn Port>).collect();
         let options = Options { busy_poll: BusyPoll::Never, io_uring, workers: 2 };

@@ -294,7 +294,12 @@ mod tests {
         let rules = "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -j LOG\nCOMMIT\n".to_owned();
         let ifaces =
             ["lan", "wan"].into_iter().zip(0..).map(|(name, n)| Iface::new(name, IfaceId(n))).collect();
-        Router::new(RouterConfig { ifaces, rules: Some(rules), ..RouterConfig::default() }).unwrap()
+        Router::new({
+            let mut made = RouterConfig::new(ifaces);
+            made.rules = Some(rules);
+            made
+        })
+        .unwrap()
     }
 
     fn logged(family: Family, by: Speaker, packet: Vec<u8>) -> Logged {

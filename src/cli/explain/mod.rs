@@ -236,7 +236,7 @@ impl Args {
             names.push("elsewhere".to_owned());
         }
         let iface = |(at, name): (usize, &String)| Iface::new(name, IfaceId(at as u16));
-        RouterConfig { ifaces: names.iter().enumerate().map(iface).collect(), ..RouterConfig::default() }
+        RouterConfig::new(names.iter().enumerate().map(iface).collect())
     }
 
     fn of_packet(

@@ -214,12 +214,10 @@ impl World {
     }
 
     fn stateway(&self) -> RouterConfig {
-        let mut config = RouterConfig {
-            mode: Mode::Route,
-            rules: Some(self.rules4.unwrap_or(ACCEPT_ALL).into()),
-            rules6: Some(self.rules6.unwrap_or(ACCEPT_ALL).into()),
-            ..RouterConfig::default()
-        };
+        let mut config = RouterConfig::new(Vec::new());
+        config.mode = Mode::Route;
+        config.rules = Some(self.rules4.unwrap_or(ACCEPT_ALL).into());
+        config.rules6 = Some(self.rules6.unwrap_or(ACCEPT_ALL).into());
         for port in [LEFT, RIGHT] {
             let mut iface = Iface::new(NAMES[port], id(port));
             iface.mac = MACS[port];

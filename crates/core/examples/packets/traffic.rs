@@ -40,12 +40,9 @@ COMMIT
 
 /// A bridge with these rules, as iptables-save prints them.
 pub fn router_of(rules: String) -> Router {
-    let config = RouterConfig {
-        ifaces: vec![Iface::new("left", LEFT), Iface::new("right", RIGHT)],
-        rules: Some(rules),
-        sysctl: vec![("nf_conntrack_max".into(), "8000000".into())],
-        ..RouterConfig::default()
-    };
+    let mut config = RouterConfig::new(vec![Iface::new("left", LEFT), Iface::new("right", RIGHT)]);
+    config.rules = Some(rules);
+    config.sysctl = vec![("nf_conntrack_max".into(), "8000000".into())];
     let router = Router::new(config).expect("these rules are right");
     // Both stations are known, so that nothing is flooded.
     send(&router, &mut router.worker(), LEFT, &mut udp(u32::MAX, false));

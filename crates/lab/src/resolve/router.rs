@@ -42,29 +42,26 @@ impl Check<'_> {
         let (rules, no_rules) = self.rules_or_none(Family::Ipv4, &key(at, "rules"), inline, file, &names);
         let (inline, file) = (spec.rules6.as_ref(), spec.rules6_file.as_ref());
         let (rules6, no_rules6) = self.rules_or_none(Family::Ipv6, &key(at, "rules6"), inline, file, &names);
-        let router = RouterConfig {
-            mode,
-            routes: self.routes(spec, mode, &ifaces, at),
-            neighbours: self.neighbours(spec, &ifaces, at),
-            helpers: spec
-                .helpers
-                .0
-                .iter()
-                .map(|helper| match helper {
-                    HelperSpec::Ftp => "ftp".to_owned(),
-                    HelperSpec::Tftp => "tftp".to_owned(),
-                })
-                .collect(),
-            sysctl: self.sysctl(spec, at),
-            rules,
-            no_rules,
-            rules6,
-            no_rules6,
-            pass_non_ip: spec.non_ip == NonIpSpec::Pass,
-            ifaces,
-            // Who runs the router brings the seed.
-            ..RouterConfig::default()
-        };
+        let (routes, neighbours) = (self.routes(spec, mode, &ifaces, at), self.neighbours(spec, &ifaces, at));
+        let mut router = RouterConfig::new(ifaces);
+        router.mode = mode;
+        router.routes = routes;
+        router.neighbours = neighbours;
+        router.helpers = spec
+            .helpers
+            .0
+            .iter()
+            .map(|helper| match helper {
+                HelperSpec::Ftp => "ftp".to_owned(),
+                HelperSpec::Tftp => "tftp".to_owned(),
+            })
+            .collect();
+        router.sysctl = self.sysctl(spec, at);
+        router.rules = rules;
+        router.no_rules = no_rules;
+        router.rules6 = rules6;
+        router.no_rules6 = no_rules6;
+        router.pass_non_ip = spec.non_ip == NonIpSpec::Pass;
         let options = RunOptions {
             device: match spec.device {
                 DeviceSpec::Auto => DeviceChoice::Auto,

@@ -26,7 +26,7 @@ fn start_with(
 ) -> (Runtime, Vec<FarEnd>) {
     let names: Vec<String> = (0..ports).map(|n| format!("port{n}")).collect();
     let ifaces = names.iter().enumerate().map(|(n, name)| Iface::new(name, IfaceId(n as u16))).collect();
-    let router = Router::new(RouterConfig { ifaces, ..RouterConfig::default() }).unwrap();
+    let router = Router::new(RouterConfig::new(ifaces)).unwrap();
     let (near, far): (Vec<_>, Vec<_>) = names.iter().map(|name| memory::port(name).unwrap()).unzip();
     let near = near.into_iter().enumerate().map(|(n, port)| make(n, port)).collect();
     let options = Options { busy_poll: BusyPoll::Never, io_uring, workers: ports / 2 };

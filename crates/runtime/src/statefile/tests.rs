@@ -28,14 +28,13 @@ impl World {
 
     fn under(rules: &str, now: Instant) -> Self {
         let settings = [("nf_conntrack_checksum", "0"), ("nf_conntrack_acct", "1")];
-        let router = Router::new(RouterConfig {
-            ifaces: vec![Iface::new("left", IfaceId(0)), Iface::new("right", IfaceId(1))],
-            rules: Some(rules.to_owned()),
-            helpers: vec!["ftp".to_owned()],
-            sysctl: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
-            seed: 7,
-            ..RouterConfig::default()
-        });
+        let mut made =
+            RouterConfig::new(vec![Iface::new("left", IfaceId(0)), Iface::new("right", IfaceId(1))]);
+        made.rules = Some(rules.to_owned());
+        made.helpers = vec!["ftp".to_owned()];
+        made.sysctl = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        made.seed = 7;
+        let router = Router::new(made);
         let router = router.map_err(|e| e[0].to_string()).unwrap();
         Self { worker: router.worker(), router, now }
     }

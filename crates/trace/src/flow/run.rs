@@ -233,14 +233,11 @@ fn ends(tuple: &Tuple) -> String {
 
 /// The router that every scenario runs on: two interfaces, a next hop on each.
 pub fn config(scenario: &Scenario) -> RouterConfig {
-    let bare = RouterConfig {
-        mode: scenario.mode,
-        ifaces: (0..IFACES.len()).map(|at| iface(scenario, at)).collect(),
-        sysctl: scenario.sysctl.clone(),
-        rules: Some(scenario.rules.clone()),
-        rules6: scenario.rules6.clone(),
-        ..RouterConfig::default()
-    };
+    let mut bare = RouterConfig::new((0..IFACES.len()).map(|at| iface(scenario, at)).collect());
+    bare.mode = scenario.mode;
+    bare.sysctl.clone_from(&scenario.sysctl);
+    bare.rules = Some(scenario.rules.clone());
+    bare.rules6.clone_from(&scenario.rules6);
     if scenario.mode == Mode::Bridge {
         return bare;
     }
@@ -254,10 +251,11 @@ pub fn config(scenario: &Scenario) -> RouterConfig {
         NeighbourConfig { addr, family, mac: Mac(STATION_MACS[at]), iface: IfaceId(at as u16) }
     };
     let gateways = GATEWAYS.iter().enumerate().flat_map(|(at, pair)| pair.map(|gateway| (at, gateway)));
-    RouterConfig {
-        routes: ROUTES.iter().map(route).chain(scenario.routes.iter().cloned()).collect(),
-        neighbours: gateways.map(neighbour).collect(),
-        ..bare
+    {
+        let mut made = bare;
+        made.routes = ROUTES.iter().map(route).chain(scenario.routes.iter().cloned()).collect();
+        made.neighbours = gateways.map(neighbour).collect();
+        made
     }
 }
 

@@ -30,7 +30,7 @@ const LISTING: listing::Options = listing::Options { extended: true, id: None };
 /// A router as far as a capture describes one: its interfaces are the ports of a bridge.
 pub fn bridge_of(ports: &[String]) -> RouterConfig {
     let ifaces = ports.iter().enumerate().map(|(at, name)| Iface::new(name, IfaceId(at as u16)));
-    RouterConfig { ifaces: ifaces.collect(), ..RouterConfig::default() }
+    RouterConfig::new(ifaces.collect())
 }
 
 /// When the clock of a replay begins: the first frame's timestamp, in nanoseconds since 1970.

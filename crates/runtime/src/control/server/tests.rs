@@ -34,7 +34,7 @@ impl Bench {
 
     fn patient(patience: Duration) -> Self {
         let ifaces = vec![Iface::new("left", IfaceId(0)), Iface::new("right", IfaceId(1))];
-        let router = Router::new(RouterConfig { ifaces, ..RouterConfig::default() }).unwrap();
+        let router = Router::new(RouterConfig::new(ifaces)).unwrap();
         let ((left, left_host), (right, right_host)) =
             (memory::port("left").unwrap(), memory::port("right").unwrap());
         let ports: Vec<Box<dyn Port>> = vec![Box::new(left), Box::new(right)];
