@@ -66,13 +66,15 @@ impl Sources {
     ) -> Option<T> {
         let source = source_of(original);
         let hash = table.hash(&source);
-        let shard = self.0[(hash >> 32) as usize % SHARDS].lock();
-        let mut at = shard.index.find(hash as u32).next().unwrap_or(NONE);
-        while let Some(row) = shard.rows.get(at as usize) {
+        let mut shard = self.0[(hash >> 32) as usize % SHARDS].lock();
+        let (mut at, mut newer) = (shard.latest(hash as u32), NONE);
+        while let Some(&row) = shard.rows.get(at as usize) {
             let is_same = |entry: &Entry| source_of(&entry.original) == source;
-            let found = table.with(row.entry, |entry| if is_same(entry) { read(entry) } else { None });
-            if let Some(found) = found.flatten() {
-                return Some(found);
+            match table.with(row.entry, |entry| if is_same(entry) { read(entry) } else { None }) {
+                Some(Some(found)) => return Some(found),
+                Some(None) => newer = at,
+                // Nobody comes by it a second time, however many of a source have ended.
+                None => shard.pass_over(row, at, newer),
             }
             at = row.older;
         }
@@ -81,9 +83,27 @@ impl Sources {
 }
 
 impl Shard {
+    /// The latest row of a hash.
+    fn latest(&self, hash: u32) -> u32 {
+        self.index.find(hash).next().unwrap_or(NONE)
+    }
+
+    /// Has the row at `at` found no more, to which the row `newer` leads or, without one, the index. It is taken out with
+    /// the next sweep.
+    fn pass_over(&mut self, row: Row, at: u32, newer: u32) {
+        if let Some(newer) = self.rows.get_mut(newer as usize) {
+            newer.older = row.older;
+            return;
+        }
+        self.index.remove(row.hash, at);
+        if row.older != NONE {
+            self.index.insert(row.hash, row.older);
+        }
+    }
+
     fn insert(&mut self, entry: EntryId, hash: u32) {
         let row = self.rows.len() as u32;
-        let older = self.index.find(hash).next().unwrap_or(NONE);
+        let older = self.latest(hash);
         if older != NONE {
             self.index.remove(hash, older);
         }
@@ -115,16 +135,46 @@ mod tests {
         Tuple { src, dst, left: port, right: 53, zone: 0, proto: PROTO_UDP, family: Family::Ipv4 }
     }
 
+    fn enter(table: &Table, sources: &Sources, original: Tuple) -> EntryId {
+        let place = table.place(&original);
+        let entry = Entry::new(original, Proto::Plain, Instant::ZERO, &Sysctls::default());
+        let id = table.insert(place, &mut table.lock(place), entry);
+        sources.add(table, &original, id);
+        id
+    }
+
+    #[test]
+    fn connections_that_have_ended_are_walked_over_once() {
+        const COUNT: u16 = 2000;
+        let (table, sources) = (Table::new(7), Sources::default());
+        // As if there were so many others that nothing is swept.
+        for shard in &*sources.0 {
+            shard.lock().sweep_at = usize::MAX;
+        }
+        let hash = table.hash(&source_of(&flow(5000, 0)));
+        let rows_to_walk = || {
+            let shard = sources.0[(hash >> 32) as usize % SHARDS].lock();
+            let older = |&at: &u32| shard.rows.get(at as usize).map(|row| row.older);
+            core::iter::successors(Some(shard.latest(hash as u32)), older).count() - 1
+        };
+        let oldest = enter(&table, &sources, flow(5000, 0));
+        let mut walked = 0;
+        for server in 1..=COUNT {
+            walked += rows_to_walk();
+            let found = sources.find(&table, &flow(5000, server), |entry| Some(entry.original.dst));
+            assert_eq!(found, Some(flow(5000, 0).dst));
+            table.remove_id(enter(&table, &sources, flow(5000, server)));
+        }
+        assert!(walked <= 2 * usize::from(COUNT), "{walked} rows");
+        table.remove_id(oldest);
+        assert_eq!(sources.find(&table, &flow(5000, 0), |_| Some(())), None);
+        assert_eq!(rows_to_walk(), 0);
+    }
+
     #[test]
     fn the_latest_of_a_source_comes_first_and_those_that_ended_are_forgotten() {
         let (table, sources) = (Table::new(7), Sources::default());
-        let enter = |original: Tuple| {
-            let place = table.place(&original);
-            let entry = Entry::new(original, Proto::Plain, Instant::ZERO, &Sysctls::default());
-            let id = table.insert(place, &mut table.lock(place), entry);
-            sources.add(&table, &original, id);
-            id
-        };
+        let enter = |original| enter(&table, &sources, original);
         let found = |port| sources.find(&table, &flow(port, 0), |entry| Some(entry.original.dst));
         let ids: Vec<_> = (0..1000).map(|server| enter(flow(5000, server))).collect();
         enter(flow(5001, 7));
