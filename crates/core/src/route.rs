@@ -5,10 +5,14 @@
 
 #![forbid(unsafe_code)]
 
+mod spans;
+
 use crate::base::iface::{Iface, IfaceId};
 use crate::config::{RouteConfig, RouteTarget};
 use crate::packet::{Addr, Family, Mac, Prefix};
+use core::iter;
 use prefix_trie::PrefixMap;
+use spans::Spans;
 
 /// What a destination is to this router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,18 +45,36 @@ impl Hop {
 }
 
 /// The routing table with the addresses of the router. It does not change while the router lives.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Routes {
-    v4: PrefixMap<(u32, u8), Route>,
+    /// The longest matches, as packets ask for them.
+    spans_v4: Spans<u32, Option<Route>>,
+    spans_v6: Spans<u128, Option<Route>>,
+    /// All IPv6 prefixes, for who asks for shorter matches.
     v6: PrefixMap<(u128, u8), Route>,
     /// Own addresses of each interface, in the order in which they were given.
+    own: Vec<Vec<Prefix>>,
+}
+
+/// No routes and no addresses.
+impl Default for Routes {
+    fn default() -> Self {
+        Self::new(&[], &[], false)
+    }
+}
+
+/// The same while it is put together.
+struct Builder {
+    v4: PrefixMap<(u32, u8), Route>,
+    v6: PrefixMap<(u128, u8), Route>,
     own: Vec<Vec<Prefix>>,
 }
 
 impl Routes {
     /// `link_local`: every interface has an address made from its MAC (RFC 4291, appendix A), as on Linux.
     pub fn new(ifaces: &[Iface], routes: &[RouteConfig], link_local: bool) -> Self {
-        let mut table = Self { own: vec![Vec::new(); ifaces.len()], ..Self::default() };
+        let own = vec![Vec::new(); ifaces.len()];
+        let mut table = Builder { v4: PrefixMap::new(), v6: PrefixMap::new(), own };
         for RouteConfig { to, target } in routes {
             let route = match *target {
                 RouteTarget::Via { gateway, iface } => {
@@ -81,9 +103,11 @@ impl Routes {
                 }
             }
         }
-        table
+        table.build()
     }
+}
 
+impl Builder {
     fn add_own(&mut self, iface: IfaceId, address: Prefix) {
         self.own[iface.index()].push(address);
         let Prefix { addr, len, family } = address;
@@ -112,6 +136,26 @@ impl Routes {
         }
     }
 
+    fn build(self) -> Routes {
+        let Self { v4, v6, own } = self;
+        let ends_v4 = v4.keys().flat_map(|(addr, len)| {
+            let host = u32::MAX.checked_shr(len.into()).unwrap_or(0);
+            iter::once(addr & !host).chain((addr | host).checked_add(1))
+        });
+        let ends_v6 = v6.keys().flat_map(|(addr, len)| {
+            let host = u128::MAX.checked_shr(len.into()).unwrap_or(0);
+            iter::once(addr & !host).chain((addr | host).checked_add(1))
+        });
+        Routes {
+            spans_v4: Spans::new(ends_v4, |addr| v4.get_lpm(&(addr, 32)).map(|(_, route)| *route)),
+            spans_v6: Spans::new(ends_v6, |addr| v6.get_lpm(&(addr, 128)).map(|(_, route)| *route)),
+            v6,
+            own,
+        }
+    }
+}
+
+impl Routes {
     /// The route to `dst`; `None` if there is none.
     ///
     /// `link` is where link-local addresses are looked for: the interface that a packet came from.
@@ -120,8 +164,8 @@ impl Routes {
             return self.lookup_link_local(dst, link?);
         }
         match family {
-            Family::Ipv4 => self.v4.get_lpm(&(word_v4(dst), 32)).map(|(_, route)| *route),
-            Family::Ipv6 => self.v6.get_lpm(&(dst.bits(), 128)).map(|(_, route)| *route),
+            Family::Ipv4 => *self.spans_v4.get(word_v4(dst)),
+            Family::Ipv6 => *self.spans_v6.get(dst.bits()),
         }
     }
 
@@ -359,6 +403,46 @@ mod tests {
             assert_eq!(table.lookup(addr(dst), family, Some(IfaceId(0))), expected, "{name}");
         }
         assert_eq!(table.lookup(addr("fe80::1"), Family::Ipv6, None), None, "on which link?");
+    }
+
+    #[test]
+    fn any_address_gets_the_longest_of_nested_prefixes_at_either_end_of_each() {
+        // The same numbers in every run.
+        let mut random = fastrand::Rng::with_seed(7);
+        for count in [0, 1, 5, 300] {
+            let routes: Vec<_> = (0..count)
+                .map(|n| {
+                    let len = random.u8(..=32);
+                    // Few networks, one in another, and some up to the last address.
+                    let word =
+                        [0, u32::MAX, 0xc633_6400 | random.u32(..256), random.u32(..)][random.usize(..4)];
+                    let addr = Addr::from_v4(
+                        (word & u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0)).to_be_bytes(),
+                    );
+                    let hop = IfaceId(n);
+                    RouteConfig { to: Prefix::new(addr, len, Family::Ipv4), target: RouteTarget::OnLink(hop) }
+                })
+                .collect();
+            let table = Routes::new(&[], &routes, false);
+            let near = |word: u32| [word.wrapping_sub(1), word, word.wrapping_add(1)];
+            let ends = routes.iter().flat_map(|RouteConfig { to, .. }| {
+                let last = word_v4(to.addr) | u32::MAX.checked_shr(to.len.into()).unwrap_or(0);
+                near(word_v4(to.addr)).into_iter().chain(near(last))
+            });
+            for word in ends.chain([0, u32::MAX, 0x0a00_0001]) {
+                let dst = Addr::from_v4(word.to_be_bytes());
+                // Of two with the same network the later one counts.
+                let longest =
+                    routes.iter().filter(|route| route.to.contains(dst)).max_by_key(|route| route.to.len);
+                let expected = longest.map(|route| match route.target {
+                    RouteTarget::OnLink(iface) => {
+                        Route::Via(Hop { iface, gateway: None, prefix_len: route.to.len })
+                    }
+                    _ => unreachable!(),
+                });
+                assert_eq!(table.lookup(dst, Family::Ipv4, None), expected, "{dst:?} of {count}");
+            }
+        }
     }
 
     #[test]

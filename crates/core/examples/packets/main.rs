@@ -10,8 +10,8 @@ use std::hint::black_box;
 mod traffic;
 
 use traffic::{
-    Frame, LEFT, answered_tcp, answered_udp, open_tcp, open_udp, router, router_with_helpers, send,
-    tftp_request, udp,
+    Frame, LEFT, PUBLIC, answered_tcp, answered_udp, open_tcp, open_udp, readdressed, router,
+    router_with_helpers, routing, send, tftp_request, translating, udp,
 };
 
 /// More than `nf_conntrack_expect_max` lets wait.
@@ -31,6 +31,14 @@ fn main() -> anyhow::Result<()> {
             open_tcp(&router, FLOWS);
             established(&(router, answered_tcp(0..FLOWS)), count);
         }
+        "routed-udp" => routed(&routing(), &answered_udp(0..FLOWS), count),
+        "translated-udp" => {
+            let mut frames = answered_udp(0..FLOWS);
+            for (_, frame) in frames.iter_mut().filter(|(iface, _)| *iface != LEFT) {
+                *frame = readdressed(core::mem::take(frame), PUBLIC);
+            }
+            routed(&translating(), &frames, count);
+        }
         "new-udp" => new(&router(0), count),
         // The same beside a client that may announce connections, and beside one that has: as many as may wait.
         "new-udp-helpers" => new(&router_with_helpers(), count),
@@ -45,8 +53,8 @@ fn main() -> anyhow::Result<()> {
         // What `new-udp` spends on making its frames, to be taken off.
         "frames" => drop(black_box((0..count).map(|flow| udp(flow, false)).collect::<Vec<_>>())),
         other => anyhow::bail!(
-            "no kind `{other}`: established-udp, established-udp-10k-rules, established-tcp, new-udp, \
-             new-udp-helpers, new-udp-announced, frames"
+            "no kind `{other}`: established-udp, established-udp-10k-rules, established-tcp, routed-udp, \
+             translated-udp, new-udp, new-udp-helpers, new-udp-announced, frames"
         ),
     }
     Ok(())
@@ -56,6 +64,18 @@ fn udp_flows(rules: usize) -> (Router, Vec<Frame>) {
     let router = router(rules);
     open_udp(&router, FLOWS);
     (router, answered_udp(0..FLOWS))
+}
+
+/// Sends the frames over and over, at least `count` of them, each time as they are: a router changes them on their way.
+fn routed(router: &Router, frames: &[Frame], count: u32) {
+    let (mut worker, mut carried) = (router.worker(), Vec::new());
+    for _ in 0..(count as usize).div_ceil(frames.len()) {
+        for (iface, frame) in frames {
+            carried.clone_from(frame);
+            let out = send(router, &mut worker, *iface, &mut carried).out;
+            assert!(out.is_some_and(|out| out != *iface), "it goes to the other side");
+        }
+    }
 }
 
 /// Opens `count` flows.

@@ -1,9 +1,9 @@
 //! Packets for measuring the core, and a router to take them.
 
-use stateway_core::config::RouterConfig;
+use stateway_core::config::{Mode, NeighbourConfig, RouterConfig};
 use stateway_core::iface::{Iface, IfaceId};
 use stateway_core::packet::checksum::Sum;
-use stateway_core::packet::{Offload, Packet};
+use stateway_core::packet::{Addr, Family, Mac, Offload, Packet, Prefix};
 use stateway_core::record::NoRecord;
 use stateway_core::router::{Outcome, Router, Worker};
 use stateway_core::time::Instant;
@@ -48,6 +48,60 @@ pub fn router_of(rules: String) -> Router {
     send(&router, &mut router.worker(), LEFT, &mut udp(u32::MAX, false));
     send(&router, &mut router.worker(), RIGHT, &mut udp(u32::MAX, true));
     router
+}
+
+/// Where connections come from that [`translating`] has translated.
+pub const PUBLIC: [u8; 4] = [203, 0, 113, 1];
+
+/// A router between the two networks whose left side may open connections.
+pub fn routing() -> Router {
+    routing_by(&format!("*filter\n:FORWARD DROP [0:0]\n{STATE_RULES}"))
+}
+
+/// The same, where the right side sees [`PUBLIC`] alone.
+pub fn translating() -> Router {
+    let [a, b, c, d] = PUBLIC;
+    routing_by(&format!(
+        "*nat\n-A POSTROUTING -o right -j SNAT --to-source {a}.{b}.{c}.{d}\nCOMMIT\n\
+         *filter\n:FORWARD DROP [0:0]\n{STATE_RULES}"
+    ))
+}
+
+fn routing_by(rules: &str) -> Router {
+    // Frames go to the other side's link address, which is the router's own here.
+    let iface = |name, id, mac, addr| {
+        let mut iface = Iface::new(name, id);
+        iface.mac = station(mac);
+        iface.addresses = vec![Prefix::new(Addr::from_v4(addr), 16, Family::Ipv4)];
+        iface
+    };
+    let neighbour = |addr, mac, iface| NeighbourConfig {
+        addr: Addr::from_v4(addr),
+        family: Family::Ipv4,
+        mac: station(mac),
+        iface,
+    };
+    let (left, right) =
+        (iface("left", LEFT, 2, [198, 19, 255, 254]), iface("right", RIGHT, 1, [198, 18, 255, 254]));
+    let mut config = RouterConfig::new(vec![left, right]);
+    config.mode = Mode::Route;
+    config.neighbours = vec![neighbour([198, 19, 0, 0], 1, LEFT), neighbour([198, 18, 0, 1], 2, RIGHT)];
+    config.rules = Some(rules.into());
+    Router::new(config).expect("these rules are right")
+}
+
+const fn station(number: u8) -> Mac {
+    Mac([2, 0, 0, 0, 0, number])
+}
+
+/// The same frame for another destination.
+pub fn readdressed(mut frame: Vec<u8>, dst: [u8; 4]) -> Vec<u8> {
+    frame[30..34].copy_from_slice(&dst);
+    frame[24..26].fill(0);
+    let checksum = Sum::ZERO.bytes(&frame[14..34]).checksum();
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+    Packet::parse(&mut frame, Offload::NONE).expect("a whole packet").fill_l4_checksum();
+    frame
 }
 
 /// The flows of a client that may announce connections: an address of its own, with so many ports.

@@ -315,12 +315,15 @@ impl Host {
 
     /// Tells a neighbour that another neighbour of its own is the better first hop (RFC 1812 §5.2.7.2).
     fn redirect_v4<R: Recorder>(&self, pkt: &Packet, out: IfaceId, pass: &mut Passage<'_, R>) {
-        let same = pass.ctx.at.iface == Some(out)
-            && self.settings.send_redirects[out.index()]
-            && self.has_neighbours(out);
+        if pass.ctx.at.iface != Some(out)
+            || !self.settings.send_redirects[out.index()]
+            || !self.has_neighbours(out)
+        {
+            return;
+        }
         let back = self.routes.lookup(pkt.src(), Family::Ipv4, pass.ctx.at.iface);
         let is_neighbour = matches!(back, Some(Route::Via(hop)) if hop.iface == out && hop.gateway.is_none());
-        if same && is_neighbour && self.limits.allow_redirect(pkt.src(), pass.ctx.at.now) {
+        if is_neighbour && self.limits.allow_redirect(pkt.src(), pass.ctx.at.now) {
             let gateway = u32::from_be_bytes(pass.walk.next_hop.unwrap_or_else(|| pkt.dst()).v4());
             self.send_error(pkt, IcmpError::with_info(5, 1, gateway), pass);
         }
