@@ -269,7 +269,8 @@ impl Conntrack {
         tracked: &mut Tracked,
     ) -> Option<Result<(), Unfit>> {
         let Look { pkt, now, sysctls, .. } = look;
-        let Some(mut held) = tracked.tuple.as_ref().and_then(|tuple| self.table.hold(tuple)) else {
+        let Some(tuple) = &tracked.tuple else { return None };
+        let Some(mut held) = self.table.hold(tuple) else {
             // Most packets are not the first of theirs.
             cold_path();
             return None;
