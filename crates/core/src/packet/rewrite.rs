@@ -85,16 +85,14 @@ impl Packet<'_> {
         if !self.offload().needs_checksum() {
             // Words begin at even places: an odd edge takes its neighbour along.
             let whole = at & !1..(at + new.len()).next_multiple_of(2).min(self.l4().len());
-            let mut old = self.l4()[whole.clone()].to_vec();
-            let mut edited = old.clone();
-            edited[at - whole.start..][..new.len()].copy_from_slice(new);
-            if old.len() % 2 == 1 {
-                old.push(0);
-                edited.push(0);
-            }
-            self.follow(|checksum| adjust_bytes(checksum, &old, &edited), &range);
+            let sum = |pkt: &Self| Sum::ZERO.bytes(&pkt.l4()[whole.clone()]).folded();
+            let old = sum(self);
+            self.l4_mut()[range.clone()].copy_from_slice(new);
+            let new = sum(self);
+            self.follow(|checksum| adjust(checksum, old, new), &range);
+        } else {
+            self.l4_mut()[range].copy_from_slice(new);
         }
-        self.l4_mut()[range].copy_from_slice(new);
     }
 
     /// Puts bytes into the upper layer, if the frame has room behind the packet for them; lengths and checksums follow.
