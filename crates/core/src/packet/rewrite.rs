@@ -82,17 +82,17 @@ impl Packet<'_> {
     pub fn edit_l4(&mut self, at: usize, new: &[u8]) {
         let range = at..at + new.len();
         // What a partial checksum covers is summed later.
-        if !self.offload().needs_checksum() {
-            // Words begin at even places: an odd edge takes its neighbour along.
-            let whole = at & !1..(at + new.len()).next_multiple_of(2).min(self.l4().len());
-            let sum = |pkt: &Self| Sum::ZERO.bytes(&pkt.l4()[whole.clone()]).folded();
-            let old = sum(self);
-            self.l4_mut()[range.clone()].copy_from_slice(new);
-            let new = sum(self);
-            self.follow(|checksum| adjust(checksum, old, new), &range);
-        } else {
+        if self.offload().needs_checksum() {
             self.l4_mut()[range].copy_from_slice(new);
+            return;
         }
+        // Words begin at even places: an odd edge takes its neighbour along.
+        let whole = at & !1..(at + new.len()).next_multiple_of(2).min(self.l4().len());
+        let sum = |pkt: &Self| Sum::ZERO.bytes(&pkt.l4()[whole.clone()]).folded();
+        let old = sum(self);
+        self.l4_mut()[range.clone()].copy_from_slice(new);
+        let new = sum(self);
+        self.follow(|checksum| adjust(checksum, old, new), &range);
     }
 
     /// Puts bytes into the upper layer, if the frame has room behind the packet for them; lengths and checksums follow.
