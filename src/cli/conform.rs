@@ -11,6 +11,7 @@ use stateway_conform::session::{Finding, Plan, Report, compare_story, run as run
 use stateway_conform::story::{self, Story};
 use stateway_conform::trace::Step;
 use stateway_conform::{Kernel, Setup};
+use stateway_core::config::Mode;
 use stateway_core::filter;
 use stateway_trace::input;
 use std::io::{self, Write as _};
@@ -31,6 +32,9 @@ pub(super) struct Args {
     /// What kind of traffic to generate
     #[arg(long, value_enum, default_value_t = Wanted::Traffic(Profile::Mixed))]
     profile: Wanted,
+    /// What router and kernel are: a router, or a bridge of `left` and `right`
+    #[arg(long, value_enum, default_value_t = ModeArg::Route)]
+    mode: ModeArg,
     /// Rules for captures (iptables-save)
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
@@ -48,6 +52,22 @@ pub(super) struct Args {
     save: PathBuf,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+}
+
+/// What router and kernel are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ModeArg {
+    Route,
+    Bridge,
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Route => Self::Route,
+            ModeArg::Bridge => Self::Bridge,
+        }
+    }
 }
 
 /// What is generated.
@@ -89,9 +109,14 @@ impl ValueEnum for Wanted {
 
 pub(super) fn run(args: Args) -> Result {
     // Whether this machine can do it at all is found out first.
-    Kernel::new(&Setup::default()).map_err(Failure::Machine)?;
+    Kernel::new(&Setup { mode: args.mode.into(), ..Setup::default() }).map_err(Failure::Machine)?;
     let (seed, report) = match args.profile {
         _ if !args.files.is_empty() => (None, from_files(&args)?),
+        Wanted::Rules if args.mode == ModeArg::Bridge => {
+            return Err(Failure::Input(anyhow!(
+                "`--profile rules` compares routers alone; leave `--mode bridge` out"
+            )));
+        }
         Wanted::Rules => return rules::run(&args),
         Wanted::Traffic(profile) => generated(&args, profile)?,
     };
@@ -110,7 +135,7 @@ pub(super) fn run(args: Args) -> Result {
 fn generated(args: &Args, profile: Profile) -> Result<(Option<u64>, Report)> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     note(&format!("seed {seed}"));
-    let plan = Plan { seed, frames: args.frames, profile, stop_early: args.stop };
+    let plan = Plan { seed, frames: args.frames, profile, mode: args.mode.into(), stop_early: args.stop };
     let report = run_plan(&plan, |frames| {
         if frames % 100_000 < 10_000 {
             note(&format!("{frames} frames"));
@@ -146,6 +171,7 @@ fn read(args: &Args, path: &Path) -> anyhow::Result<Option<Story>> {
         Ok((name.to_owned(), value.to_owned()))
     });
     let setup = Setup {
+        mode: args.mode.into(),
         rules4: rules(&args.rules)?,
         rules6: rules(&args.rules6)?,
         sysctl: sysctl.collect::<anyhow::Result<_>>()?,

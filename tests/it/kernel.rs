@@ -6,6 +6,7 @@ use stateway_conform::generate::Profile;
 use stateway_conform::rules;
 use stateway_conform::session::{Plan, Report, compare_story, run};
 use stateway_conform::story;
+use stateway_core::config::Mode;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,11 +37,24 @@ fn generated_frames_meet_the_same_fate() {
     }
     let seed = seed();
     say(&format!("SEED={seed}"));
-    let plan = Plan { seed, frames: FRAMES, profile: Profile::Mixed, stop_early: true };
+    let plan = Plan { seed, frames: FRAMES, profile: Profile::Mixed, mode: Mode::Route, stop_early: true };
     let report = run(&plan, |_| ()).expect("it takes root, /dev/net/tun, iptables-legacy, nft and ip");
     assert!(report.coverage.frames >= FRAMES || !report.findings.is_empty());
     assert!(report.findings.is_empty(), "SEED={seed}: {}", show(&report));
     assert_eq!(report.coverage.missing_tcp_cells(), [""; 0], "SEED={seed}: cells that no segment met");
+}
+
+#[test]
+fn generated_frames_meet_the_same_fate_on_a_bridge() {
+    if is_left_out() {
+        return;
+    }
+    let seed = seed();
+    say(&format!("SEED={seed}"));
+    let (profile, mode) = (Profile::Mixed, Mode::Bridge);
+    let report = run(&Plan { seed, frames: 20_000, profile, mode, stop_early: true }, |_| ())
+        .expect("it takes the module br_netfilter besides");
+    assert!(report.findings.is_empty(), "SEED={seed}: {}", show(&report));
 }
 
 #[test]

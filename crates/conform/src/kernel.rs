@@ -15,6 +15,7 @@ use super::flow_key;
 use super::netns::Namespace;
 use super::nflog::{self, Heard, Nflog};
 use anyhow::{Context as _, Result, bail};
+use stateway_core::config::Mode;
 use stateway_core::conntrack::{CtState, Direction};
 use stateway_core::packet::{Mac, Offload, Tuple};
 use stateway_runtime::device::tap::TapPort;
@@ -42,9 +43,14 @@ pub const ROUTES: [[&[&str]; 2]; 2] = [
     [&["198.51.100.0/24", "203.0.113.0/25", "198.19.0.0/16"], &["2001:db8::/32"]],
 ];
 
+/// The bridge, in bridge mode.
+const BRIDGE: &str = "br0";
+
 /// What the router is made from besides its addresses.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setup {
+    /// Bridge mode: both interfaces are ports of a bridge without addresses, and `br_netfilter` shows it the rules.
+    pub mode: Mode,
     /// iptables-save text.
     pub rules4: Option<String>,
     pub rules6: Option<String>,
@@ -56,6 +62,20 @@ pub struct Setup {
     pub zones: Vec<u16>,
     /// Lines for `ip -batch`, after everything else.
     pub ip: Vec<String>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Route,
+            rules4: None,
+            rules6: None,
+            sysctl: Vec::new(),
+            mtu: Vec::new(),
+            zones: Vec::new(),
+            ip: Vec::new(),
+        }
+    }
 }
 
 /// What the kernel did with one frame.
@@ -94,6 +114,7 @@ pub struct Kernel {
     taps: [TapPort; 2],
     nflog: Nflog,
     pub table: Ctnetlink,
+    mode: Mode,
     slot: Box<[u8]>,
 }
 
@@ -109,14 +130,23 @@ impl Kernel {
             Ok([open(NAMES[LEFT])?, open(NAMES[RIGHT])?])
         })?;
         namespace.sysctl(&on_interfaces())?;
-        namespace.run("ip", &["-batch", "-"], &addressing(setup))?;
-        wait_for_addresses(&namespace)?;
+        match setup.mode {
+            Mode::Route => {
+                namespace.run("ip", &["-batch", "-"], &addressing(setup))?;
+                wait_for_addresses(&namespace)?;
+            }
+            Mode::Bridge => {
+                namespace.run("ip", &["-batch", "-"], &bridging(setup))?;
+                namespace.sysctl(&owned(&BRIDGE_SETTINGS)).context("the module `br_netfilter` is needed")?;
+                wait_for_ports(&namespace)?;
+            }
+        }
         namespace.run("nft", &["-f", "-"], &nflog::rules(&setup.zones))?;
         let nflog = namespace.inside(Nflog::open)?;
         namespace.sysctl(&logging())?;
         let table = namespace.inside(Ctnetlink::open)?;
         let slot = vec![0; SLOT_LEN].into_boxed_slice();
-        let mut kernel = Self { namespace, taps, nflog, table, slot };
+        let mut kernel = Self { namespace, taps, nflog, table, mode: setup.mode, slot };
         kernel.load_rules(setup.rules4.as_deref(), setup.rules6.as_deref())?;
         kernel.sysctl(&setup.sysctl)?;
         kernel.unasked()?;
@@ -133,7 +163,9 @@ impl Kernel {
             if !sets.is_empty() {
                 self.namespace.run("ipset", &["-exist", "restore"], &sets.concat())?;
             }
-            self.namespace.run(program, &["-w"], &rules.concat())?;
+            let rules = rules.concat();
+            let rules = if self.mode == Mode::Bridge { by_port(&rules) } else { rules };
+            self.namespace.run(program, &["-w"], &rules)?;
         }
         Ok(())
     }
@@ -227,6 +259,48 @@ fn wait_for_addresses(namespace: &Namespace) -> Result<()> {
     bail!("the kernel does not take its IPv6 addresses: they stay tentative")
 }
 
+/// A port of a bridge passes frames once a worker of the kernel's has seen that it has a carrier.
+fn wait_for_ports(namespace: &Namespace) -> Result<()> {
+    const LOOKS: u32 = 1000;
+    for _ in 0..LOOKS {
+        let ports = namespace.run("bridge", &["link", "show"], "")?;
+        if ports.matches("state forwarding").count() == NAMES.len() {
+            return Ok(());
+        }
+    }
+    bail!("the ports of the kernel's bridge do not come up")
+}
+
+/// What shows bridged packets to the rules.
+const BRIDGE_SETTINGS: [(&str, &str); 4] = [
+    ("net.bridge.bridge-nf-call-iptables", "1"),
+    ("net.bridge.bridge-nf-call-ip6tables", "1"),
+    ("net.bridge.bridge-nf-filter-vlan-tagged", "0"),
+    ("net.bridge.bridge-nf-filter-pppoe-tagged", "0"),
+];
+
+/// The kernel's rules see a bridge where ours see its port: `-i left` becomes `-m physdev --physdev-in left`.
+fn by_port(rules: &str) -> String {
+    let word = |option: &str| match option {
+        "-i" => Some("--physdev-in"),
+        "-o" => Some("--physdev-out"),
+        _ => None,
+    };
+    let line = |line: &str| {
+        let mut words: Vec<&str> = Vec::new();
+        for next in line.split(' ') {
+            let Some(option) = word(next) else {
+                words.push(next);
+                continue;
+            };
+            let is_not = words.pop_if(|last| *last == "!").is_some();
+            words.extend(["-m", "physdev"].into_iter().chain(is_not.then_some("!")).chain([option]));
+        }
+        words.join(" ")
+    };
+    rules.lines().map(|text| line(text) + "\n").collect()
+}
+
 fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {
     settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
@@ -274,6 +348,22 @@ fn logging() -> Vec<(String, String)> {
     ])
 }
 
+/// The bridge and its ports, as `ip -batch` reads them. It floods groups, and takes no part in spanning tree.
+fn bridging(setup: &Setup) -> String {
+    let mut lines =
+        vec![format!("link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0")];
+    for (name, mac) in NAMES.iter().zip(MACS) {
+        // An interface without an address of its own says nothing.
+        lines.push(format!("link set {name} addrgenmode none"));
+        lines.push(format!("link set {name} address {mac} master {BRIDGE} up"));
+    }
+    lines.push(format!("link set {BRIDGE} addrgenmode none"));
+    lines.push(format!("link set {BRIDGE} up"));
+    lines.extend(setup.mtu.iter().map(|(name, mtu)| format!("link set {name} mtu {mtu}")));
+    lines.extend_from_slice(&setup.ip);
+    lines.join("\n") + "\n"
+}
+
 /// Addresses, neighbours and routes, as `ip -batch` reads them.
 fn addressing(setup: &Setup) -> String {
     let mut lines = Vec::new();
@@ -295,4 +385,17 @@ fn addressing(setup: &Setup) -> String {
     lines.extend(setup.mtu.iter().map(|(name, mtu)| format!("link set {name} mtu {mtu}")));
     lines.extend_from_slice(&setup.ip);
     lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_name_the_ports_of_a_bridge_as_its_kernel_does() {
+        assert_eq!(
+            by_port("-A FORWARD ! -i left -o right -p tcp -j DROP\nCOMMIT\n"),
+            "-A FORWARD -m physdev ! --physdev-in left -m physdev --physdev-out right -p tcp -j DROP\nCOMMIT\n"
+        );
+    }
 }

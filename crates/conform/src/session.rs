@@ -16,6 +16,7 @@ use super::story::Story;
 use super::trace::Trace;
 use super::world::{Difference, Progress, Running, World};
 use anyhow::{Result, anyhow};
+use stateway_core::config::Mode;
 use std::collections::VecDeque;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -58,13 +59,15 @@ pub struct Plan {
     pub seed: u64,
     pub frames: u64,
     pub profile: Profile,
+    /// What the router is.
+    pub mode: Mode,
     /// Stop at the first difference.
     pub stop_early: bool,
 }
 
 /// Runs generated traffic. `progress` is told the frames so far.
 pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report> {
-    let mut generator = Generator::new(plan.seed, plan.profile);
+    let mut generator = Generator::new(plan.seed, plan.profile, plan.mode);
     let mut session = Session::default();
     let (mut drawn, mut wanted) = (0, plan.frames);
     let mut next = WorldToBe::new(generator.world());

@@ -30,8 +30,6 @@ pub struct Story {
 /// Why a `.flow` cannot be told to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// The kernel is a router here, no bridge.
-    Bridge,
     /// It has routes of its own.
     Routes,
     /// The kernel has no state without rules for IPv6 in which it drops all of it.
@@ -80,9 +78,6 @@ pub fn from_flow(text: &str) -> Result<core::result::Result<Story, Unfit>> {
             .iter()
             .any(|n| name.ends_with(n))
     };
-    if scenario.mode == Mode::Bridge {
-        return Ok(Err(Unfit::Bridge));
-    }
     if !scenario.routes.is_empty() {
         return Ok(Err(Unfit::Routes));
     }
@@ -100,6 +95,9 @@ pub fn from_flow(text: &str) -> Result<core::result::Result<Story, Unfit>> {
         } else {
             Frame::of_packet(port, &step.packet, "scenario")
         };
+        if scenario.mode == Mode::Bridge && !step.is_frame {
+            frame.cross();
+        }
         frame.bytes.resize(frame.bytes.len() + step.padding, 0);
         steps.push(Step::Frame(frame));
     }
@@ -108,6 +106,7 @@ pub fn from_flow(text: &str) -> Result<core::result::Result<Story, Unfit>> {
         return Ok(Err(Unfit::FragmentTimer));
     }
     let setup = Setup {
+        mode: scenario.mode,
         zones: zones_of(&scenario.rules).chain(zones_of(&rules6)).collect(),
         rules4: Some(scenario.rules.clone()),
         rules6: Some(rules6),
@@ -164,6 +163,10 @@ pub fn save(finding: &Finding, folder: &Path, name: &str) -> Result<[PathBuf; 2]
 
 fn as_flow(finding: &Finding) -> String {
     let mut text = String::from("# Kernel and router differ at the last frame.\n");
+    let is_bridge = finding.setup.mode == Mode::Bridge;
+    if is_bridge {
+        text.push_str("mode bridge\n");
+    }
     for mismatch in &finding.difference.mismatches {
         let _ = writeln!(text, "# {mismatch}");
     }
@@ -183,8 +186,12 @@ fn as_flow(finding: &Finding) -> String {
         match step {
             Step::Elapse(seconds) => wait += seconds,
             Step::Frame(frame) => {
-                let packet = frame.bytes.get(ETHERNET_LEN..).unwrap_or_default();
-                let _ = writeln!(text, "+{wait}s {} frame {}", NAMES[frame.port], hex(packet));
+                let (word, bytes) = if is_bridge {
+                    ("ether", &frame.bytes[..])
+                } else {
+                    ("frame", frame.bytes.get(ETHERNET_LEN..).unwrap_or_default())
+                };
+                let _ = writeln!(text, "+{wait}s {} {word} {}", NAMES[frame.port], hex(bytes));
                 wait = 0;
             }
         }

@@ -195,8 +195,11 @@ impl Recorder for Seen {
 /// The kernel's addresses, routes and neighbours, for our router.
 fn config(setup: &Setup) -> Result<RouterConfig> {
     let mut config = RouterConfig::new(Vec::new());
-    config.mode = Mode::Route;
+    config.mode = setup.mode;
+    // What the kernel's bridge passes on unseen.
+    config.pass_non_ip = true;
     config.rules.clone_from(&setup.rules4);
+    // Without rules the kernel accepts; we would drop IPv6.
     config.rules6 = Some(setup.rules6.clone().unwrap_or_else(|| "*filter\nCOMMIT\n".to_owned()));
     config.sysctl = SHARED_SETTINGS
         .iter()
@@ -209,6 +212,10 @@ fn config(setup: &Setup) -> Result<RouterConfig> {
         interface.mac = MACS[port];
         if let Some((_, mtu)) = setup.mtu.iter().find(|(name, _)| name == NAMES[port]) {
             interface.mtu_bytes = *mtu;
+        }
+        if setup.mode == Mode::Bridge {
+            config.ifaces.push(interface);
+            continue;
         }
         for family in 0..ROUTES[port].len() {
             interface.addresses.push(prefix(ADDRESSES[port][family])?);

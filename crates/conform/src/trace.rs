@@ -42,6 +42,13 @@ impl Frame {
         Self { port, bytes, kind }
     }
 
+    /// Addresses the frame to the neighbour on the other side: the router is a bridge.
+    pub fn cross(&mut self) {
+        if let Some(to) = self.bytes.first_chunk_mut() {
+            *to = NEIGHBOUR_MACS[1 - self.port].0;
+        }
+    }
+
     /// Who sends it, and to whom; `None` if it is no IP packet.
     pub fn addresses(&self) -> Option<(Addr, Addr)> {
         Self::addresses_of(&self.bytes)

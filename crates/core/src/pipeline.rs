@@ -113,6 +113,11 @@ fn flood<P: Plane, R: Recorder>(
             end = one;
         }
     }
+    // Linux's bridge gets a copy of what is for a group, and confirms the connection for all copies, whatever came of
+    // the others.
+    if pkt.dst_mac().is_group() {
+        let _ = confirm(pkt, pass);
+    }
     end
 }
 

@@ -132,7 +132,7 @@ impl<'a, P: Plane, R: Recorder> Passage<'a, P, R> {
         if let Some(len) = sctp {
             pieces.pull(len);
         }
-        pieces.copies_options = true;
+        pieces.leave_on_bridge();
         for frame in pieces.cut(pkt, self.ctx.at.env.ifaces[iface.index()].mtu_bytes) {
             self.outbox.emit(iface, EmissionKind::Fragment, frame, Offload::NONE);
         }

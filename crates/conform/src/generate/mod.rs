@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bridge;
 mod error;
 mod fragment;
 mod ftp;
@@ -17,6 +18,7 @@ use super::trace::{Frame, Step, Trace};
 use core::ops::Range;
 use fastrand::Rng;
 use packet::Ip;
+use stateway_core::config::Mode;
 use stateway_core::packet::{Addr, ETHERNET_LEN, Family};
 use world::setup;
 
@@ -56,17 +58,22 @@ const MIX: [Profile; 10] = [
 pub struct Generator {
     rng: Rng,
     profile: Profile,
+    mode: Mode,
     flows: u64,
 }
 
 impl Generator {
-    pub fn new(seed: u64, profile: Profile) -> Self {
-        Self { rng: Rng::with_seed(seed), profile, flows: 0 }
+    pub fn new(seed: u64, profile: Profile, mode: Mode) -> Self {
+        Self { rng: Rng::with_seed(seed), profile, mode, flows: 0 }
     }
 
     /// A world for the next traces: rules and settings.
     pub fn world(&mut self) -> super::Setup {
-        setup(&mut self.rng, self.profile)
+        let mut world = setup(&mut self.rng, self.profile);
+        if self.mode == Mode::Bridge {
+            bridge::turn(&mut self.rng, &mut world);
+        }
+        world
     }
 
     /// The next story, for a world that was made with `setup`.
@@ -81,16 +88,23 @@ impl Generator {
         if !matches!(profile, Profile::Ftp | Profile::Tftp) && chance(rng, 2) {
             ends.turn_to_oneself();
         }
-        match profile {
+        let mut trace = match profile {
             Profile::Tcp | Profile::Mixed => tcp::trace(rng, &ends),
-            Profile::Udp if chance(rng, 15) => router::trace(rng, &ends, self.flows as u16),
+            // A bridge is nobody's host, and what is sent to everybody belongs to no trace.
+            Profile::Udp if self.mode == Mode::Route && chance(rng, 15) => {
+                router::trace(rng, &ends, self.flows as u16)
+            }
             Profile::Udp => udp::trace(rng, &ends),
             Profile::Icmp => icmp::trace(rng, &ends),
             Profile::Fragment => fragment::trace(rng, &ends, world::forgets_soon(setup)),
             Profile::Ftp => ftp::trace(rng, &ends),
             Profile::Tftp => ftp::tftp(rng, &ends),
             Profile::Sctp => sctp::trace(rng, &ends),
+        };
+        if self.mode == Mode::Bridge {
+            bridge::cross(rng, setup, &mut trace);
         }
+        trace
     }
 }
 

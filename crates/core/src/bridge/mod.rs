@@ -10,11 +10,12 @@ use crate::base::{
     Addr, DropReason, EmissionKind, Family, Fate, IfaceId, Mac, Offload, RejectWith, RuleId, Stage,
 };
 use crate::config::RouterConfig;
-use crate::host::RejectLimits;
+use crate::host::{RejectLimits, hop_by_hop};
 use crate::icmp_reply::{self, Author};
+use crate::packet::fragment::cut_to_mtu;
 use crate::packet::{ETHERNET_LEN, Packet};
 use crate::plane::{Link, Passage, Plane, Way};
-use crate::record::Recorder;
+use crate::record::{Note, Recorder};
 use core::ops::ControlFlow::{Break, Continue};
 
 /// The plane of a router in bridge mode.
@@ -24,6 +25,8 @@ pub(crate) struct Bridge {
     limits: RejectLimits,
     /// Frames that are neither IP nor ARP pass.
     passes_non_ip: bool,
+    /// The least that a port takes, which is what Linux gives its bridge: packets are cut to it.
+    mtu_bytes: usize,
 }
 
 /// What a bridge finds out of one frame.
@@ -45,6 +48,7 @@ impl Bridge {
             stations: Stations::default(),
             limits: RejectLimits::new(config),
             passes_non_ip: config.pass_non_ip,
+            mtu_bytes: config.ifaces.iter().map(|iface| iface.mtu_bytes).min().unwrap_or_default(),
         }
     }
 
@@ -61,6 +65,30 @@ impl Bridge {
         let Walk { memory, receiver } = &mut pass.walk;
         *receiver = self.stations.learn_and_look_up(memory, ends, from, pass.ctx.at.now);
         Continue(())
+    }
+
+    /// A packet that is larger than its way out takes, or that was joined from pieces. Nobody is told of what is dropped:
+    /// the bridge has no address.
+    #[cold]
+    fn cut<R: Recorder>(&self, pkt: &mut Packet, out: IfaceId, pass: &mut Passage<Self, R>) -> Stage<()> {
+        match &pass.pieces {
+            Some(pieces) if pieces.max_len > self.mtu_bytes && !pieces.stay_whole(pkt, mtu_of(out, pass)) => {
+                Break(Fate::Dropped(DropReason::TooBig))
+            }
+            Some(_) => {
+                pass.leave(pkt, out);
+                Continue(())
+            }
+            None if pkt.dont_fragment() => Break(Fate::Dropped(DropReason::TooBig)),
+            None => {
+                pkt.finish_checksum();
+                pass.ctx.rec.note(|| Note::Sent(out));
+                for frame in cut_to_mtu(pkt, self.mtu_bytes, true) {
+                    pass.outbox.emit(out, EmissionKind::Fragment, frame, Offload::NONE);
+                }
+                Continue(())
+            }
+        }
     }
 
     #[cold]
@@ -84,6 +112,24 @@ fn is_station(ends: &[u8; 12]) -> bool {
     ends[6] & 1 == 0 && ends[6..] != [0; 6]
 }
 
+#[inline]
+fn mtu_of<R: Recorder>(iface: IfaceId, pass: &Passage<Bridge, R>) -> usize {
+    pass.ctx.at.env.ifaces[iface.index()].mtu_bytes
+}
+
+#[inline]
+fn is_hop_by_hop(pkt: &Packet) -> bool {
+    pkt.family() == Family::Ipv6 && pkt.l3()[6] == 0
+}
+
+/// A tag of 802.1Q: every frame may be so much longer than the MTU says, and its own outermost tag does not count.
+const VLAN_LEN: usize = 4;
+
+fn fits<R: Recorder>(frame: &[u8], iface: IfaceId, pass: &Passage<Bridge, R>) -> bool {
+    let tag = if matches!(frame[12..14], [0x81, 0] | [0x88, 0xa8]) { VLAN_LEN } else { 0 };
+    frame.len() - tag <= ETHERNET_LEN + mtu_of(iface, pass) + VLAN_LEN
+}
+
 impl Plane for Bridge {
     type Walk<'a> = Walk<'a>;
 
@@ -91,6 +137,9 @@ impl Plane for Bridge {
 
     #[inline(always)]
     fn admit<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<Self, R>) -> Stage<()> {
+        if is_hop_by_hop(pkt) && !hop_by_hop::fills_its_header(pkt) {
+            return Break(Fate::Dropped(DropReason::HopByHop));
+        }
         let (ends, at) = (pkt.macs(), pass.ctx.at);
         let Some(from) = at.iface else { return Continue(()) };
         // Frames like one that passed a moment ago take no lock, and their sender is known to be a station.
@@ -101,13 +150,18 @@ impl Plane for Bridge {
     #[inline]
     fn decide<R: Recorder>(&self, pkt: &mut Packet, pass: &mut Passage<Self, R>) -> Stage<Way> {
         match pass.walk.receiver {
-            Some(iface) => Continue(Way::Forward(iface)),
-            None => self.find_station(pkt, pass),
+            // What was joined goes to the receiver of its first piece.
+            Some(iface) if pass.pieces.is_none() => Continue(Way::Forward(iface)),
+            _ => self.find_station(pkt, pass),
         }
     }
 
     #[inline]
-    fn prepare<R: Recorder>(&self, _: &mut Packet, _: IfaceId, _: &mut Passage<Self, R>) -> Stage<()> {
+    fn prepare<R: Recorder>(&self, pkt: &mut Packet, _: IfaceId, pass: &mut Passage<Self, R>) -> Stage<()> {
+        // A fragment header may have hidden them.
+        if pass.pieces.is_some() && is_hop_by_hop(pkt) && !hop_by_hop::fills_its_header(pkt) {
+            return Break(Fate::Dropped(DropReason::HopByHop));
+        }
         Continue(())
     }
 
@@ -116,6 +170,10 @@ impl Plane for Bridge {
 
     #[inline(always)]
     fn send<R: Recorder>(&self, pkt: &mut Packet, out: IfaceId, pass: &mut Passage<Self, R>) -> Stage<()> {
+        let fits = pkt.l3().len() <= mtu_of(out, pass) || pkt.offload().is_super_frame();
+        if !fits || pass.pieces.is_some() {
+            return self.cut(pkt, out, pass);
+        }
         pass.leave(pkt, out);
         Continue(())
     }
@@ -197,10 +255,15 @@ impl Plane for Bridge {
         match self.stations.lookup(dst, from, pass.ctx.at.now) {
             Segment::Same => return Break(Fate::Dropped(DropReason::SamePort)),
             Segment::Reserved => return Break(Fate::Dropped(DropReason::LinkLocalGroup)),
+            Segment::Port(iface) if !fits(frame, iface, pass) => {
+                return Break(Fate::Dropped(DropReason::TooBig));
+            }
             Segment::Port(iface) => pass.leave_frame(frame, iface),
             Segment::Flood => {
                 for iface in pass.other_ifaces() {
-                    pass.leave_frame(frame, iface);
+                    if fits(frame, iface, pass) {
+                        pass.leave_frame(frame, iface);
+                    }
                 }
             }
         }

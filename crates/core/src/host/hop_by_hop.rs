@@ -39,6 +39,23 @@ pub(super) fn check(pkt: &Packet) -> Result<(), Flaw> {
     look_through(pkt, IPV6_LEN..IPV6_LEN + len, meet)
 }
 
+/// Whether a packet's options end where their header does, as Linux's bridge wants to see, which does not read them. A
+/// jumbo payload is longer than what came.
+pub(crate) fn fills_its_header(pkt: &Packet) -> bool {
+    let l3 = pkt.l3();
+    let end = l3.get(IPV6_LEN + 1).map_or(usize::MAX, |&units| IPV6_LEN + (usize::from(units) + 1) * 8);
+    let Some(header) = l3.get(..end) else { return false };
+    let mut at = IPV6_LEN + 2;
+    while at < end {
+        at += match header[at..] {
+            [PAD1, ..] => 1,
+            [JUMBO, ..] | [_] | [] => return false,
+            [_, len, ..] => 2 + usize::from(len),
+        };
+    }
+    at == end
+}
+
 /// Looks through the options of the header at `place` in the packet; `meet` is shown each that says something, and where
 /// it stands.
 pub(super) fn look_through(

@@ -8,7 +8,7 @@
 
 mod extension;
 mod forward;
-mod hop_by_hop;
+pub(crate) mod hop_by_hop;
 mod limits;
 mod local;
 mod send;

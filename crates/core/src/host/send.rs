@@ -66,7 +66,7 @@ impl Host {
             }
             None if wire_len(pkt) > mtu_bytes && !pkt.offload().is_super_frame() => {
                 pkt.finish_checksum();
-                cut_to_mtu(pkt, mtu_bytes)
+                cut_to_mtu(pkt, mtu_bytes, false)
             }
             None => return self.send_whole(pkt, out, pass),
         };

@@ -88,6 +88,9 @@ impl<'a> Frame<'a> {
         {
             tags_end += TAG_LEN;
         }
+        if tags_end == ADDRESSES_LEN {
+            return;
+        }
         self.buf.copy_within(tags_end..self.len, ADDRESSES_LEN);
         let taken = tags_end - ADDRESSES_LEN;
         self.len -= taken;

@@ -163,7 +163,7 @@ fn a_panic_in_a_worker_ends_the_process_and_says_where() {
         let output = router("a_panic_in_a_worker_ends_the_process_and_says_where", ports).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(ending::FAILED), "{said}");
-        let words = format!("the thread `{thread}` panicked at src/device/faulty.rs:");
+        let words = format!("the thread `{thread}` panicked at crates/runtime/src/device/faulty.rs:");
         assert!(said.contains(&words) && said.contains("a fault that was injected"), "{said}");
     }
 }

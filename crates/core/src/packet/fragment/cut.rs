@@ -24,14 +24,19 @@ impl Pieces {
             || (matches!(pkt.family(), Family::Ipv4) && !self.dont_fragment)
     }
 
+    /// Whether the whole leaves as it is: what the sender of IPv6 could have sent in one piece.
+    pub fn stay_whole(&self, pkt: &Packet, mtu_bytes: usize) -> bool {
+        let len = pkt.l3().len();
+        pkt.family() == Family::Ipv6 && len <= mtu_bytes && len <= self.max_len
+    }
+
     /// The frames in which a joined packet leaves.
     pub fn cut(&self, pkt: &Packet, mtu_bytes: usize) -> Vec<Vec<u8>> {
         let fixed = fixed_len(pkt);
         let len = pkt.l3().len();
         let max_len = match pkt.family() {
             Family::Ipv4 => mtu_bytes.min(self.max_len),
-            // What the sender could have sent in one piece stays whole.
-            Family::Ipv6 if len <= mtu_bytes && len <= self.max_len => return vec![pkt.frame().to_vec()],
+            Family::Ipv6 if self.stay_whole(pkt, mtu_bytes) => return vec![pkt.frame().to_vec()],
             Family::Ipv6 => mtu_bytes.min(self.max_len.max(IPV6_MIN_MTU_BYTES)),
         };
         let room = room(pkt, fixed, max_len);
@@ -59,11 +64,12 @@ impl Pieces {
     }
 }
 
-/// The frames in which an IPv4 packet leaves that is larger than the MTU and may be cut.
-pub fn cut_to_mtu(pkt: &Packet, mtu_bytes: usize) -> Vec<Vec<u8>> {
+/// The frames in which an IPv4 packet leaves that is larger than the MTU and may be cut. Later ones have all options, as
+/// those of a bridge have, or those that ask for it (RFC 791 §3.1).
+pub fn cut_to_mtu(pkt: &Packet, mtu_bytes: usize, copies_options: bool) -> Vec<Vec<u8>> {
     let fixed = fixed_len(pkt);
     let ranges = ranges(fixed, pkt.l3().len(), room(pkt, fixed, mtu_bytes));
-    cut_at(pkt, fixed, &ranges, &Style { dont_fragment: false, copies_options: false, id: 0 })
+    cut_at(pkt, fixed, &ranges, &Style { dont_fragment: false, copies_options, id: 0 })
 }
 
 /// The frames in which a host sends a packet of its own that is larger than the MTU, under an identification of its choice.

@@ -97,10 +97,16 @@ pub struct Pieces {
     /// Somebody needed the whole in one: how it had been cut is forgotten, and it is cut anew.
     pub is_linear: bool,
     /// Every piece gets all IPv4 options, and not only those that ask for it: Linux does that on a bridge.
-    pub copies_options: bool,
+    copies_options: bool,
 }
 
 impl Pieces {
+    /// They leave as Linux's bridge cuts them: each with all IPv4 options, none with "don't fragment".
+    pub const fn leave_on_bridge(&mut self) {
+        self.copies_options = true;
+        self.dont_fragment = false;
+    }
+
     /// Somebody needed the first `len` bytes of the packet in one: no piece ends before that any more.
     pub fn pull(&mut self, len: usize) {
         if self.ends.last().is_some_and(|&end| len <= end) && self.ends[0] < len {

@@ -179,7 +179,7 @@ fn the_joined_codepoint_is_that_of_rfc_3168() {
 fn what_does_not_fit_is_cut_anew_in_whole_units() {
     let mut frame = fragment(V4, 0, &[7; 100], false);
     let pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
-    let lens = |mtu| cut_to_mtu(&pkt, mtu).iter().map(|f| f.len() - ETHERNET_LEN).collect::<Vec<_>>();
+    let lens = |mtu| cut_to_mtu(&pkt, mtu, false).iter().map(|f| f.len() - ETHERNET_LEN).collect::<Vec<_>>();
     assert_eq!(lens(68), [68, 68, 24]);
     assert_eq!(lens(75), [68, 72], "six units and a rest; the last need not be whole");
     assert_eq!(lens(119), [116, 24]);
