@@ -1,7 +1,7 @@
 //! One file per kind of step: how it is written, how it is checked, how hosts that are namespaces take it, how it is
 //! simulated, and which packet decides what came of it.
 //!
-//! A new kind is a file here and a row in the table [`every_step`].
+//! A new kind is a file here and a row in the table `every_step`.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::result_large_err, reason = "once a step, what came of it is told early")]
