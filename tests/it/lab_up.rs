@@ -125,6 +125,22 @@ fn processes(marks: &[String]) -> Vec<String> {
     found
 }
 
+/// Waits for the end of what runs with one of these words in its command line.
+fn wait_for_end_of(marks: &[String]) {
+    let pids =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    for pid in pids.filter_map(rustix::process::Pid::from_raw) {
+        // Looked at once it can no longer be another's number.
+        let Ok(fd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { continue };
+        let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if marks.iter().any(|mark| line.contains(mark.as_str())) {
+            rustix::event::poll(&mut [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)], None)
+                .unwrap();
+        }
+    }
+}
+
 /// The one process whose command line has this word.
 fn process(mark: &str) -> rustix::process::Pid {
     let has_mark = |pid: &i32| {
@@ -387,6 +403,8 @@ fn the_processes_of_a_killed_test_end_with_it() {
     rustix::event::poll(&mut [rustix::event::PollFd::new(&init, rustix::event::PollFlags::IN)], None)
         .unwrap();
     let marks = ["labs/t-orphans/".to_owned(), "lab-t-orphans.sock".to_owned()];
+    // Who waits outside for a program of the lab has yet to see that it is gone.
+    wait_for_end_of(&marks);
     assert_eq!(processes(&marks), [""; 0]);
     bench.well("lab down t-orphans");
     assert_eq!(bench.left(), [""; 0]);
