@@ -490,7 +490,10 @@ impl Router {
         };
         pass.pieces = Some(Box::new(whole.pieces.clone()));
         match whole.packet() {
-            Ok(mut pkt) => self.walk_as_a_call(plane, &mut pkt, pass),
+            Ok(mut pkt) => {
+                let room = pipeline::in_force(&pkt, at)?.room_for(&pkt) + at.env.conntrack.room_for(&pkt);
+                self.walk_with_room(plane, &mut pkt, room, pass)
+            }
             Err(reason) => Break(Fate::Dropped(reason)),
         }
     }
@@ -516,6 +519,9 @@ impl Router {
         room: usize,
         pass: &mut Passage<P, R>,
     ) -> Stage<()> {
+        if room <= pkt.room() {
+            return self.walk_as_a_call(plane, pkt, pass);
+        }
         let mut frame = pkt.frame().to_vec();
         frame.resize(frame.len() + room, 0);
         let mut roomy = match Packet::parse_again(&mut frame, pkt.offload()) {
