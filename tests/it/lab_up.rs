@@ -112,46 +112,38 @@ fn told(output: &Output) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-/// The processes, those of tests left out, whose command line has one of these words.
+/// What runs with one of these words in its command line.
+fn running(marks: &[String]) -> Vec<(rustix::process::Pid, String)> {
+    let entries = fs::read_dir("/proc").unwrap();
+    let pids = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let with_line = |pid: rustix::process::Pid| {
+        let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+        (pid, String::from_utf8_lossy(&line).replace('\0', " "))
+    };
+    let has_mark = |(_, line): &(_, String)| marks.iter().any(|mark| line.contains(mark.as_str()));
+    pids.filter_map(rustix::process::Pid::from_raw).map(with_line).filter(has_mark).collect()
+}
+
+/// The command lines with one of these words in them.
 fn processes(marks: &[String]) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if marks.iter().any(|mark| line.contains(mark.as_str())) {
-            found.push(line);
-        }
-    }
-    found
+    running(marks).into_iter().map(|(_, line)| line).collect()
 }
 
 /// Waits for the end of what runs with one of these words in its command line.
 fn wait_for_end_of(marks: &[String]) {
-    let pids =
-        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-    for pid in pids.filter_map(rustix::process::Pid::from_raw) {
-        // Looked at once it can no longer be another's number.
+    for (pid, _) in running(marks) {
+        // It may be gone by now.
         let Ok(fd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { continue };
-        let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if marks.iter().any(|mark| line.contains(mark.as_str())) {
-            rustix::event::poll(&mut [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)], None)
-                .unwrap();
-        }
+        rustix::event::poll(&mut [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)], None)
+            .unwrap();
     }
 }
 
 /// The one process whose command line has this word.
 fn process(mark: &str) -> rustix::process::Pid {
-    let has_mark = |pid: &i32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(mark)
-    };
-    let entries =
-        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-    let found: Vec<i32> = entries.filter(has_mark).collect();
+    let found = running(&[mark.to_owned()]);
     assert_eq!(found.len(), 1, "{mark}: {found:?}");
-    rustix::process::Pid::from_raw(found[0]).unwrap()
+    found[0].0
 }
 
 #[test]

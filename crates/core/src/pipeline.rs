@@ -113,10 +113,10 @@ fn flood<P: Plane, R: Recorder>(
             end = one;
         }
     }
-    // Linux's bridge gets a copy of what is for a group, and confirms the connection for all copies, whatever came of
-    // the others.
-    if pkt.dst_mac().is_group() {
-        let _ = confirm(pkt, pass);
+    // Linux's bridge gets a copy of what is for a group, and confirms the connection for all copies, also where FORWARD
+    // has dropped the others.
+    if pkt.dst_mac().is_group() && !pass.ctx.ct.is_in_table() {
+        confirm_new(&mut pass.ctx)?;
     }
     end
 }

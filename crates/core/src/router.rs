@@ -465,7 +465,7 @@ impl Router {
         }
         let at = pass.ctx.at;
         let rules = pipeline::in_force(pkt, at)?;
-        let room = rules.room_for(pkt) + at.env.conntrack.room_for(pkt);
+        let room = room_for(rules, pkt, at);
         if room > pkt.room() {
             return self.walk_with_room(plane, pkt, room, pass);
         }
@@ -491,14 +491,18 @@ impl Router {
         pass.pieces = Some(Box::new(whole.pieces.clone()));
         match whole.packet() {
             Ok(mut pkt) => {
-                let room = pipeline::in_force(&pkt, at)?.room_for(&pkt) + at.env.conntrack.room_for(&pkt);
-                self.walk_with_room(plane, &mut pkt, room, pass)
+                let room = room_for(pipeline::in_force(&pkt, at)?, &pkt, at);
+                if room > pkt.room() {
+                    return self.walk_with_room(plane, &mut pkt, room, pass);
+                }
+                self.walk_as_a_call(plane, &mut pkt, pass)
             }
             Err(reason) => Break(Fate::Dropped(reason)),
         }
     }
 
-    /// The way of a packet that did not come as it walks: it is long, and written out wherever it is inlined.
+    /// The way of a packet that is not the frame as it came in. It is a call, because the way is long and would be written
+    /// out once more here.
     #[cold]
     fn walk_as_a_call<P: Plane, R: Recorder>(
         &self,
@@ -519,9 +523,6 @@ impl Router {
         room: usize,
         pass: &mut Passage<P, R>,
     ) -> Stage<()> {
-        if room <= pkt.room() {
-            return self.walk_as_a_call(plane, pkt, pass);
-        }
         let mut frame = pkt.frame().to_vec();
         frame.resize(frame.len() + room, 0);
         let mut roomy = match Packet::parse_again(&mut frame, pkt.offload()) {
@@ -591,4 +592,10 @@ impl Router {
     pub const fn conntrack(&self) -> &Conntrack {
         &self.env.conntrack
     }
+}
+
+/// How many bytes rules and helpers may add to a packet.
+#[inline]
+fn room_for(rules: &Ruleset, pkt: &Packet, at: &Arrival) -> usize {
+    rules.room_for(pkt) + at.env.conntrack.room_for(pkt)
 }

@@ -2,16 +2,19 @@
 
 #![forbid(unsafe_code)]
 
+use super::packet::Ip;
 use super::{chance, pick};
 use crate::Setup;
 use crate::kernel::{NAMES, NEIGHBOUR_MACS};
 use crate::trace::{Frame, Step, Trace};
 use fastrand::Rng;
 use stateway_core::config::Mode;
-use stateway_core::packet::ETHERNET_LEN;
-use stateway_core::packet::checksum::Sum;
+use stateway_core::neighbour::message::Arp;
+use stateway_core::packet::{Addr, ETHERNET_LEN, Family};
 
 const DEFAULT_MTU: usize = 1500;
+/// For experiments (RFC 3692).
+const NOBODYS_PROTOCOL: u8 = 253;
 
 /// Link addresses that no station has: of groups, of everybody, of nobody.
 const NO_STATIONS: [[u8; 6]; 4] = [[1, 0, 0x5e, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1], [0xff; 6], [0; 6]];
@@ -106,36 +109,28 @@ fn disturbed(rng: &mut Rng, setup: &Setup, frame: &Frame) -> Frame {
 
 /// ARP, whole or cut somewhere.
 fn arp(rng: &mut Rng, port: usize) -> Vec<u8> {
-    let mut frame = [&[0xff; 6][..], &NEIGHBOUR_MACS[port].0, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]].concat();
-    frame.extend(NEIGHBOUR_MACS[port].0);
-    frame.extend([192, 0, 2, 10, 0, 0, 0, 0, 0, 0, 192, 0, 2, 77]);
+    let [sender, target] = [10, 77].map(|host| Addr::from_v4([192, 0, 2, host]));
+    let mut frame = Arp::ask(NEIGHBOUR_MACS[port], sender, target, None);
     frame.truncate(rng.usize(ETHERNET_LEN..=frame.len()));
     frame
 }
 
 /// A packet between the hosts of `frame`, about as long as the MTU of the way out: IPv4 that may be cut or not, or IPv6.
 fn long(rng: &mut Rng, setup: &Setup, frame: &Frame) -> Vec<u8> {
-    let len = (mtu_of(setup, 1 - frame.port) - 8 + rng.usize(..64)).min(DEFAULT_MTU + 3);
-    let mut bytes = frame.bytes.clone();
-    match &mut bytes[ETHERNET_LEN - 2..] {
-        [8, 0, packet @ ..] if packet.len() >= 28 => {
-            let flags = if chance(rng, 50) { 0x40 } else { 0 };
-            let [high, low] = (len as u16).to_be_bytes();
-            packet[..12].copy_from_slice(&[0x45, 0, high, low, 0, rng.u8(..), flags, 0, 64, 17, 0, 0]);
-            let sum = Sum::ZERO.bytes(&packet[..20]).checksum();
-            packet[10..12].copy_from_slice(&sum.to_be_bytes());
-            // Without a checksum, which UDP over IPv4 may be.
-            let [high, low] = (len as u16 - 20).to_be_bytes();
-            packet[20..28].copy_from_slice(&[0x13, 0x88, 0, 53, high, low, 0, 0]);
-        }
-        [0x86, 0xdd, packet @ ..] if packet.len() >= 40 => {
-            let [high, low] = (len as u16 - 40).to_be_bytes();
-            packet[4..8].copy_from_slice(&[high, low, 253, 64]);
-        }
-        _ => {}
+    let (family, header_len) = match frame.bytes[12..14] {
+        [0x08, 0x00] => (Family::Ipv4, 20),
+        [0x86, 0xdd] => (Family::Ipv6, 40),
+        _ => return frame.bytes.clone(),
+    };
+    let Some((src, dst)) = frame.addresses() else { return frame.bytes.clone() };
+    let mut ip = Ip::new(family, src, dst, NOBODYS_PROTOCOL);
+    if chance(rng, 50) {
+        ip.fragment = 0;
     }
-    bytes.resize(ETHERNET_LEN + len, 0x74);
-    bytes
+    let len = (mtu_of(setup, 1 - frame.port) - 8 + rng.usize(..64)).min(DEFAULT_MTU + 3);
+    let mut long = Frame::of_packet(frame.port, &ip.build(&vec![0x74; len - header_len]), frame.kind);
+    long.cross();
+    long.bytes
 }
 
 fn mtu_of(setup: &Setup, port: usize) -> usize {

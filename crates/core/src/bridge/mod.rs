@@ -117,11 +117,6 @@ fn mtu_of<R: Recorder>(iface: IfaceId, pass: &Passage<Bridge, R>) -> usize {
     pass.ctx.at.env.ifaces[iface.index()].mtu_bytes
 }
 
-#[inline]
-fn is_hop_by_hop(pkt: &Packet) -> bool {
-    pkt.family() == Family::Ipv6 && pkt.l3()[6] == 0
-}
-
 /// A tag of 802.1Q: every frame may be so much longer than the MTU says, and its own outermost tag does not count.
 const VLAN_LEN: usize = 4;
 
@@ -137,7 +132,7 @@ impl Plane for Bridge {
 
     #[inline(always)]
     fn admit<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<Self, R>) -> Stage<()> {
-        if is_hop_by_hop(pkt) && !hop_by_hop::fills_its_header(pkt) {
+        if !hop_by_hop::fill_their_header(pkt) {
             return Break(Fate::Dropped(DropReason::HopByHop));
         }
         let (ends, at) = (pkt.macs(), pass.ctx.at);
@@ -158,8 +153,8 @@ impl Plane for Bridge {
 
     #[inline]
     fn prepare<R: Recorder>(&self, pkt: &mut Packet, _: IfaceId, pass: &mut Passage<Self, R>) -> Stage<()> {
-        // A fragment header may have hidden them.
-        if pass.pieces.is_some() && is_hop_by_hop(pkt) && !hop_by_hop::fills_its_header(pkt) {
+        // Options for every hop may have stood behind a fragment header, which is gone now.
+        if pass.pieces.is_some() && !hop_by_hop::fill_their_header(pkt) {
             return Break(Fate::Dropped(DropReason::HopByHop));
         }
         Continue(())

@@ -73,7 +73,7 @@ impl Sources {
             match table.with(row.entry, |entry| if is_same(entry) { read(entry) } else { None }) {
                 Some(Some(found)) => return Some(found),
                 Some(None) => newer = at,
-                // Nobody comes by it a second time, however many of a source have ended.
+                // It has ended, and is taken out of the row, so that the next search does not meet it again.
                 None => shard.pass_over(row, at, newer),
             }
             at = row.older;

@@ -30,18 +30,30 @@ pub(super) enum Flaw {
     Told(IcmpError),
 }
 
+/// Whether the packet has options for every hop: they follow the fixed header.
+#[inline]
+fn has_options(pkt: &Packet) -> bool {
+    pkt.family() == Family::Ipv6 && pkt.l3()[6] == 0
+}
+
 /// Looks through the options, if the packet has some.
 pub(super) fn check(pkt: &Packet) -> Result<(), Flaw> {
-    if pkt.family() != Family::Ipv6 || pkt.l3()[6] != 0 {
+    if !has_options(pkt) {
         return Ok(());
     }
     let len = pkt.l3().get(IPV6_LEN + 1).map(|&units| (usize::from(units) + 1) * 8).ok_or(Flaw::Silent)?;
     look_through(pkt, IPV6_LEN..IPV6_LEN + len, meet)
 }
 
-/// Whether a packet's options end where their header does, as Linux's bridge wants to see, which does not read them. A
-/// jumbo payload is longer than what came.
-pub(crate) fn fills_its_header(pkt: &Packet) -> bool {
+/// Whether the options, if the packet has some, end where their header does: Linux's bridge asks for no more, and does not
+/// read them. A jumbo payload is refused, for it is longer than any packet here.
+#[inline]
+pub(crate) fn fill_their_header(pkt: &Packet) -> bool {
+    !has_options(pkt) || end_with_their_header(pkt)
+}
+
+#[cold]
+fn end_with_their_header(pkt: &Packet) -> bool {
     let l3 = pkt.l3();
     let end = l3.get(IPV6_LEN + 1).map_or(usize::MAX, |&units| IPV6_LEN + (usize::from(units) + 1) * 8);
     let Some(header) = l3.get(..end) else { return false };
