@@ -17,19 +17,22 @@ pub fn of_frame(frame: &[u8]) -> Option<Tuple> {
     let mut copy = frame.to_vec();
     let mut untagged = Frame::new(&mut copy);
     untagged.strip_priority_tags();
-    of(&untagged.parse().ok()?)
+    let pkt = untagged.parse().ok()?;
+    if pkt.fragment().is_some() { None } else { of(&pkt) }
 }
 
-/// As [`of_frame`], for a packet without its link header.
-pub(super) fn of_packet(packet: &[u8]) -> Option<Tuple> {
+/// As [`of_frame`], for a packet without its link header that the kernel has joined already.
+///
+/// IPv6 allows a second fragment header, which it leaves in place and reads past where the upper layer begins behind it.
+pub(super) fn of_joined(packet: &[u8]) -> Option<Tuple> {
     let ethertype: [u8; 2] = if packet.first()? >> 4 == 6 { [0x86, 0xdd] } else { [0x08, 0] };
-    of_frame(&[&[0; 12], &ethertype[..], packet].concat())
+    let mut frame = [&[0; 12], &ethertype[..], packet].concat();
+    let joined = Frame::new(&mut frame);
+    let pkt = joined.parse().ok()?;
+    if pkt.fragment().is_some_and(|piece| piece.offset > 0) { None } else { of(&pkt) }
 }
 
 fn of(pkt: &Packet) -> Option<Tuple> {
-    if pkt.fragment().is_some() {
-        return None;
-    }
     let (family, l4) = (pkt.family(), pkt.l4());
     if is_error(family, pkt.proto(), l4) {
         return of_quote(family, l4.get(8..)?).map(|quoted| quoted.reply());
@@ -76,4 +79,40 @@ fn assemble(family: Family, src: Addr, dst: Addr, proto: u8, l4: &[u8]) -> Tuple
         _ => (0, 0),
     };
     Tuple { src, dst, left, right, zone: 0, proto, family }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAGMENT: u8 = 44;
+
+    /// An IPv6 packet with a datagram from port 1 to port 2 behind these fragment headers: offset, more.
+    fn datagram(headers: &[(u16, u16)]) -> Vec<u8> {
+        let ends = [Addr::from_v6([1; 16]), Addr::from_v6([2; 16])];
+        let mut upper = vec![0, 1, 0, 2, 0, 8, 0, 0];
+        let mut kind = PROTO_UDP;
+        for (offset, more) in headers {
+            let [high, low] = (offset | more).to_be_bytes();
+            upper.splice(..0, [kind, 0, high, low, 0, 0, 0, 7]);
+            kind = FRAGMENT;
+        }
+        let fixed = [0x60, 0, 0, 0, 0, upper.len() as u8, kind, 64];
+        let [src, dst] = ends.map(|end| end.bytes(Family::Ipv6).to_vec());
+        [&fixed[..], &src, &dst, &upper].concat()
+    }
+
+    fn ports(packet: &[u8]) -> Option<(u16, u16)> {
+        of_joined(packet).map(|tuple| (tuple.left, tuple.right))
+    }
+
+    #[test]
+    fn a_joined_packet_that_is_a_piece_once_more_has_the_key_of_what_it_begins_with() {
+        assert_eq!(ports(&datagram(&[])), Some((1, 2)));
+        assert_eq!(ports(&datagram(&[(0, 0)])), Some((1, 2)), "a piece that is the whole");
+        assert_eq!(ports(&datagram(&[(0, 1)])), Some((1, 2)), "a first piece");
+        assert_eq!(ports(&datagram(&[(8, 0)])), None, "no ports are in a later one");
+        let frame = [&[0; 12], &[0x86, 0xdd][..], &datagram(&[(0, 0)])].concat();
+        assert_eq!(of_frame(&frame), None, "not joined yet");
+    }
 }

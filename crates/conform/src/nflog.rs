@@ -123,7 +123,7 @@ impl Said {
         self.state = Some(state);
         self.direction = direction;
         let zone = self.zone;
-        self.tuple = payload.and_then(flow_key::of_packet).map(|tuple| Tuple { zone, ..tuple });
+        self.tuple = payload.and_then(flow_key::of_joined).map(|tuple| Tuple { zone, ..tuple });
     }
 }
 

@@ -8,13 +8,13 @@ const EDGES: [u8; 8] = [0, 1, 0x10, 0x20, 0x7f, 0x80, 0xfe, 0xff];
 #[derive(Debug)]
 pub(super) struct Mutator<'a> {
     inputs: &'a [Vec<u8>],
-    state: u64,
+    rng: fastrand::Rng,
 }
 
 impl<'a> Mutator<'a> {
     pub(super) fn new(target: &str, inputs: &'a [Vec<u8>]) -> Self {
-        let seed = |state: u64, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        Self { inputs, state: target.bytes().fold(0xcbf2_9ce4_8422_2325, seed) }
+        let seed = target.bytes().fold(0, |seed: u64, byte| seed.rotate_left(8) ^ u64::from(byte));
+        Self { inputs, rng: fastrand::Rng::with_seed(seed) }
     }
 
     /// The next input.
@@ -34,7 +34,7 @@ impl<'a> Mutator<'a> {
         match self.below(8) {
             0 if at < input.len() => input[at] ^= 1 << self.below(8),
             1 if at < input.len() => input[at] = EDGES[self.below(EDGES.len())],
-            2 if at < input.len() => input[at] = self.random() as u8,
+            2 if at < input.len() => input[at] = self.rng.u8(..),
             3 => drop(input.drain(at..at + len)),
             4 => input.extend_from_within(at..at + len),
             5 => {
@@ -58,14 +58,6 @@ impl<'a> Mutator<'a> {
 
     /// A number below `most`, or 0.
     fn below(&mut self, most: usize) -> usize {
-        self.random() as usize % most.max(1)
-    }
-
-    /// xorshift64*
-    fn random(&mut self) -> u64 {
-        self.state ^= self.state >> 12;
-        self.state ^= self.state << 25;
-        self.state ^= self.state >> 27;
-        self.state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+        self.rng.usize(..most.max(1))
     }
 }
