@@ -14,7 +14,6 @@ use stateway_conform::{Kernel, Setup};
 use stateway_core::config::Mode;
 use stateway_core::filter;
 use stateway_trace::input;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 mod rules;
@@ -278,5 +277,5 @@ fn show_step(step: &Step) -> String {
 
 /// Prints a line; whoever reads no more still learns from the exit code.
 fn print(text: &str) {
-    let _ = writeln!(io::stdout(), "{}", stateway_runtime::terminal::for_stdout(text));
+    super::render::line(text);
 }

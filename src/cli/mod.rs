@@ -7,6 +7,7 @@
 pub use explain::explain_packet;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use stateway_runtime::terminal;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -133,7 +134,11 @@ pub fn main() -> ExitCode {
 
 /// Help and version go to standard output, mistakes to standard error.
 fn print_usage(usage: &clap::Error) -> ExitCode {
-    let printed = usage.print();
+    let printed = if usage.use_stderr() {
+        usage.print()
+    } else {
+        terminal::check_stdout().and_then(|()| usage.print())
+    };
     // Where nobody reads of a mistake, the exit code tells of it.
     if !usage.use_stderr() {
         render::finish(printed.and_then(|()| io::stdout().flush()));

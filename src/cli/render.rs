@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use stateway_runtime::terminal;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 
 /// How a listing is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -12,9 +12,28 @@ pub(super) enum Format {
     Json,
 }
 
-/// Prints a line on standard output. Ends the program quietly if nobody reads it any more.
+/// Prints a line on standard output. That nobody reads it any more is no reason to stop: the exit code says more than that.
 pub(super) fn line(text: &str) {
-    finish(writeln!(io::stdout().lock(), "{}", terminal::for_stdout(text)));
+    let printed = print(text);
+    if !is_unread(&printed) {
+        finish(printed);
+    }
+}
+
+/// Prints a line of a list that may be long, or without an end. Ends the program quietly if nobody reads it any more.
+pub(super) fn listed(text: &str) {
+    finish(print(text));
+}
+
+fn print(text: &str) -> io::Result<()> {
+    let mut out = terminal::Output::stdout();
+    // In one piece: it may be written while others write.
+    out.write_all(format!("{text}\n").as_bytes())
+}
+
+/// Whether whoever read what was printed has gone.
+pub(super) fn is_unread(printed: &io::Result<()>) -> bool {
+    printed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Prints one JSON document, indented.
@@ -35,10 +54,10 @@ pub(super) fn warn(text: &str) {
     tell(&format!("warning: {text}"));
 }
 
-/// Shows how far long work has come, on a terminal only; an empty text takes it away.
+/// Shows how far long work has come, where that can be taken away again, as an empty text does.
 pub(super) fn progress(text: &str) {
     let mut stderr = io::stderr();
-    if stderr.is_terminal() {
+    if stateway_runtime::stderr::can_move() {
         let _ = write!(stderr, "\r\x1b[K{}", terminal::escape(text)).and_then(|()| stderr.flush());
     }
 }
@@ -48,7 +67,7 @@ pub(super) fn progress(text: &str) {
 pub(super) fn finish(result: io::Result<()>) {
     match result {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        unread if is_unread(&unread) => std::process::exit(0),
         Err(error) => {
             tell(&format!("error: cannot write: {error}"));
             std::process::exit(3);

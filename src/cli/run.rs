@@ -28,6 +28,7 @@ use stateway_runtime::runtime::service::ServiceManager;
 use stateway_runtime::runtime::state::Saver;
 use stateway_runtime::runtime::{self, Options, Runtime};
 use stateway_runtime::statefile::{State, Summary};
+use stateway_runtime::terminal;
 use stateway_trace::input;
 use std::fs::File;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -226,8 +227,8 @@ fn forward(opened: Opened, confined: Report, signals: Caught, is_to_reload: bool
             .context("no thread for the state")
     };
     let saver = saved.map(start_saver).transpose().map_err(Failure::Machine)?;
-    let mut context =
-        control::server::Context::new(shared, sender, mode, Some(file.clone()), runtime.burst());
+    let file = lab::builtin::shown(&file).to_string();
+    let mut context = control::server::Context::new(shared, sender, mode, Some(file.into()), runtime.burst());
     context.confined = confined;
     let server = Server::start(control, context)
         .context("no thread for the control socket")
@@ -261,7 +262,11 @@ fn forward(opened: Opened, confined: Report, signals: Caught, is_to_reload: bool
 
 impl Capture {
     fn open(name: &Path) -> Result<Self> {
-        let file = (name != Path::new("-")).then(|| runtime::nflog::open(name)).transpose();
+        let file = if name == Path::new("-") {
+            terminal::check_stdout().map(|()| None)
+        } else {
+            runtime::nflog::open(name).map(Some)
+        };
         Ok(Self { name: name.to_owned(), file: file.map_err(|error| cannot_write(name, error))? })
     }
 

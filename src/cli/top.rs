@@ -6,6 +6,7 @@ use super::{Failure, Result};
 use anyhow::anyhow;
 use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use stateway_runtime::control::{Client, Command, Reply};
+use stateway_runtime::terminal;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use snapshot::{Rates, Snapshot};
 pub(super) struct Args {
     #[command(flatten)]
     router: RouterArgs,
-    /// Print one look and end; so does standard output that is no terminal
+    /// Print one look and end; so does standard output that is no terminal, or a dumb one
     #[arg(long)]
     once: bool,
     /// Print what Prometheus collects, as for the textfile collector of `node_exporter`, and end
@@ -38,7 +39,7 @@ pub(super) fn run(args: Args) -> Result {
     if args.metrics {
         return metrics(&mut client).map_err(Failure::Input);
     }
-    let result = if args.once || args.format == Format::Json || !io::stdout().is_terminal() {
+    let result = if args.once || args.format == Format::Json || !can_redraw() {
         once(&mut client, interval, args.format)
     } else {
         live(&mut client, interval)
@@ -58,6 +59,10 @@ fn metrics(client: &mut Client) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+fn can_redraw() -> bool {
+    io::stdout().is_terminal() && terminal::can_move()
 }
 
 /// Two looks make one rate.

@@ -383,11 +383,19 @@ fn rules_that_are_no_text_are_findings_as_well() {
     assert_eq!(finding["message"], "byte 0xe9 is no text in UTF-8");
 }
 
+/// A folder with the files `rules`, and `other`, which differs from it.
+#[cfg(target_os = "linux")]
+fn two_rulesets() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("rules"), RULES).unwrap();
+    std::fs::write(folder.path().join("other"), RULES.replace("--dport 23", "--dport 24")).unwrap();
+    folder
+}
+
 /// Prints with this as standard output; says its exit code and what it printed on standard error.
 #[cfg(target_os = "linux")]
 fn onto(stdout: impl Into<std::process::Stdio>, args: &str) -> (i32, String) {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("rules"), RULES).unwrap();
+    let folder = two_rulesets();
     let output = Command::new(env!("CARGO_BIN_EXE_stateway"))
         .current_dir(folder.path())
         .args(args.replace("ROOT", env!("CARGO_MANIFEST_DIR")).split_whitespace())
@@ -395,6 +403,19 @@ fn onto(stdout: impl Into<std::process::Stdio>, args: &str) -> (i32, String) {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .and_then(std::process::Child::wait_with_output)
+        .unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// As [`onto`], with a shell's `words` behind the command.
+#[cfg(target_os = "linux")]
+fn in_a_shell(args: &str, words: &str) -> (i32, String) {
+    let folder = two_rulesets();
+    let program = format!("\"$0\" {} {words}", args.replace("ROOT", env!("CARGO_MANIFEST_DIR")));
+    let output = Command::new("bash")
+        .args(["-c", &program, env!("CARGO_BIN_EXE_stateway")])
+        .current_dir(folder.path())
+        .output()
         .unwrap();
     (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
@@ -453,6 +474,51 @@ fn what_cannot_be_written_is_an_error() {
         let (code, errors) = onto(full, args);
         assert_eq!(code, 3, "{args}: {errors}");
         assert!(errors.contains("error: cannot write"), "{args}: {errors}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_that_cannot_move_gets_lines_alone() {
+    let folder = two_rulesets();
+    let story = "# 104 opens.\nmode bridge\nflow f host104 192.0.2.104:40000 host77 192.0.2.77:22 tcp\n0 host104 S 100\n";
+    std::fs::write(folder.path().join("story.flow"), story).unwrap();
+    for (term, moves) in [("xterm", true), ("dumb", false), ("", false)] {
+        let program = format!("{} rules mutate rules --replay story.flow", env!("CARGO_BIN_EXE_stateway"));
+        let output = Command::new("script")
+            .args(["--quiet", "--return", "--command", &program, "/dev/null"])
+            .current_dir(folder.path())
+            .env("TERM", term)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains("changes were noticed"), "{said}");
+        assert_eq!(said.contains('\u{1b}'), moves, "TERM={term}: {said:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_goes_to_a_closed_output_is_an_error() {
+    for args in PRINTING {
+        let (code, errors) = in_a_shell(args, ">&-");
+        assert_eq!(code, 3, "{args}: {errors}");
+        assert_eq!(errors.lines().last(), Some("error: cannot write: standard output is closed"), "{args}");
+        // Who does not want to see it says so.
+        let (code, errors) = in_a_shell(args, ">/dev/null");
+        assert_eq!(code, 0, "{args}: {errors}");
+        let (code, errors) = in_a_shell(args, "1<>/dev/null");
+        assert_eq!(code, 0, "{args}: {errors}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reader_that_has_gone_takes_no_finding_with_him() {
+    for (args, code) in [("rules diff rules other", 1), ("rules diff rules rules", 0)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(onto(writer, args), (code, String::new()), "{args}");
     }
 }
 

@@ -337,3 +337,43 @@ fn an_mtu_that_cannot_be_built_is_refused_with_the_reason() {
         assert!(errors.contains(why), "{errors}");
     }
 }
+
+#[test]
+fn a_command_succeeds_or_fails_and_only_a_probe_is_blocked() {
+    let with = |tests: &str| format!("{}{tests}", &GOOD[..GOOD.find("tests:").unwrap()]);
+    let good = "\
+tests:
+  - { name: a, exec: { host: host77, run: exit 3 }, expect: { exit: 3 } }
+  - { name: b, exec: { host: host77, run: exit 3 }, expect: { result: failed, exit: 3 } }
+  - { name: c, exec: { host: host77, run: exit 0 }, expect: { exit: 0 } }
+  - { name: d, exec: { host: host77, run: exit 3 }, expect: { result: failed } }
+";
+    check(&with(good), expect!["ok"]);
+    let wrong = "\
+tests:
+  - { name: a, exec: { host: host77, run: exit 3 }, expect: { result: blocked } }
+  - { name: b, exec: { host: host77, run: exit 3 }, expect: { icmp: icmp-host-unreachable } }
+  - { name: c, exec: { host: host77, run: exit 3 }, expect: { result: ok, exit: 3 } }
+  - { name: d, exec: { host: host77, run: exit 0 }, expect: { result: failed, exit: 0 } }
+  - { name: e, exec: { host: host77, run: exit 3 }, expect: { exit: 256 } }
+  - { name: f, ping: { from: host104, to: host77 }, expect: { result: failed } }
+  - { name: g, ssh: { from: host104, to: host77 }, expect: { exit: 1 } }
+";
+    check(
+        &with(wrong),
+        expect![[r"
+        lab.yaml has 7 problems
+          13:63: tests[0].expect.result: an `exec` is `ok` or `failed`, never `blocked`
+            hint: `result: failed`; what became of its packets is in `state`, `rule`, `reason`
+          14:63: tests[1].expect.icmp: an `exec` is `ok` or `failed`, never `unreachable`
+            hint: `result: failed`; what became of its packets is in `state`, `rule`, `reason`
+          15:75: tests[2].expect.exit: does not go with this `result`
+            hint: 0 is `ok`, every other one is `failed`
+          16:79: tests[3].expect.exit: does not go with this `result`
+            hint: 0 is `ok`, every other one is `failed`
+          17:63: tests[4].expect.exit: 256 must be between 0 and 255
+          18:63: tests[5].expect.result: `failed` is said of `exec` only
+            hint: `blocked`, `refused` or `unreachable`
+          19:62: tests[6].expect.exit: goes with `exec` only"]],
+    );
+}

@@ -52,6 +52,15 @@ fn a_built_in_lab_goes_by_its_name_where_nothing_else_has_it() {
         let (code, _, errors) = stateway(&["lab", "up", "untracked"]);
         assert_eq!(code, 0, "it takes root and namespaces: {errors}");
         assert_eq!(stateway(&["lab", "exec", "untracked", "host77", "true"]).0, 0);
+        // It is called as it was asked for, and a command ends as it does.
+        for args in
+            [&["ls"][..], &["ls", "--format", "json"], &["inspect", "untracked"], &["up", "untracked"]]
+        {
+            let (code, said, errors) = stateway(&[&["lab"], args].concat());
+            assert_eq!((code, errors.as_str()), (0, ""));
+            assert!(said.contains("untracked") && !said.contains("builtin:"), "{said}");
+        }
+        assert_eq!(stateway(&["lab", "exec", "untracked", "host77", "sh", "-c", "exit 7"]).0, 7);
         let (code, _, errors) = stateway(&["lab", "down", "untracked"]);
         assert_eq!(code, 0, "{errors}");
     }

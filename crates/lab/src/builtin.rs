@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use include_dir::{Dir, include_dir};
-use std::path::{Path, PathBuf};
+use std::path::{Display, Path, PathBuf};
 
 static LABS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/topologies");
 const FOLDER: &str = "/builtin:";
@@ -27,6 +27,12 @@ pub fn text(name: &str) -> Option<&'static str> {
 pub(super) fn file(name: &Path) -> Option<PathBuf> {
     let name = name.to_str()?;
     names().contains(&name).then(|| Path::new(FOLDER).join(name).join("lab.yaml"))
+}
+
+/// A lab's file as people are told of it: one that is built in has its name alone, by which it is asked for.
+pub fn shown(file: &Path) -> Display<'_> {
+    let name = file.strip_prefix(FOLDER).ok().filter(|_| read(file).is_some()).and_then(Path::parent);
+    name.unwrap_or(file).display()
 }
 
 /// The text of what [`file`] gave.
@@ -61,6 +67,10 @@ mod tests {
             assert_eq!(file(Path::new(odd)), None, "{odd}");
         }
         assert_eq!(read(Path::new("article")), None);
+        for file in ["/builtin:/nothing/lab.yaml", "/builtin:/article", "labs/article/lab.yaml"] {
+            assert_eq!(shown(Path::new(file)).to_string(), file);
+        }
+        assert_eq!(shown(&file(Path::new("article")).unwrap()).to_string(), "article");
         assert_eq!(read(Path::new("/builtin:/../article/lab.yaml")), None);
     }
 }

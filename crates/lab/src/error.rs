@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::builtin::shown;
 use core::fmt;
 use std::path::PathBuf;
 
@@ -48,7 +49,7 @@ impl fmt::Display for LabErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (count, noun) =
             (self.problems.len(), if self.problems.len() == 1 { "problem" } else { "problems" });
-        write!(f, "{} has {count} {noun}", self.file.display())?;
+        write!(f, "{} has {count} {noun}", shown(&self.file))?;
         self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
     }
 }

@@ -258,6 +258,7 @@ pub enum Transfer {
 pub struct Expect {
     pub result: Option<Word>,
     pub icmp: Option<String>,
+    pub exit: Option<u8>,
     pub state: Option<CtState>,
     pub seen: Vec<CtState>,
     pub unseen: Vec<CtState>,
@@ -269,7 +270,7 @@ pub struct Expect {
     pub no_entry: Option<String>,
 }
 
-/// The four results, in one word.
+/// The results, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
     Ok,
@@ -279,6 +280,8 @@ pub enum Word {
     Refused,
     /// An ICMP error came back.
     Unreachable,
+    /// A command of the user's own did not succeed, for whatever reason.
+    Failed,
 }
 
 impl Word {
@@ -288,6 +291,7 @@ impl Word {
             Self::Blocked => "blocked",
             Self::Refused => "refused",
             Self::Unreachable => "unreachable",
+            Self::Failed => "failed",
         }
     }
 }

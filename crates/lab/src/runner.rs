@@ -69,6 +69,8 @@ pub struct Observation {
     /// What happened, in few words: `host77`, `no answer in 2 s`.
     pub note: String,
     pub stdout: String,
+    /// The exit code of a command of the user's own.
+    pub exit: Option<i32>,
     /// Every packet that the router saw during the step, in order.
     pub packets: Vec<Seen>,
     /// Counters by name (`filter/FORWARD/2`, `filter/FORWARD/policy`, `drop/tcp-flags`).
@@ -82,6 +84,7 @@ impl Observation {
             icmp: None,
             note: note.into(),
             stdout: String::new(),
+            exit: None,
             packets: Vec::new(),
             values: BTreeMap::new(),
         }

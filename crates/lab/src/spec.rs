@@ -315,10 +315,13 @@ pub enum FamilySpec {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpectSpec {
-    /// How it ended. Unless told otherwise: `ok`; with `icmp`, `unreachable`; after `send`, anything.
+    /// How it ended. Unless told otherwise: `ok`; with `icmp`, `unreachable`; with an `exit` other than 0, `failed`;
+    /// after `send`, anything.
     pub result: Option<ResultSpec>,
     /// Which ICMP error, by iptables' names: `icmp-port-unreachable`, `icmp6-adm-prohibited`, `frag-needed`, …
     pub icmp: Option<String>,
+    /// With `exec`: the exit code of the command.
+    pub exit: Option<u8>,
     /// The state in which the deciding packet met the rules.
     pub state: Option<StateSpec>,
     /// States that packets of the step must have been seen in.
@@ -352,6 +355,8 @@ pub enum ResultSpec {
     Refused,
     /// An ICMP error came back.
     Unreachable,
+    /// With `exec`: the command did not succeed.
+    Failed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

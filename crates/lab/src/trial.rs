@@ -211,6 +211,9 @@ fn compare(
         ));
     }
     differs(&mut wrong, "icmp", expect.icmp.as_deref(), seen.icmp.as_deref());
+    let exit = |code: i32| code.to_string();
+    let wanted_exit = expect.exit.map(|code| exit(code.into()));
+    differs(&mut wrong, "exit code", wanted_exit.as_deref(), seen.exit.map(exit).as_deref());
     differs(
         &mut wrong,
         "state",

@@ -7,7 +7,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::terminal::escape;
+use crate::terminal::{self, escape};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::OnceLock;
@@ -69,9 +69,14 @@ pub fn lost() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
 
-/// Whether colours are welcome: on a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
+/// Whether a line may be written anew: on a terminal that can.
+pub fn can_move() -> bool {
+    io::stderr().is_terminal() && terminal::can_move()
+}
+
+/// Whether colours are welcome: on such a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
 pub fn is_colourful() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    can_move() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// For writers of whole lines, such as `tracing`: each write is one line, kept or lost as a whole.

@@ -22,27 +22,53 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// As [`escape`], if standard output is a terminal: files and other programs get every byte as it is.
-pub fn for_stdout(text: &str) -> Cow<'_, str> {
-    if io::stdout().is_terminal() { escape(text) } else { Cow::Borrowed(text) }
-}
-
-/// Standard output for whoever writes many lines at a time, escaped if it is a terminal.
+/// Standard output, escaped if it is a terminal.
 #[derive(Debug)]
 pub struct Output<W = Stdout> {
     out: W,
     is_terminal: bool,
+    is_closed: bool,
 }
 
 impl Output {
     pub fn stdout() -> Self {
         let out = io::stdout();
-        Self { is_terminal: out.is_terminal(), out }
+        Self { is_terminal: out.is_terminal(), out, is_closed: is_closed() }
     }
+}
+
+/// Whether standard output is there.
+///
+/// # Errors
+/// It was closed when we began, and whatever is written to it is lost.
+pub fn check_stdout() -> io::Result<()> {
+    if is_closed() { Err(closed()) } else { Ok(()) }
+}
+
+fn closed() -> io::Error {
+    io::Error::other("standard output is closed")
+}
+
+#[cfg(target_os = "linux")]
+fn is_closed() -> bool {
+    crate::device::inherited::stdout_was_closed()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_closed() -> bool {
+    false
+}
+
+/// Whether the terminal can do more than write lines one below the other.
+pub fn can_move() -> bool {
+    std::env::var_os("TERM").is_some_and(|name| !name.is_empty() && name != "dumb")
 }
 
 impl<W: Write> Write for Output<W> {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        if self.is_closed {
+            return Err(closed());
+        }
         if !self.is_terminal {
             return self.out.write(lines);
         }
@@ -85,7 +111,7 @@ mod tests {
     #[test]
     fn a_terminal_gets_lines_escaped_and_a_file_as_they_are() {
         for (is_terminal, written) in [(true, "\\u{1b}[31m red\n"), (false, "\x1b[31m red\n")] {
-            let mut out = Output { out: Vec::new(), is_terminal };
+            let mut out = Output { out: Vec::new(), is_terminal, is_closed: false };
             out.write_all(b"\x1b[31m red\n").unwrap();
             assert_eq!(String::from_utf8_lossy(&out.out), written);
         }

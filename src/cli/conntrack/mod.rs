@@ -227,6 +227,8 @@ fn show_entries(
     output: &OutputArgs,
 ) -> anyhow::Result<bool> {
     let (word, letter) = done.words();
+    // Where something is done as well, other commands may follow.
+    let print = if done == Done::Shown { render::listed } else { render::line };
     let mut all = Vec::new();
     let mut count = 0;
     begin(output);
@@ -237,7 +239,7 @@ fn show_entries(
             all.extend(entries);
         } else {
             for entry in &entries {
-                render::line(&output.entry(entry, letter));
+                print(&output.entry(entry, letter));
             }
         }
         Ok(())
@@ -311,8 +313,8 @@ fn show_events(client: &mut Client, command: &Command, output: &OutputArgs) -> a
         match reply {
             Reply::Watching => {}
             Reply::Lost { events } => note(&format!("{events} events were lost: they came too fast")),
-            Reply::Event(event) if output.is_json() => render::line(&serde_json::to_string(&event)?),
-            Reply::Event(event) => render::line(&output.event(&event)),
+            Reply::Event(event) if output.is_json() => render::listed(&serde_json::to_string(&event)?),
+            Reply::Event(event) => render::listed(&output.event(&event)),
             other => return unexpected(&other),
         }
         Ok(())

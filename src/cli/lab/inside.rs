@@ -4,6 +4,7 @@ use super::super::{Failure, Result};
 use super::up::{health, takes_root};
 use super::{Format, named, say, tell};
 use serde_json::json;
+use stateway_lab::builtin;
 use stateway_lab::error;
 use stateway_lab::live::{RouterProcess, capture};
 use stateway_lab::netns::command::Interrupt;
@@ -167,12 +168,18 @@ pub(super) fn inspect(args: InspectArgs) -> Result {
         .collect();
     if args.format == Format::Json {
         let all = json!({
-            "lab": record.lab, "runner": record.runner, "state": health(&record), "file": record.file,
+            "lab": record.lab, "runner": record.runner, "state": health(&record), "file": builtin::shown(&record.file).to_string(),
             "control": record.control, "hosts": hosts,
         });
         return say(&all.to_string());
     }
-    say(&format!("{}: {}, {} ({})", record.lab, health(&record), record.runner, record.file.display()))?;
+    say(&format!(
+        "{}: {}, {} ({})",
+        record.lab,
+        health(&record),
+        record.runner,
+        builtin::shown(&record.file)
+    ))?;
     if let Some(control) = &record.control {
         say(&format!("router   {}   control {}", netns_name(&record.lab, "router"), control.display()))?;
     }

@@ -11,10 +11,12 @@ mod test;
 #[cfg(target_os = "linux")]
 mod up;
 
+use super::render::is_unread;
 use super::{Failure, Result};
 #[cfg(target_os = "linux")]
 pub(super) use named::{Named, named};
 use stateway_lab::{self as lab, Lab, graph, spec};
+use stateway_runtime::terminal;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 #[cfg(target_os = "linux")]
@@ -155,17 +157,17 @@ enum Format {
 
 /// Prints a line. A reader that has gone is no error, since what is to be done is done all the same; a full disk is one.
 fn say(line: &str) -> Result {
-    match writeln!(io::stdout(), "{}", stateway_runtime::terminal::for_stdout(line)) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::Machine(anyhow::anyhow!("cannot write: {error}")))
-        }
-        _ => Ok(()),
+    let printed = writeln!(terminal::Output::stdout(), "{line}");
+    match printed {
+        unread if is_unread(&unread) => Ok(()),
+        Err(error) => Err(Failure::Machine(anyhow::anyhow!("cannot write: {error}"))),
+        Ok(()) => Ok(()),
     }
 }
 
 /// Tells the user something beside the output.
 fn tell(line: &str) {
-    let _ = writeln!(io::stderr(), "{}", stateway_runtime::terminal::escape(line));
+    let _ = writeln!(io::stderr(), "{}", terminal::escape(line));
 }
 
 /// What a command has to say as it goes on. What is done beside other things keeps it until its turn comes.
@@ -200,7 +202,7 @@ fn load(path: &Path) -> Result<Lab> {
     let up: Option<PathBuf> = None;
     let lab = lab::load(up.as_deref().unwrap_or(path)).map_err(|errors| Failure::Input(errors.into()))?;
     for warning in &lab.warnings {
-        tell(&format!("warning: {}: {warning}", lab.file.display()));
+        tell(&format!("warning: {}: {warning}", lab::builtin::shown(&lab.file)));
     }
     Ok(lab)
 }

@@ -2,6 +2,7 @@
 
 use super::super::{Failure, Result};
 use stateway_lab as lab;
+use stateway_lab::builtin;
 use stateway_lab::netns::origin::{self, Origin};
 use stateway_lab::netns::state::{self, Record};
 use std::path::Path;
@@ -52,21 +53,22 @@ fn made_from<'a>(records: &'a [Record], lab: &Path) -> Option<&'a Record> {
 
 /// Another file's lab of the same name is up: it is somebody's work, and left alone.
 pub(super) fn elsewhere(record: &Record, file: &Path) -> Failure {
-    let (name, up, asked) = (&record.lab, record.file.display(), origin::absolute(file));
+    let asked = origin::absolute(file);
+    let (name, up, asked) = (&record.lab, builtin::shown(&record.file), builtin::shown(&asked));
     // Here the name alone might mean a folder.
-    let plain = if Path::new(name).exists() { up.to_string() } else { name.clone() };
+    let plain = if Path::new(name).exists() { record.file.display().to_string() } else { name.clone() };
     Failure::Input(anyhow::anyhow!(
-        "the lab `{name}` is up from {up}, not from {}\n  hint: `stateway lab down {plain}` takes that one down",
-        asked.display()
+        "the lab `{name}` is up from {up}, not from {asked}\n  hint: `stateway lab down {plain}` takes that one down"
     ))
 }
 
 /// The lab is up, but not as its file says now.
 pub(super) fn changed(record: &Record, source: &Path) -> Failure {
-    let number = record.sources.iter().position(|path| *path == origin::absolute(source)).unwrap_or(0);
+    let source = origin::absolute(source);
+    let number = record.sources.iter().position(|path| *path == source).unwrap_or(0);
     Failure::Input(anyhow::anyhow!(
         "{} has changed since the lab `{}` came up; what is up was made from {}\n  hint: `--restart` builds it again from the file",
-        origin::absolute(source).display(),
+        builtin::shown(&source),
         record.lab,
         origin::copy(record, number).display()
     ))

@@ -5,6 +5,7 @@ use super::named::{self, Named, named};
 use super::{Format, Voice, Words, load, say, tell, utter};
 use serde_json::json;
 use stateway_lab::Lab;
+use stateway_lab::builtin;
 use stateway_lab::model::RunnerKind;
 use stateway_lab::netns::command::Interrupt;
 use stateway_lab::netns::init::Init;
@@ -63,7 +64,11 @@ pub(super) fn up(args: UpArgs) -> Result {
     };
     if let Standing::Up(record) = make_way(&lab, kind, args.restart, &interrupt, aloud)? {
         if health(&record) != BROKEN {
-            return say(&format!("the lab `{}` is up already, from {}", lab.name, record.file.display()));
+            return say(&format!(
+                "the lab `{}` is up already, from {}",
+                lab.name,
+                builtin::shown(&record.file)
+            ));
         }
         tell(&format!("the lab `{}` is broken, since its router has ended: it is built again", lab.name));
         state::remove(&lab.name, &interrupt).map_err(Failure::Machine)?;
@@ -108,7 +113,7 @@ pub(super) fn make_way(
         false if state::is_held(&lab.name) => "waiting for the command that builds or tests",
         false => "taking away what an interrupted command left of",
     };
-    voice(Words::Told(format!("{what} `{}`, from {}", lab.name, record.file.display())));
+    voice(Words::Told(format!("{what} `{}`, from {}", lab.name, builtin::shown(&record.file))));
     state::remove(&lab.name, interrupt).map_err(Failure::Machine)?;
     Ok(if record.complete { Standing::TakenDown } else { Standing::Nothing })
 }
@@ -181,7 +186,7 @@ pub(super) fn ls(args: LsArgs) -> Result {
                 "runner": record.runner,
                 "state": health,
                 "hosts": hosts,
-                "file": record.file,
+                "file": builtin::shown(&record.file).to_string(),
                 "control": record.control,
             })
             .to_string(),
@@ -190,7 +195,7 @@ pub(super) fn ls(args: LsArgs) -> Result {
                 record.lab,
                 record.runner,
                 health,
-                record.file.display()
+                builtin::shown(&record.file)
             ),
         };
         say(&line)?;

@@ -75,7 +75,7 @@ impl Source {
 
     fn refused(&self, refusals: &[Refusal]) -> anyhow::Error {
         let list: Vec<String> = refusals.iter().map(|refusal| format!("  {refusal}")).collect();
-        anyhow!("{} is refused\n{}", self.file.display(), list.join("\n"))
+        anyhow!("{} is refused\n{}", lab::builtin::shown(&self.file), list.join("\n"))
     }
 }
 
@@ -109,7 +109,7 @@ impl Version {
                 doubts.push(Refusal {
                     message: format!(
                         "`{}` is the beginning of what was read before, {} of {} bytes",
-                        path.display(),
+                        lab::builtin::shown(path),
                         text.len(),
                         before.len()
                     ),
@@ -178,7 +178,7 @@ fn missing_rules(rules: &Rules, config: &RouterConfig) -> Vec<String> {
 pub(super) fn rule_errors(path: &Path, errors: &[RuleError]) -> anyhow::Error {
     let list: Vec<String> = errors.iter().map(|e| format!("  rules:{e}")).collect();
     let problems = if errors.len() == 1 { "a problem" } else { "problems" };
-    anyhow!("{} has {problems} in its rules\n{}", path.display(), list.join("\n"))
+    anyhow!("{} has {problems} in its rules\n{}", lab::builtin::shown(path), list.join("\n"))
 }
 
 #[cfg(test)]

@@ -78,6 +78,7 @@ pub(crate) fn watched_until(
     Ok(Observation {
         icmp: finding.icmp,
         stdout: finding.stdout,
+        exit: finding.exit,
         packets,
         ..Observation::new(result, finding.note)
     })

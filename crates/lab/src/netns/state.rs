@@ -16,6 +16,7 @@ use super::build;
 use super::command::{self, Entry, Interrupt};
 use super::init::{self, Init};
 use super::origin;
+use crate::builtin;
 use crate::model::{Host, Lab, RunnerKind, Service};
 use crate::resolve::is_lab_name;
 use anyhow::{Context as _, bail};
@@ -153,7 +154,7 @@ impl State {
     pub fn begin(lab: &Lab, runner: RunnerKind, interrupt: Interrupt) -> anyhow::Result<Self> {
         let lock = lock(&lab.name, &interrupt)?;
         if let Some(record) = read(&lab.name) {
-            bail!("the lab `{}` is up already, from {}", lab.name, record.file.display());
+            bail!("the lab `{}` is up already, from {}", lab.name, builtin::shown(&record.file));
         }
         let record = Record::of(lab, runner);
         if let Some(taken) = record.netns.iter().find(|name| Path::new(NETNS).join(name).exists()) {

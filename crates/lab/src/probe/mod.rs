@@ -31,13 +31,16 @@ pub struct Target {
 /// What a probe found out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// `ok`, `blocked`, `refused`, `unreachable`.
+    /// `ok`, `blocked`, `refused`, `unreachable`, `failed`.
     pub result: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icmp: Option<String>,
     pub note: String,
     #[serde(default)]
     pub stdout: String,
+    /// The exit code of a command of the user's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<i32>,
 }
 
 impl Finding {
@@ -47,7 +50,7 @@ impl Finding {
 
     /// The result as a word; what is not known counts as nothing having come back.
     pub fn word(&self) -> Word {
-        [Word::Ok, Word::Refused, Word::Unreachable]
+        [Word::Ok, Word::Refused, Word::Unreachable, Word::Failed]
             .into_iter()
             .find(|word| word.text() == self.result)
             .unwrap_or(Word::Blocked)

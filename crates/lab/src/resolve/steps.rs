@@ -348,13 +348,16 @@ impl Check<'_> {
             ResultSpec::Blocked => Word::Blocked,
             ResultSpec::Refused => Word::Refused,
             ResultSpec::Unreachable => Word::Unreachable,
+            ResultSpec::Failed => Word::Failed,
         });
         // A step with traffic is meant to succeed unless the file says otherwise.
-        let result = result.or(match (&spec.icmp, action.succeeds()) {
-            (Some(_), _) => Some(Word::Unreachable),
-            (None, true) => Some(Word::Ok),
-            (None, false) => None,
+        let result = result.or(match (&spec.icmp, spec.exit, action.succeeds()) {
+            (Some(_), ..) => Some(Word::Unreachable),
+            (None, Some(1..), _) => Some(Word::Failed),
+            (None, _, true) => Some(Word::Ok),
+            (None, _, false) => None,
         });
+        self.expect_of_a_command(path, spec, result, action);
         if spec.icmp.is_some() && result != Some(Word::Unreachable) {
             self.problem(&key(path, "icmp"), "goes with `result: unreachable`", None);
         }
@@ -376,6 +379,7 @@ impl Check<'_> {
         Expect {
             result,
             icmp: spec.icmp.clone(),
+            exit: spec.exit,
             state: spec.state.map(state),
             seen: spec.seen.0.iter().copied().map(state).collect(),
             unseen: spec.unseen.0.iter().copied().map(state).collect(),
@@ -385,6 +389,33 @@ impl Check<'_> {
             reason: spec.reason.clone(),
             entry: spec.entry.clone(),
             no_entry: spec.no_entry.clone(),
+        }
+    }
+
+    /// Whether a command came through is its own to say: of it alone one knows how it ended, and of it nothing else.
+    fn expect_of_a_command(&mut self, path: &str, spec: &ExpectSpec, result: Option<Word>, action: &Action) {
+        let is_command = matches!(action, Action::Exec(_));
+        match result {
+            Some(Word::Failed) if !is_command && spec.exit.is_none() => {
+                let hint = "`blocked`, `refused` or `unreachable`".to_owned();
+                self.problem(&key(path, "result"), "`failed` is said of `exec` only", Some(hint));
+            }
+            Some(word @ (Word::Blocked | Word::Refused | Word::Unreachable)) if is_command => {
+                let at = if spec.result.is_some() { "result" } else { "icmp" };
+                let message = format!("an `exec` is `ok` or `failed`, never `{}`", word.text());
+                let hint =
+                    "`result: failed`; what became of its packets is in `state`, `rule`, `reason`".to_owned();
+                self.problem(&key(path, at), message, Some(hint));
+            }
+            _ => {}
+        }
+        let Some(exit) = spec.exit else { return };
+        let path = key(path, "exit");
+        if !is_command {
+            self.problem(&path, "goes with `exec` only", None);
+        } else if result == Some(if exit == 0 { Word::Failed } else { Word::Ok }) {
+            let hint = "0 is `ok`, every other one is `failed`".to_owned();
+            self.problem(&path, "does not go with this `result`", Some(hint));
         }
     }
 }

@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;
 
-/// Runs a command on a host; `ok` if it succeeds (live and kernel only).
+/// Runs a command on a host; `ok` if it succeeds, else `failed` (live and kernel only).
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExecSpec {
@@ -81,15 +81,22 @@ mod namespaces {
     use crate::netns::clients::{WORK, on};
     use crate::probe::Finding;
     use std::ffi::OsString;
+    use std::os::unix::process::ExitStatusExt as _;
 
     pub(super) fn exec(runner: &Namespaces, step: &Exec) -> anyhow::Result<Finding> {
         let words = ["sh", "-c", &step.run].map(OsString::from).to_vec();
         let output = on(runner, step.host, words, step.input.as_deref(), step.timeout.unwrap_or(WORK))?;
-        let (word, note) = match output.code() {
-            Some(0) => (Word::Ok, output.stdout.trim().lines().next().unwrap_or_default().to_owned()),
-            Some(code) => (Word::Blocked, format!("exit code {code}: {}", output.stderr.trim())),
-            None => (Word::Blocked, "it does not end".to_owned()),
+        let exit = output.code();
+        let signal = output.status.and_then(|status| status.signal());
+        let (word, note) = match (exit, signal) {
+            (Some(0), _) => (Word::Ok, output.stdout.trim().lines().next().unwrap_or_default().to_owned()),
+            (Some(code), _) => (Word::Failed, format!("exit code {code}: {}", output.stderr.trim())),
+            (None, Some(signal)) => {
+                (Word::Failed, format!("signal {signal} ended it: {}", output.stderr.trim()))
+            }
+            (None, None) => (Word::Failed, "it does not end".to_owned()),
         };
-        Ok(Finding { stdout: output.stdout, ..Finding::new(word, note.trim_end_matches(": ").to_owned()) })
+        let note = note.trim_end_matches(": ");
+        Ok(Finding { stdout: output.stdout, exit, ..Finding::new(word, note) })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::super::{Failure, Result};
 use anyhow::anyhow;
+use stateway_lab::builtin;
 use stateway_lab::model::{Action, Lab, Session, Ssh, Tcp, Test};
 use std::cmp::Reverse;
 
@@ -89,7 +90,7 @@ fn not_opened(lab: &Lab, test: &Test, kind: &str, name: &String, all: &[Test]) -
     Failure::Input(anyhow!(
         "{}: the test `{}` goes on with the session `{name}`, which the test `{opener}` opens\n  \
          hint: choose that one as well: `--filter '{opener}'`",
-        lab.file.display(),
+        builtin::shown(&lab.file),
         test.name
     ))
 }

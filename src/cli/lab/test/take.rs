@@ -6,6 +6,7 @@ use super::super::super::Result;
 use super::super::{Format, Voice, Words};
 use super::TestArgs;
 use super::jobs::Job;
+use stateway_lab::builtin;
 use stateway_lab::model::{Lab, RunnerKind};
 #[cfg(target_os = "linux")]
 use stateway_lab::netns::command::Interrupt;
@@ -54,7 +55,7 @@ pub(super) fn take(job: &Job<'_>, args: &TestArgs, interrupt: &Interrupt, voice:
         return teller.not_run("interrupted");
     }
     if job.lab.tests.is_empty() {
-        let failure = Failure::Input(anyhow::anyhow!("{} has no tests", job.lab.file.display()));
+        let failure = Failure::Input(anyhow::anyhow!("{} has no tests", builtin::shown(&job.lab.file)));
         return teller.not_begun(HAS_TESTS, failure);
     }
     match job.kind {
@@ -130,7 +131,7 @@ fn simulated(seed: u64, teller: &Teller<'_>) -> Taken {
         }
         Err(errors) => {
             let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            let error = anyhow::anyhow!("{}: {}", lab.file.display(), errors.join("\n"));
+            let error = anyhow::anyhow!("{}: {}", builtin::shown(&lab.file), errors.join("\n"));
             teller.not_begun(COMES_UP, Failure::Input(error))
         }
     }
@@ -174,7 +175,7 @@ fn stand_up(
                 "the router of the lab `{}` has other rules than it came up with from {}: somebody has replaced them\n  \
                  hint: `--restart` builds it again from the file",
                 lab.name,
-                runner.state.record.file.display()
+                builtin::shown(&runner.state.record.file)
             )));
         }
         tell(format!("the lab `{}` is up already: it is tested as it stands, and left up", lab.name));
