@@ -34,6 +34,8 @@ mod rules_text;
 mod run;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod top;
+#[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
+mod watch;
 
 /// A virtual router in userspace with an iptables-style stateful filter, and labs around it.
 #[derive(Debug, Parser)]
@@ -59,7 +61,9 @@ enum Command {
     Conntrack(conntrack::Args),
     /// Compare the router with this machine's kernel, packet by packet
     Conform(conform::Args),
-    /// Watch a running router
+    /// Show the packets of a running router as they are judged, a line each
+    Watch(watch::Args),
+    /// Show connections, rates and drops of a running router, live
     Top(top::Args),
     /// Say what this machine lacks, and the command that mends it
     Doctor(doctor::Args),
@@ -155,6 +159,7 @@ fn run(command: Command) -> Result {
         Command::Rules(args) => rules::run(args),
         Command::Conntrack(args) => conntrack::run(args),
         Command::Conform(args) => conform::run(args),
+        Command::Watch(args) => watch::run(args),
         Command::Top(args) => top::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args),

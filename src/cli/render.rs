@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use stateway_runtime::terminal;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 /// How a listing is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -34,6 +34,13 @@ fn print(text: &str) -> io::Result<()> {
 /// Whether whoever read what was printed has gone.
 pub(super) fn is_unread(printed: &io::Result<()>) -> bool {
     printed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Whether colours are welcome on standard output: on a terminal that has some, unless `NO_COLOR` is set.
+pub(super) fn has_colours() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
 }
 
 /// Prints one JSON document, indented.

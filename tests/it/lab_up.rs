@@ -29,7 +29,7 @@ impl Bench {
     }
 
     /// A lab where only `a` may ping, or everybody.
-    fn write(&self, path: &str, policy: &str) {
+    pub(crate) fn write(&self, path: &str, policy: &str) {
         let file = self.at(path);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, LAB.replace("NAME", self.name).replace("POLICY", policy)).unwrap();

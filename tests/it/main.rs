@@ -66,3 +66,6 @@ mod source;
 mod survive;
 /// What a reviewer need not check: the arrows between modules, what the core must not contain, reasons without a story.
 mod tidy;
+/// `stateway watch`: lines of packets, slow readers, and every way it ends.
+#[cfg(target_os = "linux")]
+mod watch;

@@ -10,10 +10,10 @@ use crate::base::{RuleId, Table};
 use crate::conntrack::{CtState, Direction, InvalidReason, Tracked};
 use crate::packet::Tuple;
 use crate::record::{Note, Recorder};
-use crate::router::Router;
+use crate::router::{Router, Rules};
 
 /// Gathers the decisions on one packet; use a new one, or [`Decision::clear`], for each.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Decision {
     /// As `-m conntrack --ctstate` sees it; `None` if the packet never came as far as tracking.
     pub ctstate: Option<CtState>,
@@ -51,6 +51,11 @@ impl Decision {
 
     /// The rule that decided, as `filter/FORWARD/1`, or `policy` where none did; `None` if neither was asked.
     pub fn rule(&self, fate: Fate, router: &Router) -> Option<String> {
+        self.rule_among(fate, &router.rules())
+    }
+
+    /// As [`Decision::rule`], of the rules that were in force when it was decided.
+    pub fn rule_among(&self, fate: Fate, rules: &Rules) -> Option<String> {
         let by = match fate {
             Fate::Dropped(DropReason::Rule(id)) | Fate::Rejected(_, id) => By::Rule(id),
             Fate::Dropped(DropReason::Policy(_)) => By::Policy,
@@ -64,7 +69,7 @@ impl Decision {
             }
         };
         match by {
-            By::Rule(id) => router.rule_name(id),
+            By::Rule(id) => Some(rules.for_family(id.family)?.rule_name(id)),
             By::Policy => Some("policy".to_owned()),
         }
     }

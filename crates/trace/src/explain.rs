@@ -17,7 +17,7 @@ use stateway_core::nat::Side;
 use stateway_core::packet::Tuple;
 use stateway_core::packet::{Frame, Offload, summary};
 use stateway_core::record::{Note, Recorder, Trace, Translated};
-use stateway_core::router::{Router, Worker};
+use stateway_core::router::{Router, Rules, Worker};
 use stateway_core::time::Instant;
 use std::fmt::Write as _;
 
@@ -150,7 +150,7 @@ pub fn explain(
     Account {
         packet: summary::of_frame(&mut frame.to_vec()),
         in_port: name(iface),
-        steps: steps(&trace.notes, router, v6),
+        steps: steps(&trace.notes, &Names { router, rules: &router.rules() }, v6),
         fate: outcome.fate.word(),
         out: decision.out.iter().map(|iface| name(*iface)).collect(),
         rule: decision.rule(outcome.fate, router),
@@ -161,12 +161,34 @@ pub fn explain(
     }
 }
 
+/// What numbers in notes are called.
+struct Names<'a> {
+    router: &'a Router,
+    /// Those that the packet met, which may have been replaced since.
+    rules: &'a Rules,
+}
+
+impl Names<'_> {
+    fn port(&self, iface: IfaceId) -> String {
+        self.router.ifaces()[iface.index()].name.clone()
+    }
+
+    fn rule(&self, rule: RuleId) -> Option<String> {
+        Some(self.rules.for_family(rule.family)?.rule_name(rule))
+    }
+}
+
+/// The way of a packet that was judged by `rules`, from the notes of it.
+pub fn way(notes: &[Note], router: &Router, rules: &Rules, is_ipv6: bool) -> Vec<Step> {
+    steps(notes, &Names { router, rules }, is_ipv6)
+}
+
 /// The notes up to the packet's fate, which the account states by itself, and those of what the router sent because of
 /// it, each up to its own.
-fn steps(notes: &[Note], router: &Router, v6: bool) -> Vec<Step> {
+fn steps(notes: &[Note], names: &Names<'_>, v6: bool) -> Vec<Step> {
     let end = notes.iter().position(|note| matches!(note, Note::Fate(_))).unwrap_or(notes.len());
     let (own_way, answers) = notes.split_at(end);
-    let step = |note: &Note| step(note, router, v6);
+    let step = |note: &Note| step(note, names, v6);
     // Tracking says two things of a packet that it does not believe.
     let own_way = own_way.iter().flat_map(|note| {
         let tolerated = match note {
@@ -185,14 +207,14 @@ fn steps(notes: &[Note], router: &Router, v6: bool) -> Vec<Step> {
     own_way.chain(of_answers).collect()
 }
 
-fn step(note: &Note, router: &Router, v6: bool) -> Option<Step> {
-    let name = |iface: IfaceId| router.ifaces()[iface.index()].name.clone();
+fn step(note: &Note, names: &Names<'_>, v6: bool) -> Option<Step> {
+    let name = |iface: IfaceId| names.port(iface);
     Some(match note {
         Note::Hook(table, hook) => Step::Hook { table: table.word(), chain: hook.word() },
-        Note::Rule { rule, failed } => looked_at(*rule, *failed, router),
+        Note::Rule { rule, failed } => looked_at(*rule, *failed, names),
         Note::Policy(rule) => {
-            let policy = policy_of(*rule, router).map_or("ACCEPT", Policy::word);
-            Step::Policy { rule: router.rule_name(*rule).unwrap_or_default(), policy }
+            let policy = policy_of(*rule, names.rules).map_or("ACCEPT", Policy::word);
+            Step::Policy { rule: names.rule(*rule).unwrap_or_default(), policy }
         }
         Note::Tracked(ct) => tracked(ct),
         Note::Routed { out, next_hop } => {
@@ -201,7 +223,7 @@ fn step(note: &Note, router: &Router, v6: bool) -> Option<Step> {
             Step::Routed { out: name(*out), next_hop: next_hop.map(|hop| hop.to_ip(family).to_string()) }
         }
         Note::Local => Step::Local,
-        Note::Translated(translated) => self::translated(translated, router),
+        Note::Translated(translated) => self::translated(translated, names),
         Note::Confirmed => Step::Confirmed,
         Note::Expected(connection) => Step::Expected { connection: connection.clone() },
         Note::Unannounced(helper, silence) => {
@@ -216,24 +238,22 @@ fn step(note: &Note, router: &Router, v6: bool) -> Option<Step> {
     })
 }
 
-fn looked_at(id: RuleId, failed: Option<u16>, router: &Router) -> Step {
-    let rules = router.rules();
-    let ruleset = rules.for_family(id.family);
+fn looked_at(id: RuleId, failed: Option<u16>, names: &Names<'_>) -> Step {
+    let ruleset = names.rules.for_family(id.family);
     let found = ruleset.and_then(|ruleset| Some((ruleset, ruleset.rule(id)?)));
     let text = found.map(|(ruleset, rule)| ruleset.rule_text(id.table, rule).trim_start().to_owned());
     let failed_words = failed.zip(found).map(|(place, (_, rule))| {
         rule.matches.words().into_iter().nth(usize::from(place)).unwrap_or_default()
     });
     Step::Rule {
-        rule: router.rule_name(id).unwrap_or_default(),
+        rule: names.rule(id).unwrap_or_default(),
         text: text.unwrap_or_default(),
         matched: failed.is_none(),
         failed: failed_words,
     }
 }
 
-fn policy_of(id: RuleId, router: &Router) -> Option<Policy> {
-    let rules = router.rules();
+fn policy_of(id: RuleId, rules: &Rules) -> Option<Policy> {
     rules.for_family(id.family)?.chains(id.table).get(usize::from(id.chain))?.policy
 }
 
@@ -250,7 +270,7 @@ fn tracked(ct: &Tracked) -> Step {
     Step::Conntrack { ctstate: ct.state.word(), direction, reason, why }
 }
 
-fn translated(decided: &Translated, router: &Router) -> Step {
+fn translated(decided: &Translated, names: &Names<'_>) -> Step {
     let Translated { side, by, from, choice } = *decided;
     let end = |tuple: &Tuple| {
         let (addr, port) = match side {
@@ -263,7 +283,7 @@ fn translated(decided: &Translated, router: &Router) -> Step {
         }
     };
     Step::Translated {
-        rule: by.and_then(|rule| router.rule_name(rule)),
+        rule: by.and_then(|rule| names.rule(rule)),
         side: side.word(),
         from: end(&from),
         to: end(&choice.tuple),
@@ -301,7 +321,8 @@ pub fn render(account: &Account) -> String {
     text
 }
 
-fn line(step: &Step) -> String {
+/// One step for people.
+pub fn line(step: &Step) -> String {
     match step {
         Step::Hook { table, chain } => format!("{table} {chain}"),
         Step::Rule { rule, text, matched: true, .. } => {

@@ -2,8 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::{ETHERNET_LEN, Family, Kind, Offload, Packet, Segment, TcpFlags, tuple};
-use core::fmt::Write as _;
+use super::{Addr, ETHERNET_LEN, Family, Kind, Offload, Packet, Segment, TcpFlags, tuple};
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 
 /// What tells a packet from others between the same ends.
@@ -35,6 +35,73 @@ impl Gist {
     }
 }
 
+/// What [`of_packet`] says of a packet, kept in a few bytes and written out later, by whoever has the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Headline {
+    /// Which kind of packet.
+    pub family: Family,
+    /// Where it comes from.
+    pub src: Addr,
+    /// Where it goes.
+    pub dst: Addr,
+    /// The upper-layer protocol by its number.
+    pub proto: u8,
+    /// Source and destination port, where the header has them.
+    pub ports: Option<(u16, u16)>,
+    /// What tells it from others between the same ends.
+    pub gist: Gist,
+    /// It is a fragment, and others come behind it.
+    has_more: bool,
+    /// It is a fragment without the upper-layer header.
+    is_later: bool,
+}
+
+impl Headline {
+    /// Reads it from a packet.
+    pub fn of(pkt: &Packet) -> Self {
+        Self {
+            family: pkt.family(),
+            src: pkt.src(),
+            dst: pkt.dst(),
+            proto: pkt.proto(),
+            ports: pkt.ports(),
+            gist: Gist::of(pkt),
+            has_more: pkt.fragment().is_some_and(|fragment| fragment.more),
+            is_later: pkt.is_later_fragment(),
+        }
+    }
+
+    fn kind(&self) -> String {
+        let Gist { tcp_flags, icmp, .. } = self.gist;
+        if self.is_later {
+            return format!("proto {}", self.proto);
+        }
+        match self.proto {
+            tuple::PROTO_TCP => tcp_flags.map_or("tcp".to_owned(), |flags| format!("tcp {flags}")),
+            tuple::PROTO_UDP => "udp".to_owned(),
+            tuple::PROTO_UDPLITE => "udplite".to_owned(),
+            tuple::PROTO_SCTP => "sctp".to_owned(),
+            tuple::PROTO_GRE => "gre".to_owned(),
+            tuple::PROTO_ICMP => of_icmp("icmp", self.family, icmp),
+            tuple::PROTO_ICMPV6 => of_icmp("icmpv6", self.family, icmp),
+            other => format!("proto {other}"),
+        }
+    }
+}
+
+impl fmt::Display for Headline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (src, dst) = (self.src.to_ip(self.family), self.dst.to_ip(self.family));
+        let (from, to) = (end(src, self.ports.map(|p| p.0)), end(dst, self.ports.map(|p| p.1)));
+        write!(f, "{} {from} → {to}", self.kind())?;
+        if let Some((id, offset)) = self.gist.fragment {
+            let more = if self.has_more { "+" } else { "" };
+            write!(f, " fragment {id}@{offset}{more}")?;
+        }
+        Ok(())
+    }
+}
+
 /// Tells of a frame as it came from a port.
 pub fn of_frame(frame: &mut [u8]) -> String {
     match super::kind(frame) {
@@ -49,16 +116,7 @@ pub fn of_frame(frame: &mut [u8]) -> String {
 
 /// Tells of an IP packet.
 pub fn of_packet(pkt: &Packet) -> String {
-    let (src, dst) = (pkt.src().to_ip(pkt.family()), pkt.dst().to_ip(pkt.family()));
-    let ports = pkt.ports();
-    let (from, to) = (end(src, ports.map(|p| p.0)), end(dst, ports.map(|p| p.1)));
-    let mut line = format!("{} {from} → {to}", kind(pkt));
-    if let Some(fragment) = pkt.fragment() {
-        let more = if fragment.more { "+" } else { "" };
-        // Writing to a string cannot fail.
-        let _ = write!(line, " fragment {}@{}{more}", fragment.id, fragment.offset);
-    }
-    line
+    Headline::of(pkt).to_string()
 }
 
 /// Reads an IP packet by itself. What is missing of its length counts as zeros.
@@ -75,22 +133,6 @@ pub fn with_ip<T>(ip: &[u8], read: impl FnOnce(&Packet) -> T) -> Option<T> {
     Packet::parse(&mut frame, Offload::NONE).ok().map(|pkt| read(&pkt))
 }
 
-fn kind(pkt: &Packet) -> String {
-    if pkt.is_later_fragment() {
-        return format!("proto {}", pkt.proto());
-    }
-    match pkt.proto() {
-        tuple::PROTO_TCP => Segment::parse(pkt.l4()).map_or("tcp".to_owned(), |s| format!("tcp {}", s.flags)),
-        tuple::PROTO_UDP => "udp".to_owned(),
-        tuple::PROTO_UDPLITE => "udplite".to_owned(),
-        tuple::PROTO_SCTP => "sctp".to_owned(),
-        tuple::PROTO_GRE => "gre".to_owned(),
-        tuple::PROTO_ICMP => icmp("icmp", pkt),
-        tuple::PROTO_ICMPV6 => icmp("icmpv6", pkt),
-        other => format!("proto {other}"),
-    }
-}
-
 fn end(addr: IpAddr, port: Option<u16>) -> String {
     match (addr, port) {
         (_, None) => addr.to_string(),
@@ -100,11 +142,11 @@ fn end(addr: IpAddr, port: Option<u16>) -> String {
 }
 
 /// By iptables' names where there is one, else by its numbers.
-fn icmp(name: &str, pkt: &Packet) -> String {
-    let [kind, code, ..] = pkt.l4() else { return name.to_owned() };
-    match (icmp_name(pkt.family(), *kind, *code), kind, code) {
-        (Some(word), ..) => format!("{name} {word}"),
-        (None, kind, code) => format!("{name} {kind}/{code}"),
+fn of_icmp(name: &str, family: Family, message: Option<(u8, u8)>) -> String {
+    let Some((kind, code)) = message else { return name.to_owned() };
+    match icmp_name(family, kind, code) {
+        Some(word) => format!("{name} {word}"),
+        None => format!("{name} {kind}/{code}"),
     }
 }
 

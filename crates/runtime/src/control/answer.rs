@@ -2,14 +2,14 @@
 
 use super::entries;
 use super::events::Wants;
-use super::protocol::{Command, EntryDraft, Interface, Named, Reply, Status, VerdictFilter};
+use super::protocol::{Command, EntryDraft, Interface, Named, Reply, Status};
 use super::server::Context;
 use super::visitor::{Line, Visitor, error};
 use super::{metrics, rules, select};
 use crate::device::{Link, Port};
 use crate::runtime::Shared;
 use crate::runtime::orders::Order;
-use crate::runtime::watch::Subscription;
+use crate::runtime::watch::{Sighting, Subscription};
 use crossbeam_channel::{Receiver, bounded, select};
 use stateway_core::config::Mode;
 use stateway_core::conntrack::change::NotCreated;
@@ -113,7 +113,13 @@ pub(super) fn answer(
                 Err(_) => return Ok(error(ENDING.into())),
             }
         }
-        Command::Watch { filter } => watch(visitor, context, lines, filter)?,
+        Command::Watch { filter, explain } => {
+            let (watchers, ifaces) = (&context.shared.watchers, router.ifaces());
+            match watchers.subscribe(filter, explain, ifaces) {
+                Ok(subscription) => watch(visitor, context, lines, &subscription)?,
+                Err(problem) => return Ok(error(problem)),
+            }
+        }
         Command::Shutdown => {
             // If nobody takes the order any more, it is being carried out already.
             let _ = context.orders.send(Order::Stop);
@@ -126,11 +132,11 @@ fn watch(
     visitor: &Visitor<'_>,
     context: &Context,
     lines: &Receiver<Line>,
-    filter: VerdictFilter,
+    subscription: &Subscription<Sighting>,
 ) -> io::Result<()> {
-    let subscription = context.shared.watchers.subscribe(filter);
     visitor.reply(&Reply::Watching)?;
-    pour(visitor, lines, &subscription, |verdict| Reply::Verdict(Box::new(verdict)))
+    let Shared { router, clock, .. } = &*context.shared;
+    pour(visitor, lines, subscription, |sighting| Reply::Verdict(Box::new(sighting.verdict(router, clock))))
 }
 
 fn conntrack_events(
@@ -157,9 +163,9 @@ fn pour<T>(
 ) -> io::Result<()> {
     let pass = |event| {
         if let events @ 1.. = subscription.take_lost() {
-            visitor.reply(&Reply::Lost { events })?;
+            visitor.pour(&Reply::Lost { events })?;
         }
-        visitor.reply(&wrap(event))
+        visitor.pour(&wrap(event))
     };
     loop {
         select! {

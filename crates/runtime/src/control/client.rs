@@ -73,6 +73,14 @@ impl Client {
         end_stream(self.stream.get_mut())
     }
 
+    /// What ends a stream while somebody else waits for its replies.
+    ///
+    /// # Errors
+    /// No descriptor is to be had.
+    pub fn stream_end(&self) -> anyhow::Result<StreamEnd> {
+        self.clone_writer().map(StreamEnd)
+    }
+
     /// The next reply; `None` once the command is carried out.
     ///
     /// # Errors
@@ -104,6 +112,20 @@ impl Client {
     /// `timeout` is zero.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) -> anyhow::Result<()> {
         Ok(self.stream.get_ref().set_read_timeout(timeout)?)
+    }
+}
+
+/// Ends a stream of replies that another thread reads.
+#[derive(Debug)]
+pub struct StreamEnd(UnixStream);
+
+impl StreamEnd {
+    /// As [`Client::end_stream`].
+    ///
+    /// # Errors
+    /// The router went away.
+    pub fn end(&mut self) -> anyhow::Result<()> {
+        end_stream(&mut self.0)
     }
 }
 

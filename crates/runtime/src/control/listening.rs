@@ -23,7 +23,7 @@ impl Listening {
     /// # Errors
     /// The router refuses or went away, or no thread is to be had.
     pub fn begin(mut client: Client, filter: VerdictFilter) -> anyhow::Result<Self> {
-        client.send(&Command::Watch { filter })?;
+        client.send(&Command::Watch { filter, explain: false })?;
         match client.next_reply()? {
             Some(Reply::Watching) => {}
             other => bail!("the router does not let us watch: {other:?}"),

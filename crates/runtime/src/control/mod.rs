@@ -13,7 +13,7 @@ mod metrics;
 pub mod place;
 pub mod protocol;
 mod rules;
-mod select;
+pub(crate) mod select;
 pub mod server;
 pub mod socket;
 mod visitor;

@@ -96,6 +96,9 @@ pub enum Command {
     Watch {
         #[serde(default)]
         filter: VerdictFilter,
+        /// With every rule that looked at it.
+        #[serde(default)]
+        explain: bool,
     },
     /// Ends the router.
     Shutdown,
@@ -443,6 +446,9 @@ pub struct FlowSelect {
 pub struct Verdict {
     /// Seconds since the router began to forward.
     pub time: f64,
+    /// Seconds since 1970.
+    #[serde(default)]
+    pub unix_time: f64,
     /// The port where it came in.
     #[serde(rename = "in")]
     pub in_iface: String,
@@ -483,6 +489,11 @@ pub struct Verdict {
     /// A stable code: why it was not forwarded, or why it is INVALID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Its way, if that was asked for: a line for each step, and the same as `explain --format json` writes it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub way: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<serde_json::Value>,
 }
 
 /// Which verdicts a client wants: those that agree with every field that is given.
@@ -506,21 +517,21 @@ pub struct VerdictFilter {
     pub ctstate: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fate: Option<String>,
-}
-
-impl VerdictFilter {
-    pub fn wants(&self, v: &Verdict) -> bool {
-        fn agrees<T: PartialEq>(want: Option<&T>, have: Option<&T>) -> bool {
-            want.is_none() || want == have
-        }
-        let Self { in_iface, src, dst, protocol, sport, dport, ctstate, fate } = self;
-        agrees(in_iface.as_ref(), Some(&v.in_iface))
-            && agrees(src.as_ref(), v.src.as_ref())
-            && agrees(dst.as_ref(), v.dst.as_ref())
-            && agrees(protocol.as_ref(), v.protocol.as_ref())
-            && agrees(sport.as_ref(), v.sport.as_ref())
-            && agrees(dport.as_ref(), v.dport.as_ref())
-            && agrees(ctstate.as_ref(), v.ctstate.as_ref())
-            && agrees(fate.as_ref(), Some(&v.fate))
-    }
+    /// Addresses or networks: each is one of its ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// The TCP, UDP or SCTP port of one of its ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The port where it came in, or one where it left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iface: Option<String>,
+    /// One of these; none means any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ctstates: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fates: Vec<String>,
+    /// The rule that decided, as [`Verdict::rule`] names it: one of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
 }

@@ -218,7 +218,7 @@ fn read_address(text: Option<&String>, what: &str) -> Result<(Addr, Family), Str
 }
 
 /// `192.0.2.1` or `192.0.2.0/24`, either family.
-fn read_prefix(text: &str) -> Result<Prefix, String> {
+pub(crate) fn read_prefix(text: &str) -> Result<Prefix, String> {
     let problem = || format!("`{text}` is no address or network");
     let (addr, len) = text.split_once('/').map_or((text, None), |(addr, len)| (addr, Some(len)));
     let addr: IpAddr = addr.parse().map_err(|_| problem())?;

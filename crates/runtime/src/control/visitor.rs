@@ -1,7 +1,7 @@
 //! One client of the control socket: who it is, what it says, and what it is told.
 //!
-//! Nobody waits for it for long. Each line of an answer is taken within [`Context::patience`], or the client is left; what it
-//! says has a longest line; and when it is left, the thread that reads from it ends too.
+//! Each line of an answer is taken within [`Context::patience`], or the client is left; a stream waits for its reader, and
+//! loses events meanwhile. What a client says has a longest line; and when it is left, the thread that reads from it ends too.
 
 use super::answer;
 use super::protocol::{Command, MAX_LINE, Reply};
@@ -13,6 +13,7 @@ use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
+use stateway_core::time::Instant;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -107,23 +108,36 @@ impl<'a> Visitor<'a> {
         Ok(())
     }
 
-    /// Sends one line.
+    /// Sends one line of an answer.
     ///
     /// # Errors
     /// The client went, or does not read.
     pub(super) fn reply(&self, reply: &Reply) -> io::Result<()> {
+        let deadline = self.context.shared.clock.now() + self.context.patience;
+        self.send(reply, Some(deadline))
+    }
+
+    /// Sends one line of a stream, whose reader may stop for as long as it likes: what happens meanwhile is lost and counted,
+    /// and nothing but this thread waits.
+    ///
+    /// # Errors
+    /// The client went.
+    pub(super) fn pour(&self, reply: &Reply) -> io::Result<()> {
+        self.send(reply, None)
+    }
+
+    fn send(&self, reply: &Reply, deadline: Option<Instant>) -> io::Result<()> {
         let mut line = serde_json::to_vec(reply)?;
         line.push(b'\n');
         let clock = self.context.shared.clock;
-        let deadline = clock.now() + self.context.patience;
         let mut rest = &line[..];
         while !rest.is_empty() {
             match send(self.stream, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(len) => rest = &rest[len..],
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
-                    let left = deadline.saturating_since(clock.now());
-                    if left.is_zero() {
+                    let left = deadline.map(|deadline| deadline.saturating_since(clock.now()));
+                    if left.is_some_and(|left| left.is_zero()) {
                         return Err(io::ErrorKind::TimedOut.into());
                     }
                     wait_for_room(self.stream, left)?;
@@ -147,9 +161,10 @@ pub(super) fn turn_away(stream: &UnixStream, why: String) {
     }
 }
 
-fn wait_for_room(stream: &UnixStream, left: Duration) -> io::Result<()> {
-    let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-    match poll(&mut [PollFd::new(stream, PollFlags::OUT)], Some(&timeout)) {
+fn wait_for_room(stream: &UnixStream, left: Option<Duration>) -> io::Result<()> {
+    let timeout =
+        left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) });
+    match poll(&mut [PollFd::new(stream, PollFlags::OUT)], timeout.as_ref()) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }

@@ -1,7 +1,7 @@
 //! One worker: a burst in, each frame to its end, a burst out.
 
 use super::wall::WallClock;
-use super::watch::{self, VerdictRecorder, Watcher};
+use super::watch::{self, Arriving, Watcher, Witness};
 use super::{PortCount, Shared};
 use crate::device::{Burst, segment};
 use stateway_core::base::Emission;
@@ -195,10 +195,15 @@ impl Worker {
     /// As [`Worker::carry`], and tells who listens, before anybody can see what came of it.
     fn carry_watched<B: Burst>(&mut self, burst: &mut B, n: usize, now: Instant, watchers: &[Arc<Watcher>]) {
         let (iface, frame, offload) = burst.frame(n);
-        let name = &self.shared.router.ifaces()[iface.index()].name;
-        let mut rec = VerdictRecorder::new(name, frame, offload, now);
-        let outcome = self.judge(burst, n, now, &mut rec);
-        watch::tell(watchers, &rec.finish(&self.shared.router, &outcome));
+        let arriving = Arriving::read(iface, frame, offload, now);
+        if !watch::concerns_any(watchers, &arriving) {
+            return self.carry(burst, n, now);
+        }
+        let explains = watch::is_explained(watchers, &arriving);
+        let mut witness = Witness::new(arriving, explains);
+        let rules = self.shared.router.rules();
+        let outcome = self.judge(burst, n, now, &mut witness);
+        watch::tell(watchers, &witness.finish(&outcome, rules));
         self.send(burst, n, &outcome);
     }
 

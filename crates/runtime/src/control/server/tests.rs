@@ -110,7 +110,7 @@ fn a_watcher_hears_of_every_packet_before_it_ended_and_of_none_that_it_did_not_w
     let bench = Bench::new();
     let mut client = bench.client();
     let filter = VerdictFilter { dport: Some(53), ..VerdictFilter::default() };
-    client.send(&Command::Watch { filter }).unwrap();
+    client.send(&Command::Watch { filter, explain: false }).unwrap();
     assert_eq!(client.next_reply().unwrap(), Some(Reply::Watching));
     for dport in [52, 53, 54, 53] {
         bench.hosts[0].send(&datagram(dport)).unwrap();
