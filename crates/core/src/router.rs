@@ -196,7 +196,7 @@ impl Router {
         Ok(Conntrack::new(config.seed, sysctls, helpers))
     }
 
-    /// The same, with searches for ports that begin where `picker` says and not where the seed leads.
+    /// The same, with searches for a free port that begin where `picker` says, and not where the seed leads.
     #[must_use]
     pub fn with_picker(mut self, picker: Arc<dyn Picker>) -> Self {
         self.env.conntrack.set_picker(picker);
@@ -545,10 +545,10 @@ impl Router {
         self.env.conntrack.looks_ahead()
     }
 
-    /// Announces a frame whose turn comes soon, so that memory is asked for the connections of all frames that came in
-    /// together, and not for one after another; [`Router::fetch_ahead`] ends the announcements.
+    /// Announces a frame that will be processed soon, so that the connections of all frames of a batch are fetched
+    /// from memory at the same time and not one after another; [`Router::fetch_ahead`] ends the announcements.
     ///
-    /// Decides and changes nothing. Whoever does without only waits longer.
+    /// Decides and changes nothing: without it the same happens, only slower.
     #[inline]
     pub fn look_ahead(&self, worker: &mut Worker, frame: &[u8]) {
         self.env.conntrack.glance(frame, &mut worker.ahead);

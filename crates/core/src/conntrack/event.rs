@@ -5,7 +5,7 @@
 use super::{Entry, Expectation, ProtoState, Status};
 use crate::base::Listener;
 use crate::base::time::Instant;
-use crate::conntrack::entry::Proto;
+use crate::conntrack::table::entry::Proto;
 use bitflags::bitflags;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_channel::{Sender, TrySendError, bounded};

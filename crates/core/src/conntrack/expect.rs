@@ -4,7 +4,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::hash::Seed;
+use super::table::hash::Seed;
 use super::{Direction, EntryId, Helper};
 use crate::base::time::{Duration, Instant};
 use crate::packet::Tuple;
@@ -90,7 +90,7 @@ impl Expectations {
         Self { count: AtomicUsize::new(0), inner: Mutex::new(Inner { seed, ..Inner::default() }) }
     }
 
-    /// Takes an expectation of `master`; what it replaces and what its master had too much is returned.
+    /// Takes an expectation of `master`; returns what it replaced, and what its master had above its limit.
     ///
     /// # Errors
     /// Why it cannot be had; nothing has changed then.

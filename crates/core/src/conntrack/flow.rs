@@ -2,7 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::{InvalidReason, unsound};
+use super::InvalidReason;
+use super::protocol::unsound;
 use crate::packet::tuple::{
     self, PROTO_GRE, PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
 };

@@ -5,12 +5,12 @@
 
 #![forbid(unsafe_code)]
 
-use super::entry::{Extra, Rare};
 use super::event::{Happened, Told};
 use super::expect::Follows;
 use super::helper::ftp;
 use super::sctp::Sctp;
 use super::table::Cursor;
+use super::table::entry::{Extra, Rare};
 use super::tcp::saved::SavedTcp;
 use super::{Conntrack, Direction, Entry, EntryId, Expectation, Helper, Proto, Status, Sysctls};
 use crate::base::iface::IfaceId;

@@ -2,7 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Direction, InvalidReason, Outcome, Sysctls};
+use super::tcp::TcpOutcome as Outcome;
+use super::{Direction, InvalidReason, Sysctls};
 use crate::base::time::Duration;
 use crate::packet::Packet;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,11 @@
 //! The tracker as a whole: packets in, states and entries out. Times are virtual.
 
 use super::*;
+use crate::base::fate::{DropReason, Fate, Stage};
 use crate::base::time::Duration;
-use crate::packet::Offload;
+use crate::packet::tuple::{PROTO_ICMP, PROTO_SCTP, PROTO_TCP, PROTO_UDP};
+use crate::packet::{Offload, Packet};
+use core::ops::ControlFlow::{Break, Continue};
 
 const CLIENT: [u8; 4] = [192, 0, 2, 10];
 const SERVER: [u8; 4] = [198, 51, 100, 10];

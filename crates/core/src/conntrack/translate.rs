@@ -118,7 +118,7 @@ impl Conntrack {
     }
 
     /// Ends every connection that is masqueraded with an address of an interface that went down, and says how many
-    /// those were: what comes for them finds nobody, and the next packet of theirs opens another one.
+    /// those were. Answers to them find no connection any more; the next packet of their sender opens another one.
     pub fn end_masqueraded(&self, iface: IfaceId, now: Instant) -> usize {
         let mut ids = Vec::new();
         self.table.for_each(|id, entry| {

@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::{InvalidReason, Outcome, Sysctls, unsound};
+use super::protocol::unsound;
+use super::tcp::TcpOutcome as Outcome;
+use super::{InvalidReason, Sysctls};
 use crate::base::time::{Duration, Instant};
 use crate::packet::checksum::Sum;
 use crate::packet::tuple::PROTO_UDP;

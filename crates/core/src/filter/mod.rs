@@ -10,42 +10,25 @@
 
 #![forbid(unsafe_code)]
 
-mod base;
-mod classify;
-pub mod context;
-mod counters;
-mod evaluate;
-mod foreign;
-mod guard;
-mod hints;
-pub mod ipset;
-mod lex;
+mod check;
+mod kept;
 pub mod matches;
 pub mod matrix;
-mod memo;
-mod memory;
-mod names;
-mod options;
 pub mod rule;
-mod rule_line;
 mod rules;
-mod save;
-mod shadow;
-mod shared;
-mod shell;
 pub mod targets;
-mod validate;
-mod value;
-mod walk_length;
+mod text;
+mod walk;
 
 pub use crate::base::{Hook, RejectWith, RuleId, Table};
-pub use names::protocol_name;
-pub use options::Opt;
-pub use options::nearest;
+pub use text::ipset;
+pub use text::names::protocol_name;
+pub use text::options::{Opt, nearest};
+pub use walk::context;
 
 /// The port of a service that has a name, whatever protocol it is of.
 pub fn service_port(name: &str) -> Option<u16> {
-    match names::service_port(name, names::Services::all())? {
+    match text::names::service_port(name, text::names::Services::all())? {
         Ok(port) | Err((port, _)) => Some(port),
     }
 }
@@ -56,11 +39,11 @@ pub use targets::Target;
 
 use crate::nat;
 use crate::packet::{Family, Packet};
-use classify::Classifier;
 use core::fmt;
-use counters::Counters;
-use memo::Generation;
-use shared::{Named, Shared};
+use kept::shared::{Named, Shared};
+use walk::classify::Classifier;
+use walk::counters::Counters;
+use walk::memo::Generation;
 
 /// Which chain of its table; it exists only in a checked ruleset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -220,7 +203,7 @@ impl Ruleset {
     /// # Errors
     /// Everything that is wrong with it, not only the first.
     pub fn load(text: &str, family: Family, ifaces: &[String]) -> Result<Loaded, Vec<RuleError>> {
-        save::load(text, family, ifaces, false, None)
+        text::save::load(text, family, ifaces, false, None)
     }
 
     /// As [`Ruleset::load`], in the place of another ruleset: lists of `-m recent`, tables of `-m hashlimit` and what
@@ -234,7 +217,7 @@ impl Ruleset {
         family: Family,
         ifaces: &[String],
     ) -> Result<Loaded, Vec<RuleError>> {
-        save::load(text, family, ifaces, false, Some(&self.named))
+        text::save::load(text, family, ifaces, false, Some(&self.named))
     }
 
     /// The same rules, as the ones of a router that came into force as such a number.
@@ -255,7 +238,7 @@ impl Ruleset {
         family: Family,
         ifaces: &[String],
     ) -> Result<Loaded, Vec<RuleError>> {
-        save::load(text, family, ifaces, true, None)
+        text::save::load(text, family, ifaces, true, None)
     }
 
     /// `filter/FORWARD/1`, for people and for `replay`; behind the last rule it is the policy: `filter/FORWARD/policy`.

@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::matches::{Answer, Match, View, ends_early};
-use super::names;
 use super::targets::Target;
-use super::value::{Network, not};
+use super::text::names;
+use super::text::value::{Network, not};
 use crate::base::iface::IfaceId;
 use core::fmt;
 

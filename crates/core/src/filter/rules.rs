@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::memo::Generation;
+use super::walk::memo::Generation;
 use super::{RuleError, Ruleset, Table};
 use crate::base::{Family, Iface};
 use crate::nat::Target;

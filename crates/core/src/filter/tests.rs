@@ -5,7 +5,7 @@ use crate::base::iface::IfaceId;
 use crate::base::time::Instant;
 use crate::config::RouterConfig;
 use crate::conntrack::{CtState, Status};
-use crate::filter::context::{Context, WithoutRouter};
+use crate::filter::walk::context::{Context, WithoutRouter};
 use crate::packet::{Offload, Packet, TcpFlags};
 use crate::record::Recorder;
 use crate::record::{NoRecord, Note, Trace};

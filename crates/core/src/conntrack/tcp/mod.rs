@@ -23,7 +23,8 @@ pub use window::Bound;
 
 use crate::base::Tolerance;
 use crate::base::time::Duration;
-use crate::conntrack::{Direction, InvalidReason, Sysctls, unsound};
+use crate::conntrack::protocol::unsound;
+use crate::conntrack::{Direction, InvalidReason, Sysctls};
 use crate::packet::{Packet, Segment, Seq, TcpFlags};
 use state::Next;
 use window::{Fit, Passage, Side, SideFlags, syn_flags};

@@ -4,8 +4,8 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::base::iface::IfaceId;
-use crate::filter::options::{Complaint, Given, Opt, Options, Problem, did_you_mean};
-use crate::filter::value::{abbreviates, not};
+use crate::filter::text::options::{Complaint, Given, Opt, Options, Problem, did_you_mean};
+use crate::filter::text::value::{abbreviates, not};
 use crate::packet::{Addr, Family};
 use crate::route::Route;
 use bitflags::bitflags;

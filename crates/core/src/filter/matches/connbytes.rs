@@ -4,8 +4,8 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::conntrack::Direction;
-use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::{not, number};
+use crate::filter::text::options::{Complaint, Opt, Options, Problem};
+use crate::filter::text::value::{not, number};
 use core::fmt;
 
 #[derive(Clone, Debug, PartialEq, Eq)]

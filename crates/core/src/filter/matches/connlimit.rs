@@ -4,9 +4,9 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::conntrack::{CtState, Status, flow_of};
-use crate::filter::memory::Memory;
-use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::{network_mask, number, number_u8, number_u32};
+use crate::filter::kept::memory::Memory;
+use crate::filter::text::options::{Complaint, Opt, Options, Problem};
+use crate::filter::text::value::{network_mask, number, number_u8, number_u32};
 use crate::packet::{Addr, Family, Tuple};
 use core::fmt;
 use std::collections::BTreeMap;

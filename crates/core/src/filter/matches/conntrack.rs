@@ -5,10 +5,10 @@
 use super::state::StateSet;
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::conntrack::{CtState, Direction, Status};
-use crate::filter::names;
-use crate::filter::names::Services;
-use crate::filter::options::{Complaint, Given, Opt, Options, Problem, did_you_mean};
-use crate::filter::value::{Ports, abbreviates, addr, network_mask, not, number, show_addr};
+use crate::filter::text::names;
+use crate::filter::text::names::Services;
+use crate::filter::text::options::{Complaint, Given, Opt, Options, Problem, did_you_mean};
+use crate::filter::text::value::{Ports, abbreviates, addr, network_mask, not, number, show_addr};
 use crate::packet::{Addr, Family};
 use core::fmt;
 

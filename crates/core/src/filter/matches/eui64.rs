@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::options::{Options, Problem};
+use crate::filter::text::options::{Options, Problem};
 use crate::packet::Family;
 use core::fmt;
 

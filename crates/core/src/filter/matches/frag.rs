@@ -5,8 +5,8 @@
 use super::ipv6header::{self, FRAGMENT};
 use super::spi::Span;
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::options::{Opt, Options, Problem};
-use crate::filter::value::{not, number_u32};
+use crate::filter::text::options::{Opt, Options, Problem};
+use crate::filter::text::value::{not, number_u32};
 use crate::packet::Family;
 use core::fmt;
 

@@ -8,8 +8,8 @@
 use super::limit::{Bucket, Rate};
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::base::time::{Duration, Instant};
-use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::{is_file_name, number, number_u32, unsigned};
+use crate::filter::text::options::{Complaint, Opt, Options, Problem};
+use crate::filter::text::value::{is_file_name, number, number_u32, unsigned};
 use crate::packet::{Addr, Family};
 use bitflags::bitflags;
 use core::fmt;

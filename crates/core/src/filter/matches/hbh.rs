@@ -4,8 +4,8 @@
 
 use super::ipv6header::{self, DESTINATION, HOP_BY_HOP};
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::{not, number_u8, number_u32};
+use crate::filter::text::options::{Complaint, Opt, Options, Problem};
+use crate::filter::text::value::{not, number_u8, number_u32};
 use crate::packet::Family;
 use core::fmt;
 

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::options::{Opt, Options, Problem};
-use crate::filter::value::{cut, not, quoted};
+use crate::filter::text::options::{Opt, Options, Problem};
+use crate::filter::text::value::{cut, not, quoted};
 use core::fmt;
 
 /// The kernel keeps this many bytes of the name.

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};
-use crate::filter::value::{not, number_u8, unsigned};
+use crate::filter::text::options::{Complaint, Opt, Options, Problem, did_you_mean};
+use crate::filter::text::value::{not, number_u8, unsigned};
 use crate::packet::Family;
 use crate::packet::tuple::{PROTO_ICMP, PROTO_ICMPV6};
 use core::fmt;

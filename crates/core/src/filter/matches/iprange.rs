@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::{not, short_addr, show_addr};
+use crate::filter::text::options::{Complaint, Opt, Options, Problem};
+use crate::filter::text::value::{not, short_addr, show_addr};
 use crate::packet::{Addr, Family};
 use core::fmt;
 
@@ -54,7 +54,7 @@ impl Matcher for Iprange {
             Ok((short_addr(low, family)?, short_addr(high, family)?))
         };
         let range = |name| {
-            let read = |g: &crate::filter::options::Given<'_>| {
+            let read = |g: &crate::filter::text::options::Given<'_>| {
                 g.read(parse).map(|(low, high)| Range { low, high, negated: g.negated })
             };
             options.get(name).map(read).transpose()

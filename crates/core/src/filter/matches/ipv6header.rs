@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::names;
-use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};
-use crate::filter::value::not;
+use crate::filter::text::names;
+use crate::filter::text::options::{Complaint, Opt, Options, Problem, did_you_mean};
+use crate::filter::text::value::not;
 use crate::packet::{Family, Packet};
 use bitflags::bitflags;
 use core::fmt;

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::options::{Opt, Options, Problem};
-use crate::filter::value::{not, range_u16};
+use crate::filter::text::options::{Opt, Options, Problem};
+use crate::filter::text::value::{not, range_u16};
 use core::fmt;
 
 const IPV6_LEN: usize = 40;

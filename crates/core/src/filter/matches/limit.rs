@@ -4,9 +4,9 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::base::time::Instant;
-use crate::filter::memory::Memory;
-use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::{number, unsigned};
+use crate::filter::kept::memory::Memory;
+use crate::filter::text::options::{Complaint, Opt, Options, Problem};
+use crate::filter::text::value::{number, unsigned};
 use core::fmt;
 
 /// The kernel counts the time between packets in units of 1/10000 s.
@@ -130,7 +130,7 @@ impl Matcher for Limit {
         if burst == 0 || credits(full) < credits(rate.period as u32) {
             let at = options.get("limit-burst").or_else(|| options.get("limit"));
             let problem = Problem::new(
-                at.map_or(options.at, crate::filter::options::Given::value_at),
+                at.map_or(options.at, crate::filter::text::options::Given::value_at),
                 if burst == 0 {
                     "a burst of 0 lets nothing through".to_owned()
                 } else {

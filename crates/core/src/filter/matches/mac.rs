@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::not;
+use crate::filter::text::options::{Complaint, Opt, Options, Problem};
+use crate::filter::text::value::not;
 use crate::packet::Mac as LinkAddr;
 use core::fmt;
 

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::{not, number_u32};
+use crate::filter::text::options::{Complaint, Opt, Options, Problem};
+use crate::filter::text::value::{not, number_u32};
 use core::fmt;
 
 /// `value` in the bits of `mask`.

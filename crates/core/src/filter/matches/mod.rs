@@ -43,13 +43,13 @@ mod ttl;
 mod u32;
 mod udp;
 
-use super::options::{Given, Opt, Options, Problem};
-use super::shared::Shared;
-use super::value::Ports;
+use super::kept::shared::Shared;
+use super::text::options::{Given, Opt, Options, Problem};
+use super::text::value::Ports;
 use crate::base::iface::IfaceId;
 use crate::base::time::Instant;
 use crate::conntrack::{Conntrack as Tracker, Helper as Assistant, Template, Tracked};
-use crate::filter::context::Context;
+use crate::filter::walk::context::Context;
 use crate::packet::{Family, Packet};
 use crate::route::Routes;
 use core::cell::RefCell;

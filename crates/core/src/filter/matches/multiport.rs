@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::names::Services;
-use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::{Ports, not, port};
+use crate::filter::text::names::Services;
+use crate::filter::text::options::{Complaint, Opt, Options, Problem};
+use crate::filter::text::value::{Ports, not, port};
 use crate::packet::tuple::{PROTO_DCCP, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE};
 use arrayvec::ArrayVec;
 use core::fmt;

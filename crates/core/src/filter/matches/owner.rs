@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::options::{Complaint, Given, Opt, Options, Problem};
-use crate::filter::value::{not, number, unsigned};
+use crate::filter::text::options::{Complaint, Given, Opt, Options, Problem};
+use crate::filter::text::value::{not, number, unsigned};
 use crate::packet::Family;
 use crate::packet::tuple::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP};
 use core::fmt;

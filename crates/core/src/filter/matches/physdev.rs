@@ -6,9 +6,9 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::base::iface::IfaceId;
-use crate::filter::options::{Given, Opt, Options, Problem};
 use crate::filter::rule::IfaceMatch;
-use crate::filter::value::{self, not};
+use crate::filter::text::options::{Given, Opt, Options, Problem};
+use crate::filter::text::value::{self, not};
 use core::fmt;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::options::{Complaint, Given, Opt, Options, Problem};
-use crate::filter::value::{Network, addr, network_mask, not, number_u32};
+use crate::filter::text::options::{Complaint, Given, Opt, Options, Problem};
+use crate::filter::text::value::{Network, addr, network_mask, not, number_u32};
 use core::fmt;
 
 /// Transformations that a rule may ask for, one inside of the other.

@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::memory::Memory;
-use crate::filter::options::{Opt, Options, Problem};
-use crate::filter::value::{not, number};
+use crate::filter::kept::memory::Memory;
+use crate::filter::text::options::{Opt, Options, Problem};
+use crate::filter::text::value::{not, number};
 use core::fmt;
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::base::time::{Duration, Instant};
-use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::{addr, is_file_name, not, number_u32, show_addr};
+use crate::filter::text::options::{Complaint, Opt, Options, Problem};
+use crate::filter::text::value::{addr, is_file_name, not, number_u32, show_addr};
 use crate::packet::{Addr, Family};
 use core::fmt;
 use parking_lot::Mutex;

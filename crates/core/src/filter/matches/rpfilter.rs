@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::options::{Opt, Options, Problem};
+use crate::filter::text::options::{Opt, Options, Problem};
 use crate::packet::{Addr, Family};
 use crate::route::Route;
 use core::fmt;

@@ -5,8 +5,8 @@
 use super::ipv6header::{self, ROUTING};
 use super::spi::Span;
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::options::{Opt, Options, Problem};
-use crate::filter::value::{addr, not, number_u32, show_addr};
+use crate::filter::text::options::{Opt, Options, Problem};
+use crate::filter::text::value::{addr, not, number_u32, show_addr};
 use crate::packet::{Addr, Family};
 use core::fmt;
 

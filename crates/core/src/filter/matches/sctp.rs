@@ -4,9 +4,9 @@
 
 use super::tcp::PortMatch;
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::names::Services;
-use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};
-use crate::filter::value::not;
+use crate::filter::text::names::Services;
+use crate::filter::text::options::{Complaint, Opt, Options, Problem, did_you_mean};
+use crate::filter::text::value::not;
 use crate::packet::tuple::PROTO_SCTP;
 use core::fmt;
 

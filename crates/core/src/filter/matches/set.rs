@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::ipset::{Compare, Query, Set, Side};
-use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};
-use crate::filter::value::{not, number};
+use crate::filter::text::ipset::{Compare, Query, Set, Side};
+use crate::filter::text::options::{Complaint, Opt, Options, Problem, did_you_mean};
+use crate::filter::text::value::{not, number};
 use core::fmt;
 use std::sync::Arc;
 

@@ -4,8 +4,8 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::conntrack::{CtState, Status};
-use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};
-use crate::filter::value::{abbreviates, not};
+use crate::filter::text::options::{Complaint, Opt, Options, Problem, did_you_mean};
+use crate::filter::text::value::{abbreviates, not};
 use bitflags::bitflags;
 use core::fmt;
 

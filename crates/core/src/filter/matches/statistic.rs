@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::memory::Memory;
-use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::{not, number_u32};
+use crate::filter::kept::memory::Memory;
+use crate::filter::text::options::{Complaint, Opt, Options, Problem};
+use crate::filter::text::value::{not, number_u32};
 use core::fmt;
 
 /// Probabilities are kept in 31 bits.

@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::names::Services;
-use crate::filter::options::{Complaint, Given, Opt, Options, Problem, did_you_mean};
-use crate::filter::value::{Ports, not, number_u8};
+use crate::filter::text::names::Services;
+use crate::filter::text::options::{Complaint, Given, Opt, Options, Problem, did_you_mean};
+use crate::filter::text::value::{Ports, not, number_u8};
 use crate::packet::TcpFlags;
 use crate::packet::tuple::PROTO_TCP;
 use core::fmt;

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::options::{Opt, Options, Problem};
-use crate::filter::value::{not, number_u8};
+use crate::filter::text::options::{Opt, Options, Problem};
+use crate::filter::text::value::{not, number_u8};
 use crate::packet::Family;
 use core::fmt;
 

@@ -4,8 +4,8 @@
 
 use super::tcp::PortMatch;
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::names::Services;
-use crate::filter::options::{Opt, Options, Problem};
+use crate::filter::text::names::Services;
+use crate::filter::text::options::{Opt, Options, Problem};
 use crate::packet::tuple::PROTO_UDP;
 use core::fmt;
 

@@ -4,9 +4,9 @@
 
 use super::{Next, Place, Spec, Targeted};
 use crate::filter::Table;
-use crate::filter::context::Context;
 use crate::filter::matches::Setting;
-use crate::filter::options::{Opt, Options, Problem};
+use crate::filter::text::options::{Opt, Options, Problem};
+use crate::filter::walk::context::Context;
 use crate::packet::Packet;
 use crate::record::Recorder;
 use core::fmt;

@@ -5,11 +5,11 @@
 use super::{Next, Place, Spec, Targeted};
 use crate::conntrack::{Happened, Helper, Template, Told};
 use crate::filter::Table;
-use crate::filter::context::Context;
 use crate::filter::matches::Setting;
-use crate::filter::names;
-use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};
-use crate::filter::value::number_u16;
+use crate::filter::text::names;
+use crate::filter::text::options::{Complaint, Opt, Options, Problem, did_you_mean};
+use crate::filter::text::value::number_u16;
+use crate::filter::walk::context::Context;
 use crate::packet::Packet;
 use crate::record::Recorder;
 use core::fmt;

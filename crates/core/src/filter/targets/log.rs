@@ -5,10 +5,10 @@
 use super::{Next, Place, Spec, Targeted};
 use crate::base::log::{LogDetails, Logged, Speaker};
 use crate::filter::Table;
-use crate::filter::context::Context;
 use crate::filter::matches::Setting;
-use crate::filter::options::{Complaint, Given, Opt, Options, Problem, did_you_mean};
-use crate::filter::value::{number, number_u16, number_u32, quoted};
+use crate::filter::text::options::{Complaint, Given, Opt, Options, Problem, did_you_mean};
+use crate::filter::text::value::{number, number_u16, number_u32, quoted};
+use crate::filter::walk::context::Context;
 use crate::packet::Packet;
 use crate::record::Recorder;
 use core::fmt;

@@ -3,10 +3,10 @@
 #![forbid(unsafe_code)]
 
 use super::{Next, Place, Spec, Targeted};
-use crate::filter::context::Context;
 use crate::filter::matches::{Setting, parse_marked};
-use crate::filter::options::{Given, Opt, Options, Problem};
-use crate::filter::value::{number, number_u32};
+use crate::filter::text::options::{Given, Opt, Options, Problem};
+use crate::filter::text::value::{number, number_u32};
+use crate::filter::walk::context::Context;
 use crate::packet::Packet;
 use crate::record::Recorder;
 use core::fmt;

@@ -16,9 +16,9 @@ mod translate;
 mod ttl;
 
 use super::matches::Setting;
-use super::options::{Opt, Options, Problem};
+use super::text::options::{Opt, Options, Problem};
 use super::{ChainId, Hook, RuleId, Table, Verdict};
-use crate::filter::context::Context;
+use crate::filter::walk::context::Context;
 use crate::nat;
 use crate::packet::{Family, Packet};
 use crate::record::Recorder;

@@ -5,11 +5,12 @@
 #![forbid(unsafe_code)]
 
 use super::{Next, Place, Spec, Targeted};
-use crate::filter::context::Context;
 use crate::filter::matches::Setting;
-use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::Network;
-use crate::filter::{Hook, Table, Verdict, value};
+use crate::filter::text::options::{Complaint, Opt, Options, Problem};
+use crate::filter::text::value;
+use crate::filter::text::value::Network;
+use crate::filter::walk::context::Context;
+use crate::filter::{Hook, Table, Verdict};
 use crate::packet::{Addr, ETHERNET_LEN, Family, Packet};
 use crate::record::Recorder;
 use core::fmt;

@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::{Next, Place, Spec, Targeted};
-use crate::filter::context::Context;
 use crate::filter::matches::Setting;
-use crate::filter::options::{Complaint, Opt, Options, Problem, did_you_mean};
+use crate::filter::text::options::{Complaint, Opt, Options, Problem, did_you_mean};
+use crate::filter::walk::context::Context;
 use crate::filter::{Hook, RejectWith, Table, Verdict};
 use crate::packet::tuple::PROTO_TCP;
 use crate::packet::{Family, Packet};

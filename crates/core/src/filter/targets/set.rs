@@ -3,11 +3,11 @@
 #![forbid(unsafe_code)]
 
 use super::{Next, Place, Spec, Targeted};
-use crate::filter::context::Context;
-use crate::filter::ipset::{Set as Members, Side};
 use crate::filter::matches::{Setting, lookup_set};
-use crate::filter::options::{Opt, Options, Problem};
-use crate::filter::value::number;
+use crate::filter::text::ipset::{Set as Members, Side};
+use crate::filter::text::options::{Opt, Options, Problem};
+use crate::filter::text::value::number;
+use crate::filter::walk::context::Context;
 use crate::packet::Packet;
 use crate::record::Recorder;
 use core::fmt;
@@ -48,7 +48,7 @@ impl Targeted for Set {
 
     fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
         let set = |name| {
-            let read = |given: &crate::filter::options::Given<'_>| {
+            let read = |given: &crate::filter::text::options::Given<'_>| {
                 let set = given.read_arg(0, |name| lookup_set(name, setting))?;
                 Ok((set, given.read_arg(1, Side::parse_list)?))
             };

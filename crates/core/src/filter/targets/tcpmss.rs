@@ -3,10 +3,10 @@
 #![forbid(unsafe_code)]
 
 use super::{Next, Place, Spec, Targeted};
-use crate::filter::context::Context;
 use crate::filter::matches::{Match, Setting};
-use crate::filter::options::{Opt, Options, Problem};
-use crate::filter::value::number;
+use crate::filter::text::options::{Opt, Options, Problem};
+use crate::filter::text::value::number;
+use crate::filter::walk::context::Context;
 use crate::filter::{Hook, Verdict};
 use crate::packet::tuple::PROTO_TCP;
 use crate::packet::{Family, Packet, TcpFlags};

@@ -4,10 +4,10 @@
 
 use super::{Next, Place, Spec, Targeted};
 use crate::filter::Table;
-use crate::filter::context::Context;
 use crate::filter::matches::{Setting, parse_class, parse_dscp, parse_tos};
-use crate::filter::options::{Opt, Options, Problem};
-use crate::filter::value::number_u8;
+use crate::filter::text::options::{Opt, Options, Problem};
+use crate::filter::text::value::number_u8;
+use crate::filter::walk::context::Context;
 use crate::packet::Packet;
 use crate::record::Recorder;
 use core::fmt;

@@ -8,11 +8,12 @@ mod range;
 
 use self::range::{Shift, read_ports, read_to};
 use super::{Next, Place, Spec, Targeted};
-use crate::filter::context::Context;
 use crate::filter::matches::Setting;
-use crate::filter::options::{Opt, Options, Problem};
-use crate::filter::value::Network;
-use crate::filter::{Hook, Table, Verdict, value};
+use crate::filter::text::options::{Opt, Options, Problem};
+use crate::filter::text::value;
+use crate::filter::text::value::Network;
+use crate::filter::walk::context::Context;
+use crate::filter::{Hook, Table, Verdict};
 use crate::nat::{self, Range};
 use crate::packet::Packet;
 use crate::record::Recorder;

@@ -4,10 +4,10 @@
 
 use super::{Next, Place, Spec, Targeted};
 use crate::filter::Table;
-use crate::filter::context::Context;
 use crate::filter::matches::Setting;
-use crate::filter::options::{Complaint, Opt, Options, Problem};
-use crate::filter::value::number_u8;
+use crate::filter::text::options::{Complaint, Opt, Options, Problem};
+use crate::filter::text::value::number_u8;
+use crate::filter::walk::context::Context;
 use crate::packet::{Family, Packet};
 use crate::record::Recorder;
 use core::fmt;

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use crate::base::time::Instant;
-use crate::filter::options::{Complaint, Given, Problem};
+use crate::filter::text::options::{Complaint, Given, Problem};
 use core::fmt;
 
 /// A second, as a bucket holds it.

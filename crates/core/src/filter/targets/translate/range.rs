@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use crate::filter::matches::Setting;
-use crate::filter::names::{self, Services};
-use crate::filter::options::{Complaint, Given, Options, Problem};
-use crate::filter::value::{exact_addr, number, show_ip, unsigned};
+use crate::filter::text::names::{self, Services};
+use crate::filter::text::options::{Complaint, Given, Options, Problem};
+use crate::filter::text::value::{exact_addr, number, show_ip, unsigned};
 use crate::nat::{Range, Target};
 use crate::packet::Family;
 use crate::packet::tuple::{PROTO_DCCP, PROTO_ICMP, PROTO_SCTP, PROTO_TCP, PROTO_UDP};

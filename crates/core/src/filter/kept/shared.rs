@@ -1,0 +1,82 @@
+//! What rules share by name within one ruleset: lists of `-m recent`, tables of `-m hashlimit`, sets.
+//!
+//! When a ruleset takes the place of another, what both name lives on, as in Linux: lists and tables as they are, sets
+//! as their text has them and with what rules added.
+
+#![forbid(unsafe_code)]
+
+use crate::filter::matches::{Buckets, List};
+use crate::filter::text::ipset::Set;
+use core::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a ruleset names.
+#[derive(Debug, Default)]
+pub(in crate::filter) struct Named {
+    recent: BTreeMap<String, Arc<List>>,
+    hashlimit: BTreeMap<String, Arc<Buckets>>,
+    sets: BTreeMap<String, Arc<Set>>,
+}
+
+/// Collected while a ruleset is read; each rule keeps its own handle.
+#[derive(Debug, Default)]
+pub(in crate::filter) struct Shared<'a> {
+    now: RefCell<Named>,
+    /// What the ruleset named whose place the new one takes.
+    before: Option<&'a Named>,
+}
+
+impl<'a> Shared<'a> {
+    pub(in crate::filter) fn new(before: Option<&'a Named>) -> Self {
+        Self { now: RefCell::default(), before }
+    }
+
+    pub(in crate::filter) fn recent_list(&self, name: &str, make: impl FnOnce() -> List) -> Arc<List> {
+        let old = || self.before?.recent.get(name).cloned();
+        let mut now = self.now.borrow_mut();
+        Arc::clone(
+            now.recent.entry(name.to_owned()).or_insert_with(|| old().unwrap_or_else(|| Arc::new(make()))),
+        )
+    }
+
+    pub(in crate::filter) fn hashlimit_table(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Buckets,
+    ) -> Arc<Buckets> {
+        let old = || self.before?.hashlimit.get(name).cloned();
+        let mut now = self.now.borrow_mut();
+        let table = now.hashlimit.entry(name.to_owned());
+        Arc::clone(table.or_insert_with(|| old().unwrap_or_else(|| Arc::new(make()))))
+    }
+
+    pub(in crate::filter) fn set(&self, name: &str) -> Option<Arc<Set>> {
+        self.now.borrow().sets.get(name).cloned()
+    }
+
+    /// Takes a new set; `false` if there is one of that name.
+    pub(in crate::filter) fn add_set(&self, set: Set) -> bool {
+        let mut now = self.now.borrow_mut();
+        let is_new = !now.sets.contains_key(&set.name);
+        if is_new {
+            now.sets.insert(set.name.clone(), Arc::new(set));
+        }
+        is_new
+    }
+
+    pub(in crate::filter) fn set_names(&self) -> Vec<String> {
+        self.now.borrow().sets.keys().cloned().collect()
+    }
+
+    /// All that was named, once everything has been read.
+    pub(in crate::filter) fn finish(self) -> Named {
+        let now = self.now.into_inner();
+        for (name, set) in &now.sets {
+            if let Some(older) = self.before.and_then(|before| before.sets.get(name)) {
+                set.inherit(older);
+            }
+        }
+        now
+    }
+}

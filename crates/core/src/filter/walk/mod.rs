@@ -1,0 +1,9 @@
+//! A packet and the rules: which ones are asked, what they say, what is counted and remembered.
+
+#![forbid(unsafe_code)]
+
+pub(super) mod classify;
+pub mod context;
+pub(super) mod counters;
+pub(super) mod evaluate;
+pub(super) mod memo;
