@@ -50,7 +50,7 @@ pub struct Routes {
     /// The longest matches, as packets ask for them.
     spans_v4: Spans<u32, Option<Route>>,
     spans_v6: Spans<u128, Option<Route>>,
-    /// All IPv6 prefixes, for who asks for shorter matches.
+    /// All IPv6 prefixes, for lookups that want a shorter match.
     v6: PrefixMap<(u128, u8), Route>,
     /// Own addresses of each interface, in the order in which they were given.
     own: Vec<Vec<Prefix>>,

@@ -14,8 +14,8 @@ const IOAM: u8 = 0x31;
 /// A label (RFC 5570 §6.2.2), to be dropped where its domain is not known; this router knows none.
 const CALIPSO: u8 = 7;
 const JUMBO: u8 = 0xc2;
-/// Padding brings what follows to a multiple of eight, so that more than seven bytes of it serve nothing: Linux takes
-/// them for a covert channel (RFC 4942 §2.1.9.5), as it does anything but zeros in them.
+/// Padding brings what follows to a multiple of eight bytes, so more than seven of it have no use: Linux refuses them
+/// as a covert channel (RFC 4942 §2.1.9.5), and padding that is not zero as well.
 const MAX_PADDING: usize = 7;
 /// `net.ipv6.max_hbh_opts_number`: more of them than this, padding apart, cost a router too much.
 const MAX_OPTIONS: usize = 8;

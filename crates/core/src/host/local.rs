@@ -290,7 +290,7 @@ impl Host {
             Family::Ipv6 => PORT_UNREACHABLE_V6,
         };
         let error = if is_trimmed { error.quoting(pkt.l3_header_len() + len) } else { error };
-        // UDP itself parts a datagram from its connection before it looks who wants it.
+        // Linux forgets the connection of a datagram before it looks for a socket that wants it.
         self.is_local(pkt.dst(), pkt.family(), pass.ctx.at.iface)
             && self.send_error_about(pkt, error, None, pass)
     }

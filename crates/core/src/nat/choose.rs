@@ -1,7 +1,7 @@
 //! Which address and port a connection gets, in the order in which Linux tries them.
 //!
-//! All of it serves one end: no other connection has the tuple that the choice comes to, in either direction. Where
-//! nothing is free the last try is kept, and the packet is dropped when its connection is to enter the table.
+//! The tuple that is chosen must belong to no other connection, in either direction. If nothing is free the last try is
+//! kept, and the packet is dropped when its connection would enter the table.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
 //! Bytes ↔ meaning. The only place that names `smoltcp::wire`.
 //!
-//! A frame is parsed once, at the border: [`Packet::parse`] checks what the link and IP layers check (CONNTRACK.md §1,
-//! step 0 in `docs/CONFORMANCE.md`), and from there on accessors cannot fail. A packet is edited in place; nothing
-//! here ever turns a forwarded packet into a `Repr` and back, since a `Repr` forgets what it does not know.
+//! A frame is parsed once, at the border: [`Packet::parse`] checks what the link and IP layers check (see
+//! `docs/CONFORMANCE.md`), and from there on accessors cannot fail. A packet is edited in place; nothing here ever
+//! turns a forwarded packet into a `Repr` and back, since a `Repr` forgets what it does not know.
 
 #![forbid(unsafe_code)]
 
@@ -127,7 +127,7 @@ pub fn kind(frame: &[u8]) -> Option<Kind> {
     })
 }
 
-/// Few packets are refused: the compiler keeps what leads here out of the way of the others.
+/// Few packets are refused: as a cold call, this keeps their code out of the common path.
 #[cold]
 #[inline(never)]
 fn refused<T>(reason: DropReason) -> Result<T, DropReason> {

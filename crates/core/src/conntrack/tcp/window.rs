@@ -10,7 +10,8 @@
 //!          II below   │      retransmitted     │    new      │  I above
 //! ```
 //!
-//! I and III are forgeries or madness: INVALID. II and IV are merely old: they pass and change nothing.
+//! Whoever breaks I or III sends what no end could have sent: INVALID. II and IV are merely old: they pass and change
+//! nothing.
 
 #![forbid(unsafe_code)]
 
