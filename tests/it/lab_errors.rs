@@ -347,11 +347,12 @@ tests:
   - { name: b, exec: { host: host77, run: exit 3 }, expect: { result: failed, exit: 3 } }
   - { name: c, exec: { host: host77, run: exit 0 }, expect: { exit: 0 } }
   - { name: d, exec: { host: host77, run: exit 3 }, expect: { result: failed } }
+  - { name: e, exec: { host: host77, run: exit 3 }, expect: { result: blocked } }
 ";
     check(&with(good), expect!["ok"]);
     let wrong = "\
 tests:
-  - { name: a, exec: { host: host77, run: exit 3 }, expect: { result: blocked } }
+  - { name: a, exec: { host: host77, run: exit 3 }, expect: { result: refused } }
   - { name: b, exec: { host: host77, run: exit 3 }, expect: { icmp: icmp-host-unreachable } }
   - { name: c, exec: { host: host77, run: exit 3 }, expect: { result: ok, exit: 3 } }
   - { name: d, exec: { host: host77, run: exit 0 }, expect: { result: failed, exit: 0 } }
@@ -363,7 +364,7 @@ tests:
         &with(wrong),
         expect![[r"
         lab.yaml has 7 problems
-          13:63: tests[0].expect.result: an `exec` is `ok` or `failed`, never `blocked`
+          13:63: tests[0].expect.result: an `exec` is `ok` or `failed`, never `refused`
             hint: `result: failed`; what became of its packets is in `state`, `rule`, `reason`
           14:63: tests[1].expect.icmp: an `exec` is `ok` or `failed`, never `unreachable`
             hint: `result: failed`; what became of its packets is in `state`, `rule`, `reason`

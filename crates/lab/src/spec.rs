@@ -355,7 +355,7 @@ pub enum ResultSpec {
     Refused,
     /// An ICMP error came back.
     Unreachable,
-    /// With `exec`: the command did not succeed.
+    /// With `exec`: the command did not succeed (`blocked` means the same there).
     Failed,
 }
 

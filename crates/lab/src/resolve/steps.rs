@@ -345,6 +345,8 @@ impl Check<'_> {
         let spec = spec.unwrap_or(&none);
         let result = spec.result.map(|result| match result {
             ResultSpec::Ok => Word::Ok,
+            // Lab files from before `failed` say so of a command that did not succeed.
+            ResultSpec::Blocked if matches!(action, Action::Exec(_)) => Word::Failed,
             ResultSpec::Blocked => Word::Blocked,
             ResultSpec::Refused => Word::Refused,
             ResultSpec::Unreachable => Word::Unreachable,
@@ -392,7 +394,7 @@ impl Check<'_> {
         }
     }
 
-    /// Whether a command came through is its own to say: of it alone one knows how it ended, and of it nothing else.
+    /// Of a command nothing is known but its exit code, and of anything else no exit code.
     fn expect_of_a_command(&mut self, path: &str, spec: &ExpectSpec, result: Option<Word>, action: &Action) {
         let is_command = matches!(action, Action::Exec(_));
         match result {
@@ -400,7 +402,7 @@ impl Check<'_> {
                 let hint = "`blocked`, `refused` or `unreachable`".to_owned();
                 self.problem(&key(path, "result"), "`failed` is said of `exec` only", Some(hint));
             }
-            Some(word @ (Word::Blocked | Word::Refused | Word::Unreachable)) if is_command => {
+            Some(word @ (Word::Refused | Word::Unreachable)) if is_command => {
                 let at = if spec.result.is_some() { "result" } else { "icmp" };
                 let message = format!("an `exec` is `ok` or `failed`, never `{}`", word.text());
                 let hint =
