@@ -108,6 +108,8 @@ struct Capture {
 }
 
 pub(super) fn run(args: Args) -> Result {
+    // Whoever reads it may have stopped already.
+    stateway_runtime::stderr::hold();
     let user = args.user.as_deref().map_or(Ok(User::Dynamic), confine::user).map_err(Failure::Input)?;
     // Until there are threads, signals end the process, which has nothing to lose yet; this one never does.
     let hang_up = Arc::new(AtomicBool::new(false));

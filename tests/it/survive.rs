@@ -8,9 +8,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use stateway_runtime::control::protocol::{Command as Ask, Reply};
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 
@@ -73,6 +74,51 @@ fn a_log_that_nobody_reads_holds_no_packet_up_nor_the_end() {
     lab.says.read_to_string(&mut log).unwrap();
     // Its last page need not be full.
     assert!(log.len() > 15 * 4096, "the pipe was full: {} bytes", log.len());
+}
+
+/// A pipe that nobody reads, with no room for a byte.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    while writer.write(b"x").is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn a_log_that_is_full_already_holds_no_start_up() {
+    if is_left_out() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (file, notify) = (folder.path().join("router.yaml"), folder.path().join("notify"));
+    // Of IPv6 it says that there are no rules, before anything else.
+    fs::write(&file, "mode: bridge\nports: { left: {}, right: {} }\nrules: none\n").unwrap();
+    let service = UnixDatagram::bind(&notify).unwrap();
+    service.set_read_timeout(Some(PATIENCE)).unwrap();
+    let start = |file: &Path, stderr| {
+        let mut command = Command::new("unshare");
+        command.args(["--net", env!("CARGO_BIN_EXE_stateway"), "run"]).arg(file).arg("--control");
+        command
+            .arg(folder.path().join("control"))
+            .env("NOTIFY_SOCKET", &notify)
+            .stderr(stderr)
+            .spawn()
+            .unwrap()
+    };
+    let (reader, writer) = full_pipe();
+    let mut router = start(&file, Stdio::from(writer));
+    let mut word = [0; 256];
+    let len = service.recv(&mut word).unwrap();
+    assert!(word[..len].starts_with(b"READY=1"), "{}", String::from_utf8_lossy(&word[..len]));
+    assert_eq!(end(&mut router, Signal::TERM), Some(0));
+
+    // Nor the end of one that cannot start.
+    drop(reader);
+    let (_reader, writer) = full_pipe();
+    let mut router = start(&folder.path().join("nothing"), Stdio::from(writer));
+    assert_eq!(end(&mut router, Signal::CONT), Some(2));
 }
 
 #[test]

@@ -3,12 +3,13 @@
 //! A command that ends soon writes there directly. A router must not: whoever reads at the other end may have stopped,
 //! and a worker that waits for him forwards nothing. After [`detach`], lines go through a bounded queue to a thread of
 //! its own, which alone may block. What does not fit is lost and counted, and the count is said as soon as there is
-//! room again.
+//! room again. Until a router may have threads, its few lines are kept ([`hold`]).
 
 #![forbid(unsafe_code)]
 
 use crate::terminal::{self, escape};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,12 +19,19 @@ use std::time::Duration;
 const QUEUE: usize = 4096;
 
 static QUEUED: OnceLock<Sender<Message>> = OnceLock::new();
+/// What was said between [`hold`] and [`detach`].
+static HELD: Mutex<Option<Vec<u8>>> = Mutex::new(None);
 static LOST: AtomicU64 = AtomicU64::new(0);
 
 enum Message {
     Text(Vec<u8>),
     /// Dropped when all that was said before it is written.
     Reached(#[expect(dead_code, reason = "its drop is the message")] Sender<()>),
+}
+
+/// From here on, what is said waits for [`detach`], or for [`flush`] if it does not come so far.
+pub fn hold() {
+    *HELD.lock() = Some(Vec::new());
 }
 
 /// From here on, a thread of its own writes to standard error.
@@ -37,6 +45,9 @@ pub fn detach() -> io::Result<()> {
     crate::confine::spawn("stderr", crate::confine::Role::Writer, run)?;
     #[cfg(not(target_os = "linux"))]
     std::thread::Builder::new().name("stderr".into()).spawn(run)?;
+    if let Some(held) = HELD.lock().take() {
+        let _ = sender.send(Message::Text(held));
+    }
     // Whoever comes second leaves the first one in charge; his own thread ends with its sender.
     let _ = QUEUED.set(sender);
     Ok(())
@@ -57,6 +68,11 @@ pub fn say_in_turn(line: &str) {
 
 /// Waits until what was said is written, but at most so long.
 pub fn flush(patience: Duration) {
+    if HELD.lock().is_some() && detach().is_err() {
+        // Then without a thread.
+        let held = HELD.lock().take().unwrap_or_default();
+        write(&mut io::stderr(), &held);
+    }
     let Some(queue) = QUEUED.get() else { return };
     let (reached, is_reached) = bounded::<()>(0);
     if queue.send_timeout(Message::Reached(reached), patience / 2).is_ok() {
@@ -85,7 +101,7 @@ pub struct Lines;
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let Some(queue) = QUEUED.get() else { return io::stderr().write(line) };
+        let Some(queue) = QUEUED.get() else { return write_early(line) };
         if queue.try_send(Message::Text(line.to_vec())).is_err() {
             LOST.fetch_add(1, Ordering::Relaxed);
         }
@@ -94,6 +110,16 @@ impl Write for Lines {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+fn write_early(line: &[u8]) -> io::Result<usize> {
+    match HELD.lock().as_mut() {
+        Some(held) => {
+            held.extend_from_slice(line);
+            Ok(line.len())
+        }
+        None => io::stderr().write(line),
     }
 }
 

@@ -12,8 +12,12 @@ fn main() {}
 #[cfg(target_os = "linux")]
 fn main() {
     match std::env::args().skip_while(|argument| argument != linux::ROLE).nth(1) {
+        Some(role) if role == linux::PANIC => linux::panic_in_a_worker(),
         Some(role) => linux::try_all(&role),
-        None => linux::try_every_role(),
+        None => {
+            linux::try_every_role();
+            linux::a_panic_says_how_it_came_there();
+        }
     }
 }
 
@@ -23,6 +27,8 @@ mod linux {
     use rustix::process::{Pid, getppid, getuid, test_kill_process};
     use rustix::thread::set_thread_uid;
     use stateway_runtime::confine::{self, CapabilitySet, Keeps, Role, User};
+    use stateway_runtime::runtime::ending;
+    use stateway_runtime::stderr;
     use std::fs::{self, File};
     use std::io::{self, BufRead as _, BufReader, Read as _};
     use std::os::unix::net::UnixDatagram;
@@ -31,6 +37,7 @@ mod linux {
     use std::sync::OnceLock;
 
     pub(super) const ROLE: &str = "--role";
+    pub(super) const PANIC: &str = "panic";
     const ROLES: [(&str, Role); 6] = [
         ("router", Role::Router),
         ("main", Role::Main),
@@ -140,6 +147,38 @@ mod linux {
                 TRIES.len() - GRANTED.iter().filter(|g| g.0 == role).count()
             );
         }
+    }
+
+    /// In a process of its own: a worker of a confined router panics.
+    pub(super) fn panic_in_a_worker() {
+        ending::read_symbols();
+        let user = User::Dynamic;
+        let keeps =
+            Keeps { user, capabilities: CapabilitySet::empty(), paths: Vec::new(), role: Role::Router };
+        let report = confine::process(&keeps).unwrap();
+        stderr::detach().unwrap();
+        ending::at_any_panic();
+        stderr::say(&report.line());
+        confine::spawn("worker", Role::Worker, what_panics).unwrap().join().unwrap();
+    }
+
+    #[inline(never)]
+    fn what_panics() {
+        assert!(!File::open("/proc/self/exe").is_err_and(|_| true), "no file is to be opened any more");
+    }
+
+    /// A confined router opens no file: what a backtrace takes was read before.
+    pub(super) fn a_panic_says_how_it_came_there() {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args([ROLE, PANIC])
+            .env("RUST_BACKTRACE", "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(ending::FAILED), "{said}");
+        assert!(said.contains("the thread `worker` panicked at"), "{said}");
+        assert!(said.contains("confined::linux::what_panics") && !said.contains("<unknown>"), "{said}");
+        println!("panic: it says how it came there");
     }
 
     /// What the kernel says of each of its threads.

@@ -20,20 +20,28 @@ pub(in crate::filter) enum Form {
     Foreign(RuleError),
 }
 
+/// iptables-restore reads no line of more than 10,240 bytes; a command in a script may be a longer one.
+const MAX_LINE: usize = 1 << 16;
+/// The rules of half a gigabyte of memory.
+const MAX_RULES: usize = 500_000;
 /// Commands of a script: more than the rules that fit in its file's bound.
 const MAX_COMMANDS: usize = 500_000;
-/// Commands that are looked at to tell what a text is.
+/// Commands, and bytes, that are looked at to tell what a text is.
 const LOOKED_AT: usize = 1000;
+const BYTES_LOOKED_AT: usize = 1 << 16;
 /// Behind a script there is always a ruleset that it makes.
 const RUN_IT: &str = "`iptables-save` after running it gives a ruleset; in a network of its own: \
      `unshare -n sh -c '. ./SCRIPT; iptables-save'`";
 
 pub(in crate::filter) fn form_of(text: &str) -> Form {
+    if let Some(error) = out_of_bounds(text) {
+        return Form::Foreign(error);
+    }
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     if lines().any(|line| line.starts_with('*')) {
         return Form::Sections;
     }
-    if lines().any(|line| program(&tokens(line, 0)).is_some()) {
+    if lines().any(|line| line.contains("tables") && program(&tokens(line, 0)).is_some()) {
         return Form::Typed;
     }
     let mut others = lines().filter(|line| !is_of_set(line)).peekable();
@@ -47,6 +55,27 @@ pub(in crate::filter) fn form_of(text: &str) -> Form {
     Form::Foreign(what_it_is(text))
 }
 
+/// What no ruleset has, of whatever form: it is not read further, however long it is.
+fn out_of_bounds(text: &str) -> Option<RuleError> {
+    let error = |line: usize, column: usize, message: String| {
+        Some(RuleError { line: line + 1, column, message, hint: Some(SECTIONS.to_owned()) })
+    };
+    let mut rules = 0;
+    for (number, line) in text.split('\n').enumerate() {
+        if line.len() > MAX_LINE {
+            return error(number, 1, format!("a line of {} bytes, which no ruleset has", line.len()));
+        }
+        if let Some(at) = line.bytes().position(|byte| byte == 0) {
+            return error(number, column(line, at), "byte 0x00, which no ruleset has".to_owned());
+        }
+        rules += usize::from(line.starts_with("-A") || line.starts_with("-I"));
+        if rules > MAX_RULES {
+            return error(number, 1, format!("more than {MAX_RULES} rules, which no ruleset has"));
+        }
+    }
+    None
+}
+
 fn is_of_set(line: &str) -> bool {
     line.starts_with("create ") || line.starts_with("add ")
 }
@@ -54,6 +83,7 @@ fn is_of_set(line: &str) -> bool {
 /// Names text that holds no rules for what it is, and says what to do.
 fn what_it_is(text: &str) -> RuleError {
     let is_stray = |line: &str| !line.is_empty() && !line.starts_with('#') && !is_of_set(line);
+    let beginning = &text[..text.floor_char_boundary(BYTES_LOOKED_AT)];
     let found = text.lines().enumerate().find(|(_, line)| is_stray(line.trim()));
     let (number, line) = found.unwrap_or((0, ""));
     let start = line.len() - line.trim_start().len();
@@ -71,23 +101,25 @@ fn what_it_is(text: &str) -> RuleError {
     let asks = |typed: &Typed| {
         typed.words.iter().skip(1).any(|word| ["-A", "-I", "-P", "-F", "-N", "-t"].contains(&&*word.text))
     };
-    let (message, hint) = if word.starts_with("Chain ")
-        && (word.contains("(policy ") || word.contains(" references)"))
-    {
-        (
-            "this is what `iptables -L` prints, which leaves half of each rule out",
-            "`iptables-save` prints all of it",
-        )
-    } else if is_nft.iter().any(|begin| word.starts_with(begin)) {
-        (
-            "this is a ruleset of nft, not of iptables",
-            "`iptables-save` prints rules that `iptables-nft` made; others have no iptables text",
-        )
-    } else if shell::commands(text, LOOKED_AT).iter().any(|typed| typed.expansion.is_some() && asks(typed)) {
-        ("this is a shell script: its variables are not expanded here", RUN_IT)
-    } else {
-        ("this is no ruleset: no line begins a table's section", SECTIONS)
-    };
+    let (message, hint) =
+        if word.starts_with("Chain ") && (word.contains("(policy ") || word.contains(" references)")) {
+            (
+                "this is what `iptables -L` prints, which leaves half of each rule out",
+                "`iptables-save` prints all of it",
+            )
+        } else if is_nft.iter().any(|begin| word.starts_with(begin)) {
+            (
+                "this is a ruleset of nft, not of iptables",
+                "`iptables-save` prints rules that `iptables-nft` made; others have no iptables text",
+            )
+        } else if shell::commands(beginning, LOOKED_AT)
+            .iter()
+            .any(|typed| typed.expansion.is_some() && asks(typed))
+        {
+            ("this is a shell script: its variables are not expanded here", RUN_IT)
+        } else {
+            ("this is no ruleset: no line begins a table's section", SECTIONS)
+        };
     RuleError {
         line: number + 1,
         column: column(line, start),
@@ -156,4 +188,38 @@ fn is_shell(typed: &Typed) -> bool {
     typed.expansion == typed.words.first().map(|word| word.at) && typed.expansion.is_some()
         || is_assignment
         || WORDS.contains(&word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Family;
+
+    /// The first thing that is wrong with a text.
+    fn wrong(text: &str) -> String {
+        super::super::save::load(text, Family::Ipv4, &[], false, None).unwrap_err()[0].to_string()
+    }
+
+    #[test]
+    fn what_no_ruleset_has_is_refused_before_it_is_read() {
+        let rules = |count: usize| format!("*filter\n{}COMMIT\n", "-A FORWARD\n".repeat(count));
+        let long = |len: usize| format!("*filter\n# {}\nCOMMIT\n", "x".repeat(len - 2));
+        assert!(
+            wrong(&rules(MAX_RULES + 1))
+                .starts_with("500002:1: more than 500000 rules, which no ruleset has")
+        );
+        assert!(form_of(&rules(MAX_RULES)).is_sections());
+        assert!(wrong(&long(MAX_LINE + 1)).starts_with("2:1: a line of 65537 bytes, which no ruleset has"));
+        assert!(form_of(&long(MAX_LINE)).is_sections());
+        assert!(wrong("*filter\nCOMM\0IT\n").starts_with("2:5: byte 0x00, which no ruleset has"));
+        // Neither as commands of a shell, nor in a file that holds nothing else.
+        assert!(wrong("iptables -A FORWARD \0").starts_with("1:21: byte 0x00"));
+        assert!(wrong(&"\0".repeat(100)).starts_with("1:1: byte 0x00"));
+    }
+
+    impl Form {
+        fn is_sections(&self) -> bool {
+            matches!(self, Self::Sections)
+        }
+    }
 }
