@@ -10,6 +10,7 @@ mod coverage;
 mod headers;
 mod matches;
 mod ruleset;
+mod sets;
 mod shrink;
 mod targets;
 mod text;

@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::matches::{Draw, Place};
-use super::targets;
 use super::text::{Line, TableText, Tables};
-use super::universe::{PORTS, chance, host, pick};
+use super::universe::{chance, pick};
+use super::{sets, targets};
 use fastrand::Rng;
 use stateway_core::filter::{Hook, Table};
 use stateway_core::packet::Family;
@@ -14,7 +14,7 @@ const USER_NAMES: [&str; 8] = ["in-wan", "B", "a", "ufw-before", "KUBE-SVC", "z_
 
 /// All rules of one family.
 pub(super) fn draw(rng: &mut Rng, family: Family, is_slow: bool) -> Tables {
-    let (sets, names) = sets(rng, family);
+    let (sets, names) = sets::sets(rng, family);
     let tables = [Table::Raw, Table::Mangle, Table::Filter];
     let tables = tables.map(|table| draw_table(rng, family, table, &Scope { sets: &names, is_slow })).into();
     Tables { sets, tables }
@@ -99,49 +99,4 @@ fn rule(rng: &mut Rng, plan: &ChainPlan, scope: &Scope<'_>) -> Line {
         parts.push("-m statistic --mode nth --every 3 --packet 0".to_owned());
     }
     Line { chain: plan.name.clone(), parts, target }
-}
-
-/// Sets as `ipset save` writes them; and their names, with how many sides of a packet each is about.
-fn sets(rng: &mut Rng, family: Family) -> (Vec<String>, Vec<(String, usize)>) {
-    let inet = if family == Family::Ipv4 { "inet" } else { "inet6" };
-    let bits = family.bits();
-    let kinds = [
-        ("ip", "hash:ip", "", 1),
-        ("masked", "hash:ip", " netmask ", 1),
-        ("net", "hash:net", "", 1),
-        ("ports", "hash:ip,port", "", 2),
-        ("timed", "hash:ip", " timeout 10000", 1),
-        ("timedports", "hash:ip,port", " timeout 10000", 2),
-    ];
-    let (mut lines, mut names) = (Vec::new(), Vec::new());
-    for (name, kind, option, sides) in kinds {
-        if !chance(rng, 40) {
-            continue;
-        }
-        let name = format!("{name}{inet}");
-        let option = if option == " netmask " { format!(" netmask {}", bits - 8) } else { option.to_owned() };
-        let size = *pick(rng, &[65_536, 65_536, 8]);
-        let counters = if chance(rng, 40) { " counters" } else { "" };
-        lines
-            .push(format!("create {name} {kind} family {inet} hashsize 64 maxelem {size}{option}{counters}"));
-        let mut elements = Vec::new();
-        for _ in 0..rng.usize(0..7) {
-            let side = rng.usize(..2);
-            let addr = host(rng, family, side).to_ip(family);
-            elements.push(match kind {
-                "hash:net" => {
-                    let nomatch = if chance(rng, 20) { " nomatch" } else { "" };
-                    format!("{addr}/{}{nomatch}", bits - pick(rng, &[0, 1, 7, 8]))
-                }
-                "hash:ip,port" => {
-                    format!("{addr},{}:{}", pick(rng, &["tcp", "udp", "sctp"]), pick(rng, &PORTS))
-                }
-                _ => addr.to_string(),
-            });
-        }
-        elements.dedup();
-        lines.extend(elements.iter().map(|element| format!("add {name} {element}")));
-        names.push((name, sides));
-    }
-    (lines, names)
 }

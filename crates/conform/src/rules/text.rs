@@ -106,9 +106,22 @@ impl Tables {
             });
         }
         let text: Vec<String> = self.tables.iter().flat_map(|table| &table.rules).map(Line::text).collect();
-        self.sets.retain(|set| {
-            let name = set.split(' ').nth(1).unwrap_or_default();
-            text.iter().any(|rule| rule.split(' ').any(|word| word == name))
-        });
+        let is_named = |name: &str| text.iter().any(|rule| rule.split(' ').any(|word| word == name));
+        // A list names the sets that are in it.
+        let is_in_a_list = |name: &str| {
+            self.sets.iter().any(|line| {
+                matches!(line.split(' ').collect::<Vec<_>>()[..], ["add", list, set] if set == name && is_named(list))
+            })
+        };
+        let kept: Vec<String> = self
+            .sets
+            .iter()
+            .filter(|line| {
+                let name = line.split(' ').nth(1).unwrap_or_default();
+                is_named(name) || is_in_a_list(name)
+            })
+            .cloned()
+            .collect();
+        self.sets = kept;
     }
 }

@@ -11,14 +11,25 @@ const SETS: &str = "
 
 `-m set` and `-j SET` take sets as `ipset save` writes them, in front of the tables or in a file of `--sets`. These types are honoured:
 
-| type | elements |
-|---|---|
-| `hash:ip` | addresses |
-| `hash:net` | networks, and exceptions with `nomatch` |
-| `hash:ip,port` | addresses with a protocol and its port |
+| type | elements | `--match-set` |
+|---|---|---|
+| `hash:ip` | addresses; `netmask` cuts them | `src` |
+| `hash:net` | networks, and exceptions with `nomatch` | `src` |
+| `hash:ip,port` | addresses with a protocol and its port | `src,dst` |
+| `hash:net,port` | networks with a protocol and its port, and exceptions | `src,dst` |
+| `hash:ip,port,ip` | an address, a port, an address | `src,dst,dst` |
+| `hash:ip,port,net` | an address, a port, a network, and exceptions | `src,dst,dst` |
+| `hash:net,iface` | networks behind an interface, or with `wildcard` behind all whose names begin so, and exceptions | `src,src` |
+| `bitmap:ip` | addresses of a range, or with `netmask` networks of one size | `src` |
+| `bitmap:ip,mac` | addresses of a range with a link address: that of the first packet, where none is given | `src,src` |
+| `bitmap:port` | ports of TCP and UDP | `dst` |
+| `list:set` | other sets, one of which must hold | as they want |
 
-All others are refused: `hash:net,port`, `hash:ip,port,ip`, `hash:ip,port,net`, `hash:net,iface`, `bitmap:ip`, `bitmap:ip,mac`,
-`bitmap:port`, `list:set`.
+All take `counters`, `timeout`, `comment` and `skbinfo`. An element may be a range where `ipset add` takes one. A rule may name
+more sides than the type has; one that names fewer never holds.
+
+Refused: `hash:mac`, `hash:ip,mac`, `hash:ip,mark`, `hash:net,net`, `hash:net,port,net`; `forceadd`, `markmask`, `bitmask`; elements with
+`physdev:`, for which no rule ever asks.
 ";
 
 const HEAD: &str = "# iptables

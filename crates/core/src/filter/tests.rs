@@ -14,6 +14,7 @@ use proptest::prelude::*;
 
 mod headers;
 mod kept;
+mod sets;
 
 fn ifaces() -> Vec<String> {
     ["lan", "wan0", "wan1"].map(str::to_owned).to_vec()

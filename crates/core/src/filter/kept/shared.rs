@@ -6,9 +6,9 @@
 #![forbid(unsafe_code)]
 
 use crate::filter::matches::{Buckets, List};
-use crate::filter::text::ipset::Set;
+use crate::filter::text::ipset::{Found, Set};
 use core::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a ruleset names.
@@ -23,13 +23,15 @@ pub(in crate::filter) struct Named {
 #[derive(Debug, Default)]
 pub(in crate::filter) struct Shared<'a> {
     now: RefCell<Named>,
+    /// The names of sets that are for the other family.
+    other_sets: RefCell<BTreeSet<String>>,
     /// What the ruleset named whose place the new one takes.
     before: Option<&'a Named>,
 }
 
 impl<'a> Shared<'a> {
     pub(in crate::filter) fn new(before: Option<&'a Named>) -> Self {
-        Self { now: RefCell::default(), before }
+        Self { before, ..Self::default() }
     }
 
     pub(in crate::filter) fn recent_list(&self, name: &str, make: impl FnOnce() -> List) -> Arc<List> {
@@ -63,6 +65,19 @@ impl<'a> Shared<'a> {
             now.sets.insert(set.name.clone(), Arc::new(set));
         }
         is_new
+    }
+
+    /// Takes note of a set that is for the other family.
+    pub(in crate::filter) fn pass_over_set(&self, name: &str) {
+        self.other_sets.borrow_mut().insert(name.to_owned());
+    }
+
+    pub(in crate::filter) fn find_set(&self, name: &str) -> Found {
+        match self.set(name) {
+            Some(set) => Found::Set(set),
+            None if self.other_sets.borrow().contains(name) => Found::OtherFamily,
+            None => Found::None,
+        }
     }
 
     pub(in crate::filter) fn set_names(&self) -> Vec<String> {

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::filter::text::ipset::{Compare, Query, Set, Side};
+use crate::filter::text::ipset::{Compare, Query, Set, Side, Sight};
 use crate::filter::text::options::{Complaint, Opt, Options, Problem, did_you_mean};
 use crate::filter::text::value::{not, number};
 use core::fmt;
@@ -15,8 +15,6 @@ pub struct SetMatch {
     pub sides: Vec<Side>,
     pub negated: bool,
     pub query: Query,
-    /// Sets within sets are not told of the packet; there are none, so it is only printed.
-    pub keeps_subcounters: bool,
 }
 
 /// The ways in which `--packets-…` and `--bytes-…` compare.
@@ -70,10 +68,18 @@ impl Matcher for SetMatch {
         let given = options.require("match-set")?;
         let set = given.read_arg(0, |name| lookup(name, setting))?;
         let sides = given.read_arg(1, Side::parse_list)?;
+        if sides.len() < set.kind.dimensions() {
+            let problem = Problem::new(
+                given.at,
+                format!("set `{}` asks for {} sides, so this never holds", set.name, set.kind.dimensions()),
+            );
+            setting.warn(problem.hint(format!("its elements are like `{}`", set.kind.example())));
+        }
         let is_off = |name| options.given.iter().any(|given| given.opt.name == name && given.negated);
         let query = Query {
             wants_nomatch: options.has("return-nomatch"),
             keeps_counters: is_off("update-counters"),
+            keeps_subcounters: is_off("update-subcounters"),
             packets: compare(options, &COUNTERS[0])?,
             bytes: compare(options, &COUNTERS[1])?,
         };
@@ -83,24 +89,25 @@ impl Matcher for SetMatch {
                 Problem::new(asked.at, format!("set `{}` counts nothing, so this always holds", set.name));
             setting.warn(problem.hint("`create … counters` makes its elements count"));
         }
-        let keeps_subcounters = is_off("update-subcounters");
-        Ok(Self { set, sides, negated: given.negated, query, keeps_subcounters })
+        Ok(Self { set, sides, negated: given.negated, query })
     }
 
     fn check(&self, view: &View<'_>) -> Answer {
-        (self.set.contains(view.pkt, &self.sides, view.now, &self.query) != self.negated).into()
+        let View { pkt, in_iface, out_iface, now, .. } = *view;
+        let sight = Sight { pkt, in_iface, out_iface, now };
+        (self.set.contains(&sight, &self.sides, &self.query) != self.negated).into()
     }
 }
 
 impl fmt::Display for SetMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { set, sides, negated, query, keeps_subcounters } = self;
+        let Self { set, sides, negated, query } = self;
         let sides: Vec<&str> = sides.iter().map(|s| s.word()).collect();
         write!(f, "{} --match-set {} {}", not(*negated), set.name, sides.join(","))?;
         for (is_set, text) in [
             (query.wants_nomatch, " --return-nomatch"),
             (query.keeps_counters, " ! --update-counters"),
-            (*keeps_subcounters, " ! --update-subcounters"),
+            (query.keeps_subcounters, " ! --update-subcounters"),
         ] {
             f.write_str(if is_set { text } else { "" })?;
         }

@@ -4,7 +4,7 @@
 
 use super::{Next, Place, Spec, Targeted};
 use crate::filter::matches::{Setting, lookup_set};
-use crate::filter::text::ipset::{Set as Members, Side};
+use crate::filter::text::ipset::{Set as Members, Side, Sight};
 use crate::filter::text::options::{Opt, Options, Problem};
 use crate::filter::text::value::number;
 use crate::filter::walk::context::Context;
@@ -82,14 +82,15 @@ impl Targeted for Set {
     }
 
     fn apply<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>, _: Place) -> Next {
+        let sight = Sight { pkt, in_iface: ctx.at.iface, out_iface: ctx.out_iface, now: ctx.at.now };
         if let Some((set, sides)) = &self.add {
-            set.add(pkt, sides, ctx.at.now, self.timeout, self.exist);
+            set.add(&sight, sides, self.timeout, self.exist);
         }
         if let Some((set, sides)) = &self.remove {
-            set.remove(pkt, sides);
+            set.remove(&sight, sides);
         }
         if let Some((set, sides)) = &self.map_mark {
-            ctx.mark = set.map_mark(pkt, sides, ctx.at.now, ctx.mark);
+            ctx.mark = set.map_mark(&sight, sides, ctx.mark);
         }
         Next::Rule
     }

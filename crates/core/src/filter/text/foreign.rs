@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::filter::RuleError;
-use crate::filter::text::lex::{column, tokens};
+use crate::filter::text::lex::{Token, column, tokens};
 use crate::filter::text::options::Problem;
 use crate::filter::text::save::{Reader, SECTIONS, program, unclosed_quote};
 use crate::filter::text::shell::{self, Typed};
@@ -38,10 +38,19 @@ pub(in crate::filter) fn form_of(text: &str) -> Form {
         return Form::Foreign(error);
     }
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    if lines().any(|line| line.starts_with('*')) {
+    // `*)` is a pattern of a shell.
+    let begins_table = |line: &str| line.strip_prefix('*').is_some_and(|name| !name.starts_with(')'));
+    if let Some(embedded) = here_document(text).filter(|_| lines().any(begins_table)) {
+        return Form::Foreign(embedded);
+    }
+    if lines().any(begins_table) {
         return Form::Sections;
     }
-    if lines().any(|line| line.contains("tables") && program(&tokens(line, 0)).is_some()) {
+    let is_typed = |line: &str| {
+        let may_be = line.contains("tables") || line.contains("ipset");
+        may_be && (program(&tokens(line, 0)).is_some() || ipset(&tokens(line, 0)).is_some())
+    };
+    if lines().any(is_typed) {
         return Form::Typed;
     }
     let mut others = lines().filter(|line| !is_of_set(line)).peekable();
@@ -80,6 +89,46 @@ fn is_of_set(line: &str) -> bool {
     line.starts_with("create ") || line.starts_with("add ")
 }
 
+/// A ruleset within a script: `iptables-restore <<EOF`.
+fn here_document(text: &str) -> Option<RuleError> {
+    let found = text.lines().enumerate().find(|(_, line)| {
+        let line = line.trim_start();
+        line.contains("tables-restore") && line.contains("<<") && !line.starts_with('#')
+    });
+    let (number, _) = found?;
+    Some(RuleError {
+        line: number + 1,
+        column: 1,
+        message: "this is a shell script with a ruleset in it".to_owned(),
+        hint: Some("give the lines from `*TABLE` to `COMMIT` as a file of their own".to_owned()),
+    })
+}
+
+/// `ipset create …`, also behind `sudo`: how many words come before what it is to do.
+fn ipset(words: &[Token<'_>]) -> Option<usize> {
+    let skipped = usize::from(words.first()?.text == "sudo");
+    (words.get(skipped)?.text.rsplit('/').next()? == "ipset").then_some(skipped + 1)
+}
+
+/// Text in which no line begins with a command of iptables, though one holds such a command.
+fn behind_something(text: &str) -> Option<RuleError> {
+    let commands = shell::commands(text, LOOKED_AT);
+    let is_command = |pair: &[Token<'_>]| {
+        let name = pair[0].text.rsplit('/').next().unwrap_or_default();
+        ["iptables", "ip6tables"].contains(&name) && pair[1].text.starts_with('-')
+    };
+    commands.iter().find_map(|typed| {
+        let at = typed.words.windows(2).position(is_command).filter(|at| *at > 0)?;
+        let before = typed.words[at].at;
+        Some(RuleError {
+            line: typed.line,
+            column: column(typed.text, before),
+            message: format!("`{}` does not begin this line", typed.words[at].text),
+            hint: Some("leave out what stands in front of it: a prompt, another command".to_owned()),
+        })
+    })
+}
+
 /// Names text that holds no rules for what it is, and says what to do.
 fn what_it_is(text: &str) -> RuleError {
     let is_stray = |line: &str| !line.is_empty() && !line.starts_with('#') && !is_of_set(line);
@@ -101,6 +150,13 @@ fn what_it_is(text: &str) -> RuleError {
     let asks = |typed: &Typed| {
         typed.words.iter().skip(1).any(|word| ["-A", "-I", "-P", "-F", "-N", "-t"].contains(&&*word.text))
     };
+    if let Some(error) = behind_something(beginning) {
+        return error;
+    }
+    let begins = |names: &[&str]| {
+        let name = word.trim_start_matches("sudo ").split_whitespace().next().unwrap_or_default();
+        names.contains(&name.rsplit('/').next().unwrap_or_default())
+    };
     let (message, hint) =
         if word.starts_with("Chain ") && (word.contains("(policy ") || word.contains(" references)")) {
             (
@@ -112,6 +168,13 @@ fn what_it_is(text: &str) -> RuleError {
                 "this is a ruleset of nft, not of iptables",
                 "`iptables-save` prints rules that `iptables-nft` made; others have no iptables text",
             )
+        } else if begins(&["ufw", "firewall-cmd", "shorewall", "csf", "fail2ban-client"]) {
+            (
+                "these are commands of another program, not of iptables",
+                "`iptables-save` prints the rules that it made",
+            )
+        } else if begins(&["iptables-restore", "ip6tables-restore"]) {
+            ("the rules are in another file", "give the file that it reads")
         } else if shell::commands(beginning, LOOKED_AT)
             .iter()
             .any(|typed| typed.expansion.is_some() && asks(typed))
@@ -138,20 +201,34 @@ impl Reader<'_> {
             let message = format!("more than {MAX_COMMANDS} commands, which no script has");
             return self.error(beyond.text, Problem::new(0, message));
         }
+        let functions: Vec<String> = commands.iter().filter_map(function).map(str::to_owned).collect();
+        let last = commands.last().map_or(0, |typed| typed.line);
         for typed in commands {
             self.line = typed.line;
             let Some(first) = typed.words.first() else { continue };
             if let Some(at) = typed.unclosed {
                 self.error(typed.text, unclosed_quote(at));
+            } else if let Some(at) = blank_behind_backslash(&typed) {
+                let problem =
+                    Problem::new(at, "a blank stands behind the `\\`, so that the line does not go on");
+                self.error(typed.text, problem.hint("the `\\` comes last in its line"));
             } else if let Some((family, options)) = program(&typed.words) {
                 match typed.expansion {
                     Some(at) => expanded.push((typed, at)),
                     None => self.typed(typed.text, first.at, family, typed.words[options..].to_vec()),
                 }
+            } else if let Some(options) = ipset(&typed.words) {
+                match typed.expansion {
+                    Some(at) => expanded.push((typed, at)),
+                    None if self.ipset(typed.text, &typed.words[options..]) => {}
+                    None => others.push((typed, 0)),
+                }
             } else if is_of_set(typed.text.trim_start()) {
                 self.read_line(typed.text);
-            } else if is_shell(&typed) {
-                shell.push((typed, 0));
+            } else if is_shell(&typed) || functions.iter().any(|name| *name == first.text) {
+                if !says_nothing(&typed, typed.line == last) {
+                    shell.push((typed, 0));
+                }
             } else {
                 others.push((typed, 0));
             }
@@ -159,6 +236,23 @@ impl Reader<'_> {
         self.say_once(&expanded, "variables of the shell are not expanded", RUN_IT);
         self.say_once(&shell, "this is shell, which is not run here", RUN_IT);
         self.say_once(&others, "this is no iptables command; lines are commands here", "leave it out");
+    }
+
+    /// What `ipset` is told to do; `false` if that is nothing that a ruleset can say.
+    fn ipset(&mut self, line: &str, words: &[Token<'_>]) -> bool {
+        const ASIDE: [&str; 4] = ["-exist", "-!", "-quiet", "-q"];
+        let is_lenient = words.iter().any(|word| ["-exist", "-!"].contains(&&*word.text));
+        let words: Vec<_> = words.iter().filter(|word| !ASIDE.contains(&&*word.text)).cloned().collect();
+        match words.first().map_or("", |word| &*word.text) {
+            "create" | "-N" | "n"
+                if is_lenient && words.get(1).is_some_and(|name| self.has_set(&name.text)) => {}
+            "create" | "-N" | "n" => self.create_set(line, &words),
+            "add" | "-A" => self.add_to_set(line, &words),
+            // Its sets are new, and empty.
+            "flush" | "-F" | "destroy" | "-X" => {}
+            _ => return false,
+        }
+        true
     }
 
     /// Says of the first of several commands what is wrong with all of them.
@@ -175,8 +269,48 @@ impl Reader<'_> {
     }
 }
 
+/// What follows on the first word of a command, in the script.
+fn behind_first<'a>(typed: &Typed<'a>) -> &'a str {
+    let rest = typed.words.first().and_then(|word| typed.text.get(word.at + word.text.len()..));
+    rest.unwrap_or_default().trim_start()
+}
+
+/// The name of the function that begins here: `block() {`.
+fn function<'a>(typed: &'a Typed<'_>) -> Option<&'a str> {
+    let [first, second, ..] = &typed.words[..] else {
+        return typed.words.first().filter(|_| behind_first(typed).starts_with("()")).map(|word| &*word.text);
+    };
+    (first.text == "function").then_some(&*second.text)
+}
+
+/// `\` and a blank at the end of a line, which was meant to go on.
+fn blank_behind_backslash(typed: &Typed) -> Option<usize> {
+    let blank = typed.words.iter().find(|word| {
+        let rest = typed.text.get(word.at..).unwrap_or_default();
+        let line = rest.lines().next().unwrap_or_default();
+        line.strip_prefix('\\').is_some_and(|behind| !behind.is_empty() && behind.trim().is_empty())
+    })?;
+    Some(blank.at)
+}
+
+/// `exit 0` at the end, `set -e`: without it the rules are the same.
+fn says_nothing(typed: &Typed, is_last: bool) -> bool {
+    let words: Vec<&str> = typed.words.iter().map(|word| &*word.text).collect();
+    match words[..] {
+        ["exit"] | ["exit", "0"] => is_last,
+        ["set", ref options @ ..] => {
+            options.iter().all(|option| option.starts_with(['-', '+']) || *option == "pipefail")
+        }
+        _ => false,
+    }
+}
+
 /// Words and assignments that only a shell understands.
 fn is_shell(typed: &Typed) -> bool {
+    // A function, a pattern of `case`.
+    if behind_first(typed).starts_with("()") || behind_first(typed).starts_with(')') {
+        return true;
+    }
     const WORDS: [&str; 24] = [
         "if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case", "esac", "in",
         "function", "{", "}", "set", "exit", "return", "export", "local", "source", ".", "[",

@@ -9,7 +9,7 @@ use crate::filter::check::validate;
 use crate::filter::kept::shared::{Named, Shared};
 use crate::filter::rule::{Count, Rule};
 use crate::filter::text::foreign::{self, Form};
-use crate::filter::text::ipset;
+use crate::filter::text::ipset::{self, Found};
 use crate::filter::text::lex::{self, Token, column, tokens};
 use crate::filter::text::options::{Problem, did_you_mean};
 use crate::filter::text::rule_line::{self, Command, DraftRule, Findings, Line, Surroundings};
@@ -244,8 +244,8 @@ impl Reader<'_> {
         match (text.as_bytes()[0], self.open) {
             (b'*', _) => self.begin(line, start),
             _ if text == "COMMIT" => self.commit(line, start),
-            (_, None) if text.starts_with("create ") => self.create_set(line, start),
-            (_, None) if text.starts_with("add ") => self.add_to_set(line, start),
+            (_, None) if text.starts_with("create ") => self.create_set(line, &tokens(line, start)),
+            (_, None) if text.starts_with("add ") => self.add_to_set(line, &tokens(line, start)),
             (_, None) => {
                 let problem = Problem::new(start, "this line stands outside of a table's section");
                 self.error(line, problem.hint(SECTIONS));
@@ -345,10 +345,9 @@ impl Reader<'_> {
     }
 
     /// `create NAME TYPE …`, as `ipset save` writes it.
-    fn create_set(&mut self, line: &str, start: usize) {
-        let words = tokens(line, start);
-        match ipset::parse_create(&words, self.family) {
-            Ok(None) => {}
+    pub(super) fn create_set(&mut self, line: &str, words: &[Token<'_>]) {
+        match ipset::parse_create(words, self.family, self.ifaces) {
+            Ok(None) => self.shared.pass_over_set(&words[1].text),
             Ok(Some(set)) => {
                 let name = set.name.clone();
                 if !self.shared.add_set(set) {
@@ -359,11 +358,25 @@ impl Reader<'_> {
         }
     }
 
+    pub(super) fn has_set(&self, name: &str) -> bool {
+        !matches!(self.shared.find_set(name), Found::None)
+    }
+
     /// `add NAME ELEMENT`; sets of the other family are passed over.
-    fn add_to_set(&mut self, line: &str, start: usize) {
-        let words = tokens(line, start);
-        let set = words.get(1).and_then(|name| self.shared.set(&name.text));
-        if let Some(Err(problem)) = set.map(|set| ipset::parse_add(&set, &words)) {
+    pub(super) fn add_to_set(&mut self, line: &str, words: &[Token<'_>]) {
+        let Some(name) = words.get(1) else {
+            let at = words.first().map_or(0, |word| word.at);
+            let problem = Problem::new(at, "the set to add to is missing");
+            return self.error(line, problem.hint("`add NAME ELEMENT`"));
+        };
+        let find = |name: &str| self.shared.find_set(name);
+        let result = match find(&name.text) {
+            Found::Set(set) => ipset::parse_add(&set, words, find),
+            Found::OtherFamily => Ok(()),
+            Found::None => Err(Problem::new(name.at, format!("no set named `{}`", name.text))
+                .hint("`create NAME TYPE` stands in front of what is added")),
+        };
+        if let Err(problem) = result {
             self.error(line, problem);
         }
     }
