@@ -168,7 +168,7 @@ impl Run<'_> {
                 Err(error) => return Ok(Some(error)),
             }
             let is_judged = self.tally.count(&frame);
-            let comment = if is_judged { self.one(&frame)? } else { String::new() };
+            let comment = if is_judged { self.one(&mut frame)? } else { String::new() };
             if let Some((path, annotator)) = &mut self.annotator {
                 write(path, annotator.frame(frames, &frame, &comment))?;
             }
@@ -179,10 +179,11 @@ impl Run<'_> {
     }
 
     /// Takes one frame through the router; gives back what is to be written beside it.
-    fn one(&mut self, frame: &Frame) -> Result<String> {
+    fn one(&mut self, frame: &mut Frame) -> Result<String> {
         let due = self.replay.pass_time(frame);
         if self.args.summary {
-            self.totals.count(self.replay.judge(frame), frame);
+            let bytes = frame.data.len();
+            self.totals.count(self.replay.judge(frame), bytes);
             self.listen(frame)?;
             return Ok(String::new());
         }

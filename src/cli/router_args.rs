@@ -81,6 +81,12 @@ impl RouterArgs {
 
     /// The router's configuration: the lab's, or else `otherwise`, with what the options say on top.
     pub(super) fn config(&self, otherwise: impl FnOnce() -> RouterConfig) -> Result<RouterConfig> {
+        if let Some(sets) = self.sets.first().filter(|_| self.rules.is_none() && self.rules6.is_none()) {
+            return Err(Failure::Input(anyhow!(
+                "`--sets {}` is for rules that name its sets, and there are none\n  hint: `--rules FILE`, `--rules6 FILE`",
+                sets.display()
+            )));
+        }
         let mut config = match &self.lab {
             Some(lab) => lab::load_router(lab).map_err(|errors| Failure::Input(errors.into()))?.0,
             None => otherwise(),

@@ -34,7 +34,8 @@ fn segment(from_left: bool, control: TcpControl, seq: i32, ack: Option<i32>, pay
         timestamp: None,
         payload,
     };
-    let mut packet = vec![0x45, 0, 0, (20 + tcp.buffer_len()) as u8, 0, 0, 0x40, 0, 64, 6, 0, 0];
+    let [high, low] = (20 + tcp.buffer_len() as u16).to_be_bytes();
+    let mut packet = vec![0x45, 0, high, low, 0, 0, 0x40, 0, 64, 6, 0, 0];
     packet.extend(src.octets());
     packet.extend(dst.octets());
     let sum: u32 = packet.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
@@ -148,6 +149,36 @@ fn every_kind_of_capture_gives_the_same_verdicts() {
     }
     let (states, code, _) = files.states(&["--capture", "lan=left.pcap", "wan=right.pcap"]);
     assert_eq!((states.len(), code, states[1].as_str()), (4, 0, "ESTABLISHED forwarded"), "two files");
+}
+
+#[test]
+fn a_segment_longer_than_the_link_stands_for_many() {
+    let files = Files::new();
+    let mut packets = handshake();
+    packets.push((true, segment(true, TcpControl::None, 106, Some(501), &[7; 4000])));
+    // The next one follows on it.
+    packets.push((true, segment(true, TcpControl::None, 4106, Some(501), b"end")));
+    let framed: Vec<_> = packets.iter().map(|(from_left, packet)| ethernet(*from_left, packet)).collect();
+    files.add("long.pcap", &classic(1, &framed));
+    let sides = ["long.pcap", "--port", "192.0.2.0/24=lan", "--port", "0.0.0.0/0=wan"];
+    let (states, code, err) = files.states(&sides);
+    assert_eq!((states.len(), code, err.as_str()), (6, 0, ""));
+    assert_eq!(states[4..], ["ESTABLISHED forwarded"; 2]);
+}
+
+#[test]
+fn sets_without_rules_that_name_them_are_a_mistake() {
+    let files = Files::new();
+    files.add("any.pcap", &classic(1, &[ethernet(true, &handshake()[0].1)]));
+    files.add("sets", b"create s hash:ip\n");
+    for args in [
+        &["replay", "any.pcap", "--sets", "sets"][..],
+        &["explain", "--sets", "sets", "--in", "lan", "--tcp", "192.0.2.1:1,198.51.100.1:2"],
+    ] {
+        let (code, _, err) = files.run(args);
+        assert_eq!(code, 2, "{err}");
+        assert!(err.contains("`--sets sets` is for rules that name its sets"), "{err}");
+    }
 }
 
 #[test]

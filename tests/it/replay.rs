@@ -391,7 +391,7 @@ fn whether_anybody_listens_or_not_a_replay_comes_to_the_same() {
         let (mut frame, mut fates) = (Frame::default(), Vec::new());
         while frames.read(&mut frame).unwrap() {
             replay.pass_time(&frame);
-            fates.push(if is_heard { replay.step(&frame).fate } else { replay.judge(&frame).word() });
+            fates.push(if is_heard { replay.step(&frame).fate } else { replay.judge(&mut frame).word() });
         }
         let rules: String = router.rules().all().map(|rules| rules.render(true)).collect();
         (fates, replay.table(), router.drop_counters().collect::<Vec<_>>(), rules)

@@ -170,7 +170,7 @@ fn all_before<'a>(
             break;
         }
         if frame.unjudged.is_none() {
-            replay.judge(&frame);
+            replay.judge(&mut frame);
         }
     }
     Ok(replay)

@@ -4,7 +4,6 @@ use crate::cli::render::Format;
 use serde_json::{Map, json};
 use stateway_core::fate::Fate;
 use stateway_core::router::Router;
-use stateway_trace::capture::Frame;
 use stateway_trace::coverage::{Covered, coverage};
 use std::io::{self, Write};
 
@@ -18,9 +17,9 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    pub(super) fn count(&mut self, fate: Fate, frame: &Frame) {
+    pub(super) fn count(&mut self, fate: Fate, bytes: usize) {
         self.frames += 1;
-        self.bytes += frame.data.len() as u64;
+        self.bytes += bytes as u64;
         let word = fate.word();
         match self.fates.iter_mut().find(|(known, _)| *known == word) {
             Some((_, n)) => *n += 1,

@@ -7,8 +7,8 @@ use crate::base::time::Instant;
 use crate::packet::tuple::{
     PROTO_DCCP, PROTO_GRE, PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
 };
-use crate::packet::{Family, Tuple};
-use core::fmt::{self, Display, Write as _};
+use crate::packet::{Addr, Family, Tuple};
+use core::fmt::Write as _;
 
 /// What `-o` adds to a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,17 +43,14 @@ const fn family_name(family: Family) -> &'static str {
 
 /// One line of `conntrack -L`, without the line end.
 pub fn entry(entry: &Entry, now: Instant, options: Options) -> String {
-    let mut line = String::with_capacity(256);
-    // Writing to a string cannot fail.
-    let _ = write!(line, "{}", Line { entry, now, event: None, options });
-    line
+    Line { entry, now, event: None, options }.text()
 }
 
 /// One line of `conntrack -E`, without the line end.
 pub fn event(event: &Event, options: Options) -> String {
     match event {
         Event::Entry { kind, at, entry } => {
-            let line = Line { entry, now: *at, event: Some(*kind), options };
+            let line = Line { entry, now: *at, event: Some(*kind), options }.text();
             format!("{:>9} {line}", format!("[{}]", kind.word()))
         }
         Event::Expectation { kind, at, expectation: expected } => {
@@ -112,58 +109,113 @@ struct Line<'a> {
     options: Options,
 }
 
-impl Display for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Line<'_> {
+    fn text(&self) -> String {
         let Self { entry, now, event, options } = *self;
         let Tuple { family, proto, zone, .. } = entry.original;
         let is_gone = event == Some(EventKind::Destroy);
+        let mut text = Text(String::with_capacity(256));
         if options.extended {
-            write!(f, "{:<8} {} ", family_name(family), family.af())?;
+            text.padded(family_name(family)).number(" ", family.af()).word(" ");
         }
-        write!(f, "{:<8} {proto} ", proto_name(proto))?;
+        text.padded(proto_name(proto)).number(" ", proto).word(" ");
         let timeout = entry.timeout(now).as_secs();
         if !is_gone || timeout > 0 {
-            write!(f, "{timeout} ")?;
+            text.number("", timeout).word(" ");
         }
         if let Some(state) = entry.state_word() {
-            write!(f, "{state} ")?;
+            text.word(state).word(" ");
         }
-        write!(f, "{} ", entry.original)?;
-        self.counter(f, Direction::Original)?;
+        text.tuple(&entry.original).word(" ");
+        self.counter(&mut text, Direction::Original);
         if !entry.status.contains(Status::SEEN_REPLY) {
-            f.write_str("[UNREPLIED] ")?;
+            text.word("[UNREPLIED] ");
         }
-        write!(f, "{}", entry.reply())?;
-        self.counter(f, Direction::Reply)?;
+        text.tuple(&entry.reply());
+        self.counter(&mut text, Direction::Reply);
         if entry.status.contains(Status::ASSURED) {
-            f.write_str(" [ASSURED]")?;
+            text.word(" [ASSURED]");
         }
         if event.is_none() || entry.mark != 0 {
-            write!(f, " mark={}", entry.mark)?;
+            text.number(" mark=", entry.mark);
         }
         if zone != 0 {
-            write!(f, " zone={zone}")?;
+            text.number(" zone=", zone);
         }
         if entry.is_timed() && (event.is_none() || is_gone) {
-            write!(f, " delta-time={}", now.saturating_since(entry.began_at).as_secs())?;
+            text.number(" delta-time=", now.saturating_since(entry.began_at).as_secs());
         }
         if let Some(helper) = entry.helper.filter(|_| matches!(event, None | Some(EventKind::New))) {
-            write!(f, " helper={}", helper.name())?;
+            text.word(" helper=").word(helper.name());
         }
         if event.is_none() {
-            write!(f, " use={}", entry.uses())?;
+            text.number(" use=", entry.uses());
         }
-        options.id.map_or(Ok(()), |id| write!(f, " id={id}"))
+        if let Some(id) = options.id {
+            text.number(" id=", id);
+        }
+        text.0
     }
-}
 
-impl Line<'_> {
-    fn counter(&self, f: &mut fmt::Formatter<'_>, direction: Direction) -> fmt::Result {
+    fn counter(&self, text: &mut Text, direction: Direction) {
         if !self.entry.is_counted() || matches!(self.event, Some(EventKind::New | EventKind::Update)) {
-            return Ok(());
+            return;
         }
         let counter = self.entry.counter(direction);
         let (before, behind) = if direction == Direction::Original { ("", " ") } else { (" ", "") };
-        write!(f, "{before}packets={} bytes={}{behind}", counter.packets, counter.bytes)
+        text.word(before).number("packets=", counter.packets).number(" bytes=", counter.bytes).word(behind);
+    }
+}
+
+/// A line as it is written. A replay writes one for each packet: formatters would take most of its time.
+struct Text(String);
+
+impl Text {
+    fn word(&mut self, word: &str) -> &mut Self {
+        self.0.push_str(word);
+        self
+    }
+
+    /// A word with blanks behind it, so that eight columns are full.
+    fn padded(&mut self, word: &str) -> &mut Self {
+        self.word(word).word(&"        "[word.len().min(8)..])
+    }
+
+    fn number(&mut self, name: &str, number: impl Into<u64>) -> &mut Self {
+        let (mut left, mut digits, mut at) = (number.into(), [0; 20], 20);
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (left % 10) as u8;
+            left /= 10;
+            if left == 0 {
+                break;
+            }
+        }
+        self.word(name).word(core::str::from_utf8(&digits[at..]).unwrap_or_default())
+    }
+
+    fn addr(&mut self, name: &str, addr: Addr, family: Family) -> &mut Self {
+        match family {
+            Family::Ipv4 => {
+                let [a, b, c, d] = addr.v4();
+                self.number(name, a).number(".", b).number(".", c).number(".", d)
+            }
+            Family::Ipv6 => {
+                // Writing to a string cannot fail.
+                let _ = write!(self.word(name).0, "{}", addr.to_ip(family));
+                self
+            }
+        }
+    }
+
+    /// As [`Tuple`] prints itself.
+    fn tuple(&mut self, tuple: &Tuple) -> &mut Self {
+        self.addr("src=", tuple.src, tuple.family).addr(" dst=", tuple.dst, tuple.family);
+        if matches!(tuple.proto, PROTO_TCP | PROTO_UDP) {
+            return self.number(" sport=", tuple.left).number(" dport=", tuple.right);
+        }
+        // Writing to a string cannot fail.
+        let _ = write!(self.0, "{}", tuple.ends());
+        self
     }
 }

@@ -259,8 +259,13 @@ impl Conntrack {
 
     /// The living entry that has this tuple, in either direction.
     pub fn entry_of(&self, tuple: &Tuple, now: Instant) -> Option<Entry> {
+        self.read_entry_of(tuple, now, Clone::clone)
+    }
+
+    /// Reads the living entry of this tuple, under its lock.
+    pub fn read_entry_of<T>(&self, tuple: &Tuple, now: Instant, read: impl FnOnce(&Entry) -> T) -> Option<T> {
         let mut held = self.table.hold(tuple)?;
-        held.entry().filter(|entry| entry.is_alive(now)).cloned()
+        held.entry().filter(|entry| entry.is_alive(now)).map(|entry| read(entry))
     }
 
     /// Gives the living entry of this tuple as much more to live, as `conntrack -U --timeout` does; `false` if there

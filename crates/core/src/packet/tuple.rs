@@ -138,18 +138,35 @@ pub fn icmpv6_answer(kind: u8) -> Option<u8> {
     })
 }
 
+impl Tuple {
+    /// What stands behind its addresses: ports, or what a protocol has instead.
+    pub(crate) const fn ends(&self) -> Ends<'_> {
+        Ends(self)
+    }
+}
+
 /// The part of a conntrack line that states a tuple: `src=… dst=… sport=… dport=…`.
 impl fmt::Display for Tuple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "src={} dst={}", self.src.to_ip(self.family), self.dst.to_ip(self.family))?;
-        match self.proto {
-            _ if self.is_icmp() => {
-                write!(f, " type={} code={} id={}", self.icmp_type(), self.icmp_code(), self.left)
+        let ends = self.ends();
+        write!(f, "src={} dst={}{ends}", self.src.to_ip(self.family), self.dst.to_ip(self.family))
+    }
+}
+
+/// What stands behind the addresses of a tuple.
+pub(crate) struct Ends<'a>(&'a Tuple);
+
+impl fmt::Display for Ends<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tuple { proto, left, right, .. } = *self.0;
+        match proto {
+            _ if self.0.is_icmp() => {
+                write!(f, " type={} code={} id={left}", self.0.icmp_type(), self.0.icmp_code())
             }
             PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_SCTP | PROTO_DCCP => {
-                write!(f, " sport={} dport={}", self.left, self.right)
+                write!(f, " sport={left} dport={right}")
             }
-            PROTO_GRE => write!(f, " srckey={:#x} dstkey={:#x}", self.left, self.right),
+            PROTO_GRE => write!(f, " srckey={left:#x} dstkey={right:#x}"),
             _ => Ok(()),
         }
     }

@@ -4,7 +4,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::input::{Filled, Input};
+use super::input::Input;
 use super::order::Order;
 use super::{CaptureError, Interface, Raw};
 
@@ -23,7 +23,6 @@ pub(super) struct Reader {
     unit: i128,
     /// The one interface, once the header is read.
     interfaces: Vec<Interface>,
-    record: Vec<u8>,
 }
 
 impl Reader {
@@ -35,7 +34,7 @@ impl Reader {
                 NANOSECONDS => 1,
                 _ => return None,
             };
-            Some(Self { order, unit, interfaces: Vec::new(), record: Vec::new() })
+            Some(Self { order, unit, interfaces: Vec::new() })
         };
         known(Order::Little).or_else(|| known(Order::Big))
     }
@@ -55,44 +54,42 @@ impl Reader {
             self.header(input)?;
         }
         let at = input.offset();
-        if self.take(input, RECORD, at, "the head of a record")? == Filled::End {
+        let read = |error| CaptureError::read(at, &error);
+        let head = input.peek(RECORD).map_err(read)?;
+        if head.is_empty() {
             return Ok(false);
         }
-        let field = |at| self.order.u32(&self.record, at).unwrap_or_default();
-        let (seconds, fraction) = (i128::from(field(0)), i128::from(field(4)));
-        let (captured, original) = (field(8) as usize, field(12) as usize);
+        let field = |at| self.order.u32(head, at).ok_or(());
+        let (Ok(seconds), Ok(fraction), Ok(captured), Ok(original)) =
+            (field(0), field(4), field(8), field(12))
+        else {
+            return Err(CaptureError::cut_short(at, "the head of a record"));
+        };
+        let (captured, original) = (captured as usize, original as usize);
         if captured > MAX_RECORD {
             return Err(CaptureError::new(at, format!("a record cannot hold {captured} bytes"))
                 .hint("the file is damaged here")
                 .of_frame(number));
         }
         raw.interface = 0;
-        raw.nanos = seconds * 1_000_000_000 + fraction * self.unit;
+        raw.nanos = i128::from(seconds) * 1_000_000_000 + i128::from(fraction) * self.unit;
         raw.direction = None;
         raw.original_len = original.max(captured);
+        let record = input.peek(RECORD + captured).map_err(read)?;
+        let data = record.get(RECORD..RECORD + captured);
         raw.data.clear();
-        match input.append(&mut raw.data, captured).map_err(|error| CaptureError::read(at, &error))? {
-            Filled::Whole => Ok(true),
-            Filled::End | Filled::Cut => Err(CaptureError::cut_short(at, "a record")),
-        }
+        raw.data.extend_from_slice(data.ok_or_else(|| CaptureError::cut_short(at, "a record"))?);
+        input.take(RECORD + captured);
+        Ok(true)
     }
 
     fn header(&mut self, input: &mut Input) -> Result<(), CaptureError> {
-        if self.take(input, HEADER, 0, "its header")? == Filled::End {
-            return Err(CaptureError::cut_short(0, "its header"));
-        }
+        let head = input.peek(HEADER).map_err(|error| CaptureError::read(0, &error))?;
         // The upper bits tell of a frame check sequence, and are not of the type.
-        let link_type = self.order.u32(&self.record, 20).unwrap_or_default() & 0x0fff_ffff;
+        let link_type = head.get(..HEADER).and_then(|head| self.order.u32(head, 20));
+        let link_type = link_type.ok_or_else(|| CaptureError::cut_short(0, "its header"))? & 0x0fff_ffff;
+        input.take(HEADER);
         self.interfaces.push(Interface { name: None, link_type });
         Ok(())
-    }
-
-    /// Reads so many bytes into `record`; whole or not at all.
-    fn take(&mut self, input: &mut Input, len: usize, at: u64, what: &str) -> Result<Filled, CaptureError> {
-        self.record.clear();
-        match input.append(&mut self.record, len).map_err(|error| CaptureError::read(at, &error))? {
-            Filled::Cut => Err(CaptureError::cut_short(at, what)),
-            filled => Ok(filled),
-        }
     }
 }

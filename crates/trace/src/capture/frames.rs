@@ -87,7 +87,7 @@ impl Frames {
         let Some(at) = found else { return Ok(false) };
         self.number += 1;
         frame.number = self.number;
-        frame.place.0 = at;
+        frame.place.0 = at as u32;
         if self.files[at].capture.ports().len() > self.files[at].ports.len() {
             self.learn_ports();
         }
@@ -96,6 +96,7 @@ impl Frames {
         }
         if frame.unjudged.is_none()
             && frame.direction.is_none()
+            && !self.is_one_place(frame)
             && self
                 .copies
                 .as_mut()
@@ -104,6 +105,12 @@ impl Frames {
             frame.unjudged = Some(Unjudged::Copy);
         }
         Ok(true)
+    }
+
+    /// All frames come from the same place, and so none can be a copy of another.
+    fn is_one_place(&self, frame: &Frame) -> bool {
+        let has_number = frame.place.2.is_some();
+        !has_number && matches!(&self.files[..], [only] if only.capture.has_one_interface())
     }
 
     /// Of the next frames of all files, takes the one that came first; of two at the same time, that of the first file.

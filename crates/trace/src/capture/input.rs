@@ -7,25 +7,16 @@ use flate2::bufread::MultiGzDecoder;
 use std::io::{self, BufReader, Cursor, Read};
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
-const BUFFER: usize = 1 << 18;
-/// As much as tells what kind of file it is.
-const HEAD: usize = 12;
-
-/// How far a read came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Filled {
-    Whole,
-    /// There was nothing more at all.
-    End,
-    /// It ended in between.
-    Cut,
-}
+/// Files are read in blocks of this size.
+const BLOCK: usize = 1 << 18;
 
 pub(super) struct Input {
     inner: Box<dyn Read + Send>,
-    /// The beginning, before it is read.
-    head: Vec<u8>,
-    /// Bytes read so far.
+    /// What was read and not taken yet stands from `start` to `end`.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Bytes that were taken so far.
     offset: u64,
 }
 
@@ -39,51 +30,53 @@ impl Input {
     pub(super) fn new(mut from: impl Read + Send + 'static) -> io::Result<Self> {
         let mut head = Vec::new();
         from.by_ref().take(GZIP.len() as u64).read_to_end(&mut head)?;
-        let is_gzipped = head == GZIP;
-        let whole = BufReader::with_capacity(BUFFER, Cursor::new(head).chain(from));
-        let inner: Box<dyn Read + Send> = if is_gzipped {
-            Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(whole)))
-        } else {
-            Box::new(whole)
-        };
-        Ok(Self { inner, head: Vec::new(), offset: 0 })
-    }
-
-    /// The first bytes, without taking them.
-    pub(super) fn peek(&mut self) -> io::Result<&[u8]> {
-        if self.head.is_empty() {
-            self.inner.by_ref().take(HEAD as u64).read_to_end(&mut self.head)?;
-            let rest = core::mem::replace(&mut self.inner, Box::new(io::empty()));
-            self.inner = Box::new(Cursor::new(self.head.clone()).chain(rest));
+        if head != GZIP {
+            let end = head.len();
+            return Ok(Self { inner: Box::new(from), buffer: head, start: 0, end, offset: 0 });
         }
-        Ok(&self.head)
+        let packed = BufReader::with_capacity(BLOCK, Cursor::new(head).chain(from));
+        let inner = Box::new(MultiGzDecoder::new(packed));
+        Ok(Self { inner, buffer: Vec::new(), start: 0, end: 0, offset: 0 })
     }
 
     pub(super) const fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Appends `len` bytes to `to`.
-    pub(super) fn append(&mut self, to: &mut Vec<u8>, len: usize) -> io::Result<Filled> {
-        let start = to.len();
-        to.resize(start + len, 0);
-        let mut done = 0;
-        while done < len {
-            match self.inner.read(&mut to[start + done..]) {
+    /// The next bytes, without taking them: at least `len`, or what there is before the end. More is read only where that
+    /// many are not there yet.
+    #[inline]
+    pub(super) fn peek(&mut self, len: usize) -> io::Result<&[u8]> {
+        if self.end - self.start < len {
+            self.fill(len)?;
+        }
+        Ok(&self.buffer[self.start..self.end])
+    }
+
+    /// Takes bytes that [`Input::peek`] showed.
+    #[inline]
+    pub(super) const fn take(&mut self, len: usize) {
+        self.start += len;
+        self.offset += len as u64;
+    }
+
+    fn fill(&mut self, len: usize) -> io::Result<()> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        if self.buffer.len() < len.max(BLOCK) {
+            self.buffer.resize(len.next_multiple_of(BLOCK), 0);
+        }
+        while self.end < len {
+            match self.inner.read(&mut self.buffer[self.end..]) {
                 Ok(0) => break,
-                Ok(read) => done += read,
+                Ok(read) => self.end += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // How a packed file says that it is cut short.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
                 Err(error) => return Err(error),
             }
         }
-        to.truncate(start + done);
-        self.offset += done as u64;
-        Ok(match done {
-            _ if done == len => Filled::Whole,
-            0 => Filled::End,
-            _ => Filled::Cut,
-        })
+        Ok(())
     }
 }

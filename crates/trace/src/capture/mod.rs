@@ -63,7 +63,8 @@ pub struct Frame {
     pub data: Vec<u8>,
     /// Bytes of `data` that were captured; fewer than there are if it was cut short.
     pub captured_len: usize,
-    /// The link had no Ethernet header: the MAC addresses are made up, the same for the same IP address.
+    /// Its receiver's link address says nothing of the router: the link had no Ethernet header (the addresses are made up, the
+    /// same for the same IP address), or both sides of the router were captured in one place.
     pub link_is_made_up: bool,
     /// What the capturing kernel had left undone.
     pub offload: Offload,
@@ -76,7 +77,7 @@ pub struct Frame {
 }
 
 /// Where a frame was captured: file, interface in it, the kernel's number of the interface.
-type Place = (usize, usize, Option<u32>);
+type Place = (u32, u32, Option<u32>);
 
 impl Frame {
     /// Whether the capture holds less than the link carried.
@@ -179,7 +180,9 @@ enum Format {
 
 impl Format {
     fn of(input: &mut Input, keeps_blocks: bool) -> Result<Self, CaptureError> {
-        let head = input.peek().map_err(|error| CaptureError::read(0, &error))?;
+        /// As much as tells what kind of file it is.
+        const HEAD: usize = 12;
+        let head = input.peek(HEAD).map_err(|error| CaptureError::read(0, &error))?;
         if head.is_empty() {
             return Err(
                 CaptureError::new(0, "the file is empty").hint("the capture failed, or has not begun")
@@ -291,6 +294,11 @@ impl Capture {
         self.ports.complete(ports);
     }
 
+    /// The file describes a single interface, as far as is known yet.
+    fn has_one_interface(&self) -> bool {
+        self.format.interfaces().len() == 1
+    }
+
     const fn is_pcapng(&self) -> bool {
         matches!(self.format, Format::Pcapng(_))
     }
@@ -298,7 +306,7 @@ impl Capture {
     /// The block of the frame that was read last, and those before it.
     fn raw_block(&mut self) -> Option<pcapng::RawBlock<'_>> {
         match &mut self.format {
-            Format::Pcapng(reader) => Some(reader.raw()),
+            Format::Pcapng(reader) => reader.raw(),
             Format::Classic(_) => None,
         }
     }
@@ -316,9 +324,10 @@ impl Capture {
         let grown = frame.data.len() as isize - frame.captured_len as isize;
         frame.captured_len = frame.data.len();
         self.raw.original_len = self.raw.original_len.saturating_add_signed(grown).max(frame.captured_len);
-        frame.link_is_made_up = link.is_made_up;
+        // Where both sides were captured in one place, a frame is addressed to whoever took it in there.
+        frame.link_is_made_up = link.is_made_up || self.ports.by_side();
         frame.direction = self.raw.direction.or(link.direction);
-        frame.place = (0, self.raw.interface, link.index);
+        frame.place = (0, self.raw.interface as u32, link.index);
         let arrival = ports::Arrival {
             interface: self.raw.interface,
             kernel_index: link.index,

@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::input::{Filled, Input};
+use super::input::Input;
 use super::order::Order;
 use super::{CaptureError, Direction, Interface, Raw};
 
@@ -43,12 +43,19 @@ pub(super) struct Reader {
     clocks: Vec<Clock>,
     /// Where the interfaces of this section begin.
     section: usize,
-    /// The block that was read last, whole.
+    /// What is to be written back, if that is wanted.
+    kept: Option<Kept>,
+}
+
+/// Blocks that are kept until the next frame.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Those since the frame before.
+    passed: Vec<u8>,
+    /// That of the frame that was read last.
     block: Vec<u8>,
-    /// Where the options of the packet in it begin.
+    /// Where its options begin.
     options: usize,
-    /// Blocks since the frame before, if they are kept.
-    passed: Option<Vec<u8>>,
 }
 
 /// How an interface counts time.
@@ -96,13 +103,14 @@ impl Reader {
 
     /// `keeps_blocks`: those between frames are kept for [`Reader::raw`].
     pub(super) fn new(keeps_blocks: bool) -> Self {
-        Self { passed: keeps_blocks.then(Vec::new), ..Self::default() }
+        Self { kept: keeps_blocks.then(Kept::default), ..Self::default() }
     }
 
-    /// The blocks before the frame that was read last, and its own.
-    pub(super) fn raw(&mut self) -> RawBlock<'_> {
-        let Self { order, block, options, passed, .. } = self;
-        RawBlock { passed: passed.as_mut(), order: *order, block, options: *options }
+    /// The blocks before the frame that was read last, and its own, if blocks are kept.
+    pub(super) fn raw(&mut self) -> Option<RawBlock<'_>> {
+        let Self { order, kept, .. } = self;
+        let Kept { passed, block, options } = kept.as_mut()?;
+        Some(RawBlock { passed, order: *order, block, options: *options })
     }
 
     /// Reads the next frame into `raw`; `false` at the end of the file.
@@ -114,90 +122,90 @@ impl Reader {
     ) -> Result<bool, CaptureError> {
         loop {
             let at = input.offset();
-            let Some(kind) = self.block(input, at)? else {
-                self.block.clear();
-                return Ok(false);
-            };
-            match kind {
-                SECTION_HEADER => self.start_section(at)?,
-                INTERFACE_DESCRIPTION => self.describe(at)?,
-                ENHANCED_PACKET | OBSOLETE_PACKET => {
-                    self.packet(kind, raw).map_err(|why| CaptureError::new(at, why).of_frame(number))?;
-                    return Ok(true);
-                }
-                SIMPLE_PACKET => {
-                    return Err(CaptureError::new(
-                        at,
-                        "a simple packet block says neither when its frame came nor where",
-                    )
-                    .hint("capture in enhanced packet blocks, as `dumpcap` does by default")
-                    .of_frame(number));
-                }
-                _ => {}
+            let Some((kind, length)) = self.head(input, at)? else { return Ok(false) };
+            let bytes = input.peek(length).map_err(|error| CaptureError::read(at, &error))?;
+            let block = bytes.get(..length).ok_or_else(|| CaptureError::cut_short(at, "a block"))?;
+            let trailer = self.order.u32(block, length - 4).unwrap_or_default() as usize;
+            if trailer != length {
+                let message = format!("a block says {length} bytes at its head and {trailer} at its end");
+                return Err(CaptureError::new(at, message));
             }
-            self.pass();
+            let is_frame = self.read(kind, block, raw, at).map_err(|error| match kind {
+                ENHANCED_PACKET | OBSOLETE_PACKET | SIMPLE_PACKET => error.of_frame(number),
+                _ => error,
+            })?;
+            input.take(length);
+            if is_frame {
+                return Ok(true);
+            }
         }
     }
 
-    /// Keeps a block that is no frame, if such are kept.
-    fn pass(&mut self) {
-        if let Some(passed) = &mut self.passed {
-            passed.extend_from_slice(&self.block);
+    /// The type of the next block and its length; `None` at the end of the file.
+    fn head(&mut self, input: &mut Input, at: u64) -> Result<Option<(u32, usize)>, CaptureError> {
+        let head = input.peek(BLOCK_FRAME).map_err(|error| CaptureError::read(at, &error))?;
+        if head.is_empty() {
+            return Ok(None);
         }
-    }
-
-    /// Reads one block whole and gives back its type; `None` at the end of the file.
-    fn block(&mut self, input: &mut Input, at: u64) -> Result<Option<u32>, CaptureError> {
-        self.block.clear();
-        let cut_short = || CaptureError::cut_short(at, "a block");
-        let unread = |error| CaptureError::read(at, &error);
-        match input.append(&mut self.block, BLOCK_FRAME).map_err(unread)? {
-            Filled::Whole => {}
-            Filled::End => return Ok(None),
-            Filled::Cut => return Err(cut_short()),
+        if head.len() < BLOCK_FRAME {
+            return Err(CaptureError::cut_short(at, "a block"));
         }
-        if self.block.starts_with(&SECTION_HEADER.to_le_bytes()) {
-            self.order = byte_order(&self.block)
+        if head.starts_with(&SECTION_HEADER.to_le_bytes()) {
+            self.order = byte_order(head)
                 .ok_or_else(|| CaptureError::new(at, "a section header without byte order"))?;
         }
-        let kind = self.order.u32(&self.block, 0).unwrap_or_default();
-        let length = self.order.u32(&self.block, 4).unwrap_or_default() as usize;
+        let kind = self.order.u32(head, 0).unwrap_or_default();
+        let length = self.order.u32(head, 4).unwrap_or_default() as usize;
         if !(BLOCK_FRAME..=MAX_BLOCK).contains(&length) || !length.is_multiple_of(4) {
             return Err(CaptureError::new(at, format!("a block cannot be {length} bytes long")));
         }
-        if input.append(&mut self.block, length - BLOCK_FRAME).map_err(unread)? != Filled::Whole
-            && length > BLOCK_FRAME
-        {
-            return Err(cut_short());
-        }
-        let trailer = self.order.u32(&self.block, length - 4).unwrap_or_default() as usize;
-        if trailer != length {
-            let message = format!("a block says {length} bytes at its head and {trailer} at its end");
-            return Err(CaptureError::new(at, message));
-        }
-        Ok(Some(kind))
+        Ok(Some((kind, length)))
     }
 
-    fn body(&self) -> &[u8] {
-        &self.block[8..self.block.len() - 4]
+    /// Reads one block; `true` if it was a frame.
+    fn read(&mut self, kind: u32, block: &[u8], raw: &mut Raw, at: u64) -> Result<bool, CaptureError> {
+        let body = &block[8..block.len() - 4];
+        match kind {
+            ENHANCED_PACKET | OBSOLETE_PACKET => {
+                let options = self.packet(kind, block, raw).map_err(|why| CaptureError::new(at, why))?;
+                if let Some(kept) = &mut self.kept {
+                    kept.block.clear();
+                    kept.block.extend_from_slice(block);
+                    kept.options = options;
+                }
+                return Ok(true);
+            }
+            SIMPLE_PACKET => {
+                let why = "a simple packet block says neither when its frame came nor where";
+                return Err(CaptureError::new(at, why)
+                    .hint("capture in enhanced packet blocks, as `dumpcap` does by default"));
+            }
+            SECTION_HEADER => self.start_section(body, at)?,
+            INTERFACE_DESCRIPTION => self.describe(body, at)?,
+            _ => {}
+        }
+        if let Some(Kept { passed, .. }) = &mut self.kept {
+            let start = passed.len();
+            passed.extend_from_slice(block);
+            // The length of a section changes when comments come in; it is left open.
+            if kind == SECTION_HEADER {
+                passed[start + 16..start + 24].fill(0xff);
+            }
+        }
+        Ok(false)
     }
 
-    fn start_section(&mut self, at: u64) -> Result<(), CaptureError> {
-        let major = self.order.u16(self.body(), 4).filter(|_| self.body().len() >= 16);
+    fn start_section(&mut self, body: &[u8], at: u64) -> Result<(), CaptureError> {
+        let major = self.order.u16(body, 4).filter(|_| body.len() >= 16);
         let major = major.ok_or_else(|| CaptureError::new(at, "a section header is too short"))?;
         if major != 1 {
             return Err(CaptureError::new(at, format!("pcapng version {major} is not known here")));
         }
         self.section = self.interfaces.len();
-        // The length of a section changes when comments come in; it is left open.
-        if self.passed.is_some() {
-            self.block[16..24].fill(0xff);
-        }
         Ok(())
     }
 
-    fn describe(&mut self, at: u64) -> Result<(), CaptureError> {
-        let body = self.body();
+    fn describe(&mut self, body: &[u8], at: u64) -> Result<(), CaptureError> {
         let link_type = self.order.u16(body, 0).filter(|_| body.len() >= 8);
         let link_type =
             link_type.ok_or_else(|| CaptureError::new(at, "an interface description is too short"))?;
@@ -216,10 +224,11 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads the packet in the block. In the obsolete one, the interface has 16 bits, and a count of drops follows it.
-    fn packet(&mut self, kind: u32, raw: &mut Raw) -> Result<(), String> {
+    /// Reads the packet in the block, and says where its options begin. In the obsolete one, the interface has 16 bits, and
+    /// a count of drops follows it.
+    fn packet(&self, kind: u32, block: &[u8], raw: &mut Raw) -> Result<usize, String> {
         const TOO_SHORT: &str = "its block is too short";
-        let body = self.body();
+        let body = &block[8..block.len() - 4];
         let field = |at| self.order.u32(body, at).ok_or(TOO_SHORT);
         let interface = match kind {
             OBSOLETE_PACKET => self.order.u16(body, 0).ok_or(TOO_SHORT)?.into(),
@@ -239,15 +248,14 @@ impl Reader {
         raw.original_len = original.max(captured);
         raw.data.clear();
         raw.data.extend_from_slice(data);
-        let options = PACKET_DATA + captured.next_multiple_of(4);
-        self.options = options.min(self.block.len() - 4);
-        raw.direction = self.direction(kind);
-        Ok(())
+        let end = block.len() - 4;
+        let options = (PACKET_DATA + captured.next_multiple_of(4)).min(end);
+        raw.direction = self.direction(kind, &block[options..end]);
+        Ok(options)
     }
 
     /// What `epb_flags` says (draft-ietf-opsawg-pcapng §4.3.1): 1 came in, 2 went out.
-    fn direction(&self, kind: u32) -> Option<Direction> {
-        let options = &self.block[self.options..self.block.len() - 4];
+    fn direction(&self, kind: u32, options: &[u8]) -> Option<Direction> {
         if kind != ENHANCED_PACKET || options.is_empty() {
             return None;
         }
@@ -264,7 +272,7 @@ impl Reader {
 /// A frame's block and those before it, to be written back.
 #[derive(Debug)]
 pub(super) struct RawBlock<'a> {
-    pub(super) passed: Option<&'a mut Vec<u8>>,
+    pub(super) passed: &'a mut Vec<u8>,
     pub(super) order: Order,
     pub(super) block: &'a [u8],
     /// Where its options begin; at its last four bytes if it has none.

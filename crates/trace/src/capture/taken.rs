@@ -7,7 +7,6 @@ use super::{Frame, Place, Unjudged};
 use stateway_core::packet::checksum::Sum;
 use stateway_core::packet::tuple::{PROTO_TCP, PROTO_UDP};
 use stateway_core::packet::{Addr, ETHERNET_LEN, Family, Kind, Offload, Packet, kind};
-use std::collections::{BTreeMap, VecDeque};
 
 /// A frame larger than this is none that an interface can carry; nothing is filled up beyond it.
 const MAX_FRAME: usize = ETHERNET_LEN + 40 + 65_535;
@@ -154,57 +153,54 @@ impl L4 {
 }
 
 /// Frames that went out, told apart by the packet that came in just before: the same but for what a router changes.
+///
+/// Of packets whose fingerprints fall into one group, the latest few are remembered.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
-    /// By what stays the same of a packet.
-    seen: BTreeMap<u64, Seen>,
-    /// In the order of time.
-    order: VecDeque<(i128, u64)>,
+    groups: Vec<[Option<Seen>; Self::IN_GROUP]>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
+    /// What stays the same of the packet.
+    fingerprint: u64,
     place: Place,
-    nanos: i128,
+    nanos: i64,
     ttl: u8,
     source_mac: [u8; 6],
 }
 
 impl Copies {
     /// A router takes microseconds; the capturing machine may be busy.
-    const WINDOW_NANOS: i128 = 5_000_000;
-    /// As many as come within the window at ten million a second.
-    const MAX_SEEN: usize = 50_000;
+    const WINDOW_NANOS: u64 = 5_000_000;
+    /// Together with those in each, enough for ten million packets a second.
+    const GROUPS: usize = 1 << 14;
+    const IN_GROUP: usize = 4;
 
     /// Whether the same packet came in elsewhere a moment ago; if not, it is remembered.
     pub(super) fn is_copy(&mut self, place: Place, nanos: i128, frame: &[u8]) -> bool {
-        self.forget(nanos);
-        let Some((key, ttl)) = fingerprint(frame) else { return false };
+        let Some((fingerprint, ttl)) = fingerprint(frame) else { return false };
+        // Frames more than 292 years apart may look as if they were at the same time.
+        let nanos = nanos as i64;
         let source_mac = frame.get(6..12).and_then(|mac| mac.try_into().ok()).unwrap_or_default();
-        if let Some(seen) = self.seen.get(&key)
+        if self.groups.is_empty() {
+            self.groups = vec![[None; Self::IN_GROUP]; Self::GROUPS];
+        }
+        let group = &mut self.groups[fingerprint as usize % Self::GROUPS];
+        let is_same =
+            |seen: &Seen| seen.fingerprint == fingerprint && seen.nanos.abs_diff(nanos) <= Self::WINDOW_NANOS;
+        let known = group.iter().position(|seen| seen.as_ref().is_some_and(is_same));
+        if let Some(seen) = known.and_then(|at| group[at])
             && seen.place != place
         {
             let is_bridged = ttl == seen.ttl && source_mac == seen.source_mac;
             let is_routed = seen.ttl.checked_sub(1) == Some(ttl) && source_mac != seen.source_mac;
             return is_bridged || is_routed;
         }
-        if self.order.len() < Self::MAX_SEEN {
-            self.seen.insert(key, Seen { place, nanos, ttl, source_mac });
-            self.order.push_back((nanos, key));
-        }
+        // The latest one stands first.
+        group[..=known.unwrap_or(Self::IN_GROUP - 1)].rotate_right(1);
+        group[0] = Some(Seen { fingerprint, place, nanos, ttl, source_mac });
         false
-    }
-
-    fn forget(&mut self, nanos: i128) {
-        while let Some((at, key)) = self.order.front().copied() {
-            if (nanos - at).abs() <= Self::WINDOW_NANOS {
-                break;
-            }
-            self.order.pop_front();
-            if self.seen.get(&key).is_some_and(|seen| seen.nanos == at) {
-                self.seen.remove(&key);
-            }
-        }
     }
 }
 

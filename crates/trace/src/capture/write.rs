@@ -68,7 +68,8 @@ impl<W: Write> Annotator<W> {
     pub fn finish(mut self, frames: &mut Frames) -> io::Result<()> {
         match &mut self.out {
             To::Blocks(out) => {
-                pass(out, frames.only_capture().and_then(Capture::raw_block).and_then(|block| block.passed))?;
+                let last = frames.only_capture().and_then(Capture::raw_block);
+                last.map_or(Ok(()), |block| pass(out, block.passed))?;
                 out.flush()
             }
             To::Frames(writer) => writer.get_mut().flush(),
@@ -76,8 +77,7 @@ impl<W: Write> Annotator<W> {
     }
 }
 
-fn pass(out: &mut impl Write, passed: Option<&mut Vec<u8>>) -> io::Result<()> {
-    let Some(passed) = passed else { return Ok(()) };
+fn pass(out: &mut impl Write, passed: &mut Vec<u8>) -> io::Result<()> {
     out.write_all(passed)?;
     passed.clear();
     Ok(())

@@ -10,7 +10,7 @@ use crate::explain::{self, Account};
 use serde::{Serialize, Serializer};
 use stateway_core::base::{EmissionKind, Reason};
 use stateway_core::config::{Mode, RouterConfig};
-use stateway_core::conntrack::{CtState, Direction, listing};
+use stateway_core::conntrack::{CtState, Direction, Entry, listing};
 use stateway_core::decision::Decision;
 use stateway_core::fate::Fate;
 use stateway_core::iface::{Iface, IfaceId};
@@ -206,9 +206,13 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Takes a frame to its fate, which is all that is told.
-    pub fn judge(&mut self, frame: &Frame) -> Fate {
-        let (_, outcome) = self.process(frame, &mut NoRecord);
+    /// Takes a frame to its fate, which is all that is told. The frame's bytes are then what the router made of them.
+    pub fn judge(&mut self, frame: &mut Frame) -> Fate {
+        let iface = self.iface(frame);
+        self.set_receiver(iface, frame.link_is_made_up, &mut frame.data);
+        let offload = self.offload(frame, iface);
+        let buffered = packet::Frame::new(&mut frame.data).with_offload(offload);
+        let outcome = self.router.process(&mut self.worker, self.now, iface, buffered, &mut NoRecord);
         self.worker.take_emissions();
         outcome.fate
     }
@@ -227,26 +231,37 @@ impl<'a> Replay<'a> {
         (iface, self.router.process(&mut self.worker, self.now, iface, buffered, rec))
     }
 
+    fn iface(&self, frame: &Frame) -> IfaceId {
+        self.ifaces[usize::from(frame.port)]
+    }
+
     /// Puts the frame into the buffer that the router edits.
     fn prepare(&mut self, frame: &Frame) -> IfaceId {
-        let iface = self.ifaces[usize::from(frame.port)];
-        self.buffer.clear();
-        self.buffer.extend_from_slice(&frame.data);
-        if frame.link_is_made_up
-            && self.router.mode() == Mode::Route
-            && let Some(dst) = self.buffer.first_chunk_mut::<6>()
-            && dst[0] & 1 == 0
-        {
-            // What an interface of a router took in, it was sent.
-            *dst = self.router.ifaces()[iface.index()].mac.0;
-        }
+        let iface = self.iface(frame);
+        let mut buffer = core::mem::take(&mut self.buffer);
+        buffer.clear();
+        buffer.extend_from_slice(&frame.data);
+        self.set_receiver(iface, frame.link_is_made_up, &mut buffer);
+        self.buffer = buffer;
         iface
     }
 
-    /// What the capturing kernel had left to its card: a frame longer than the link carries was still to be cut.
+    /// What an interface of a router took in, it was sent: where no link address was captured, it is that of the interface.
+    fn set_receiver(&self, iface: IfaceId, link_is_made_up: bool, bytes: &mut [u8]) {
+        if link_is_made_up
+            && self.router.mode() == Mode::Route
+            && let Some(dst) = bytes.first_chunk_mut::<6>()
+            && dst[0] & 1 == 0
+        {
+            *dst = self.router.ifaces()[iface.index()].mac.0;
+        }
+    }
+
+    /// What the capturing kernel had left to its card: a frame longer than the link carries was still to be cut, or was put
+    /// together of several.
     fn offload(&self, frame: &Frame, iface: IfaceId) -> Offload {
         let mtu = self.router.ifaces()[iface.index()].mtu_bytes;
-        if frame.offload.needs_checksum() && frame.data.len() > ETHERNET_LEN + mtu {
+        if frame.data.len() > ETHERNET_LEN + mtu {
             as_super_frame(&frame.data, mtu, frame.offload)
         } else {
             frame.offload
@@ -296,8 +311,9 @@ pub(crate) fn entry_behind(
     frame: &[u8],
     now: Instant,
 ) -> Option<String> {
+    let line = |entry: &Entry| listing::entry(entry, now, LISTING);
     let entry = match (decision.tuple, decision.ctstate?) {
-        (Some(tuple), _) => router.conntrack().entry_of(&tuple, now),
+        (Some(tuple), _) => return router.conntrack().read_entry_of(&tuple, now, line),
         (None, CtState::Invalid) => {
             let mut frame = frame.to_vec();
             let pkt = Packet::parse(&mut frame, Offload::NONE).ok()?;
@@ -305,7 +321,7 @@ pub(crate) fn entry_behind(
         }
         (None, _) => None,
     }?;
-    Some(listing::entry(&entry, now, LISTING))
+    Some(line(&entry))
 }
 
 fn emitted(router: &Router, iface: IfaceId, bytes: Vec<u8>) -> Emitted {
