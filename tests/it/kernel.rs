@@ -2,6 +2,7 @@
 //!
 //! It takes root, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out, and says so.
 
+use stateway_conform::Setup;
 use stateway_conform::generate::Profile;
 use stateway_conform::rules;
 use stateway_conform::session::{Plan, Report, compare_story, run};
@@ -100,6 +101,27 @@ fn on_the_kernel(path: &Path) -> Option<String> {
         let _ = writeln!(failures, "{}: {}", path.display(), show(&report));
     }
     Some(failures)
+}
+
+#[test]
+fn time_passes_on_both_sides_for_rules_that_look_at_the_clock() {
+    if is_left_out() {
+        return;
+    }
+    let mut text = "mode bridge\nflow x left 192.0.2.1:1000 right 198.51.100.1:53 udp\n".to_owned();
+    for number in 0..12 {
+        let _ = write!(text, "\n{} left/x (20)", if number == 0 { "0" } else { "+250ms" });
+    }
+    let scenario = stateway_trace::flow::parse(&text).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trace.pcapng");
+    fs::write(&file, stateway_trace::flow::capture(&scenario).unwrap()).unwrap();
+    let limited =
+        "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -m limit --limit 1/s --limit-burst 1 -j ACCEPT\nCOMMIT\n";
+    let setup = Setup { mode: Mode::Bridge, rules4: Some(limited.to_owned()), ..Setup::default() };
+    let mut report = Report::default();
+    compare_story(&story::from_capture(&file, setup).unwrap(), &mut report).unwrap();
+    assert!(report.findings.is_empty(), "{}", show(&report));
 }
 
 #[test]

@@ -20,6 +20,9 @@ use std::time::Duration;
 /// Seconds that a scenario about fragments may take.
 const LONGEST_REAL_WAIT: u64 = 9;
 
+/// Seconds that a capture may take where rules look at the kernel's clock.
+const LONGEST_RULES_WAIT: u64 = 600;
+
 /// A trace with the setup that it runs in.
 #[derive(Clone, Debug)]
 pub struct Story {
@@ -65,7 +68,35 @@ pub fn from_capture(path: &Path, setup: Setup) -> Result<Story> {
         let bytes = core::mem::take(&mut frame.data);
         steps.push(Step::Frame(Frame { port: ports[usize::from(frame.port)], bytes, kind: "captured" }));
     }
-    Ok(Story { setup, trace: trace_of(steps) })
+    let mut trace = trace_of(steps);
+    if let Some(rule) = [&setup.rules4, &setup.rules6].into_iter().flatten().find_map(|rules| clock_in(rules))
+    {
+        let seconds = trace.seconds();
+        if seconds > LONGEST_RULES_WAIT {
+            bail!(
+                "{}: `{rule}` looks at the kernel's clock, which nobody can set: {seconds} s would have to pass, and at most \
+                 {LONGEST_RULES_WAIT} do\n  hint: compare a part of it: `editcap -A START -B STOP`",
+                path.display()
+            );
+        }
+        trace.waiting = Waiting::Really;
+    }
+    Ok(Story { setup, trace })
+}
+
+/// What in these rules looks at the clock.
+fn clock_in(rules: &str) -> Option<&'static str> {
+    let has =
+        |line: &str, words: &[&str]| words.iter().all(|word| line.split_whitespace().any(|w| w == *word));
+    let clocks: [(&str, &[&str]); 5] = [
+        ("-m limit", &["-m", "limit"]),
+        ("-m hashlimit", &["-m", "hashlimit"]),
+        ("-m recent --seconds", &["recent", "--seconds"]),
+        ("-m time", &["-m", "time"]),
+        ("a set with timeouts", &["create", "timeout"]),
+    ];
+    let found = clocks.iter().find(|(_, words)| rules.lines().any(|line| has(line, words)));
+    found.map(|(name, _)| *name)
 }
 
 /// Reads a `.flow`. `Err` inside: it is about something that this comparison has not.

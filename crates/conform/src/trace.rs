@@ -105,7 +105,7 @@ pub enum Waiting {
     Timers,
     /// Besides, the two seconds that make a stream of a UDP flow really pass.
     Streams,
-    /// All of it really passes: for pieces of packets, whose timer nobody can set.
+    /// All of it really passes: for pieces of packets, whose timer nobody can set, and rules that look at the clock.
     Really,
 }
 
