@@ -21,9 +21,15 @@ mod fuzz_corpus;
 /// Generated traffic and every scenario, through this machine's kernel and through the router.
 #[cfg(target_os = "linux")]
 mod kernel;
+/// Captures that real programs made of the kernel as a router, and what its counters say.
+#[cfg(target_os = "linux")]
+mod kernel_captures;
 /// Route mode and the kernel as a router: the same frames in, the same frames out.
 #[cfg(target_os = "linux")]
 mod kernel_route;
+/// `lab capture`: what is in it while it runs, how it ends, and what a replay makes of it.
+#[cfg(target_os = "linux")]
+mod lab_capture;
 mod lab_errors;
 /// `lab test` with several labs at the same time, and with some of their tests only.
 #[cfg(target_os = "linux")]

@@ -6,12 +6,14 @@ use super::{Format, named, say, tell};
 use serde_json::json;
 use stateway_lab::builtin;
 use stateway_lab::error;
-use stateway_lab::live::{RouterProcess, capture};
+use stateway_lab::live::RouterProcess;
+use stateway_lab::live::capture::{self, Target};
 use stateway_lab::netns::command::Interrupt;
 use stateway_lab::netns::state::{self, Record, folder, netns_name};
 use std::ffi::OsString;
+use std::io::{self, IsTerminal as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -60,12 +62,38 @@ pub(super) struct CaptureArgs {
     lab: PathBuf,
     /// Ports of the router; all of them unless told otherwise
     ports: Vec<String>,
-    /// The folder that gets a PORT.pcapng for each port
-    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    /// A folder that gets a PORT.pcapng for each port, a FILE.pcapng for all of them, or `-` for standard output
+    #[arg(long, short, value_name = "WHERE", default_value = ".")]
     write: PathBuf,
     /// Stop after so long (`10s`); otherwise at Ctrl-C
     #[arg(long, value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
+}
+
+impl CaptureArgs {
+    fn target(&self) -> Result<Target> {
+        let extension = self.write.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        if self.write == Path::new("-") {
+            if io::stdout().is_terminal() {
+                return Err(Failure::Input(anyhow::anyhow!(
+                    "a capture is nothing to read on a terminal\n  hint: `-w - | wireshark -k -i -`, `-w - | tcpdump -r -`"
+                )));
+            }
+            return Ok(Target::Stdout);
+        }
+        if self.write.is_dir() {
+            return Ok(Target::Folder(self.write.clone()));
+        }
+        match extension {
+            "pcapng" => Ok(Target::File(self.write.clone())),
+            "pcap" | "cap" => Err(Failure::Input(anyhow::anyhow!(
+                "`{}`: what is written is pcapng\n  hint: call it `{}`",
+                self.write.display(),
+                self.write.with_extension("pcapng").display()
+            ))),
+            _ => Ok(Target::Folder(self.write.clone())),
+        }
+    }
 }
 
 pub(super) fn capture(args: CaptureArgs) -> Result {
@@ -77,16 +105,22 @@ pub(super) fn capture(args: CaptureArgs) -> Result {
             error::hint(name, all, "ports").map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
         return Err(Failure::Input(anyhow::anyhow!("the lab `{}` has no port `{name}`{hint}", record.lab)));
     }
-    let ports = if args.ports.is_empty() { all } else { args.ports.iter().map(String::as_str).collect() };
+    let is_wanted = |port: &&str| args.ports.is_empty() || args.ports.iter().any(|wanted| wanted == port);
+    let ports: Vec<&str> = all.into_iter().filter(is_wanted).collect();
+    let plan = capture::Plan { ports: &ports, target: args.target()?, duration: args.duration };
     let interrupt = Interrupt::listen().map_err(Failure::Machine)?;
-    let mut router = RouterProcess::of(&record).map_err(Failure::Machine)?;
-    if args.duration.is_none() {
-        tell("capturing; Ctrl-C ends it");
+    let router = RouterProcess::of(&record).map_err(Failure::Machine)?;
+    let ready = || tell(if args.duration.is_none() { "capturing; Ctrl-C ends it" } else { "capturing" });
+    let done = capture::capture(&record, &router, &plan, &interrupt, ready).map_err(Failure::Machine)?;
+    for (file, frames) in &done.files {
+        let line = format!("{file}: {frames} frames");
+        if plan.target == Target::Stdout { tell(&line) } else { say(&line)? }
     }
-    let files = capture::capture(&record, &mut router, &ports, &args.write, args.duration, &interrupt)
-        .map_err(Failure::Machine)?;
-    for (port, frames) in files {
-        say(&format!("{}: {frames} frames", args.write.join(format!("{port}.pcapng")).display()))?;
+    if done.dropped > 0 {
+        tell(&format!("warning: {} frames came too fast and are not in the capture", done.dropped));
+    }
+    if done.untold > 0 {
+        tell(&format!("warning: of {} packets it is not known what became of them", done.untold));
     }
     Ok(())
 }

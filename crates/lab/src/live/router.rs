@@ -102,23 +102,30 @@ impl RouterProcess {
     }
 
     fn ask(&self, command: &Command) -> anyhow::Result<Vec<Reply>> {
+        self.client()?.call(command)
+    }
+
+    fn client(&self) -> anyhow::Result<Client> {
         let mut client = Client::connect(&self.control)?;
         client.set_timeout(Some(PATIENCE))?;
-        client.call(command)
+        Ok(client)
     }
 }
 
 impl RouterProcess {
     /// Begins to hear of every packet.
-    pub(super) fn begin(&mut self) -> anyhow::Result<()> {
-        let mut client = Client::connect(&self.control)?;
-        client.set_timeout(Some(PATIENCE))?;
-        self.watch = Some(Listening::begin(client, VerdictFilter::default())?);
+    fn begin(&mut self) -> anyhow::Result<()> {
+        self.watch = Some(Listening::begin(self.client()?, VerdictFilter::default())?);
         Ok(())
     }
 
+    /// Hears of every packet; no more than `most` of them wait to be asked for.
+    pub(super) fn listen(&self, most: usize) -> anyhow::Result<Listening> {
+        Listening::bounded(self.client()?, VerdictFilter::default(), most)
+    }
+
     /// What was heard since [`RouterProcess::begin`], which ends.
-    pub(super) fn verdicts(&mut self) -> anyhow::Result<Vec<Verdict>> {
+    fn verdicts(&mut self) -> anyhow::Result<Vec<Verdict>> {
         self.watch.take().map_or_else(|| Ok(Vec::new()), |watch| watch.finish(PATIENCE))
     }
 }

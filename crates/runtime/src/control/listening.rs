@@ -5,7 +5,7 @@
 use super::client::{self, Client};
 use super::protocol::{Command, Reply, Verdict, VerdictFilter};
 use anyhow::{Context as _, bail};
-use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -14,15 +14,35 @@ use std::time::Duration;
 pub struct Listening {
     /// The same connection, to end it by.
     writer: UnixStream,
-    heard: Receiver<anyhow::Result<Reply>>,
+    heard: Receiver<Heard>,
 }
+
+/// What the router said, or why it says no more.
+type Heard = anyhow::Result<Reply>;
 
 impl Listening {
     /// Begins to hear of the packets that `filter` wants: from here on, of every one.
     ///
     /// # Errors
     /// The router refuses or went away, or no thread is to be had.
-    pub fn begin(mut client: Client, filter: VerdictFilter) -> anyhow::Result<Self> {
+    pub fn begin(client: Client, filter: VerdictFilter) -> anyhow::Result<Self> {
+        Self::over(client, filter, unbounded())
+    }
+
+    /// As [`Listening::begin`], but no more than `most` replies wait to be asked for. What comes while there is no room
+    /// is lost, as [`Reply::Lost`] says.
+    ///
+    /// # Errors
+    /// As [`Listening::begin`].
+    pub fn bounded(client: Client, filter: VerdictFilter, most: usize) -> anyhow::Result<Self> {
+        Self::over(client, filter, bounded(most))
+    }
+
+    fn over(
+        mut client: Client,
+        filter: VerdictFilter,
+        (sender, heard): (Sender<Heard>, Receiver<Heard>),
+    ) -> anyhow::Result<Self> {
         client.send(&Command::Watch { filter, explain: false })?;
         match client.next_reply()? {
             Some(Reply::Watching) => {}
@@ -31,7 +51,6 @@ impl Listening {
         let writer = client.clone_writer()?;
         // What follows comes when packets come, which may be never.
         client.set_timeout(None)?;
-        let (sender, heard) = unbounded();
         let read = move || {
             loop {
                 let reply = client.next_reply().transpose();
@@ -58,12 +77,25 @@ impl Listening {
         }
     }
 
+    /// What the router says as it comes: verdicts, and what was lost. Nothing more comes once it was ended.
+    pub const fn replies(&self) -> &Receiver<Heard> {
+        &self.heard
+    }
+
+    /// Ends it: what happened up to now still comes.
+    ///
+    /// # Errors
+    /// The router went away.
+    pub fn end(&mut self) -> anyhow::Result<()> {
+        client::end_stream(&mut self.writer)
+    }
+
     /// Ends it, and says what happened up to now and was not asked for yet. Each line is waited for `patience` at most.
     ///
     /// # Errors
     /// As [`Listening::next`].
     pub fn finish(mut self, patience: Duration) -> anyhow::Result<Vec<Verdict>> {
-        client::end_stream(&mut self.writer)?;
+        self.end()?;
         let mut verdicts = Vec::new();
         loop {
             match self.heard.recv_timeout(patience) {
