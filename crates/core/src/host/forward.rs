@@ -98,10 +98,9 @@ impl Host {
                 Continue(Way::Forward(hop.iface))
             }
             Decision::Error(error, reason) => {
-                // Linux counts these on their own, and then once more with every other error.
-                let limited = pkt.family() == Family::Ipv4
-                    && !self.settings.icmp_ratelimit.is_zero()
-                    && !self.limits.allow_no_route(pkt.src(), pass.ctx.at.now);
+                // Linux counts these on their own, whatever `icmp_ratelimit` says, and then once more with every other error.
+                let limited =
+                    pkt.family() == Family::Ipv4 && !self.limits.allow_no_route(pkt.src(), pass.ctx.at.now);
                 if !limited {
                     self.send_error(pkt, error, pass);
                 }

@@ -206,6 +206,12 @@ fn a_host_is_told_of_errors_only_so_often() {
     assert_eq!(errors(&mut story), 2, "and one each second");
     let mut unlimited = Story::new(ACCEPT, &[("net.ipv4.icmp_ratelimit", "0")]);
     assert_eq!(errors(&mut unlimited), 10);
+    let lost = |story: &mut Story| {
+        (0..10).map(|_| story.datagram("192.0.2.10", "203.0.113.200", 64).1.len()).sum::<usize>()
+    };
+    assert_eq!(lost(&mut unlimited), 5, "without a route, whatever is said of the others");
+    unlimited.wait(2000);
+    assert_eq!(lost(&mut unlimited), 2);
 }
 
 #[test]

@@ -76,7 +76,8 @@ pub struct Packet<'a> {
     /// The upper-layer protocol, behind IPv6 extension headers.
     proto: u8,
     family: Family,
-    /// It is a fragment: where it belongs is read from its header when somebody asks.
+    /// It is a fragment: where it belongs is read from its header when somebody asks. One that ends before its header
+    /// says so is one as well, which belongs nowhere.
     is_fragment: bool,
     offload: Offload,
 }
@@ -197,10 +198,9 @@ impl<'a> Packet<'a> {
     /// Reads a frame whose [`kind`] is [`Kind::Ipv6`].
     #[inline(never)]
     pub(crate) fn parse_ipv6(frame: Frame<'a>) -> Result<Self, DropReason> {
-        let (pkt, end) = Self::read_ipv6(frame)?;
-        if end == ChainEnd::InFragment && !pkt.has_no_length() {
-            return Err(DropReason::FragmentBad);
-        }
+        let (mut pkt, end) = Self::read_ipv6(frame)?;
+        // Refused where fragments are joined, and not here: Linux reads options for every hop before.
+        pkt.is_fragment |= end == ChainEnd::InFragment && !pkt.has_no_length();
         Ok(pkt)
     }
 

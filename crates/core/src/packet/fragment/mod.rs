@@ -206,10 +206,9 @@ impl Fragments {
 
     /// Takes one piece of a datagram, which came in by interface `from`. What is said of IPv6 may change at any time.
     ///
-    /// # Panics
-    /// If `pkt` is whole.
+    /// One that does not say where it belongs is refused.
     pub fn add(&self, pkt: &Packet, from: u16, ipv6: Bounds6, now: Instant) -> Reassembly {
-        let Some(fragment) = pkt.fragment() else { panic!("not a fragment") };
+        let Some(fragment) = pkt.fragment() else { return Reassembly::Refused(DropReason::FragmentBad) };
         if lacks_headers(pkt) || pkt.has_no_length() {
             return Reassembly::Passes;
         }
