@@ -7,6 +7,8 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde_json::json;
 use stateway_conform::generate::Profile;
+use stateway_conform::kernel::NAMES;
+use stateway_conform::saved::{self, Saved};
 use stateway_conform::session::{Finding, Plan, Report, compare_story, run as run_plan};
 use stateway_conform::story::{self, Story};
 use stateway_conform::trace::Step;
@@ -26,7 +28,7 @@ pub(super) struct Args {
     #[arg(long)]
     seed: Option<u64>,
     /// Frames to generate
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     frames: u64,
     /// What kind of traffic to generate
     #[arg(long, value_enum, default_value_t = Wanted::Traffic(Profile::Mixed))]
@@ -43,6 +45,9 @@ pub(super) struct Args {
     /// Settings for captures
     #[arg(long, value_name = "NAME=VALUE")]
     sysctl: Vec<String>,
+    /// How much an interface takes, for captures
+    #[arg(long, value_name = "IFACE=BYTES")]
+    mtu: Vec<String>,
     /// Stop at the first difference
     #[arg(long)]
     stop: bool,
@@ -90,6 +95,7 @@ impl ValueEnum for Wanted {
                 Self::Traffic(Profile::Mixed),
                 Self::Traffic(Profile::Ftp),
                 Self::Traffic(Profile::Tftp),
+                Self::Traffic(Profile::Timer),
                 Self::Rules,
             ]
         }
@@ -111,18 +117,13 @@ pub(super) fn run(args: Args) -> Result {
     Kernel::new(&Setup { mode: args.mode.into(), ..Setup::default() }).map_err(Failure::Machine)?;
     let (seed, report) = match args.profile {
         _ if !args.files.is_empty() => (None, from_files(&args)?),
-        Wanted::Rules if args.mode == ModeArg::Bridge => {
-            return Err(Failure::Input(anyhow!(
-                "`--profile rules` compares routers alone; leave `--mode bridge` out"
-            )));
-        }
         Wanted::Rules => return rules::run(&args),
         Wanted::Traffic(profile) => generated(&args, profile)?,
     };
     let mut saved = Vec::new();
     for (n, finding) in report.findings.iter().chain(&report.unrepeated).enumerate() {
         let name = seed.map_or(format!("difference-{}", n + 1), |seed| format!("seed-{seed}-{}", n + 1));
-        saved.push(story::save(finding, &args.save, &name).map_err(Failure::Machine)?);
+        saved.push(saved::save(finding, &args.save, &name).map_err(Failure::Machine)?);
     }
     match args.format {
         Format::Json => print(&as_json(&report, seed, &saved).to_string()),
@@ -145,9 +146,20 @@ fn generated(args: &Args, profile: Profile) -> Result<(Option<u64>, Report)> {
 
 fn from_files(args: &Args) -> Result<Report> {
     let mut report = Report::default();
+    let mut left_out = 0;
     for path in &args.files {
-        let Some(story) = read(args, path).map_err(Failure::Input)? else { continue };
-        compare_story(&story, &mut report).map_err(Failure::Machine)?;
+        match read(args, path).map_err(Failure::Input)? {
+            Some(story) => compare_story(&story, &mut report).map_err(Failure::Machine)?,
+            None => left_out += 1,
+        }
+    }
+    if report.coverage.frames == 0 {
+        return Err(Failure::Input(anyhow!(
+            "nothing was compared: the files have no frame that the kernel can be told"
+        )));
+    }
+    if left_out > 0 {
+        note(&format!("{left_out} of {} files were left out", args.files.len()));
     }
     Ok(report)
 }
@@ -169,8 +181,15 @@ fn read(args: &Args, path: &Path) -> anyhow::Result<Option<Story>> {
             setting.split_once('=').ok_or_else(|| anyhow!("`{setting}`: NAME=VALUE is wanted"))?;
         Ok((name.to_owned(), value.to_owned()))
     });
+    let mtu = args.mtu.iter().map(|setting| {
+        let read =
+            setting.split_once('=').and_then(|(name, bytes)| Some((name.to_owned(), bytes.parse().ok()?)));
+        read.filter(|(name, _)| NAMES.contains(&name.as_str()))
+            .ok_or_else(|| anyhow!("`{setting}`: left=BYTES or right=BYTES is wanted"))
+    });
     let setup = Setup {
         mode: args.mode.into(),
+        mtu: mtu.collect::<anyhow::Result<_>>()?,
         rules4: rules(&args.rules)?,
         rules6: rules(&args.rules6)?,
         sysctl: sysctl.collect::<anyhow::Result<_>>()?,
@@ -184,8 +203,8 @@ fn text_of(path: &Path) -> anyhow::Result<String> {
     filter::text_of(bytes).with_context(|| path.display().to_string())
 }
 
-fn as_json(report: &Report, seed: Option<u64>, saved: &[[PathBuf; 2]]) -> serde_json::Value {
-    let finding = |(finding, files): (&Finding, &[PathBuf; 2])| {
+fn as_json(report: &Report, seed: Option<u64>, saved: &[Saved]) -> serde_json::Value {
+    let finding = |(finding, saved): (&Finding, &Saved)| {
         let mismatches = finding.difference.mismatches.iter();
         json!({
             "after_frames": finding.after_frames,
@@ -194,7 +213,7 @@ fn as_json(report: &Report, seed: Option<u64>, saved: &[[PathBuf; 2]]) -> serde_
                 .map(|m| json!({"aspect": m.aspect, "kernel": m.kernel, "stateway": m.ours}))
                 .collect::<Vec<_>>(),
             "kernel_reasons": finding.difference.reasons,
-            "files": files,
+            "files": saved.files,
         })
     };
     json!({
@@ -206,13 +225,14 @@ fn as_json(report: &Report, seed: Option<u64>, saved: &[[PathBuf; 2]]) -> serde_
             "tcp_cells": report.coverage.missing_tcp_cells(),
             "invalid": report.coverage.missing_invalid(),
             "icmp": report.coverage.missing_icmp(),
+            "cells": report.coverage.missing_cells(),
         },
         "differences": report.findings.iter().zip(saved).map(finding).collect::<Vec<_>>(),
         "unrepeated": report.unrepeated.iter().zip(&saved[report.findings.len()..]).map(finding).collect::<Vec<_>>(),
     })
 }
 
-fn as_text(report: &Report, seed: Option<u64>, saved: &[[PathBuf; 2]]) -> String {
+fn as_text(report: &Report, seed: Option<u64>, saved: &[Saved]) -> String {
     let coverage = &report.coverage;
     let mut lines = Vec::new();
     lines.extend(seed.map(|seed| format!("seed {seed}")));
@@ -223,15 +243,18 @@ fn as_text(report: &Report, seed: Option<u64>, saved: &[[PathBuf; 2]]) -> String
     lines.push(format!("fates: {}", counts(&coverage.fates)));
     lines.push(format!("ctstates: {}", counts(&coverage.states)));
     lines.push(format!("INVALID: {}", counts(&coverage.invalid)));
+    let missing_cells = coverage.missing_cells();
+    lines.push(format!("cells of kind of packet x state x fate reached: {}", coverage.cells.len()));
+    lines.push(format!("cells not reached: {}", list(&missing_cells)));
     let missing_icmp = coverage.missing_icmp();
     lines.push(format!("cases of ICMP reached: {}", coverage.icmp.len()));
     lines.push(format!("cases of ICMP not reached: {}", list(&missing_icmp)));
     lines.push(format!("cells of the TCP table reached: {}", coverage.tcp_cells.len()));
-    lines.push(format!("cells not reached: {}", list(&coverage.missing_tcp_cells())));
+    lines.push(format!("cells of the TCP table not reached: {}", list(&coverage.missing_tcp_cells())));
     lines.push(format!("reasons for INVALID not reached: {}", list(&coverage.missing_invalid())));
     let findings = report.findings.iter().map(|finding| (finding, "difference"));
     let unrepeated = report.unrepeated.iter().map(|finding| (finding, "difference, not seen again,"));
-    for ((finding, what), files) in findings.chain(unrepeated).zip(saved) {
+    for ((finding, what), saved) in findings.chain(unrepeated).zip(saved) {
         lines.push(format!("\n{what} after {} frames:", finding.after_frames));
         lines.extend(finding.trace.steps.iter().map(show_step));
         lines.extend(finding.difference.mismatches.iter().map(|mismatch| format!("  {mismatch}")));
@@ -239,7 +262,7 @@ fn as_text(report: &Report, seed: Option<u64>, saved: &[[PathBuf; 2]]) -> String
         if !finding.is_alone {
             lines.push("  (alone, the trace does not differ: this is the whole of it)".to_owned());
         }
-        lines.push(format!("  saved as {} and {}", files[0].display(), files[1].display()));
+        lines.extend(saved_as(saved));
     }
     if report.blurred > 0 {
         let n = report.blurred;
@@ -252,6 +275,16 @@ fn as_text(report: &Report, seed: Option<u64>, saved: &[[PathBuf; 2]]) -> String
     }
     lines.push(format!("{} frames, {} differences", coverage.frames, report.findings.len()));
     lines.join("\n")
+}
+
+/// Where a finding is, and what runs it again.
+fn saved_as(Saved { files, arguments }: &Saved) -> [String; 2] {
+    let names: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
+    let flow = names.first().map_or("", String::as_str);
+    [
+        format!("  saved as {}", names.join(", ")),
+        format!("  once more: stateway conform {flow}, or stateway conform {arguments}"),
+    ]
 }
 
 /// Names, but not pages of them: a profile has most of the others' cases missing.

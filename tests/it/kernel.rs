@@ -11,6 +11,7 @@ use stateway_core::config::Mode;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -125,13 +126,31 @@ fn time_passes_on_both_sides_for_rules_that_look_at_the_clock() {
 }
 
 #[test]
+fn what_was_not_compared_is_no_success() {
+    if is_left_out() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("long.flow");
+    // A piece that waits for longer than anybody here does.
+    let piece = "4500001c000120004011cca8c6120101c613010100010002000c0000";
+    fs::write(&path, format!("rules6\nend\n0 left frame {piece}\n+31s left frame {piece}\n"))
+        .expect("it is written");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_stateway")).arg("conform").arg(&path).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("nothing was compared"), "{said}");
+}
+
+#[test]
 fn random_rulesets_decide_the_same_and_count_the_same() {
     if is_left_out() {
         return;
     }
     let seed = seed();
     say(&format!("STATEWAY_SEED={seed}"));
-    let plan = rules::Plan { seed, frames: 15_000, stop_early: true };
+    let plan = rules::Plan { seed, frames: 15_000, mode: Mode::Route, stop_early: true };
     let report =
         rules::run(&plan, |_| ()).expect("it takes root, /dev/net/tun, iptables-legacy, ipset, nft and ip");
     let mut text = String::new();

@@ -61,8 +61,9 @@ pub fn compare_frames(kernel: &Answer, ours: &Ours) -> Option<Mismatch> {
 /// Compares what both sent of their own accord while time passed. Timers that end together end in any order.
 pub fn compare_unasked(mut kernel: Vec<(usize, Vec<u8>)>, mut ours: Vec<Sent>) -> Vec<Mismatch> {
     let mut found = Mismatches::default();
-    kernel.sort_by_cached_key(|(port, frame)| (*port, masked(frame, Some(EmissionKind::Own))));
-    ours.sort_by_cached_key(|(port, frame, kind)| (*port, masked(frame, *kind)));
+    let alone = |frame: &[u8], kind| masked(frame, kind, &mut DrawnIds::default());
+    kernel.sort_by_cached_key(|(port, frame)| (*port, alone(frame, Some(EmissionKind::Own))));
+    ours.sort_by_cached_key(|(port, frame, kind)| (*port, alone(frame, *kind)));
     compare_sent("sent unasked", &kernel, &ours, &mut found);
     found.0
 }
@@ -122,9 +123,10 @@ impl Mismatches {
 
 fn compare_sent(aspect: &'static str, kernel: &[(usize, Vec<u8>)], ours: &[Sent], found: &mut Mismatches) {
     let kernel: Vec<(usize, &[u8])> = kernel.iter().map(|(port, bytes)| (*port, &bytes[..])).collect();
+    let (mut their_ids, mut our_ids) = (DrawnIds::default(), DrawnIds::default());
     let same = kernel.len() == ours.len()
         && kernel.iter().zip(ours).all(|((to, theirs), (port, frame, kind))| {
-            to == port && (*theirs == &frame[..] || masked(theirs, *kind) == masked(frame, *kind))
+            to == port && masked(theirs, *kind, &mut their_ids) == masked(frame, *kind, &mut our_ids)
         });
     if !same {
         let ours: Vec<_> = ours.iter().map(|(port, bytes, _)| (*port, &bytes[..])).collect();
@@ -132,9 +134,25 @@ fn compare_sent(aspect: &'static str, kernel: &[(usize, Vec<u8>)], ours: &[Sent]
     }
 }
 
-/// A frame without what is left out of the comparison: the IPv4 identification of the router's own packets, the
-/// identification of IPv6 fragments that it cut, and the times in IPv4 timestamp options.
-fn masked(frame: &[u8], kind: Option<EmissionKind>) -> Vec<u8> {
+/// The identifications that one side has drawn, in the order in which they came: which they are is chance, but pieces of one
+/// packet have the same, and those of others another.
+#[derive(Default)]
+struct DrawnIds(Vec<[u8; 4]>);
+
+impl DrawnIds {
+    fn number(&mut self, id: [u8; 4]) -> [u8; 4] {
+        let known = self.0.iter().position(|known| *known == id);
+        let at = known.unwrap_or_else(|| {
+            self.0.push(id);
+            self.0.len() - 1
+        });
+        (at as u32).to_be_bytes()
+    }
+}
+
+/// A frame without what is left out of the comparison: the IPv4 identification of the router's own packets, and the times
+/// in IPv4 timestamp options. The identifications of IPv6 fragments that it cut are numbered.
+fn masked(frame: &[u8], kind: Option<EmissionKind>, ids: &mut DrawnIds) -> Vec<u8> {
     let mut frame = frame.to_vec();
     match (frame.get(ETHERNET_LEN).map(|b| b >> 4), kind) {
         (Some(4), Some(EmissionKind::Own)) if frame.len() >= ETHERNET_LEN + 20 => {
@@ -142,8 +160,10 @@ fn masked(frame: &[u8], kind: Option<EmissionKind>) -> Vec<u8> {
             frame[ETHERNET_LEN + 10..ETHERNET_LEN + 12].fill(0);
         }
         (Some(6), Some(EmissionKind::Fragment | EmissionKind::Own)) => {
-            if let Some(at) = fragment_header(&frame) {
-                frame[at + 4..at + 8].fill(0);
+            if let Some(id) =
+                fragment_header(&frame).and_then(|at| frame.get_mut(at + 4..)?.first_chunk_mut())
+            {
+                *id = ids.number(*id);
             }
         }
         _ => {}
@@ -284,4 +304,34 @@ fn show_kernel_entry(entry: &KernelEntry) -> String {
     let status = Status::from_bits_truncate((entry.status & STATUS_BITS) as u16);
     let original = entry.original.map_or(String::new(), |t| format!("{t:?}"));
     format!("{state} {status:?} {} s, {original}", entry.timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A piece with the identification `id`, which the router cut or passed on.
+    fn piece(id: u32, kind: Option<EmissionKind>) -> Sent {
+        let mut frame = vec![0; ETHERNET_LEN + 40];
+        (frame[ETHERNET_LEN], frame[ETHERNET_LEN + 6]) = (0x60, 44);
+        frame.extend([&[17, 0, 0, 1][..], &id.to_be_bytes()].concat());
+        (0, frame, kind)
+    }
+
+    fn differ(kernel: [u32; 3], ours: [u32; 3], kind: Option<EmissionKind>) -> bool {
+        let mut found = Mismatches::default();
+        let kernel: Vec<_> =
+            kernel.into_iter().map(|id| piece(id, None)).map(|(to, frame, _)| (to, frame)).collect();
+        compare_sent("sent", &kernel, &ours.map(|id| piece(id, kind)), &mut found);
+        !found.0.is_empty()
+    }
+
+    #[test]
+    fn identifications_are_compared_as_far_as_they_are_no_chance() {
+        let cut = Some(EmissionKind::Fragment);
+        assert!(!differ([7, 7, 9], [1, 1, 2], cut), "drawn on both sides");
+        assert!(differ([7, 7, 9], [1, 2, 2], cut), "of another packet");
+        assert!(differ([7, 7, 9], [1, 1, 2], None), "passed on as they came");
+        assert!(!differ([7, 7, 9], [7, 7, 9], None));
+    }
 }

@@ -5,6 +5,7 @@
 use super::compare::tcp_state_word;
 use super::icmp_cases;
 use super::kernel::Answer;
+use super::pairs;
 use super::subject::Ours;
 use super::trace::Frame;
 use serde::Serialize;
@@ -25,6 +26,8 @@ pub struct Coverage {
     /// `SYN_SENT original syn`
     pub tcp_cells: BTreeMap<String, u64>,
     pub invalid: BTreeMap<&'static str, u64>,
+    /// `ipv6 tcp syn x TIME_WAIT x forwarded`: kind of packet, state of the connection that it met, fate.
+    pub cells: BTreeMap<String, u64>,
     /// `ipv4 type 3 RELATED reply`
     pub icmp: BTreeMap<String, u64>,
     /// The kernel's own words, numbers left out.
@@ -105,6 +108,17 @@ impl Coverage {
         InvalidReason::CODES.iter().copied().filter(|code| !seen.contains(code)).collect()
     }
 
+    /// Notes which kind of packet met a connection in which state, and what the kernel made of it.
+    pub(super) fn met(&mut self, frame: &Frame, state: &'static str, theirs: &Answer) {
+        let cell = format!("{} x {state} x {}", pairs::kind(frame), theirs.fate(frame.port));
+        *self.cells.entry(cell).or_default() += 1;
+    }
+
+    /// Fates that no packet has met in a state that its kind was seen in.
+    pub fn missing_cells(&self) -> Vec<String> {
+        pairs::missing(&self.cells)
+    }
+
     /// Adds what another run has seen.
     pub fn merge(&mut self, other: Self) {
         self.frames += other.frames;
@@ -113,6 +127,7 @@ impl Coverage {
         add(&mut self.fates, other.fates);
         add(&mut self.tcp_cells, other.tcp_cells);
         add(&mut self.invalid, other.invalid);
+        add(&mut self.cells, other.cells);
         add(&mut self.icmp, other.icmp);
         add(&mut self.kernel_reasons, other.kernel_reasons);
     }

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::asides;
 use super::ctnetlink::{Ctnetlink, KernelEntry};
 use super::flow_key;
 use super::netns::Namespace;
@@ -214,13 +215,13 @@ impl Kernel {
 
     /// Every frame that waits on the TAPs, without what the kernel says on its own account.
     fn collect(&mut self) -> Result<Vec<(usize, Vec<u8>)>> {
-        let mut sent = Vec::new();
+        let (mut sent, mode) = (Vec::new(), self.mode);
         for (port, tap) in self.taps.iter().enumerate() {
             loop {
                 match tap.recv(&mut self.slot) {
                     Ok((len, _)) => {
                         let frame = &self.slot[HEADROOM..HEADROOM + len];
-                        if !is_chatter(frame) {
+                        if mode == Mode::Bridge || !asides::is_report(frame) {
                             sent.push((port, frame.to_vec()));
                         }
                     }
@@ -237,14 +238,6 @@ impl Kernel {
         self.nflog.drain()?;
         self.collect()
     }
-}
-
-/// Whether a frame is a listener report of the kernel's own (RFC 3810): it has the options for every hop that say so.
-fn is_chatter(frame: &[u8]) -> bool {
-    const HOP_BY_HOP_AT: usize = 20;
-    const REPORTS: [u8; 3] = [131, 132, 143];
-    let kind = frame.get(62).filter(|_| frame[HOP_BY_HOP_AT] == 0);
-    frame.starts_with(&[0x33, 0x33]) && kind.is_some_and(|kind| REPORTS.contains(kind))
 }
 
 /// An IPv6 address is not the kernel's own yet when it has been set: a thread sees to it, and until it had its turn the
@@ -318,6 +311,9 @@ fn before_interfaces() -> Vec<(String, String)> {
         ("net.ipv6.conf.default.dad_transmits", "0"),
         ("net.ipv6.conf.default.router_solicitations", "0"),
         ("net.ipv6.auto_flowlabels", "0"),
+        // Traces share these bounds here, and each has them for itself in the router.
+        ("net.ipv4.ipfrag_high_thresh", "67108864"),
+        ("net.netfilter.nf_conntrack_frag6_high_thresh", "67108864"),
     ])
 }
 

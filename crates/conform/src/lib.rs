@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod asides;
 mod clock;
 pub mod compare;
 pub mod coverage;
@@ -16,7 +17,9 @@ mod icmp_cases;
 pub mod kernel;
 mod netns;
 mod nflog;
+mod pairs;
 pub mod rules;
+pub mod saved;
 pub mod session;
 mod shrink;
 pub mod story;

@@ -12,9 +12,10 @@ use super::clock::{now, wait};
 use super::coverage::Coverage;
 use super::generate::{Generator, Profile};
 use super::shrink::shrink;
-use super::story::Story;
+use super::story::{Manner, Story};
 use super::trace::Trace;
 use super::world::{Difference, Progress, Running, World};
+use super::{rules, saved};
 use anyhow::{Result, anyhow};
 use stateway_core::config::Mode;
 use std::collections::VecDeque;
@@ -38,8 +39,9 @@ pub struct Finding {
     pub difference: Difference,
     /// Frames fed before it was found.
     pub after_frames: u64,
-    /// Run alone, the trace did not differ: the whole of it is kept.
+    /// Run alone, the trace differed again. Where it did not, the whole of it is kept.
     pub is_alone: bool,
+    pub manner: Manner,
 }
 
 /// What a run found.
@@ -47,7 +49,8 @@ pub struct Finding {
 pub struct Report {
     pub coverage: Coverage,
     pub findings: Vec<Finding>,
-    /// Differences that were not seen again, though no tick had ended in the wrong moment.
+    /// What differed and was not seen again, though no tick had ended in the wrong moment: in a fresh world, alone, or from
+    /// its files.
     pub unrepeated: Vec<Finding>,
     /// Traces that were run again, and agreed, because a tick had ended while the kernel worked on a frame.
     pub blurred: u64,
@@ -98,14 +101,28 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report> {
 
 /// Runs one story in a world of its own.
 pub fn compare_story(story: &Story, report: &mut Report) -> Result<()> {
-    let mut world = World::new(story.setup.clone())?;
     let after_frames = report.coverage.frames;
+    let (setup, trace, manner) = (story.setup.clone(), story.trace.clone(), story.manner);
+    let finding = |difference| Finding { setup, trace, difference, after_frames, is_alone: true, manner };
+    if let Manner::Rules { is_slow } = manner {
+        report.coverage.frames += story.trace.frames().count() as u64;
+        report.findings.extend(rules::compare_story(story, is_slow)?.map(finding));
+        return Ok(());
+    }
+    let mut world = World::new(story.setup.clone())?;
     if let Some(difference) = world.run(&story.trace, &mut report.coverage)? {
-        let (setup, trace) = (story.setup.clone(), story.trace.clone());
-        let finding = Finding { setup, trace, difference, after_frames, is_alone: true };
-        report.findings.push(smaller(&mut world, finding)?);
+        report.findings.push(smaller(&mut world, finding(difference))?);
     }
     Ok(())
+}
+
+/// Whether kernel and router differ in this story, for certain.
+pub(super) fn differs(story: &Story) -> Result<bool> {
+    if let Manner::Rules { is_slow } = story.manner {
+        return Ok(rules::compare_story(story, is_slow)?.is_some());
+    }
+    let found = World::new(story.setup.clone())?.run(&story.trace, &mut Coverage::default())?;
+    Ok(found.is_some_and(|difference| !difference.is_blurred))
 }
 
 /// The same difference in as few steps as possible.
@@ -216,7 +233,7 @@ impl Session {
 
     fn finding(&self, world: &World, trace: Trace, difference: Difference) -> Finding {
         let (setup, after_frames) = (world.setup.clone(), self.report.coverage.frames);
-        Finding { setup, trace, difference, after_frames, is_alone: true }
+        Finding { setup, trace, difference, after_frames, is_alone: true, manner: Manner::Frames }
     }
 
     /// Goes on with the traces of a world whose time has come.
@@ -256,12 +273,15 @@ impl Session {
         }
     }
 
-    /// Comes to the end, and makes what differed as small as possible.
+    /// Comes to the end, and makes what differed as small as possible. What does not repeat from its files is no difference.
     fn finish(&mut self) -> Result<()> {
         self.end_all()?;
         for finding in core::mem::take(&mut self.report.findings) {
             let mut world = World::new(finding.setup.clone())?;
-            self.report.findings.push(smaller(&mut world, finding)?);
+            let finding = smaller(&mut world, finding)?;
+            let repeats = finding.is_alone && saved::repeats(&finding)?;
+            let list = if repeats { &mut self.report.findings } else { &mut self.report.unrepeated };
+            list.push(finding);
         }
         Ok(())
     }

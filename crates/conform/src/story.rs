@@ -1,21 +1,15 @@
-//! Traces from files and into them: pcapng and `.flow`.
+//! Traces from files: pcapng and `.flow`.
 
 #![forbid(unsafe_code)]
 
 use super::Setup;
-use super::compare::hex;
 use super::kernel::NAMES;
-use super::session::Finding;
 use super::trace::{Frame, Step, Trace, Waiting};
 use anyhow::{Context as _, Result, bail};
-use core::fmt::Write as _;
 use stateway_core::config::Mode;
-use stateway_core::packet::ETHERNET_LEN;
-use stateway_trace::capture::{self, Reading, Source, Writer};
+use stateway_trace::capture::{self, Reading, Source};
 use stateway_trace::flow;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 /// Seconds that a scenario about fragments may take.
 const LONGEST_REAL_WAIT: u64 = 9;
@@ -28,6 +22,50 @@ const LONGEST_RULES_WAIT: u64 = 600;
 pub struct Story {
     pub setup: Setup,
     pub trace: Trace,
+    pub manner: Manner,
+}
+
+/// How a trace is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Frame by frame, with the connections.
+    Frames,
+    /// As `--profile rules` does: with what rules log and count, and on the fast way too.
+    Rules {
+        /// Ticks of the kernel's clock pass between frames.
+        is_slow: bool,
+    },
+}
+
+/// What the first line of saved rules begins with: how the difference was found that they belong to. It is a comment to
+/// all who read rules.
+const FOUND_BY: &str = "# found by stateway conform, comparing ";
+const WORDS_OF_WAITING: [(&str, Waiting); 3] = [
+    ("frames by timers", Waiting::Timers),
+    ("frames by timers and streams", Waiting::Streams),
+    ("frames in real time", Waiting::Really),
+];
+const WORDS_OF_RULES: [(&str, bool); 2] = [("rules", false), ("rules slowly", true)];
+
+/// The line for the head of the rules.
+pub(super) fn found_by(manner: Manner, waiting: Waiting) -> String {
+    let word = match manner {
+        Manner::Frames => WORDS_OF_WAITING.iter().find(|(_, w)| *w == waiting).map(|(word, _)| *word),
+        Manner::Rules { is_slow } => {
+            WORDS_OF_RULES.iter().find(|(_, s)| *s == is_slow).map(|(word, _)| *word)
+        }
+    };
+    format!("{FOUND_BY}{}\n", word.unwrap_or_default())
+}
+
+/// What that line says; `None` if the rules have none.
+fn told_by(rules: Option<&str>) -> Option<(Manner, Waiting)> {
+    let word = rules?.lines().next()?.strip_prefix(FOUND_BY)?;
+    let waiting = WORDS_OF_WAITING.iter().find(|(known, _)| *known == word);
+    let slow = WORDS_OF_RULES.iter().find(|(known, _)| *known == word);
+    waiting
+        .map(|(_, waiting)| (Manner::Frames, *waiting))
+        .or(slow.map(|(_, is_slow)| (Manner::Rules { is_slow: *is_slow }, Waiting::Timers)))
 }
 
 /// Why a `.flow` cannot be told to the kernel.
@@ -44,7 +82,7 @@ pub enum Unfit {
 }
 
 /// Reads a pcapng whose interfaces are called `left` and `right`.
-pub fn from_capture(path: &Path, setup: Setup) -> Result<Story> {
+pub fn from_capture(path: &Path, mut setup: Setup) -> Result<Story> {
     let context = || path.display().to_string();
     // The kernel gets the frames as they stand, and so does the router.
     let reading = Reading { as_it_stands: true, ..Reading::default() };
@@ -68,7 +106,11 @@ pub fn from_capture(path: &Path, setup: Setup) -> Result<Story> {
         let bytes = core::mem::take(&mut frame.data);
         steps.push(Step::Frame(Frame { port: ports[usize::from(frame.port)], bytes, kind: "captured" }));
     }
+    setup.zones = zones_of(&setup);
     let mut trace = trace_of(steps);
+    if let Some((manner, waiting)) = told_by(setup.rules4.as_deref()) {
+        return Ok(Story { setup, trace: Trace { waiting, ..trace }, manner });
+    }
     if let Some(rule) = [&setup.rules4, &setup.rules6].into_iter().flatten().find_map(|rules| clock_in(rules))
     {
         let seconds = trace.seconds();
@@ -81,7 +123,7 @@ pub fn from_capture(path: &Path, setup: Setup) -> Result<Story> {
         }
         trace.waiting = Waiting::Really;
     }
-    Ok(Story { setup, trace })
+    Ok(Story { setup, trace, manner: Manner::Frames })
 }
 
 /// What in these rules looks at the clock.
@@ -132,20 +174,23 @@ pub fn from_flow(text: &str) -> Result<core::result::Result<Story, Unfit>> {
         frame.bytes.resize(frame.bytes.len() + step.padding, 0);
         steps.push(Step::Frame(frame));
     }
-    let trace = trace_of(steps);
-    if trace.has_fragments() && trace.seconds() > LONGEST_REAL_WAIT {
+    let mut trace = trace_of(steps);
+    let told = told_by(Some(&scenario.rules));
+    if let Some((_, waiting)) = told {
+        trace.waiting = waiting;
+    } else if trace.has_fragments() && trace.seconds() > LONGEST_REAL_WAIT {
         return Ok(Err(Unfit::FragmentTimer));
     }
-    let setup = Setup {
+    let mut setup = Setup {
         mode: scenario.mode,
-        zones: zones_of(&scenario.rules).chain(zones_of(&rules6)).collect(),
         rules4: Some(scenario.rules.clone()),
         rules6: Some(rules6),
         sysctl: scenario.sysctl.clone(),
         mtu: scenario.mtu.clone(),
         ..Setup::default()
     };
-    Ok(Ok(Story { setup, trace }))
+    setup.zones = zones_of(&setup);
+    Ok(Ok(Story { setup, trace, manner: told.map_or(Manner::Frames, |(manner, _)| manner) }))
 }
 
 /// Fragments wait by the kernel's own clock.
@@ -155,9 +200,11 @@ fn trace_of(steps: Vec<Step>) -> Trace {
     Trace { waiting: if is_short { Waiting::Really } else { Waiting::Streams }, ..trace }
 }
 
-/// The zones that a ruleset speaks of.
-fn zones_of(rules: &str) -> impl Iterator<Item = u16> + '_ {
-    rules.split("--zone ").skip(1).filter_map(|rest| rest.split_whitespace().next()?.parse().ok())
+/// The zones that the rules speak of.
+fn zones_of(setup: &Setup) -> Vec<u16> {
+    let texts = [&setup.rules4, &setup.rules6].into_iter().flatten();
+    let words = texts.flat_map(|rules| rules.split("--zone ").skip(1));
+    words.filter_map(|rest| rest.split_whitespace().next()?.parse().ok()).collect()
 }
 
 /// Turns points in time into whole seconds that pass.
@@ -173,59 +220,4 @@ impl Clock {
         self.passed += more;
         (more > 0).then_some(Step::Elapse(more as u32))
     }
-}
-
-/// Writes a finding as `NAME.pcapng` and `NAME.flow`; returns the paths.
-pub fn save(finding: &Finding, folder: &Path, name: &str) -> Result<[PathBuf; 2]> {
-    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    let [capture, flow] = ["pcapng", "flow"].map(|extension| folder.join(format!("{name}.{extension}")));
-    let mut writer = Writer::new(Vec::new(), NAMES).context("pcapng")?;
-    let mut at = Duration::from_secs(1_000_000_000);
-    for step in &finding.trace.steps {
-        match step {
-            Step::Elapse(seconds) => at += Duration::from_secs((*seconds).into()),
-            Step::Frame(frame) => writer.frame(frame.port, at, &frame.bytes, frame.kind).context("pcapng")?,
-        }
-    }
-    fs::write(&capture, writer.into_inner()).with_context(|| capture.display().to_string())?;
-    fs::write(&flow, as_flow(finding)).with_context(|| flow.display().to_string())?;
-    Ok([capture, flow])
-}
-
-fn as_flow(finding: &Finding) -> String {
-    let mut text = String::from("# Kernel and router differ at the last frame.\n");
-    let is_bridge = finding.setup.mode == Mode::Bridge;
-    if is_bridge {
-        text.push_str("mode bridge\n");
-    }
-    for mismatch in &finding.difference.mismatches {
-        let _ = writeln!(text, "# {mismatch}");
-    }
-    for (name, value) in &finding.setup.sysctl {
-        let _ = writeln!(text, "sysctl {name} {value}");
-    }
-    for (iface, mtu) in &finding.setup.mtu {
-        let _ = writeln!(text, "mtu {iface} {mtu}");
-    }
-    for (word, rules) in [("rules", &finding.setup.rules4), ("rules6", &finding.setup.rules6)] {
-        if let Some(rules) = rules {
-            let _ = writeln!(text, "{word}\n{rules}end");
-        }
-    }
-    let mut wait = 0;
-    for step in &finding.trace.steps {
-        match step {
-            Step::Elapse(seconds) => wait += seconds,
-            Step::Frame(frame) => {
-                let (word, bytes) = if is_bridge {
-                    ("ether", &frame.bytes[..])
-                } else {
-                    ("frame", frame.bytes.get(ETHERNET_LEN..).unwrap_or_default())
-                };
-                let _ = writeln!(text, "+{wait}s {} {word} {}", NAMES[frame.port], hex(bytes));
-                wait = 0;
-            }
-        }
-    }
-    text
 }

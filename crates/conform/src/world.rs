@@ -7,11 +7,13 @@
 
 #![forbid(unsafe_code)]
 
+use super::asides;
 use super::clock::{now, ticks, wait};
 use super::compare::{Mismatch, compare, compare_entries, compare_expectations, compare_unasked};
 use super::coverage::Coverage;
 use super::flow_key;
 use super::kernel::{Answer, Kernel, Setup};
+use super::pairs;
 use super::subject::{Sent, Subject};
 use super::trace::{Frame, Step, Trace, Waiting};
 use anyhow::Result;
@@ -77,6 +79,8 @@ pub struct Running {
     /// What the router sent of its own accord and was not compared yet.
     unasked: Vec<Sent>,
     is_blurred: bool,
+    /// Time was skipped: clocks of the kernel's that nobody can set are behind.
+    has_skipped: bool,
     /// Everybody who sends something in it; where addresses are translated also everybody who is to get something.
     hosts: Vec<Addr>,
 }
@@ -106,6 +110,7 @@ impl World {
             to_skip: None,
             unasked: Vec::new(),
             is_blurred: false,
+            has_skipped: false,
             hosts,
         })
     }
@@ -148,15 +153,20 @@ impl World {
         frame: &Frame,
         coverage: &mut Coverage,
     ) -> Result<Option<Difference>> {
+        // What a timer sent since the last frame has nothing to do with this one.
+        self.listen()?;
         let before = run.tick();
         let mut theirs = self.kernel.feed(frame.port, &frame.bytes)?;
         let after = ticks();
         run.is_blurred |= after != before;
         self.set_aside(&mut theirs.sent, run);
-        let ours = run.subject.feed(frame.port, &frame.bytes);
+        let met = pairs::state(frame, |key| run.subject.entry(key));
+        let mut ours = run.subject.feed(frame.port, &frame.bytes);
+        asides::leave_out(&mut theirs, &mut ours, run.has_skipped);
         let key = theirs.key.or_else(|| flow_key::of_frame(&frame.bytes));
         let entry = key.and_then(|key| run.subject.entry(&key));
         coverage.saw(frame, &theirs, &ours, run.state_before(key));
+        coverage.met(frame, met, &theirs);
         let mut mismatches = compare(&theirs, &ours, entry.as_ref(), &run.subject, after);
         if self.has_helpers {
             // A first packet may announce something at once.
@@ -206,6 +216,7 @@ impl World {
         if time.is_zero() {
             return Ok(());
         }
+        run.has_skipped = true;
         let sent = run.subject.skip(time);
         run.unasked.extend(sent);
         for (tuple, _) in &run.touched {

@@ -1,19 +1,19 @@
 //! `stateway conform --profile rules`.
 
-use super::{Args, list, note, print, show_step};
+use super::{Args, list, note, print, saved_as, show_step};
 use crate::cli::render::Format;
 use crate::cli::{Failure, Result};
 use serde_json::json;
-use stateway_conform::rules::{Finding, Plan, Report, Use, run as run_plan, save};
+use stateway_conform::rules::{Finding, Plan, Report, Use, run as run_plan};
+use stateway_conform::saved::{Saved, save};
 use stateway_conform::trace::Step;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// Random rulesets, each with its traffic.
 pub(super) fn run(args: &Args) -> Result {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     note(&format!("seed {seed}"));
-    let plan = Plan { seed, frames: args.frames, stop_early: args.stop };
+    let plan = Plan { seed, frames: args.frames, mode: args.mode.into(), stop_early: args.stop };
     let report = run_plan(&plan, |frames| {
         if frames % 50_000 < 1000 {
             note(&format!("{frames} frames"));
@@ -23,7 +23,7 @@ pub(super) fn run(args: &Args) -> Result {
     let mut saved = Vec::new();
     for (n, finding) in report.findings.iter().chain(&report.unrepeated).enumerate() {
         let name = format!("rules-{seed}-{}", n + 1);
-        saved.push(save(finding, &args.save, &name).map_err(Failure::Machine)?);
+        saved.push(save(&finding.as_story(), &args.save, &name).map_err(Failure::Machine)?);
     }
     match args.format {
         Format::Json => print(&as_json(&report, seed, &saved).to_string()),
@@ -32,8 +32,8 @@ pub(super) fn run(args: &Args) -> Result {
     if report.findings.is_empty() && report.unrepeated.is_empty() { Ok(()) } else { Err(Failure::Differs) }
 }
 
-fn as_json(report: &Report, seed: u64, saved: &[Vec<PathBuf>]) -> serde_json::Value {
-    let finding = |(finding, files): (&Finding, &Vec<PathBuf>)| {
+fn as_json(report: &Report, seed: u64, saved: &[Saved]) -> serde_json::Value {
+    let finding = |(finding, saved): (&Finding, &Saved)| {
         let mismatches = finding.difference.mismatches.iter();
         json!({
             "after_frames": finding.after_frames,
@@ -42,7 +42,7 @@ fn as_json(report: &Report, seed: u64, saved: &[Vec<PathBuf>]) -> serde_json::Va
                 .map(|m| json!({"aspect": m.aspect, "kernel": m.kernel, "stateway": m.ours}))
                 .collect::<Vec<_>>(),
             "kernel_reasons": finding.difference.reasons,
-            "files": files,
+            "files": saved.files,
         })
     };
     let [absent, idle] = report.coverage.missing();
@@ -56,7 +56,7 @@ fn as_json(report: &Report, seed: u64, saved: &[Vec<PathBuf>]) -> serde_json::Va
     })
 }
 
-fn as_text(report: &Report, seed: u64, saved: &[Vec<PathBuf>]) -> String {
+fn as_text(report: &Report, seed: u64, saved: &[Saved]) -> String {
     let coverage = &report.coverage;
     let mut lines = vec![format!("seed {seed}")];
     let counts = |map: &BTreeMap<&str, u64>| {
@@ -83,13 +83,13 @@ fn as_text(report: &Report, seed: u64, saved: &[Vec<PathBuf>]) -> String {
         lines.extend(finding.case.frames.iter().cloned().map(|frame| show_step(&Step::Frame(frame))));
         lines.extend(finding.difference.mismatches.iter().map(|mismatch| format!("  {mismatch}")));
         lines.extend(finding.difference.reasons.iter().map(|reason| format!("  the kernel says: {reason}")));
-        lines.push(saved_as(files));
+        lines.extend(saved_as(files));
     }
     for (finding, files) in report.unrepeated.iter().zip(&saved[report.findings.len()..]) {
         let what = finding.difference.mismatches.iter().map(ToString::to_string).collect::<Vec<_>>();
         let what = what.join("; ").chars().take(300).collect::<String>();
         lines.push(format!("\ndifference, not seen again, after {} frames: {what}", finding.after_frames));
-        lines.push(saved_as(files));
+        lines.extend(saved_as(files));
     }
     lines.push(format!(
         "{} rulesets, {} rules, {} frames, {} differences",
@@ -99,9 +99,4 @@ fn as_text(report: &Report, seed: u64, saved: &[Vec<PathBuf>]) -> String {
         report.findings.len()
     ));
     lines.join("\n")
-}
-
-fn saved_as(files: &[PathBuf]) -> String {
-    let names: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
-    format!("  saved as {}", names.join(", "))
 }

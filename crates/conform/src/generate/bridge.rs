@@ -76,8 +76,10 @@ fn disturbed(rng: &mut Rng, setup: &Setup, frame: &Frame) -> Frame {
     let mut other = Frame { kind: "bridge", ..frame.clone() };
     let bytes = &mut other.bytes;
     // What is for the port itself, and what the bridge hears of a group, its own stack looks at in its own way.
-    let is_plain = frame.kind != "fragment"
-        && matches!(bytes[12..], [8, 0, ..] | [0x86, 0xdd, _, _, _, _, _, _, 1..=255, ..]);
+    let hides_something =
+        ["fragment", "hostile fragment", "flipped", "cut", "length of zero"].contains(&frame.kind);
+    let is_plain =
+        !hides_something && matches!(bytes[12..], [8, 0, ..] | [0x86, 0xdd, _, _, _, _, _, _, 1..=255, ..]);
     match rng.u8(..9) {
         0 => bytes[6..12].copy_from_slice(&pick(rng, &NO_STATIONS)[..]),
         1 if is_plain => bytes[..6].copy_from_slice(&pick(rng, &GROUPS)[..]),

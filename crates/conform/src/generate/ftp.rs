@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::tcp::Talk;
-use super::{Ends, chance, error, frame, pick, season};
+use super::{Ends, chance, error, frame, ftp_text, pick, season};
 use crate::trace::{Step, Trace, Waiting};
 use fastrand::Rng;
 use stateway_core::packet::tuple::PROTO_UDP;
@@ -19,9 +19,15 @@ pub(super) fn trace(rng: &mut Rng, ends: &Ends) -> Trace {
         let port = *pick(talk.rng(), &[1024, 2000, 20, 0, 65535, 50000]);
         let sender = usize::from(chance(talk.rng(), 50));
         let mut line = line(talk.rng(), ends, sender, port);
-        mistype(talk.rng(), &mut line);
+        if chance(talk.rng(), 40) {
+            ftp_text::mutate(talk.rng(), &mut line);
+        } else {
+            mistype(talk.rng(), &mut line);
+        }
         let sender = if chance(talk.rng(), 5) { 1 - sender } else { sender };
-        talk.say(sender, &line);
+        for piece in ftp_text::segments(talk.rng(), &line) {
+            talk.say(sender, &piece);
+        }
         match talk.rng().u8(..10) {
             0 => talk.again(),
             1 => talk.wait(),

@@ -4,13 +4,17 @@
 
 mod bridge;
 mod error;
+mod flip;
 mod fragment;
 mod ftp;
+mod ftp_text;
+mod hostile;
 mod icmp;
 pub(crate) mod packet;
 mod router;
 pub(crate) mod sctp;
 mod tcp;
+mod timer;
 mod udp;
 mod world;
 
@@ -34,13 +38,15 @@ pub enum Profile {
     /// Control connections with the helper, and the data connections that they announce
     Ftp,
     Tftp,
+    /// Every timer just before and after its end
+    Timer,
 }
 
 /// Hosts on each side; above them are those of [`error::nearby`].
 const HOSTS: u16 = 50_000;
 
 /// Half of it is TCP, where the most can go wrong.
-const MIX: [Profile; 10] = [
+const MIX: [Profile; 12] = [
     Profile::Tcp,
     Profile::Tcp,
     Profile::Tcp,
@@ -51,6 +57,8 @@ const MIX: [Profile; 10] = [
     Profile::Icmp,
     Profile::Fragment,
     Profile::Sctp,
+    Profile::Sctp,
+    Profile::Timer,
 ];
 
 /// Makes traces, each with addresses and ports of its own.
@@ -85,7 +93,7 @@ impl Generator {
             Profile::Mixed => *pick(rng, &MIX),
             one => one,
         };
-        if !matches!(profile, Profile::Ftp | Profile::Tftp) && chance(rng, 2) {
+        if !matches!(profile, Profile::Ftp | Profile::Tftp | Profile::Timer) && chance(rng, 2) {
             ends.turn_to_oneself();
         }
         let mut trace = match profile {
@@ -96,11 +104,16 @@ impl Generator {
             }
             Profile::Udp => udp::trace(rng, &ends),
             Profile::Icmp => icmp::trace(rng, &ends),
+            Profile::Fragment if chance(rng, 30) => hostile::trace(rng, &ends, world::forgets_soon(setup)),
             Profile::Fragment => fragment::trace(rng, &ends, world::forgets_soon(setup)),
+            Profile::Timer => timer::trace(rng, &ends, setup),
             Profile::Ftp => ftp::trace(rng, &ends),
             Profile::Tftp => ftp::tftp(rng, &ends),
             Profile::Sctp => sctp::trace(rng, &ends),
         };
+        if chance(rng, 12) {
+            flip::some(rng, &mut trace);
+        }
         if self.mode == Mode::Bridge {
             bridge::cross(rng, setup, &mut trace);
         }
@@ -218,10 +231,15 @@ const OPTIONS: [&[u8]; 20] = [
 fn extend(rng: &mut Rng, ip: &mut Ip) {
     const NO_NEXT_HEADER: u8 = 59;
     const HEADERS: [u8; 8] = [0, 0, 60, 43, 44, 44, 60, 51];
-    if chance(rng, 15) {
-        ip.proto = NO_NEXT_HEADER;
+    /// Mobility, host identities, shims, encryption, experiments: the upper layer to whoever reads no further.
+    const UNREAD: [u8; 5] = [135, 139, 140, 50, 254];
+    match rng.u8(..100) {
+        0..15 => ip.proto = NO_NEXT_HEADER,
+        15..18 => ip.proto = *pick(rng, &UNREAD),
+        _ => {}
     }
-    let mut kinds: Vec<u8> = (0..rng.usize(1..4)).map(|_| *pick(rng, &HEADERS)).collect();
+    let most = if chance(rng, 15) { 8 } else { 4 };
+    let mut kinds: Vec<u8> = (0..rng.usize(1..most)).map(|_| *pick(rng, &HEADERS)).collect();
     // Options for every hop stand in front, mostly.
     if chance(rng, 80) {
         kinds.sort_by_key(|kind| *kind != 0);
@@ -240,8 +258,9 @@ fn extend(rng: &mut Rng, ip: &mut Ip) {
             44 => [0, 0, *pick(rng, &[0, 0, 1, 8, 9]), rng.u8(..), 2, 3, 4],
             // Authentication counts in words: the rest of it follows below.
             51 => [1, 0, 0, 0, 0, 1, 0],
-            // Type 253, which nobody has to visit.
-            43 => [0, 253, 0, 0, 0, 0, 0],
+            // Type 253, which nobody has to visit; others, and some that want to go on.
+            43 if chance(rng, 70) => [0, 253, 0, 0, 0, 0, 0],
+            43 => [0, *pick(rng, &[0, 2, 3, 4, 253]), rng.u8(..3), 0, 0, 0, 0],
             _ => [0, 1, 4, 0, 0, 0, 0],
         };
         ip.extra.push(next);
@@ -250,7 +269,7 @@ fn extend(rng: &mut Rng, ip: &mut Ip) {
             ip.extra.extend([0; 4]);
         }
     }
-    if is_nested && chance(rng, 5) {
+    if chance(rng, if is_nested { 8 } else { 3 }) {
         // It ends in the middle of its headers.
         let len = rng.usize(..ip.extra.len());
         ip.extra.truncate(len);
@@ -314,9 +333,13 @@ fn frame(rng: &mut Rng, ends: &Ends, sender: usize, packet: &[u8], kind: &'stati
         // As that of a jumbo payload, which it is not.
         frame.bytes[LENGTH].fill(0);
     }
-    if chance(rng, 2) {
-        let tags: Vec<u8> = (0..rng.usize(1..3)).flat_map(|_| *pick(rng, &TAGS)).collect();
-        frame.bytes.splice(ETHERNET_LEN - 2..ETHERNET_LEN - 2, tags);
+    match rng.u8(..100) {
+        0 | 1 => {
+            let tags: Vec<u8> = (0..rng.usize(1..3)).flat_map(|_| *pick(rng, &TAGS)).collect();
+            frame.bytes.splice(ETHERNET_LEN - 2..ETHERNET_LEN - 2, tags);
+        }
+        2 if chance(rng, 30) => flip::tags(rng, &mut frame.bytes),
+        _ => {}
     }
     if frame.bytes.len() < 60 && chance(rng, 20) {
         frame.bytes.resize(60, rng.u8(..));

@@ -18,6 +18,7 @@ const UNKNOWN: u8 = 99;
 /// `serial` tells traces apart that have no host of their own.
 pub(super) fn trace(rng: &mut Rng, ends: &Ends, serial: u16) -> Trace {
     let mut ends = ends.clone();
+    let own_host = ends.hosts[0];
     ends.numbers[0] = serial;
     ends.hosts[1] = fragment::router_address(rng, ends.family);
     match ends.family {
@@ -34,12 +35,15 @@ pub(super) fn trace(rng: &mut Rng, ends: &Ends, serial: u16) -> Trace {
     if ends.family == Family::Ipv6 && chance(rng, 10) {
         ends.hosts[0] = fragment::router_address(rng, ends.family);
     }
-    let steps = (0..rng.usize(1..4)).map(|_| packet(rng, &ends)).collect();
+    let has_own_host = ends.hosts[0] == own_host;
+    let steps = (0..rng.usize(1..4)).map(|_| packet(rng, &ends, has_own_host)).collect();
     Trace { steps, waiting: Waiting::Timers }
 }
 
-fn packet(rng: &mut Rng, ends: &Ends) -> Step {
-    let proto = *pick(rng, &[PROTO_TCP, PROTO_UDP, Ip::icmp_proto(ends.family), UNKNOWN, NOBODY]);
+/// Without a host of its own a trace is told from others that run at the same time by its numbers alone.
+fn packet(rng: &mut Rng, ends: &Ends, has_own_host: bool) -> Step {
+    let protos = [PROTO_TCP, PROTO_UDP, Ip::icmp_proto(ends.family), UNKNOWN, NOBODY];
+    let proto = *pick(rng, &protos[..if has_own_host { 5 } else { 3 }]);
     let mut ip = ends.ip(0, proto);
     season(rng, &mut ip);
     ip.fragment = 0;

@@ -83,7 +83,7 @@ pub(super) fn trace(rng: &mut Rng, ends: &Ends) -> Trace {
     Trace { steps, waiting: Waiting::Timers }
 }
 
-fn packet(
+pub(super) fn packet(
     rng: &mut Rng,
     ends: &Ends,
     sender: usize,

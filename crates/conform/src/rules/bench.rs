@@ -3,12 +3,14 @@
 
 #![forbid(unsafe_code)]
 
+use super::bridge;
 use super::text::Tables;
 use crate::compare::{Mismatch, compare_frames};
 use crate::nflog::{GROUPS_OF_RULES, Heard};
 use crate::subject::{Ours, Subject};
 use crate::trace::Frame;
 use crate::{Answer, Kernel, Setup, clock, flow_key};
+use stateway_core::config::Mode;
 use stateway_core::conntrack::{CtState, Direction, Entry};
 
 use anyhow::Result;
@@ -29,11 +31,14 @@ pub struct Case {
     pub mtu: Vec<(String, usize)>,
     /// Ticks of the kernel's clock pass between frames: `connlimit` counts by them.
     pub is_slow: bool,
+    /// What router and kernel are.
+    pub mode: Mode,
 }
 
 impl Case {
     pub fn setup(&self) -> Setup {
         Setup {
+            mode: self.mode,
             rules4: Some(self.rules[0].render()),
             rules6: Some(self.rules[1].render()),
             mtu: self.mtu.clone(),
@@ -107,7 +112,7 @@ pub(super) fn run(case: &Case) -> Result<Outcome> {
         }
     }
     outcome.saved = kernel.save_rules(true)?;
-    let mismatches = compare_saved(&outcome.saved, &sides);
+    let mismatches = compare_saved(&outcome.saved, &sides, case.mode);
     if !mismatches.is_empty() {
         let fed = case.frames.len();
         outcome.difference = Some(Difference { kind: Kind::Save, fed, mismatches, reasons: Vec::new() });
@@ -278,7 +283,7 @@ fn is_own_reset(packet: &[u8]) -> bool {
 /// Most mismatches that are told of; the rest follows from them.
 const MAX_LINES: usize = 12;
 
-fn compare_saved(saved: &[String; 2], sides: &[Side; 2]) -> Vec<Mismatch> {
+fn compare_saved(saved: &[String; 2], sides: &[Side; 2], mode: Mode) -> Vec<Mismatch> {
     let mut found = Vec::new();
     for (side, way) in sides.iter().zip(["", " on the fast way"]) {
         for (theirs, family) in saved.iter().zip([Family::Ipv4, Family::Ipv6]) {
@@ -289,7 +294,10 @@ fn compare_saved(saved: &[String; 2], sides: &[Side; 2]) -> Vec<Mismatch> {
                 let empty = Vec::new();
                 let (theirs, ours) = (theirs.get(name).unwrap_or(&empty), ours.get(name).unwrap_or(&empty));
                 for at in 0..theirs.len().max(ours.len()) {
-                    let line = |list: &[&str]| list.get(at).copied().unwrap_or("nothing").to_owned();
+                    let line = |list: &[&str]| match (list.get(at).copied().unwrap_or("nothing"), mode) {
+                        (line, Mode::Route) => line.to_owned(),
+                        (line, Mode::Bridge) => bridge::without_conditions(line),
+                    };
                     let (kernel, ours) = (line(theirs), line(ours));
                     if kernel != ours {
                         found.push(labelled(Mismatch { aspect: "saved", kernel, ours }, way));

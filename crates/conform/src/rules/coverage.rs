@@ -57,8 +57,8 @@ impl Coverage {
             let mut places: BTreeMap<(&str, &str), usize> = BTreeMap::new();
             for table in &tables.tables {
                 for rule in &table.rules {
-                    let place = places.entry((table.name, &rule.chain)).or_default();
-                    let packets = held.get(&(table.name, &rule.chain, *place)).copied().unwrap_or(0);
+                    let place = places.entry((table.name.as_str(), &rule.chain)).or_default();
+                    let packets = held.get(&(table.name.as_str(), &rule.chain, *place)).copied().unwrap_or(0);
                     *place += 1;
                     self.saw_rule(rule, packets);
                 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod bridge;
 mod coverage;
 mod headers;
 mod matches;
@@ -21,13 +22,13 @@ pub use bench::{Case, Difference, Kind};
 pub use coverage::{Coverage, Use};
 pub use text::Tables;
 
+use super::story::{Manner, Story};
 use super::trace::{Step, Trace};
-use super::{session, story, world};
-use anyhow::{Context as _, Result};
+use super::{Setup, saved, session, world};
+use anyhow::Result;
 use fastrand::Rng;
+use stateway_core::config::Mode;
 use stateway_core::packet::Family;
-use std::fs;
-use std::path::{Path, PathBuf};
 use traffic::Traffic;
 use universe::{chance, pick};
 
@@ -45,6 +46,8 @@ const ZONES: [u16; 2] = [5, 7];
 pub struct Plan {
     pub seed: u64,
     pub frames: u64,
+    /// What router and kernel are.
+    pub mode: Mode,
     pub stop_early: bool,
 }
 
@@ -76,14 +79,22 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report> {
     let most = if plan.stop_early { 1 } else { MAX_DIFFERENCES };
     while report.coverage.frames < plan.frames && report.findings.len() < most {
         let left = plan.frames - report.coverage.frames;
-        let case = draw(&mut rng.fork(), left.min(FRAMES_PER_RULESET) as usize);
+        let mut case = draw(&mut rng.fork(), left.min(FRAMES_PER_RULESET) as usize);
+        if plan.mode == Mode::Bridge {
+            bridge::turn(&mut case);
+        }
         let outcome = bench::run(&case)?;
         report.coverage.saw(&case, &outcome);
         if let Some(difference) = outcome.difference {
             let behind = case.frames.len().saturating_sub(difference.fed) as u64;
             let after_frames = report.coverage.frames - behind;
             match shrink::shrink(&case, difference.kind)? {
-                Some((case, difference)) => report.findings.push(Finding { case, difference, after_frames }),
+                Some((case, difference)) => {
+                    let finding = Finding { case, difference, after_frames };
+                    let repeats = saved::repeats(&finding.as_story())?;
+                    let list = if repeats { &mut report.findings } else { &mut report.unrepeated };
+                    list.push(finding);
+                }
                 None => report.unrepeated.push(Finding { case, difference, after_frames }),
             }
         }
@@ -110,32 +121,38 @@ fn draw(rng: &mut Rng, frames: usize) -> Case {
     } else {
         frames
     });
-    Case { rules, frames, mtu, is_slow }
+    Case { rules, frames, mtu, is_slow, mode: Mode::Route }
 }
 
-/// Writes a finding as pcapng, `.flow` and its rules; returns the paths.
-///
-/// # Errors
-/// The files cannot be written.
-pub fn save(finding: &Finding, folder: &Path, name: &str) -> Result<Vec<PathBuf>> {
-    let steps = finding.case.frames.iter().cloned().map(Step::Frame).collect();
-    let story = session::Finding {
-        setup: finding.case.setup(),
-        trace: Trace { steps, ..Trace::default() },
-        difference: world::Difference {
-            step: finding.difference.fed,
-            mismatches: finding.difference.mismatches.clone(),
-            reasons: finding.difference.reasons.clone(),
-            is_blurred: false,
-        },
-        after_frames: finding.after_frames,
-        is_alone: true,
-    };
-    let mut paths = story::save(&story, folder, name)?.to_vec();
-    for (tables, extension) in finding.case.rules.iter().zip(["rules", "rules6"]) {
-        let path = folder.join(format!("{name}.{extension}"));
-        fs::write(&path, tables.render()).with_context(|| path.display().to_string())?;
-        paths.push(path);
+impl Finding {
+    /// As files tell it.
+    pub fn as_story(&self) -> session::Finding {
+        let steps = self.case.frames.iter().cloned().map(Step::Frame).collect();
+        session::Finding {
+            setup: self.case.setup(),
+            trace: Trace { steps, ..Trace::default() },
+            difference: in_world(&self.difference),
+            after_frames: self.after_frames,
+            is_alone: true,
+            manner: Manner::Rules { is_slow: self.case.is_slow },
+        }
     }
-    Ok(paths)
+}
+
+/// Runs a story from files as a case.
+pub(super) fn compare_story(story: &Story, is_slow: bool) -> Result<Option<world::Difference>> {
+    let Setup { rules4, rules6, mtu, mode, .. } = &story.setup;
+    let rules = [rules4, rules6].map(|text| Tables::parse(text.as_deref().unwrap_or_default()));
+    let frames = story.trace.frames().cloned().collect();
+    let case = Case { rules, frames, mtu: mtu.clone(), is_slow, mode: *mode };
+    Ok(bench::run(&case)?.difference.map(|difference| in_world(&difference)))
+}
+
+fn in_world(Difference { fed, mismatches, reasons, .. }: &Difference) -> world::Difference {
+    world::Difference {
+        step: fed.saturating_sub(1),
+        mismatches: mismatches.clone(),
+        reasons: reasons.clone(),
+        is_blurred: false,
+    }
 }

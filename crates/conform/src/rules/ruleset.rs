@@ -40,7 +40,7 @@ fn draw_table(rng: &mut Rng, family: Family, table: Table, scope: &Scope<'_>) ->
     for hook in table.hooks() {
         // Most of it is forwarded, and more must come through than not.
         let drops = chance(rng, if *hook == Hook::Forward { 20 } else { 3 });
-        chains.push((hook.word().to_owned(), Some(if drops { "DROP" } else { "ACCEPT" })));
+        chains.push((hook.word().to_owned(), Some(if drops { "DROP" } else { "ACCEPT" }.to_owned())));
         let rules = match (table, hook) {
             (Table::Filter, Hook::Forward) => rng.usize(4..26),
             (_, Hook::Prerouting | Hook::Forward | Hook::Postrouting) => rng.usize(0..7),
@@ -57,7 +57,7 @@ fn draw_table(rng: &mut Rng, family: Family, table: Table, scope: &Scope<'_>) ->
             rules.push(rule(rng, plan, scope));
         }
     }
-    TableText { name: table.word(), chains, rules }
+    TableText { name: table.word().to_owned(), chains, rules }
 }
 
 /// Adds user chains, and says which chain may lead to which: never back.

@@ -71,10 +71,10 @@ impl Shrinker {
                 let mut case = self.best.clone();
                 let policies =
                     case.rules[family].tables[table].chains.iter_mut().filter_map(|c| c.1.as_mut());
-                let drops: Vec<_> = policies.filter(|policy| **policy == "DROP").collect();
+                let drops: Vec<_> = policies.filter(|policy| policy.as_str() == "DROP").collect();
                 if !drops.is_empty() {
                     for policy in drops {
-                        *policy = "ACCEPT";
+                        "ACCEPT".clone_into(policy);
                     }
                     self.attempt(case)?;
                 }

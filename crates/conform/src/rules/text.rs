@@ -14,9 +14,9 @@ pub struct Tables {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableText {
-    pub name: &'static str,
+    pub name: String,
     /// Base chains have a policy.
-    pub chains: Vec<(String, Option<&'static str>)>,
+    pub chains: Vec<(String, Option<String>)>,
     pub rules: Vec<Line>,
 }
 
@@ -47,6 +47,36 @@ impl Line {
 }
 
 impl Tables {
+    /// Reads what [`Tables::render`] has written; conditions are not told apart.
+    pub fn parse(text: &str) -> Self {
+        let mut read = Self::default();
+        for line in text.lines() {
+            let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
+            let table = read.tables.last_mut();
+            match (first, table) {
+                ("create" | "add", _) => read.sets.push(line.to_owned()),
+                ("-A", Some(table)) => {
+                    let (chain, rule) = rest.split_once(' ').unwrap_or((rest, ""));
+                    table.rules.push(Line {
+                        chain: chain.to_owned(),
+                        parts: Vec::new(),
+                        target: rule.to_owned(),
+                    });
+                }
+                (_, Some(table)) if first.starts_with(':') => {
+                    let policy = rest.split(' ').next().filter(|policy| *policy != "-");
+                    table.chains.push((first[1..].to_owned(), policy.map(ToOwned::to_owned)));
+                }
+                _ => read.tables.extend(first.strip_prefix('*').map(|name| TableText {
+                    name: name.to_owned(),
+                    chains: Vec::new(),
+                    rules: Vec::new(),
+                })),
+            }
+        }
+        read
+    }
+
     /// As iptables-save writes it, the sets in front.
     pub fn render(&self) -> String {
         let mut out = String::new();
@@ -56,7 +86,7 @@ impl Tables {
         for table in &self.tables {
             let _ = writeln!(out, "*{}", table.name);
             for (name, policy) in &table.chains {
-                let _ = writeln!(out, ":{name} {} [0:0]", policy.unwrap_or("-"));
+                let _ = writeln!(out, ":{name} {} [0:0]", policy.as_deref().unwrap_or("-"));
             }
             for rule in &table.rules {
                 let _ = writeln!(out, "-A {} {}", rule.chain, rule.text());
@@ -70,7 +100,7 @@ impl Tables {
     pub fn lines(&self) -> Vec<String> {
         let mut lines = self.sets.clone();
         for table in &self.tables {
-            let policies = table.chains.iter().filter(|(_, policy)| *policy == Some("DROP"));
+            let policies = table.chains.iter().filter(|(_, policy)| policy.as_deref() == Some("DROP"));
             lines.extend(policies.map(|(name, _)| format!("-t {} -P {name} DROP", table.name)));
             let rules = table.rules.iter();
             lines.extend(rules.map(|rule| format!("-t {} -A {} {}", table.name, rule.chain, rule.text())));
@@ -123,5 +153,19 @@ impl Tables {
             .cloned()
             .collect();
         self.sets = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read() {
+        let text = "create a hash:ip family inet\nadd a 198.18.1.1\n*raw\n:PREROUTING ACCEPT [0:0]\n:B - [0:0]\n\
+                    -A PREROUTING -p tcp -m tcp --dport 80 -j B\n-A B \nCOMMIT\n*filter\n:FORWARD DROP [0:0]\nCOMMIT\n";
+        let read = Tables::parse(&format!("# a comment\n{text}"));
+        assert_eq!(read.render(), text);
+        assert_eq!(read.places(), [(0, 0), (0, 1)]);
     }
 }

@@ -1,0 +1,62 @@
+//! A case where router and kernel are bridges: what a bridge without an address cannot do, or what its kernel tells in other
+//! words, is taken out of the rules; and every frame goes to the station on the other side.
+
+#![forbid(unsafe_code)]
+
+use super::bench::Case;
+use super::text::{Line, TableText, Tables};
+use stateway_core::config::Mode;
+
+/// The kernel's rules see the bridge where ours see its port, or ask routes and sockets that a bridge has not.
+const NOT_ON_A_BRIDGE: [&str; 5] = ["physdev", "rpfilter", "addrtype", "owner", "pkttype"];
+
+/// Makes bridges of a case's router and kernel.
+pub(super) fn turn(case: &mut Case) {
+    case.mode = Mode::Bridge;
+    case.frames.iter_mut().for_each(crate::trace::Frame::cross);
+    case.rules.iter_mut().for_each(suit);
+}
+
+fn suit(tables: &mut Tables) {
+    for table in &mut tables.tables {
+        table.rules.retain(|rule| !asks_too_much(rule));
+        for rule in &mut table.rules {
+            if rule.target.starts_with("-j REJECT") {
+                "-j DROP".clone_into(&mut rule.target);
+            }
+        }
+        cut_off_output(table);
+    }
+    tables.tidy();
+}
+
+fn asks_too_much(rule: &Line) -> bool {
+    rule.parts.iter().any(|part| NOT_ON_A_BRIDGE.iter().any(|name| part.contains(&format!("-m {name}"))))
+}
+
+/// A bridge sends nothing of its own, and the kernel refuses to ask there by which port: no chain leads there.
+fn cut_off_output(table: &mut TableText) {
+    table.rules.retain(|rule| rule.chain != "OUTPUT");
+}
+
+/// A line that iptables-save prints with counters, without what the rule asks for: the kernel's ports are `physdev`.
+pub(super) fn without_conditions(line: &str) -> String {
+    line.split(' ').take(3).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_bridge_cannot_do_is_taken_out() {
+        let text = "*filter\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n:B - [0:0]\n-A FORWARD -i left -j REJECT\n\
+                    -A OUTPUT -o left -j B\nCOMMIT\n";
+        let mut tables = Tables::parse(text);
+        tables.tables[0].rules[0].target = "-j REJECT --reject-with tcp-reset".to_owned();
+        suit(&mut tables);
+        let rest = "*filter\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n-A FORWARD -j DROP\nCOMMIT\n";
+        assert_eq!(tables.render(), rest);
+        assert_eq!(without_conditions("[3:120] -A FORWARD -p tcp -j DROP"), "[3:120] -A FORWARD");
+    }
+}
