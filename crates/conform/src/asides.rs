@@ -32,6 +32,8 @@ pub(super) fn is_report(frame: &[u8]) -> bool {
 /// Leaves out what one side alone has asked its neighbours: after whom it has asked already, and how long ago, nobody can
 /// set in the kernel. So is that a host was told of too many destinations without a route, where time was skipped that this
 /// limit of the kernel's has not seen.
+///
+/// This is about routers: a bridge asks nobody, and passes on what others ask.
 pub(super) fn leave_out(theirs: &mut Answer, ours: &mut Ours, has_skipped: bool) {
     let (asked, asks) = (count(theirs.sent.iter().map(|s| &s.1)), count(ours.sent.iter().map(|s| &s.1)));
     if asked != asks {
@@ -49,13 +51,14 @@ fn count<'a>(frames: impl Iterator<Item = &'a Vec<u8>>) -> usize {
 }
 
 /// Whether it asks for a link address (RFC 826, RFC 4861 §4.3).
-fn is_question(frame: &[u8]) -> bool {
+pub(super) fn is_question(frame: &[u8]) -> bool {
     const ARP_REQUEST: [u8; 2] = [0, 1];
     let Some(packet) = frame.get(ETHERNET_LEN..) else { return false };
     match frame[12..ETHERNET_LEN] {
         [8, 6] => packet.get(6..8) == Some(&ARP_REQUEST),
+        // One that was passed on has one hop less.
         [0x86, 0xdd] => {
-            packet.get(6) == Some(&ICMPV6) && packet.get(IPV6_LEN) == Some(&NEIGHBOUR_SOLICITATION)
+            packet.get(6..8) == Some(&[ICMPV6, 255]) && packet.get(IPV6_LEN) == Some(&NEIGHBOUR_SOLICITATION)
         }
         _ => false,
     }
@@ -73,7 +76,7 @@ mod tests {
     fn questions_and_reports_are_told_apart() {
         const GROUP6: [u8; 14] = [0x33, 0x33, 0xff, 0, 0, 1, 2, 0, 0, 0, 1, 1, 0x86, 0xdd];
         let mut solicitation = vec![0x60; 64];
-        (solicitation[6], solicitation[40]) = (ICMPV6, NEIGHBOUR_SOLICITATION);
+        (solicitation[6], solicitation[7], solicitation[40]) = (ICMPV6, 255, NEIGHBOUR_SOLICITATION);
         let mut report = vec![0x60; 72];
         (report[6], report[48]) = (0, 143);
         assert!(is_question(&frame(GROUP6, &solicitation)) && !is_report(&frame(GROUP6, &solicitation)));
@@ -83,6 +86,8 @@ mod tests {
         assert!(is_report(&frame([1, 0, 0x5e, 0, 0, 22, 2, 0, 0, 0, 1, 1, 8, 0], &igmp)));
         let arp = [0, 1, 8, 0, 6, 4, 0, 1];
         assert!(is_question(&frame([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 1, 1, 8, 6], &arp)));
+        solicitation[7] = 254;
+        assert!(!is_question(&frame(GROUP6, &solicitation)), "passed on");
         assert!(!is_question(&[0; 13]) && !is_report(&[0; 13]));
     }
 }

@@ -18,6 +18,7 @@ use super::subject::{Sent, Subject};
 use super::trace::{Frame, Step, Trace, Waiting};
 use anyhow::Result;
 use core::ops::RangeInclusive;
+use stateway_core::config::Mode;
 use stateway_core::packet::tuple::PROTO_UDP;
 use stateway_core::packet::{Addr, Tuple};
 use std::collections::VecDeque;
@@ -162,7 +163,9 @@ impl World {
         self.set_aside(&mut theirs.sent, run);
         let met = pairs::state(frame, |key| run.subject.entry(key));
         let mut ours = run.subject.feed(frame.port, &frame.bytes);
-        asides::leave_out(&mut theirs, &mut ours, run.has_skipped);
+        if self.setup.mode == Mode::Route {
+            asides::leave_out(&mut theirs, &mut ours, run.has_skipped);
+        }
         let key = theirs.key.or_else(|| flow_key::of_frame(&frame.bytes));
         let entry = key.and_then(|key| run.subject.entry(&key));
         coverage.saw(frame, &theirs, &ours, run.state_before(key));
@@ -265,7 +268,8 @@ impl World {
 
     /// Compares what both sent of their own accord, where it can be: if all time has really passed.
     fn compare_unasked(&mut self, run: &mut Running) -> Option<Difference> {
-        let ours = core::mem::take(&mut run.unasked);
+        let mut ours = core::mem::take(&mut run.unasked);
+        ours.retain(|(_, frame, _)| !asides::is_question(frame));
         if run.trace.waiting != Waiting::Really {
             return None;
         }
