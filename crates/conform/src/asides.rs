@@ -4,6 +4,7 @@
 
 use super::kernel::Answer;
 use super::subject::Ours;
+use stateway_core::base::QueueReason;
 use stateway_core::fate::{DropReason, Fate};
 use stateway_core::packet::ETHERNET_LEN;
 
@@ -44,6 +45,12 @@ pub(super) fn leave_out(theirs: &mut Answer, ours: &mut Ours, has_skipped: bool)
     if has_skipped && is_about_no_route && theirs.sent.is_empty() {
         ours.sent.clear();
     }
+}
+
+/// Whether the kernel remembers the frame besides its connection: that a host was told, or that a neighbour was asked.
+pub(super) fn leaves_marks(ours: &Ours) -> bool {
+    let asks = ours.sent.iter().any(|(_, frame, _)| is_question(frame));
+    asks || matches!(ours.fate, Fate::Queued(QueueReason::Neighbour) | Fate::Dropped(DropReason::NoRoute))
 }
 
 fn count<'a>(frames: impl Iterator<Item = &'a Vec<u8>>) -> usize {

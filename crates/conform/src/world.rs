@@ -42,6 +42,8 @@ pub struct World {
     kernel: Kernel,
     /// The rules assign helpers, so that expectations are looked at.
     has_helpers: bool,
+    /// The kernel has waited for a neighbour, or told of a missing route, which it does only so often.
+    is_marked: bool,
     /// What the kernel sent when a timer ran out, until the trace that it concerns goes on.
     strays: VecDeque<(usize, Vec<u8>)>,
 }
@@ -90,7 +92,7 @@ impl World {
     pub fn new(setup: Setup) -> Result<Self> {
         let kernel = Kernel::new(&setup)?;
         let has_helpers = setup.rules4.as_deref().is_some_and(|rules| rules.contains("--helper"));
-        Ok(Self { setup, kernel, has_helpers, strays: VecDeque::new() })
+        Ok(Self { setup, kernel, has_helpers, is_marked: false, strays: VecDeque::new() })
     }
 
     pub fn begin(&self, trace: Trace) -> Result<Running> {
@@ -163,6 +165,7 @@ impl World {
         self.set_aside(&mut theirs.sent, run);
         let met = pairs::state(frame, |key| run.subject.entry(key));
         let mut ours = run.subject.feed(frame.port, &frame.bytes);
+        self.is_marked |= asides::leaves_marks(&ours);
         if self.setup.mode == Mode::Route {
             asides::leave_out(&mut theirs, &mut ours, run.has_skipped);
         }
@@ -292,9 +295,10 @@ impl World {
     pub fn run(&mut self, trace: &Trace, coverage: &mut Coverage) -> Result<Option<Difference>> {
         let mut found = None;
         for _ in 0..ATTEMPTS {
-            if trace.has_fragments() {
-                // Nothing but the end of the namespace makes the kernel forget fragments.
+            if trace.has_fragments() || self.is_marked {
+                // Nothing but the end of the namespace makes the kernel forget fragments, and whom it has asked or told.
                 self.kernel = Kernel::new(&self.setup)?;
+                self.is_marked = false;
             }
             self.clear()?;
             found = self.run_once(trace, coverage)?;

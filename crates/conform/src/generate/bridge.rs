@@ -13,6 +13,8 @@ use stateway_core::neighbour::message::Arp;
 use stateway_core::packet::{Addr, ETHERNET_LEN, Family};
 
 const DEFAULT_MTU: usize = 1500;
+/// An IPv4 header: what is shorter is disturbed enough.
+const MIN_PACKET: usize = 20;
 /// For experiments (RFC 3692).
 const NOBODYS_PROTOCOL: u8 = 253;
 
@@ -53,7 +55,7 @@ pub(super) fn cross(rng: &mut Rng, setup: &Setup, trace: &mut Trace) {
         if let Step::Frame(frame) = &mut step {
             frame.cross();
             tell_length(&mut frame.bytes);
-            if chance(rng, 4) {
+            if frame.bytes.len() >= ETHERNET_LEN + MIN_PACKET && chance(rng, 4) {
                 trace.steps.push(Step::Frame(disturbed(rng, setup, frame)));
             }
         }
@@ -64,7 +66,7 @@ pub(super) fn cross(rng: &mut Rng, setup: &Setup, trace: &mut Trace) {
 /// An IPv6 packet that does not tell its length is INVALID to a bridge of Linux's and to no router: it tells it.
 fn tell_length(frame: &mut [u8]) {
     let len = (frame.len().saturating_sub(ETHERNET_LEN + 40) as u16).to_be_bytes();
-    if let [0x86, 0xdd, _, _, _, _, length @ .., 0, _] = &mut frame[12..ETHERNET_LEN + 8]
+    if let Some([0x86, 0xdd, _, _, _, _, length @ .., 0, _]) = frame.get_mut(12..ETHERNET_LEN + 8)
         && *length == [0, 0]
     {
         length.copy_from_slice(&len);

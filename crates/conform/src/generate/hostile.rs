@@ -110,7 +110,9 @@ fn hostile(rng: &mut Rng, whole: &[u8], id: u32, proto: u8) -> Piece {
     bytes.resize(len, 0x2e);
     if chance(rng, 30) {
         // What it overlaps says something else.
-        bytes.iter_mut().for_each(|byte| *byte ^= 0x55);
+        for byte in &mut bytes {
+            *byte ^= 0x55;
+        }
     }
     let id = if chance(rng, 90) { id } else { rng.u32(..4) };
     let proto = if chance(rng, 85) { proto } else { *pick(rng, &[PROTO_UDP, PROTO_TCP, 253, 59, 0, 60]) };
@@ -134,7 +136,7 @@ fn emit(rng: &mut Rng, ends: &Ends, sender: usize, piece: &Piece) -> Vec<u8> {
         }
         Family::Ipv6 => {
             let field = piece.offset << 3 | u16::from(piece.more) | if chance(rng, 5) { 6 } else { 0 };
-            let reserved = if chance(rng, 5) { 1 } else { 0 };
+            let reserved = u8::from(chance(rng, 5));
             let header =
                 [&[piece.proto, reserved][..], &field.to_be_bytes(), &piece.id.to_be_bytes()].concat();
             // What stands behind the fragment header, in front of this piece alone.
