@@ -24,6 +24,7 @@ fn suit(tables: &mut Tables) {
             if rule.target.starts_with("-j REJECT") {
                 "-j DROP".clone_into(&mut rule.target);
             }
+            leave_ports_to_others(rule);
         }
         cut_off_output(table);
     }
@@ -32,6 +33,17 @@ fn suit(tables: &mut Tables) {
 
 fn asks_too_much(rule: &Line) -> bool {
     rule.parts.iter().any(|part| NOT_ON_A_BRIDGE.iter().any(|name| part.contains(&format!("-m {name}"))))
+}
+
+/// `-p` of IPv6 drops a packet that ends before its protocol is told, if addresses and interfaces fit: for the kernel, whose
+/// rule has `physdev` in their place, they always do.
+fn leave_ports_to_others(rule: &mut Line) {
+    let begins = |part: &str, options: &[&str]| {
+        options.iter().any(|option| part.strip_prefix("! ").unwrap_or(part).starts_with(option))
+    };
+    if rule.parts.iter().any(|part| begins(part, &["-p "])) {
+        rule.parts.retain(|part| !begins(part, &["-i ", "-o "]));
+    }
 }
 
 /// A bridge sends nothing of its own, and the kernel refuses to ask there by which port: no chain leads there.
@@ -57,6 +69,10 @@ mod tests {
         suit(&mut tables);
         let rest = "*filter\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n-A FORWARD -j DROP\nCOMMIT\n";
         assert_eq!(tables.render(), rest);
+        let parts = ["-i left", "! -o eth0", "! -p tcp", "-m mark --mark 1"].map(str::to_owned).to_vec();
+        let mut rule = Line { chain: "FORWARD".to_owned(), parts, target: String::new() };
+        leave_ports_to_others(&mut rule);
+        assert_eq!(rule.text(), "! -p tcp -m mark --mark 1");
         assert_eq!(without_conditions("[3:120] -A FORWARD -p tcp -j DROP"), "[3:120] -A FORWARD");
     }
 }

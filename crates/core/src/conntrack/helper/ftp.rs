@@ -232,7 +232,9 @@ fn eprt(family: Family, text: &[u8]) -> Option<Argument> {
         _ => return None,
     };
     let rest = &text[3..];
-    let end = rest.iter().position(|&b| b == delimiter)?;
+    // To the kernel a zero ends an IPv6 address as well, since it ends strings.
+    let ends = |&byte: &u8| byte == delimiter || family == Family::Ipv6 && byte == 0;
+    let end = rest.iter().position(ends)?;
     let addr = match (family, kind) {
         (Family::Ipv4, b'1') => addr_v4(&numbers::<4>(rest, b'.', Some(delimiter))?.0),
         (Family::Ipv6, b'2') => Addr::from(addr_v6(core::str::from_utf8(&rest[..end]).ok()?)?),
@@ -393,6 +395,17 @@ mod tests {
             ("2001:db8:::1", None),
         ] {
             assert_eq!(addr_v6(text), expected.and_then(|e| e.parse().ok()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_zero_ends_an_ipv6_address() {
+        for (family, text, port) in [
+            (Family::Ipv6, "|2|2001:db8:1::10\u{0}7|20|", Some(7)),
+            (Family::Ipv6, "|2|2001:db8:1::10\u{0}|20|", None),
+            (Family::Ipv4, "|1|192.0.2.10\u{0}7|20|", None),
+        ] {
+            assert_eq!(eprt(family, text.as_bytes()).map(|(endpoint, _)| endpoint.port), port, "{text:?}");
         }
     }
 
