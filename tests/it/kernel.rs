@@ -1,4 +1,4 @@
-//! The router beside this machine's kernel: a hundred thousand generated frames, and every scenario.
+//! The router beside this machine's kernel: sixty thousand generated frames, and every scenario.
 //!
 //! It takes root, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out, and says so.
 
@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-const FRAMES: u64 = 100_000;
+const FRAMES: u64 = 60_000;
 
 /// Whether only what needs no privilege is wanted.
 fn is_left_out() -> bool {
