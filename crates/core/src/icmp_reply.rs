@@ -281,7 +281,7 @@ fn is_icmp_error(pkt: &Packet) -> bool {
         (Family::Ipv6, PROTO_ICMPV6) if pkt.is_later_fragment() => false,
         (Family::Ipv6, PROTO_ICMPV6) => match kind {
             Some(kind) => kind < 128,
-            None => pkt.fragment().is_none_or(|fragment| !fragment.more),
+            None => !pkt.is_told_to_be_a_piece(),
         },
         _ => false,
     }

@@ -120,8 +120,16 @@ fn mtu_of<R: Recorder>(iface: IfaceId, pass: &Passage<Bridge, R>) -> usize {
 /// A tag of 802.1Q: every frame may be so much longer than the MTU says, and its own outermost tag does not count.
 const VLAN_LEN: usize = 4;
 
+/// Linux takes the tag off, and wants two bytes of what it is around.
+const TAG_AND_MORE_LEN: usize = VLAN_LEN + 2;
+
+/// Whether the frame has a tag of 802.1Q or 802.1ad.
+fn is_tagged(frame: &[u8]) -> bool {
+    matches!(frame[12..14], [0x81, 0] | [0x88, 0xa8])
+}
+
 fn fits<R: Recorder>(frame: &[u8], iface: IfaceId, pass: &Passage<Bridge, R>) -> bool {
-    let tag = if matches!(frame[12..14], [0x81, 0] | [0x88, 0xa8]) { VLAN_LEN } else { 0 };
+    let tag = if is_tagged(frame) { VLAN_LEN } else { 0 };
     frame.len() - tag <= ETHERNET_LEN + mtu_of(iface, pass) + VLAN_LEN
 }
 
@@ -231,6 +239,9 @@ impl Plane for Bridge {
         is_arp: bool,
         pass: &mut Passage<Self, R>,
     ) -> Stage<()> {
+        if is_tagged(frame) && frame.len() < ETHERNET_LEN + TAG_AND_MORE_LEN {
+            return Break(Fate::Dropped(DropReason::FrameShort));
+        }
         let Some(from) = pass.ctx.at.iface.filter(|_| is_arp || self.passes_non_ip) else {
             return Break(Fate::Dropped(DropReason::NotIp));
         };

@@ -276,6 +276,11 @@ impl<'a> Packet<'a> {
         }
     }
 
+    /// IPv6: the last of its fragment headers says anything at all, be it that more follows.
+    pub(crate) fn is_told_to_be_a_piece(&self) -> bool {
+        self.family == Family::Ipv6 && self.extension_chain().last_field != 0
+    }
+
     fn extension_chain(&self) -> ExtensionChain {
         let first = Ipv6Packet::new_unchecked(self.l3()).next_header().into();
         ExtensionChain::walk(self.frame(), ETHERNET_LEN + 40, first)
@@ -476,6 +481,8 @@ struct ExtensionChain {
     fragment: Option<Fragment>,
     /// A fragment header, the first or another, says that what follows belongs behind something else.
     is_later: bool,
+    /// Offset and flags in the last fragment header; 0 without one.
+    last_field: u16,
     end: ChainEnd,
 }
 
@@ -495,8 +502,14 @@ impl ExtensionChain {
     /// and fragment headers, behind which a later fragment has nothing more to show. Of a fragment header Linux asks
     /// for no more than its offset, which is its first four bytes.
     fn walk(packet: &[u8], start: usize, first: u8) -> Self {
-        let mut chain =
-            Self { l4: start, proto: first, fragment: None, is_later: false, end: ChainEnd::Whole };
+        let mut chain = Self {
+            l4: start,
+            proto: first,
+            fragment: None,
+            is_later: false,
+            last_field: 0,
+            end: ChainEnd::Whole,
+        };
         let mut is_inside = true;
         while let IPV6_HOP_BY_HOP | IPV6_ROUTING | IPV6_FRAGMENT | IPV6_AUTH | IPV6_DESTINATION = chain.proto
         {
@@ -537,7 +550,7 @@ impl ExtensionChain {
         let offset_and_flags = u16::from_be_bytes([header[2], header[3]]);
         let (offset, more) = (usize::from(offset_and_flags & !7), offset_and_flags & 1 == 1);
         let id = header[4..].first_chunk().map_or(0, |id| u32::from_be_bytes(*id));
-        self.is_later = offset != 0;
+        (self.is_later, self.last_field) = (offset != 0, offset_and_flags);
         self.fragment.get_or_insert(Fragment { id, offset, more, header: self.l4 });
     }
 }
