@@ -60,12 +60,24 @@ fn flip(rng: &mut Rng, bytes: &mut [u8]) {
         return;
     }
     let at = rng.usize(start..end);
+    if names_sender(bytes, at) {
+        return;
+    }
     bytes[at] = match rng.u8(..6) {
         0..=2 => bytes[at] ^ 1 << rng.u8(..8),
         3 => *pick(rng, &[0, 0xff, 0x7f, 0x80]),
         4 => bytes[at].wrapping_add(1),
         _ => rng.u8(..),
     };
+}
+
+/// Whether that byte tells the sender from those of traces that run at the same time.
+fn names_sender(bytes: &[u8], at: usize) -> bool {
+    match bytes.get(12..ETHERNET_LEN) {
+        Some(ethertype) if ethertype == IPV4 => (ETHERNET_LEN + 14..ETHERNET_LEN + 16).contains(&at),
+        Some(ethertype) if ethertype == IPV6 => (ETHERNET_LEN + 22..ETHERNET_LEN + 24).contains(&at),
+        _ => true,
+    }
 }
 
 /// Takes away one of the lengths that a packet tells.

@@ -259,6 +259,11 @@ impl Host {
         }
         let (family, to) = (pkt.family(), pkt.src());
         let link = pass.ctx.at.iface;
+        let is_for_all = || matches!(self.routes.lookup(pkt.dst(), family, link), Some(Route::Broadcast(_)));
+        if family == Family::Ipv4 && is_for_all() {
+            // RFC 1122 §3.2.2: nobody answers what a whole network was told.
+            return false;
+        }
         let receiver = related.as_ref().and_then(Tracked::receiver).unwrap_or(to);
         let Some(hop) = self.hop_to(receiver, family, link) else { return false };
         // The packet may have the router's own address already: then that tells itself, and OUTPUT finds the sender.
