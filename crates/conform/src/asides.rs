@@ -10,6 +10,7 @@ use stateway_core::packet::ETHERNET_LEN;
 
 const ICMPV6: u8 = 58;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
+const REDIRECT: u8 = 137;
 const IGMP: u8 = 2;
 /// RFC 2710 and RFC 3810.
 const LISTENER_REPORTS: [u8; 3] = [131, 132, 143];
@@ -47,10 +48,15 @@ pub(super) fn leave_out(theirs: &mut Answer, ours: &mut Ours, has_skipped: bool)
     }
 }
 
-/// Whether the kernel remembers the frame besides its connection: that a host was told, or that a neighbour was asked.
+/// Whether the kernel remembers the frame besides its connection: that a host was told of a better way or of none, or that a
+/// neighbour was asked.
 pub(super) fn leaves_marks(ours: &Ours) -> bool {
-    let asks = ours.sent.iter().any(|(_, frame, _)| is_question(frame));
-    asks || matches!(ours.fate, Fate::Queued(QueueReason::Neighbour) | Fate::Dropped(DropReason::NoRoute))
+    let is_redirect = |frame: &[u8]| {
+        let packet = frame.get(ETHERNET_LEN..).unwrap_or_default();
+        packet.get(6) == Some(&ICMPV6) && packet.get(IPV6_LEN) == Some(&REDIRECT)
+    };
+    let marks = ours.sent.iter().any(|(_, frame, _)| is_question(frame) || is_redirect(frame));
+    marks || matches!(ours.fate, Fate::Queued(QueueReason::Neighbour) | Fate::Dropped(DropReason::NoRoute))
 }
 
 fn count<'a>(frames: impl Iterator<Item = &'a Vec<u8>>) -> usize {

@@ -294,8 +294,8 @@ impl World {
     /// Runs a whole trace from the beginning, waiting where it must.
     pub fn run(&mut self, trace: &Trace, coverage: &mut Coverage) -> Result<Option<Difference>> {
         let mut found = None;
-        for _ in 0..ATTEMPTS {
-            if trace.has_fragments() || self.is_marked {
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 || trace.has_fragments() || self.is_marked {
                 // Nothing but the end of the namespace makes the kernel forget fragments, and whom it has asked or told.
                 self.kernel = Kernel::new(&self.setup)?;
                 self.is_marked = false;
