@@ -44,6 +44,10 @@ fn leave_ports_to_others(rule: &mut Line) {
     if rule.parts.iter().any(|part| begins(part, &["-p "])) {
         rule.parts.retain(|part| !begins(part, &["-i ", "-o "]));
     }
+    // Before the way out is known, `physdev` does not even find one of any name.
+    if !matches!(&rule.chain[..], "FORWARD" | "POSTROUTING") {
+        rule.parts.retain(|part| !begins(part, &["-o "]));
+    }
 }
 
 /// A bridge sends nothing of its own, and the kernel refuses to ask there by which port: no chain leads there.
