@@ -244,6 +244,20 @@ fn reject_answers_a_host_as_often_on_a_bridge_as_between_networks() {
 }
 
 #[test]
+fn nobody_is_told_about_what_was_for_a_whole_network() {
+    for (dst, told) in [([192, 0, 2, 1], 1), ([192, 0, 2, 255], 0)] {
+        let mut story = Story::new(ACCEPT, &[]);
+        // A protocol that nobody knows.
+        let mut header = [0x45, 0, 0, 28, 0, 1, 0, 0, 64, 253, 0, 0, 192, 0, 2, 10, 0, 0, 0, 0];
+        header[16..].copy_from_slice(&dst);
+        let checksum = Sum::ZERO.bytes(&header).checksum().to_be_bytes();
+        header[10..12].copy_from_slice(&checksum);
+        let frame = [&story.mac(LEFT).0[..], &HOST_MAC.0, &[8, 0], &header, &[0; 8]].concat();
+        assert_eq!(story.frame(LEFT, frame).1.len(), told, "{dst:?}");
+    }
+}
+
+#[test]
 fn what_the_router_sends_passes_output() {
     const RULES: &str =
         "*filter\n:OUTPUT DROP [0:0]\n-A OUTPUT -m conntrack --ctstate RELATED -j ACCEPT\nCOMMIT\n";
