@@ -56,7 +56,12 @@ pub(super) fn ask(view: &View<'_>, wanted: u8, read: impl FnOnce(&[u8]) -> Optio
 /// Whether the packet ends before its upper layer is named, or is a later fragment whose piece begins among extension
 /// headers: then it has no protocol that `-p` could ask for.
 pub(in crate::filter) fn ends_early(pkt: &Packet<'_>) -> bool {
-    if pkt.family() != Family::Ipv6 || (pkt.proto() != NONE && !pkt.is_later_fragment()) {
+    if pkt.family() != Family::Ipv6 {
+        return false;
+    }
+    // Of a routing header Linux wants four bytes here: the packet may end behind two, which name what follows.
+    let may_end_early = pkt.proto() == NONE || pkt.l4().is_empty() || pkt.is_later_fragment();
+    if !may_end_early {
         return false;
     }
     let packet = pkt.l3();

@@ -388,7 +388,7 @@ impl<'a> Piece<'a> {
             more: fragment.more,
             data,
             ecn: 1 << (pkt.tos() & 3),
-            len: pkt.l3().len(),
+            len: pkt.l3().len() - (whole.len() - data.len()),
             dont_fragment: pkt.family() == Family::Ipv4 && pkt.dont_fragment(),
         }
     }
