@@ -46,11 +46,10 @@ pub(in crate::filter) fn form_of(text: &str) -> Form {
     if lines().any(begins_table) {
         return Form::Sections;
     }
-    let is_typed = |line: &str| {
-        let may_be = line.contains("tables") || line.contains("ipset");
-        may_be && (program(&tokens(line, 0)).is_some() || ipset(&tokens(line, 0)).is_some())
-    };
-    if lines().any(is_typed) {
+    let is_typed = |line: &str| program(&tokens(line, 0)).is_some() || ipset(&tokens(line, 0)).is_some();
+    // Text of millions of short lines is searched as a whole.
+    let may_be_typed = text.contains("tables") || text.contains("ipset");
+    if may_be_typed && lines().any(is_typed) {
         return Form::Typed;
     }
     let mut others = lines().filter(|line| !is_of_set(line)).peekable();
@@ -69,13 +68,19 @@ fn out_of_bounds(text: &str) -> Option<RuleError> {
     let error = |line: usize, column: usize, message: String| {
         Some(RuleError { line: line + 1, column, message, hint: Some(SECTIONS.to_owned()) })
     };
+    if let Some(at) = text.find('\0') {
+        let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+        let number = text[..start].matches('\n').count();
+        return error(
+            number,
+            column(&text[start..], at - start),
+            "byte 0x00, which no ruleset has".to_owned(),
+        );
+    }
     let mut rules = 0;
     for (number, line) in text.split('\n').enumerate() {
         if line.len() > MAX_LINE {
             return error(number, 1, format!("a line of {} bytes, which no ruleset has", line.len()));
-        }
-        if let Some(at) = line.bytes().position(|byte| byte == 0) {
-            return error(number, column(line, at), "byte 0x00, which no ruleset has".to_owned());
         }
         rules += usize::from(line.starts_with("-A") || line.starts_with("-I"));
         if rules > MAX_RULES {
@@ -91,6 +96,9 @@ fn is_of_set(line: &str) -> bool {
 
 /// A ruleset within a script: `iptables-restore <<EOF`.
 fn here_document(text: &str) -> Option<RuleError> {
+    if !text.contains("tables-restore") {
+        return None;
+    }
     let found = text.lines().enumerate().find(|(_, line)| {
         let line = line.trim_start();
         line.contains("tables-restore") && line.contains("<<") && !line.starts_with('#')
