@@ -32,6 +32,8 @@ mod rules;
 mod rules_text;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod run;
+#[cfg(target_os = "linux")]
+mod reload;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod top;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
@@ -63,6 +65,12 @@ enum Command {
     Conform(conform::Args),
     /// Show the packets of a running router as they are judged, a line each
     Watch(watch::Args),
+    /// Have a running router load its rules again, all or nothing
+    #[cfg(target_os = "linux")]
+    Reload(reload::ReloadArgs),
+    /// Print or change the connection tracking settings of a running router
+    #[cfg(target_os = "linux")]
+    Sysctl(reload::SysctlArgs),
     /// Show connections, rates and drops of a running router, live
     Top(top::Args),
     /// Say what this machine lacks, and the command that mends it
@@ -160,6 +168,10 @@ fn run(command: Command) -> Result {
         Command::Conntrack(args) => conntrack::run(args),
         Command::Conform(args) => conform::run(args),
         Command::Watch(args) => watch::run(args),
+        #[cfg(target_os = "linux")]
+        Command::Reload(args) => reload::reload(&args),
+        #[cfg(target_os = "linux")]
+        Command::Sysctl(args) => reload::sysctl(&args),
         Command::Top(args) => top::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args),

@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 mod coverage;
 mod diff;
 mod json;
+#[cfg(target_os = "linux")]
+mod columns;
+#[cfg(target_os = "linux")]
+pub(super) mod list;
 mod traced;
 
 #[derive(Debug, clap::Args)]
@@ -24,6 +28,10 @@ enum Command {
     Check(One),
     /// Print what iptables-save would print after iptables-restore FILE
     Show(Show),
+    /// List the rules of a running router and what they counted, as `iptables -L -v -n --line-numbers` does
+    #[cfg(target_os = "linux")]
+    #[command(visible_alias = "live")]
+    List(list::Args),
     /// Say what changes from one ruleset to another
     Diff(diff::Args),
     /// Say which rules held while captures went through a ruleset
@@ -73,6 +81,8 @@ pub(super) fn run(args: Args) -> Result {
     match args.command {
         Command::Check(args) => check(&args),
         Command::Show(args) => show(&args),
+        #[cfg(target_os = "linux")]
+        Command::List(args) => list::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Coverage(args) => coverage::coverage(&args),
         Command::Mutate(args) => coverage::mutate(&args),

@@ -34,6 +34,9 @@ mod lab_errors;
 /// `lab test` with several labs at the same time, and with some of their tests only.
 #[cfg(target_os = "linux")]
 mod lab_jobs;
+/// `lab reload`, `rules`, `sysctl`, `logs`, `link`, `restart` at a lab that is up.
+#[cfg(target_os = "linux")]
+mod lab_running;
 /// Labs that are up: which file they are, what goes on in them, and that nothing of them is left.
 #[cfg(target_os = "linux")]
 mod lab_up;

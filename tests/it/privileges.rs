@@ -94,7 +94,7 @@ impl Run {
     /// How many rules there are, policies included.
     fn rules(&self) -> usize {
         match self.client().call(&Ask::Rules).unwrap().remove(0) {
-            Reply::Rules { rules } => rules.len(),
+            Reply::Rules { rules, .. } => rules.len(),
             other => panic!("{other:?}"),
         }
     }

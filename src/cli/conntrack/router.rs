@@ -25,6 +25,11 @@ pub(in crate::cli) struct RouterArgs {
 }
 
 impl RouterArgs {
+    /// The router of one lab.
+    pub(in crate::cli) fn of(lab: &Path) -> Self {
+        Self { control: None, lab: Some(lab.to_owned()) }
+    }
+
     pub(in crate::cli) fn connect(&self) -> Result<Client> {
         match (&self.control, &self.lab) {
             (Some(path), _) => of_socket(path),

@@ -7,6 +7,8 @@ mod inside;
 mod named;
 #[cfg(target_os = "linux")]
 mod probe;
+#[cfg(target_os = "linux")]
+mod running;
 mod test;
 #[cfg(target_os = "linux")]
 mod up;
@@ -44,6 +46,24 @@ enum Command {
     /// Show a lab that is up: hosts, addresses, services, router
     #[cfg(target_os = "linux")]
     Inspect(inside::InspectArgs),
+    /// Have the router of a lab that is up load its rules again, all or nothing
+    #[cfg(target_os = "linux")]
+    Reload(running::LabArg),
+    /// Build a lab again from its file; one that is not up comes up
+    #[cfg(target_os = "linux")]
+    Restart(running::LabArg),
+    /// List the rules of a lab that is up and what they counted, as `iptables -L -v -n --line-numbers` does
+    #[cfg(target_os = "linux")]
+    Rules(running::RulesArgs),
+    /// Print or change the connection tracking settings of a lab that is up
+    #[cfg(target_os = "linux")]
+    Sysctl(running::SysctlArgs),
+    /// Print what the router of a lab says, or the services of a host
+    #[cfg(target_os = "linux")]
+    Logs(running::LogsArgs),
+    /// Delay, lose or slow down what a host sends, or pull its cable
+    #[cfg(target_os = "linux")]
+    Link(running::LinkArgs),
     /// Run a command on a host of a lab that is up
     #[cfg(target_os = "linux")]
     Exec(inside::ExecArgs),
@@ -115,6 +135,18 @@ pub(super) fn run(args: Args) -> Result {
         Command::Ls(args) => up::ls(args),
         #[cfg(target_os = "linux")]
         Command::Inspect(args) => inside::inspect(args),
+        #[cfg(target_os = "linux")]
+        Command::Reload(args) => running::reload(&args),
+        #[cfg(target_os = "linux")]
+        Command::Restart(args) => running::restart(&args),
+        #[cfg(target_os = "linux")]
+        Command::Rules(args) => running::rules(&args),
+        #[cfg(target_os = "linux")]
+        Command::Sysctl(args) => running::sysctl(&args),
+        #[cfg(target_os = "linux")]
+        Command::Logs(args) => running::logs(&args),
+        #[cfg(target_os = "linux")]
+        Command::Link(args) => running::link(&args),
         #[cfg(target_os = "linux")]
         Command::Exec(args) => inside::exec(args),
         #[cfg(target_os = "linux")]

@@ -15,7 +15,7 @@ use stateway_lab::netns::{Namespaces, programs};
 use stateway_lab::{kernel, live};
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct UpArgs {
@@ -77,8 +77,19 @@ pub(super) fn up(args: UpArgs) -> Result {
     let mut namespaces = bring_up(lab, kind, &interrupt, aloud)?;
     namespaces.finish().map_err(Failure::Machine)?;
     drop(namespaces);
-    let between = if kind == RunnerKind::Kernel { ", the kernel between them" } else { "" };
+    let between = match kind {
+        RunnerKind::Kernel => ", the kernel between them".to_owned(),
+        _ => format!(", log {}", state::folder().join(&name).join(state::LOG).display()),
+    };
     say(&format!("the lab `{name}` is up: {hosts} hosts{between}"))
+}
+
+/// Builds a lab again from its file, with what stood between its hosts; one that is not up comes up.
+pub(super) fn restart(lab: &Path, record: Option<&Record>) -> Result {
+    let is_kernel = record.is_some_and(|record| record.runner == RunnerKind::Kernel.word());
+    let file = record.map(|record| &record.file).filter(|file| file.exists());
+    let on = if is_kernel { Between::Kernel } else { Between::Live };
+    up(UpArgs { lab: file.map_or(lab, PathBuf::as_path).to_owned(), on, restart: true })
 }
 
 /// What of a lab is there before a command begins.

@@ -94,7 +94,7 @@ fn ports(client: &mut Client) -> anyhow::Result<Vec<String>> {
 
 fn rules(client: &mut Client) -> anyhow::Result<Vec<RuleCount>> {
     match client.call(&Command::Rules)?.into_iter().next() {
-        Some(Reply::Rules { rules }) => Ok(rules),
+        Some(Reply::Rules { rules, .. }) => Ok(rules),
         other => bail!("the router answered something else: {other:?}"),
     }
 }
@@ -119,7 +119,7 @@ fn find_rules(asked: &str, rules: &[RuleCount]) -> anyhow::Result<Vec<String>> {
     let known = rules.iter().map(|rule| rule.name.as_str());
     let hint = match nearest(asked, known.clone()).or_else(|| nearest(&in_filter, known)) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => "a rule goes by its place, as `FORWARD/2`, or by its comment".to_owned(),
+        None => "`stateway rules list` shows those that are in force".to_owned(),
     };
     Err(anyhow!("the router has no rule `{asked}`\n  hint: {hint}"))
 }

@@ -290,8 +290,21 @@ impl Ruleset {
             Some(rule) => rule.initial,
             None => chain.initial,
         };
-        count += self.counters.total(chain.first_slot + (id.index as usize).min(chain.rules.len()));
+        let slot = chain.first_slot + (id.index as usize).min(chain.rules.len());
+        count += self.counters.total(slot);
+        count -= self.counters.zero(slot);
         count
+    }
+
+    /// Has the rules of a chain, and its policy, count from nothing again.
+    pub fn zero_counts(&self, table: Table, chain: u16) {
+        let Some(place) = self.chains(table).get(usize::from(chain)) else { return };
+        for index in 0..=place.rules.len() as u32 {
+            let mut count = self.count(RuleId { family: self.family, table, chain, index });
+            let slot = place.first_slot + index as usize;
+            count += self.counters.zero(slot);
+            self.counters.set_zero(slot, count);
+        }
     }
 }
 

@@ -34,6 +34,13 @@ impl core::ops::AddAssign for Count {
     }
 }
 
+impl core::ops::SubAssign for Count {
+    fn sub_assign(&mut self, other: Self) {
+        self.packets = self.packets.wrapping_sub(other.packets);
+        self.bytes = self.bytes.wrapping_sub(other.bytes);
+    }
+}
+
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{}:{}]", self.packets, self.bytes)

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod capture;
+mod reload;
 mod router;
 
 use super::model::{Lab, RunnerKind};
@@ -11,6 +12,7 @@ use super::netns::command::Interrupt;
 use super::netns::init::Init;
 use super::netns::state::{self, State};
 use super::netns::{Namespaces, names, services};
+pub use reload::reload;
 pub use router::RouterProcess;
 
 /// Says how far a lab has come up.

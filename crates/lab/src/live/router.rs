@@ -6,7 +6,7 @@ use crate::model::{RulesText, RunnerKind};
 use crate::netns::Middle;
 use crate::netns::command::{self, Lasting, Patience};
 use crate::netns::services::own_program;
-use crate::netns::state::{Record, State};
+use crate::netns::state::{LOG, Record, State};
 use crate::runner::Seen;
 use anyhow::{Context as _, anyhow, bail};
 use stateway_core::conntrack::{CtState, Direction};
@@ -53,7 +53,7 @@ impl RouterProcess {
             control.clone().into(),
         ]);
         let env = [("NOTIFY_SOCKET", notify.as_os_str())];
-        let log = state.path("router.log");
+        let log = state.path(LOG);
         // It says nothing there: the pipe ends when the router does.
         let (alive, stdout) = std::io::pipe()?;
         rustix::io::ioctl_fionbio(&alive, true)?;
@@ -159,7 +159,7 @@ impl Middle for RouterProcess {
     fn rules(&mut self) -> anyhow::Result<String> {
         let mut text = String::new();
         for reply in self.ask(&Command::Rules)? {
-            let Reply::Rules { rules } = reply else { continue };
+            let Reply::Rules { rules, .. } = reply else { continue };
             for rule in rules.iter().filter(|rule| rule.text != "ACCEPT") {
                 _ = writeln!(text, "IPv{} {} {}", rule.family, rule.name, rule.text);
             }
@@ -186,7 +186,7 @@ impl Middle for RouterProcess {
             }
         }
         for reply in self.ask(&Command::Rules)? {
-            if let Reply::Rules { rules } = reply {
+            if let Reply::Rules { rules, .. } = reply {
                 for rule in rules {
                     *values.entry(rule.name).or_default() += rule.packets;
                 }

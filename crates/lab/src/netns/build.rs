@@ -196,7 +196,7 @@ pub fn try_netem(lab: &Lab, state: &State) -> Result<(), String> {
     })
 }
 
-fn netem(link: &Impairment) -> Vec<String> {
+pub(crate) fn netem(link: &Impairment) -> Vec<String> {
     let mut words = vec!["netem".to_owned()];
     let mut add = |list: &[String]| words.extend_from_slice(list);
     if !link.delay.is_zero() {

@@ -14,6 +14,7 @@ pub mod build;
 pub(crate) mod clients;
 pub mod command;
 pub mod init;
+pub mod link;
 pub mod names;
 pub mod origin;
 pub mod programs;

@@ -6,6 +6,7 @@
 //!   /run/stateway/labs/LAB/init        who its init is
 //!   /run/stateway/labs/LAB/sources/N   copies of the files that it was made from
 //!   /run/stateway/labs/LAB/rules       the rules that its router had when it had come up
+//!   /run/stateway/labs/LAB/router.log  what its router says
 //!   /run/stateway/labs/LAB/uts/HOST    UTS namespaces
 //!   /run/netns/sw-LAB-HOST             network namespaces
 //! ```
@@ -37,6 +38,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 const NETNS: &str = "/run/netns";
 /// The file in a lab's folder with the rules that its router had when it had come up.
 pub const RULES: &str = "rules";
+/// The file in a lab's folder with what its router says.
+pub const LOG: &str = "router.log";
 /// How long processes have to end by themselves.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -240,7 +243,7 @@ impl State {
         self.brief("ip", &args).map(drop)
     }
 
-    fn write(&self) -> anyhow::Result<()> {
+    pub(crate) fn write(&self) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(&self.record)?;
         // Renamed into place, so that nobody ever reads half of it.
         let (new, file) = (self.path("state.new"), self.path("state.json"));

@@ -94,7 +94,17 @@ pub(super) fn answer(
                 return Ok(error(problem.to_string()));
             }
         }
-        Command::Rules => visitor.reply(&Reply::Rules { rules: rules::count(&router.rules()) })?,
+        Command::Rules => {
+            let rules = router.rules();
+            visitor.reply(&Reply::Rules { rules: rules::count(&rules), chains: rules::chains(&rules) })?;
+        }
+        Command::RulesZero { family, table, chain } => {
+            rules::zero(&router.rules(), |of| {
+                family.is_none_or(|family| family == of.family)
+                    && table.as_ref().is_none_or(|table| *table == of.table)
+                    && chain.as_ref().is_none_or(|chain| *chain == of.name)
+            });
+        }
         Command::RulesReplace { rules, rules6, may_open } => {
             if let Err(refused) = router.exchange_rules(rules.as_deref(), rules6.as_deref(), may_open) {
                 return Ok(error(format!("the old rules stay in force\n{refused}")));

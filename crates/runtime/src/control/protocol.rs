@@ -82,6 +82,15 @@ pub enum Command {
     },
     /// What the rules counted: [`Reply::Rules`].
     Rules,
+    /// Has the rules count from nothing again: all of them, or those of a family, a table, a chain.
+    RulesZero {
+        #[serde(default)]
+        family: Option<u8>,
+        #[serde(default)]
+        table: Option<String>,
+        #[serde(default)]
+        chain: Option<String>,
+    },
     /// Replaces the rules, all or nothing, until the next reload. What would leave a family without rules that it has
     /// is refused, unless the word `none` stands for that family's rules, or `may_open` says that all of it is meant.
     RulesReplace {
@@ -128,6 +137,7 @@ impl Command {
             | Self::ConntrackFlush
             | Self::ExpectFlush
             | Self::SysctlSet { .. }
+            | Self::RulesZero { .. }
             | Self::RulesReplace { .. }
             | Self::Reload
             | Self::Shutdown => true,
@@ -177,6 +187,9 @@ pub enum Reply {
     /// Base chains and their rules, in order.
     Rules {
         rules: Vec<RuleCount>,
+        /// In the same order, and those without a rule as well.
+        #[serde(default)]
+        chains: Vec<ChainName>,
     },
     Event(Box<EventView>),
     /// From here on, no packet that the filter wants is missed unless [`Reply::Lost`] says so.
@@ -257,6 +270,15 @@ pub struct Summary {
     pub by_state: Vec<Named>,
     /// Those that began last.
     pub newest: Vec<EntryView>,
+}
+
+/// One chain of one table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainName {
+    /// 4 or 6.
+    pub family: u8,
+    pub table: String,
+    pub name: String,
 }
 
 /// One rule, or the policy of a chain, and what it counted.

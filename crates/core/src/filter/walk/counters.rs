@@ -4,6 +4,7 @@
 
 use crate::filter::rule::Count;
 use core::fmt;
+use parking_lot::Mutex;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,11 +32,15 @@ pub(in crate::filter) struct Counters {
     rows: [OnceLock<Box<[Cell]>>; MAX_WORKERS],
     /// The row of all workers that have none.
     shared: OnceLock<Box<[Cell]>>,
+    /// What was counted when somebody set the counters to zero. Workers go on in cells of their own, to which nobody else
+    /// may write.
+    zeroed: Mutex<Vec<Count>>,
 }
 
 impl Counters {
     pub(in crate::filter) fn new(slots: usize) -> Self {
-        Self { slots, rows: [const { OnceLock::new() }; MAX_WORKERS], shared: OnceLock::new() }
+        let rows = [const { OnceLock::new() }; MAX_WORKERS];
+        Self { slots, rows, shared: OnceLock::new(), zeroed: Mutex::default() }
     }
 
     /// The row of one worker.
@@ -61,6 +66,18 @@ impl Counters {
     #[cold]
     fn count_first(&self, worker: usize, slot: usize, bytes: u64) {
         self.row(worker).count(slot, bytes);
+    }
+
+    /// From here on `count`, which is what there is now, is nothing.
+    pub(in crate::filter) fn set_zero(&self, slot: usize, count: Count) {
+        let mut zeroed = self.zeroed.lock();
+        zeroed.resize(self.slots, Count::default());
+        zeroed[slot] = count;
+    }
+
+    /// What is taken off the counters of a slot.
+    pub(in crate::filter) fn zero(&self, slot: usize) -> Count {
+        self.zeroed.lock().get(slot).copied().unwrap_or_default()
     }
 
     /// The sum over all workers.

@@ -1,0 +1,163 @@
+//! A lab that is up, changed and asked: its rules, settings, log and links, and a reload that is refused.
+//!
+//! It takes root, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out.
+
+use super::lab_up::{Bench, LAB, sim_only};
+use std::fs;
+
+/// A lab whose rules stand in a file of their own.
+fn with_rules_file(name: &'static str) -> Bench {
+    let bench = Bench::new(name);
+    let lab = LAB.replace("NAME", name).replace("rules: |", "rules_file: rules.txt\n  #");
+    let (above, rules) = lab.split_once("  #\n").unwrap();
+    let (rules, below) = rules.split_once("hosts:").unwrap();
+    fs::write(bench.at("one/lab.yaml"), format!("{above}hosts:{below}")).unwrap();
+    fs::write(bench.at("one/rules.txt"), rules.replace("POLICY", "DROP")).unwrap();
+    bench
+}
+
+fn may_ping(bench: &Bench, from: &str, to: &str) -> bool {
+    bench.run(&format!("lab exec one {from} ping -c 1 -W 2 {to}")).0 == Some(0)
+}
+
+#[test]
+fn a_good_reload_is_in_force_and_a_bad_one_says_where_it_is_wrong() {
+    if sim_only() {
+        return;
+    }
+    let bench = with_rules_file("t-reload");
+    assert!(bench.well("lab up one").contains(", log /run/stateway/labs/t-reload/router.log"));
+    assert!(!may_ping(&bench, "b", "192.0.2.1"));
+    let rules = fs::read_to_string(bench.at("one/rules.txt")).unwrap();
+    let wrong = rules.replace("-i a -m", "-i a -m tcp --dprot 22 -m");
+    fs::write(bench.at("one/rules.txt"), &wrong).unwrap();
+    for command in ["lab reload one", "reload --lab t-reload"] {
+        let line = wrong.lines().position(|line| line.contains("--dprot")).unwrap() + 1;
+        bench.refused(
+            command,
+            2,
+            &["the old rules stay in force", "rules.txt", &format!(":{line}:"), "--dprot", "did you mean"],
+        );
+    }
+    assert!(bench.well("lab rules one -S").contains("-A FORWARD -i a -m conntrack --ctstate NEW -j ACCEPT"));
+    assert!(bench.well("lab logs one").contains("not reloaded, the old rules stay in force"));
+    fs::write(bench.at("one/rules.txt"), rules.replace("DROP [0:0]", "ACCEPT [0:0]")).unwrap();
+    assert!(bench.well("lab reload one").contains("the lab `t-reload` has its new rules"));
+    assert!(may_ping(&bench, "b", "192.0.2.1"));
+    // From here on, these rules are the lab's own: nothing has changed since.
+    let (_, _, errors) = bench.run("lab exec one a true");
+    assert_eq!(errors, "");
+    assert!(bench.well("lab up one").contains("is up already"));
+    // What a reload does not put in force is said, and stays said.
+    let lab = fs::read_to_string(bench.at("one/lab.yaml")).unwrap();
+    fs::write(bench.at("one/lab.yaml"), lab.replace("192.0.2.2/24", "192.0.2.3/24")).unwrap();
+    let (code, _, errors) = bench.run("lab reload one");
+    assert!(code == Some(0) && errors.contains("its hosts are not as the file says now"), "{errors}");
+    bench.refused("lab up one", 2, &["has changed since"]);
+    bench.well("lab restart one");
+    assert!(may_ping(&bench, "a", "192.0.2.3"));
+    fs::write(bench.at("one/lab.yaml"), lab.replace("a: {}", "c: {}")).unwrap();
+    bench.refused("lab reload one", 2, &["the old rules stay in force"]);
+}
+
+#[test]
+fn rules_are_listed_as_iptables_does_and_count_from_nothing_again() {
+    if sim_only() {
+        return;
+    }
+    let bench = Bench::new("t-listed");
+    bench.well("lab up one");
+    bench.well("lab exec one a ping -c 1 -W 10 192.0.2.2");
+    let listed = bench.well("lab rules one -L -v -n --line-numbers");
+    let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+    let has = |lines: &[Vec<&str>], words: &str| {
+        lines.iter().any(|line| *line == words.split_whitespace().collect::<Vec<_>>())
+    };
+    assert!(has(&lines, "Chain FORWARD (policy DROP 0 packets, 0 bytes)"), "{listed}");
+    assert!(has(&lines, "num pkts bytes target prot opt in out source destination"), "{listed}");
+    assert!(has(&lines, "1 1 84 ACCEPT all -- * * 0.0.0.0/0 0.0.0.0/0 ctstate RELATED,ESTABLISHED"), "{listed}");
+    assert!(has(&lines, "2 1 84 ACCEPT all -- a * 0.0.0.0/0 0.0.0.0/0 ctstate NEW"), "{listed}");
+    assert_eq!(bench.well("lab rules t-listed -Z"), "");
+    let listed = bench.well("rules list --lab one FORWARD -t filter -4");
+    let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(has(&lines, "2 0 0 ACCEPT all -- a * 0.0.0.0/0 0.0.0.0/0 ctstate NEW"), "{listed}");
+    // And they go on counting.
+    bench.well("lab exec one a ping -c 1 -W 10 192.0.2.2");
+    assert!(bench.well("lab rules one -S -v").contains("[1:84] -A FORWARD -i a -m conntrack"));
+    bench.refused("lab rules one FORWRD", 2, &["no chain `FORWRD`", "did you mean `FORWARD`?"]);
+    let json: serde_json::Value = serde_json::from_str(&bench.well("lab rules one --format json")).unwrap();
+    assert_eq!(json[0]["name"], "filter/FORWARD/1");
+}
+
+#[test]
+fn settings_are_printed_and_changed() {
+    if sim_only() {
+        return;
+    }
+    let bench = Bench::new("t-sysctl");
+    bench.well("lab up one");
+    let line = "net.netfilter.nf_conntrack_udp_timeout = 7\n";
+    assert_eq!(bench.well("lab sysctl one nf_conntrack_udp_timeout=7"), line);
+    assert_eq!(bench.well("sysctl --lab one net.netfilter.nf_conntrack_udp_timeout"), line);
+    assert!(bench.well("lab sysctl one").contains(line));
+    bench.refused("lab sysctl one nf_conntrack_udp_timeuot=7", 2, &["did you mean `nf_conntrack_udp_timeout`"]);
+    bench.refused("lab sysctl one nf_conntrack_udp_timeout=x", 2, &["nf_conntrack_udp_timeout"]);
+}
+
+#[test]
+fn a_cable_that_is_pulled_and_plugged_in_again_leaves_the_host_as_it_was() {
+    if sim_only() {
+        return;
+    }
+    let bench = Bench::new("t-link");
+    let lab = fs::read_to_string(bench.at("one/lab.yaml")).unwrap();
+    let lab = lab
+        .replace("address: 192.0.2.2/24", "address: [192.0.2.2/24, \"2001:db8::2/64\"]")
+        .replace("services: [ssh] }\ntests", "routes: [{ to: 198.51.100.0/24, via: 192.0.2.1 }], services: [ssh] }\ntests");
+    fs::write(bench.at("one/lab.yaml"), lab).unwrap();
+    bench.well("lab up one");
+    let state = || {
+        let shown = |what: &str| bench.well(&format!("lab exec one b ip {what} dev eth0"));
+        [shown("-o -4 addr show"), shown("-4 route show"), shown("-6 route show proto kernel")]
+            .map(|text| text.replace(" linkdown", ""))
+    };
+    let before = state();
+    assert!(before[1].contains("198.51.100.0/24 via 192.0.2.1"), "{before:?}");
+    assert!(bench.well("lab link one b --down").starts_with("b            down"));
+    assert!(!may_ping(&bench, "a", "192.0.2.2"));
+    assert!(bench.well("lab link one").contains("a            up"));
+    assert!(bench.well("lab link one b --up").starts_with("b            up"));
+    assert!(may_ping(&bench, "a", "192.0.2.2"));
+    assert_eq!(state(), before);
+    bench.refused("lab link one c --up", 2, &["no host `c`"]);
+    bench.refused("lab link one b --rate 10", 2, &["a rate with its unit"]);
+    bench.refused("lab link one --down", 2, &["HOST"]);
+    let (code, said, errors) = bench.run("lab link one a --delay 300ms --loss 1%");
+    // Some kernels have no netem, and are said to have none.
+    if code == Some(3) {
+        assert!(errors.contains("it takes netem"), "{errors}");
+        return;
+    }
+    assert!(said.contains("delay 300ms loss 1%"), "{said}{errors}");
+    assert!(!bench.well("lab link one a --reset").contains("delay"));
+}
+
+#[test]
+fn a_log_is_followed_until_its_lab_ends() {
+    use std::io::{BufRead as _, BufReader};
+    if sim_only() {
+        return;
+    }
+    let bench = Bench::new("t-logs");
+    bench.well("lab up one");
+    let mut follow = bench.command("lab logs one -f -n 1").stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().starts_with("ready: bridge mode"));
+    bench.well("lab reload one");
+    assert_eq!(lines.next().unwrap(), "reloaded: the new rules are in force");
+    bench.refused("lab logs one c", 2, &["no host `c`", "a, b"]);
+    bench.well("lab down one");
+    lines.by_ref().for_each(drop);
+    assert_eq!(follow.wait().unwrap().code(), Some(0));
+    bench.refused("lab logs t-logs", 2, &["is not up"]);
+}
