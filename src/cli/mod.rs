@@ -25,6 +25,8 @@ mod explain;
 mod keeper;
 mod lab;
 mod man;
+#[cfg(target_os = "linux")]
+mod reload;
 mod render;
 mod replay;
 mod router_args;
@@ -32,8 +34,6 @@ mod rules;
 mod rules_text;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod run;
-#[cfg(target_os = "linux")]
-mod reload;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod top;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]

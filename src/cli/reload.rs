@@ -46,7 +46,8 @@ pub(super) fn reload(args: &ReloadArgs) -> Result {
 
 /// Has the router load its file again, or says why it does not.
 pub(super) fn load_again(client: &mut Client) -> Result {
-    let refused = |why: anyhow::Error| Failure::Input(anyhow!("not reloaded, the old rules stay in force: {why:#}"));
+    let refused =
+        |why: anyhow::Error| Failure::Input(anyhow!("not reloaded, the old rules stay in force: {why:#}"));
     client.call(&Command::Reload).map(drop).map_err(refused)
 }
 

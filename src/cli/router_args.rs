@@ -58,6 +58,14 @@ impl RouterArgs {
         self.lab.is_some()
     }
 
+    /// The lab, if nothing else is said of the router.
+    pub(super) fn lab_alone(&self) -> Option<&Path> {
+        let Self { rules, rules6, sets, lab, sysctl, helper } = self;
+        let is_alone =
+            rules.is_none() && rules6.is_none() && sets.is_empty() && sysctl.is_empty() && helper.is_empty();
+        lab.as_deref().filter(|_| is_alone)
+    }
+
     /// The names behind `-i` and `-o` in the rule files, in order; a file that cannot be read has none yet.
     pub(super) fn ports_in_rules(&self) -> Vec<String> {
         const OPTIONS: [&str; 4] = ["-i", "-o", "--in-interface", "--out-interface"];

@@ -7,11 +7,11 @@ use stateway_core::filter::{Loaded, RuleError, Ruleset};
 use stateway_core::packet::Family;
 use std::path::{Path, PathBuf};
 
+#[cfg(target_os = "linux")]
+mod columns;
 mod coverage;
 mod diff;
 mod json;
-#[cfg(target_os = "linux")]
-mod columns;
 #[cfg(target_os = "linux")]
 pub(super) mod list;
 mod traced;

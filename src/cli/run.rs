@@ -232,6 +232,7 @@ fn forward(opened: Opened, confined: Report, signals: Caught, is_to_reload: bool
     let file = lab::builtin::shown(&file).to_string();
     let mut context = control::server::Context::new(shared, sender, mode, Some(file.into()), runtime.burst());
     context.confined = confined;
+    context.config = Some(source.config());
     let server = Server::start(control, context)
         .context("no thread for the control socket")
         .map_err(Failure::Machine)?;

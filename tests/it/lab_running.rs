@@ -75,7 +75,10 @@ fn rules_are_listed_as_iptables_does_and_count_from_nothing_again() {
     };
     assert!(has(&lines, "Chain FORWARD (policy DROP 0 packets, 0 bytes)"), "{listed}");
     assert!(has(&lines, "num pkts bytes target prot opt in out source destination"), "{listed}");
-    assert!(has(&lines, "1 1 84 ACCEPT all -- * * 0.0.0.0/0 0.0.0.0/0 ctstate RELATED,ESTABLISHED"), "{listed}");
+    assert!(
+        has(&lines, "1 1 84 ACCEPT all -- * * 0.0.0.0/0 0.0.0.0/0 ctstate RELATED,ESTABLISHED"),
+        "{listed}"
+    );
     assert!(has(&lines, "2 1 84 ACCEPT all -- a * 0.0.0.0/0 0.0.0.0/0 ctstate NEW"), "{listed}");
     assert_eq!(bench.well("lab rules t-listed -Z"), "");
     let listed = bench.well("rules list --lab one FORWARD -t filter -4");
@@ -100,7 +103,11 @@ fn settings_are_printed_and_changed() {
     assert_eq!(bench.well("lab sysctl one nf_conntrack_udp_timeout=7"), line);
     assert_eq!(bench.well("sysctl --lab one net.netfilter.nf_conntrack_udp_timeout"), line);
     assert!(bench.well("lab sysctl one").contains(line));
-    bench.refused("lab sysctl one nf_conntrack_udp_timeuot=7", 2, &["did you mean `nf_conntrack_udp_timeout`"]);
+    bench.refused(
+        "lab sysctl one nf_conntrack_udp_timeuot=7",
+        2,
+        &["did you mean `nf_conntrack_udp_timeout`"],
+    );
     bench.refused("lab sysctl one nf_conntrack_udp_timeout=x", 2, &["nf_conntrack_udp_timeout"]);
 }
 
@@ -111,9 +118,10 @@ fn a_cable_that_is_pulled_and_plugged_in_again_leaves_the_host_as_it_was() {
     }
     let bench = Bench::new("t-link");
     let lab = fs::read_to_string(bench.at("one/lab.yaml")).unwrap();
-    let lab = lab
-        .replace("address: 192.0.2.2/24", "address: [192.0.2.2/24, \"2001:db8::2/64\"]")
-        .replace("services: [ssh] }\ntests", "routes: [{ to: 198.51.100.0/24, via: 192.0.2.1 }], services: [ssh] }\ntests");
+    let lab = lab.replace("address: 192.0.2.2/24", "address: [192.0.2.2/24, \"2001:db8::2/64\"]").replace(
+        "services: [ssh] }\ntests",
+        "routes: [{ to: 198.51.100.0/24, via: 192.0.2.1 }], services: [ssh] }\ntests",
+    );
     fs::write(bench.at("one/lab.yaml"), lab).unwrap();
     bench.well("lab up one");
     let state = || {
@@ -150,7 +158,8 @@ fn a_log_is_followed_until_its_lab_ends() {
     }
     let bench = Bench::new("t-logs");
     bench.well("lab up one");
-    let mut follow = bench.command("lab logs one -f -n 1").stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut follow =
+        bench.command("lab logs one -f -n 1").stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.next().unwrap().starts_with("ready: bridge mode"));
     bench.well("lab reload one");
@@ -160,4 +169,57 @@ fn a_log_is_followed_until_its_lab_ends() {
     lines.by_ref().for_each(drop);
     assert_eq!(follow.wait().unwrap().code(), Some(0));
     bench.refused("lab logs t-logs", 2, &["is not up"]);
+}
+
+#[test]
+fn a_packet_is_explained_by_what_the_router_knows_now_and_changes_nothing() {
+    use std::io::{BufRead as _, BufReader};
+    if sim_only() {
+        return;
+    }
+    let bench = Bench::new("t-live");
+    bench.well("lab up one");
+    let mut client = bench
+        .command("lab exec one a bash -c")
+        .arg("exec 3<>/dev/tcp/192.0.2.2/22; read -u 3 banner; echo open; exec sleep 600")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(client.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(said.next().as_deref(), Some("open"));
+    let table = bench.well("conntrack -L --lab one -p tcp");
+    let sport = table.split(' ').find_map(|word| word.strip_prefix("sport=")).unwrap();
+    let known = || {
+        let table = bench.well("conntrack -L --lab one -p tcp");
+        let what = table.split_once("ESTABLISHED ").unwrap().1.to_owned();
+        (what, bench.well("lab rules one -S -v"), bench.well("conntrack -C --lab one"))
+    };
+    let before = known();
+    let answer = format!("--in b --tcp 192.0.2.2:22,192.0.2.1:{sport}");
+    for router in ["--lab one", "--lab t-live", "--control /run/stateway/lab-t-live.sock"] {
+        let told = bench.well(&format!("explain {router} {answer}"));
+        assert!(told.starts_with("router: a copy of the one "), "{told}");
+        assert!(told.contains(&format!("packet: tcp . 192.0.2.2:22 → 192.0.2.1:{sport}, in on b")), "{told}");
+        assert!(
+            told.contains("conntrack: ESTABLISHED reply: packets were seen in both directions"),
+            "{told}"
+        );
+        assert!(told.contains("fate: forwarded → a by filter/FORWARD/1"), "{told}");
+        assert!(told.contains("connection: ipv4     2 tcp      6 ") && told.contains("[ASSURED]"), "{told}");
+    }
+    // Numbers that are given are meant, and so are flags.
+    let told = bench.well(&format!("explain --lab one {answer} --flags . --seq 5 --ack 7"));
+    assert!(told.contains("conntrack: INVALID"), "{told}");
+    let told = bench.well("explain --lab one --in b --tcp 192.0.2.2:22,192.0.2.1:1");
+    assert!(told.contains("packet: tcp S ") && told.contains("fate: dropped by policy"), "{told}");
+    let told = bench.well("explain --lab one --in a --udp 192.0.2.1:5,192.0.2.2:53 --format json");
+    let account: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&account["fate"], &account["out"][0]), (&"forwarded".into(), &"b".into()));
+    assert_eq!(known(), before, "nothing is changed");
+    // By the file alone, it is the first packet.
+    let told = bench.well(&format!("explain --lab one --fresh {answer}"));
+    assert!(told.contains("packet: tcp S ") && told.contains("fate: dropped by policy"), "{told}");
+    bench.refused("explain --lab one --in c --udp 192.0.2.1:5,192.0.2.2:53", 2, &["no port `c`"]);
+    client.kill().unwrap();
+    client.wait().unwrap();
 }

@@ -67,7 +67,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "pipeline",
         ],
     ),
-    ("saved", &["base", "packet", "neighbour", "router"]),
+    ("saved", &["base", "packet", "neighbour", "config", "router"]),
     ("reload", &["base", "packet", "conntrack", "filter", "config", "router"]),
     ("decision", &["base", "packet", "conntrack", "record", "router"]),
 ];

@@ -4,12 +4,14 @@
 #![forbid(unsafe_code)]
 
 use crate::base::iface::IfaceId;
-use crate::base::time::Instant;
+use crate::base::time::{Duration, Instant};
+use crate::config::RouterConfig;
 use crate::neighbour::Key;
 use crate::packet::{Addr, Family, Mac};
-use crate::router::{Planes, Router};
+use crate::router::{Planes, Router, RouterError};
 use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A station or a neighbour.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,31 @@ pub struct SavedLink {
 }
 
 impl Router {
+    /// Another router that knows what this one knows at this moment, and changes nothing of it: rules with what they remember,
+    /// settings, connections, expectations, stations or neighbours. Its counters begin anew, and fragments that wait stay here.
+    /// `config` is what this one was made from.
+    ///
+    /// # Errors
+    /// `config` is not this router's.
+    pub fn copied(&self, config: RouterConfig, now: Instant) -> Result<Self, Vec<RouterError>> {
+        let conntrack = self.conntrack();
+        let own = conntrack.sysctls();
+        let mut sysctl = config.sysctl;
+        sysctl.extend(own.list().map(|(name, value)| (name.to_owned(), value.to_string())));
+        let unix_epoch_nanos = self.unix_nanos(Instant::ZERO);
+        let config = RouterConfig { rules: None, rules6: None, sysctl, unix_epoch_nanos, ..config };
+        let copy = Self::with_rules(config, Arc::new(self.rules().copied()))?;
+        let mut connections = Vec::new();
+        conntrack.save(now, |connection| connections.push(connection));
+        copy.conntrack().restore(connections.into_iter(), Duration::ZERO, now);
+        let expectations = conntrack.save_expectations(now);
+        copy.conntrack().restore_expectations(expectations.into_iter(), Duration::ZERO, now);
+        for link in self.save_links(now) {
+            copy.restore_link(&link, now);
+        }
+        Ok(copy)
+    }
+
     /// The stations or neighbours that were learnt.
     pub fn save_links(&self, now: Instant) -> Vec<SavedLink> {
         let link = |iface: IfaceId, mac: Mac, addr| {

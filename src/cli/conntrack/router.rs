@@ -30,6 +30,11 @@ impl RouterArgs {
         Self { control: None, lab: Some(lab.to_owned()) }
     }
 
+    /// The router that listens at this control socket.
+    pub(in crate::cli) fn at(socket: &Path) -> Self {
+        Self { control: Some(socket.to_owned()), lab: None }
+    }
+
     pub(in crate::cli) fn connect(&self) -> Result<Client> {
         match (&self.control, &self.lab) {
             (Some(path), _) => of_socket(path),

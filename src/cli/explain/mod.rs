@@ -2,6 +2,8 @@
 
 mod flow;
 mod hex;
+#[cfg(target_os = "linux")]
+mod live;
 
 use super::captures::{self, CaptureArgs};
 use super::render::{self, Format};
@@ -56,15 +58,15 @@ pub(super) struct Args {
     /// The Nth frame of the capture
     #[arg(long, value_name = "N", requires = "capture", value_parser = clap::value_parser!(u64).range(1..))]
     frame: Option<u64>,
-    /// TCP flags: letters of `FSRP.UEW`, or `none`
-    #[arg(long, default_value = "S", allow_hyphen_values = true, requires = "tcp")]
-    flags: String,
-    /// TCP sequence number
-    #[arg(long, default_value_t = 0)]
-    seq: u32,
-    /// TCP acknowledgement
-    #[arg(long, default_value_t = 0)]
-    ack: u32,
+    /// TCP flags: letters of `FSRP.UEW`, or `none`; by default `S`, of a connection that is open `.`
+    #[arg(long, allow_hyphen_values = true, requires = "tcp")]
+    flags: Option<String>,
+    /// TCP sequence number; by default 0, of a connection that is open the next one
+    #[arg(long)]
+    seq: Option<u32>,
+    /// TCP acknowledgement, likewise
+    #[arg(long)]
+    ack: Option<u32>,
     /// TCP window
     #[arg(long, default_value_t = 65_535)]
     win: u16,
@@ -82,6 +84,14 @@ pub(super) struct Args {
     /// Seconds between the capture's last frame and the packet
     #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
     wait: f64,
+    /// Ask the router that listens at this control socket: the packet is judged by a copy of what it knows now
+    #[cfg(target_os = "linux")]
+    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["lab", "rules", "rules6", "sets", "sysctl", "helper", "capture", "ports"])]
+    control: Option<PathBuf>,
+    /// Judge by the lab's file, though the lab is up
+    #[cfg(target_os = "linux")]
+    #[arg(long, requires = "lab")]
+    fresh: bool,
     /// For people, or one JSON object
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -89,7 +99,11 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result {
     let capture = args.capture.as_deref().map(|path| args.captures.open(path)).transpose()?;
-    let packet = args.packet().map_err(|why| Failure::Input(anyhow!(why)))?;
+    #[cfg(target_os = "linux")]
+    if let Some(live) = live::Live::meant(&args)? {
+        return live.explain(&args);
+    }
+    let packet = args.packet("S").map_err(|why| Failure::Input(anyhow!(why)))?;
     args.check_port().map_err(Failure::Input)?;
     let mut config =
         args.router.config(|| capture.as_ref().map_or_else(|| args.bare(), captures::Opened::router))?;
@@ -125,7 +139,7 @@ pub fn explain_packet(arguments: &[&str], router: &Router) -> Result<Account, St
     if args.capture.is_some() || args.router.names_a_file() {
         return Err("no file is opened here".to_owned());
     }
-    let packet = args.packet()?;
+    let packet = args.packet("S")?;
     args.of_packet(None, router, router.mode(), &packet).map_err(|failure| format!("{failure:?}"))
 }
 
@@ -178,12 +192,14 @@ fn all_before<'a>(
 
 impl Args {
     /// The packet that the options describe; empty if it is a frame of the capture.
-    fn packet(&self) -> Result<Vec<u8>, String> {
+    fn packet(&self, usual_flags: &str) -> Result<Vec<u8>, String> {
         if let Some(hex) = &self.hex {
             return hex::read(hex);
         }
         let (flow, line) = if let Some(flow) = &self.tcp {
-            let Self { flags, seq, ack, win, len, .. } = self;
+            let Self { flags, win, len, .. } = self;
+            let flags = flags.as_deref().unwrap_or(usual_flags);
+            let (seq, ack) = (self.seq.unwrap_or_default(), self.ack.unwrap_or_default());
             let end = seq.wrapping_add(u32::from(*len));
             (flow, format!("{flags} {seq}:{end}({len}) ack {ack} win {win}"))
         } else if let Some(flow) = &self.udp {
@@ -194,6 +210,12 @@ impl Args {
             return Ok(Vec::new());
         };
         packets::packet(self.line.as_ref().unwrap_or(&line), flow.src, flow.dst, flow.ports)
+    }
+
+    /// Its ends, where options name them.
+    #[cfg(target_os = "linux")]
+    fn flow(&self) -> Option<&Flow> {
+        self.tcp.as_ref().or(self.udp.as_ref()).or(self.icmp.as_ref())
     }
 
     /// Whether the port is none of those that are named, and no port of its own.
@@ -253,7 +275,7 @@ impl Args {
         })?;
         let iface = IfaceId(at as u16);
         let dst = if mode == Mode::Route { router.ifaces()[at].mac } else { UNKNOWN };
-        let frame = framed(packet, dst);
+        let frame = framed(packet, STATION, dst);
         let (mut worker, mut now) = (router.worker(), Instant::ZERO);
         if let Some(capture) = capture {
             now = all_before(capture, router, |_, _| false)?.now();
@@ -267,7 +289,7 @@ impl Args {
 }
 
 /// A packet in a frame; a frame as it is.
-fn framed(packet: &[u8], dst: Mac) -> Vec<u8> {
+fn framed(packet: &[u8], src: Mac, dst: Mac) -> Vec<u8> {
     let ethertype = match packet.first().map(|first| first >> 4) {
         Some(4) => [0x08, 0x00],
         Some(6) => [0x86, 0xdd],
@@ -279,5 +301,5 @@ fn framed(packet: &[u8], dst: Mac) -> Vec<u8> {
     if is_frame {
         return packet.to_vec();
     }
-    [&dst.0[..], &STATION.0, &ethertype, packet].concat()
+    [&dst.0[..], &src.0, &ethertype, packet].concat()
 }

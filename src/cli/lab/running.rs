@@ -4,11 +4,11 @@ use super::super::conntrack::RouterArgs;
 use super::super::reload::{self, Settings};
 use super::super::rules::list::Look;
 use super::super::{Failure, Result, render};
-use stateway_lab::builtin;
 use super::named::{self, Named, named};
 use super::up::{self, takes_root};
 use super::{say, tell};
 use anyhow::anyhow;
+use stateway_lab::builtin;
 use stateway_lab::live::reload as taken_over;
 use stateway_lab::model::Impairment;
 use stateway_lab::netns::command::Interrupt;
@@ -115,7 +115,9 @@ fn kilobits(text: &str) -> std::result::Result<u64, String> {
         .find_map(|(unit, factor)| Some((lower.strip_suffix(unit)?, factor)))
         .ok_or("a rate with its unit: `64kbit`, `10mbit`, `1gbit`")?;
     let number = number.trim().parse::<u64>().ok().filter(|number| *number > 0);
-    number.and_then(|number| number.checked_mul(factor)).ok_or_else(|| "a whole number before its unit".to_owned())
+    number
+        .and_then(|number| number.checked_mul(factor))
+        .ok_or_else(|| "a whole number before its unit".to_owned())
 }
 
 pub(super) fn reload(args: &LabArg) -> Result {
@@ -163,7 +165,11 @@ pub(super) fn logs(args: &LogsArgs) -> Result {
     let mut logs = Vec::new();
     for path in files {
         let log = Log::open(&path).map_err(|error| {
-            let hint = if error.kind() == io::ErrorKind::PermissionDenied { "\n  hint: run it with `sudo`" } else { "" };
+            let hint = if error.kind() == io::ErrorKind::PermissionDenied {
+                "\n  hint: run it with `sudo`"
+            } else {
+                ""
+            };
             Failure::Machine(anyhow!("cannot read {}: {error}{hint}", path.display()))
         })?;
         logs.push(log);
@@ -242,11 +248,14 @@ impl Log {
 
 fn last_lines(text: &str, most: Option<usize>) -> &str {
     let Some(most) = most else { return text };
-    let mut starts: Vec<usize> = text.split_inclusive('\n').scan(0, |at, line| {
-        let start = *at;
-        *at += line.len();
-        Some(start)
-    }).collect();
+    let mut starts: Vec<usize> = text
+        .split_inclusive('\n')
+        .scan(0, |at, line| {
+            let start = *at;
+            *at += line.len();
+            Some(start)
+        })
+        .collect();
     starts.push(text.len());
     &text[starts[starts.len().saturating_sub(most + 1)]..]
 }
@@ -289,7 +298,8 @@ impl ChangeArgs {
             (_, true) => Some(Cable::Plugged),
             _ => None,
         };
-        let is_impaired = [loss, duplicate, reorder].iter().any(Option::is_some) || delay.is_some() || rate.is_some();
+        let is_impaired =
+            [loss, duplicate, reorder].iter().any(Option::is_some) || delay.is_some() || rate.is_some();
         let impairment = (is_impaired || reset).then(|| Impairment {
             delay: delay.unwrap_or_default(),
             jitter: jitter.unwrap_or_default(),
@@ -309,7 +319,9 @@ mod tests {
     #[test]
     fn the_last_lines_are_whole_ones() {
         let text = "one\ntwo\nthree\n";
-        for (most, shown) in [(None, text), (Some(0), ""), (Some(1), "three\n"), (Some(2), "two\nthree\n"), (Some(9), text)] {
+        for (most, shown) in
+            [(None, text), (Some(0), ""), (Some(1), "three\n"), (Some(2), "two\nthree\n"), (Some(9), text)]
+        {
             assert_eq!(last_lines(text, most), shown, "{most:?}");
         }
         assert_eq!(last_lines("", Some(1)), "");
@@ -318,7 +330,10 @@ mod tests {
 
     #[test]
     fn rates_and_shares_are_written_as_tc_does() {
-        assert_eq!(["64kbit", "10Mbit", "1gbit"].map(|text| kilobits(text).unwrap()), [64, 10_000, 1_000_000]);
+        assert_eq!(
+            ["64kbit", "10Mbit", "1gbit"].map(|text| kilobits(text).unwrap()),
+            [64, 10_000, 1_000_000]
+        );
         assert!(["10", "mbit", "0kbit", "1.5mbit", "10mb"].iter().all(|text| kilobits(text).is_err()));
         assert_eq!((percent("5%"), percent("0.5")), (Ok(5.0), Ok(0.5)));
         assert!(percent("101%").is_err() && percent("-1").is_err());

@@ -100,7 +100,9 @@ fn said(owner: &str, option: &str, not: &str, value: &str) -> String {
         ("tcp", "--tcp-flags") => format!("tcp flags:{not}{}", value.replace(' ', "/")),
         ("icmp", "--icmp-type") => format!("{not}icmptype {value}"),
         ("icmp6", "--icmpv6-type") => format!("{not}ipv6-icmptype {value}"),
-        ("multiport", "--dports" | "--sports" | "--ports") => format!("multiport {} {not}{value}", &option[2..]),
+        ("multiport", "--dports" | "--sports" | "--ports") => {
+            format!("multiport {} {not}{value}", &option[2..])
+        }
         ("comment", "--comment") => format!("/* {value} */"),
         ("limit", "--limit") => format!("limit: avg {value}"),
         ("limit", "--limit-burst") => format!("burst {value}"),
@@ -147,7 +149,10 @@ mod tests {
             ("-A F -m comment --comment \"a \\\"b\\\" c\" -j DROP", "/* a \"b\" c */"),
             ("-A F -m conntrack ! --ctstate INVALID -j ACCEPT", "!ctstate INVALID"),
             ("-A F -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN", "tcp flags:FIN,SYN,RST,ACK/SYN"),
-            ("-A F -m limit --limit 3/min --limit-burst 5 -j LOG --log-prefix \"in: \"", "limit: avg 3/min burst 5 prefix \"in: \""),
+            (
+                "-A F -m limit --limit 3/min --limit-burst 5 -j LOG --log-prefix \"in: \"",
+                "limit: avg 3/min burst 5 prefix \"in: \"",
+            ),
             ("-A F -m set --match-set ours src -j ACCEPT", "set match-set ours src"),
             ("-A F -m owner ! --uid-owner 5 -j ACCEPT", "owner ! uid-owner 5"),
             ("-A F -g there", "[goto]"),
@@ -158,7 +163,8 @@ mod tests {
 
     #[test]
     fn what_every_rule_has_stands_in_columns() {
-        let columns = Columns::of("-A F -s 192.0.2.1/32 ! -d 198.51.100.0/24 -i lan ! -o wan+ -p udp -f -j log");
+        let columns =
+            Columns::of("-A F -s 192.0.2.1/32 ! -d 198.51.100.0/24 -i lan ! -o wan+ -p udp -f -j log");
         let expected = Columns {
             target: "log".into(),
             protocol: "udp".into(),

@@ -196,14 +196,15 @@ impl Found {
         }
         let leads_there = |rule: &&RuleCount| {
             let target = Columns::of(&rule.text).target;
-            rule.family == chain.family && rule.name.starts_with(&format!("{}/", chain.table)) && target == *name
+            rule.family == chain.family
+                && rule.name.starts_with(&format!("{}/", chain.table))
+                && target == *name
         };
         format!("Chain {name} ({} references)", self.rules.iter().filter(leads_there).count())
     }
 }
 
-const COLUMNS: &str =
-    "num   pkts bytes target     prot opt in     out     source               destination";
+const COLUMNS: &str = "num   pkts bytes target     prot opt in     out     source               destination";
 
 fn heading(section: &[ChainName]) -> String {
     section.first().map_or(String::new(), |chain| format!("# IPv{} *{}", chain.family, chain.table))
@@ -260,10 +261,18 @@ mod tests {
         Found {
             chains: vec![chain("filter", "FORWARD"), chain("filter", "ssh"), chain("filter", "unused")],
             rules: vec![
-                rule("filter/FORWARD/1", "-A FORWARD -m state --state RELATED,ESTABLISHED -j ACCEPT", 120_000),
+                rule(
+                    "filter/FORWARD/1",
+                    "-A FORWARD -m state --state RELATED,ESTABLISHED -j ACCEPT",
+                    120_000,
+                ),
                 rule("filter/FORWARD/2", "-A FORWARD -i a -p tcp -m tcp --dport 22 -j ssh", 2),
                 rule("filter/FORWARD/policy", "DROP", 3),
-                rule("filter/ssh/1", "-A ssh -s 192.0.2.0/24 ! -d 192.0.2.9/32 -j REJECT --reject-with tcp-reset", 0),
+                rule(
+                    "filter/ssh/1",
+                    "-A ssh -s 192.0.2.0/24 ! -d 192.0.2.9/32 -j REJECT --reject-with tcp-reset",
+                    0,
+                ),
             ],
         }
     }

@@ -4,8 +4,8 @@
 
 use super::event::Event;
 use super::{
-    Conntrack, Direction, Entry, EntryId, EventKind, Expectation, Helper, Status, SysctlError, Sysctls, flow,
-    icmp,
+    Conntrack, Direction, Entry, EntryId, EventKind, Expectation, Helper, Proto, Status, SysctlError,
+    Sysctls, flow, icmp,
 };
 use crate::base::Listener;
 use crate::base::time::{Duration, Instant};
@@ -255,6 +255,18 @@ impl Conntrack {
             _ => flow::tuple(pkt, zone).ok()?,
         };
         self.entry_of(&tuple, now)
+    }
+
+    /// Where the TCP connection of a packet stands: the sequence number that its sender goes on with, and what it has to
+    /// acknowledge.
+    pub fn next_segment(&self, pkt: &Packet, now: Instant) -> Option<(u32, u32)> {
+        let tuple = flow::tuple(pkt, 0).ok()?;
+        let entry = self.entry_of(&tuple, now)?;
+        let dir = if entry.original == tuple { Direction::Original } else { Direction::Reply };
+        match &entry.proto {
+            Proto::Tcp(tcp) => Some(tcp.next_segment(dir)),
+            _ => None,
+        }
     }
 
     /// The living entry that has this tuple, in either direction.

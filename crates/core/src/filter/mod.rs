@@ -40,7 +40,7 @@ pub use targets::Target;
 use crate::nat;
 use crate::packet::{Family, Packet};
 use core::fmt;
-use kept::shared::{Named, Shared};
+use kept::shared::{Copies, Named, Shared};
 use walk::classify::Classifier;
 use walk::counters::Counters;
 use walk::memo::Generation;
@@ -106,6 +106,26 @@ pub struct Chain {
 #[derive(Debug, Default)]
 pub struct Chains {
     chains: Vec<Chain>,
+}
+
+impl Chains {
+    fn copied(&self, copies: &Copies<'_>) -> Self {
+        let rule = |rule: &Rule| Rule {
+            matches: Matches {
+                listed: rule.matches.listed.iter().map(|listed| listed.copied(copies)).collect(),
+                ..rule.matches.clone()
+            },
+            target: rule.target.copied(copies),
+            ..rule.clone()
+        };
+        let chain = |chain: &Chain| Chain {
+            name: chain.name.clone(),
+            rules: chain.rules.iter().map(rule).collect(),
+            classifier: chain.classifier.clone(),
+            ..*chain
+        };
+        Self { chains: self.chains.iter().map(chain).collect() }
+    }
 }
 
 /// All tables of one family.
@@ -223,6 +243,16 @@ impl Ruleset {
     /// The same rules, as the ones of a router that came into force as such a number.
     fn of_generation(self, generation: Generation) -> Self {
         Self { generation, ..self }
+    }
+
+    /// The same rules with what they remember, changing nothing of these; their counters begin anew.
+    pub(super) fn copied(&self) -> Self {
+        let copies = Copies::of(&self.named);
+        let tables = self.tables.each_ref().map(|table| table.copied(&copies));
+        let Self { family, heads, generation, grows, .. } = *self;
+        let counters = Counters::new(self.counters.slots());
+        let (order, named) = (self.order.clone(), copies.into_named());
+        Self { family, tables, heads, order, counters, generation, grows, named }
     }
 
     fn naming(self, shared: Shared<'_>) -> Self {

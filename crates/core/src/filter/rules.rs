@@ -63,6 +63,11 @@ impl Rules {
         }
     }
 
+    /// The same rules for another router, with what they remember and without what they counted.
+    pub(crate) fn copied(&self) -> Self {
+        Self { v4: self.v4.copied(), v6: self.v6.as_ref().map(Ruleset::copied), ..*self }
+    }
+
     /// Whether new connections of a family are bound to a translation, be it none.
     #[inline]
     pub(crate) const fn translate(&self, family: Family) -> bool {

@@ -61,15 +61,15 @@ impl Links {
             words.extend(build::netem(impairment));
         }
         let args: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
-        self.0
-            .brief("tc", &args)
-            .map(drop)
-            .context("this kernel does not impair the link\n  hint: it takes netem, `modprobe sch_netem`")
+        self.0.brief("tc", &args).map(drop).map_err(|error| {
+            anyhow!("the link is not impaired: {error:#}\n  hint: it takes netem, `modprobe sch_netem`")
+        })
     }
 
     fn ip(&self, host: &str, words: &[&str]) -> anyhow::Result<String> {
         let netns = self.0.netns(host);
-        let args: Vec<&OsStr> = ["-n", &netns].into_iter().chain(words.iter().copied()).map(OsStr::new).collect();
+        let args: Vec<&OsStr> =
+            ["-n", &netns].into_iter().chain(words.iter().copied()).map(OsStr::new).collect();
         self.0.brief("ip", &args)
     }
 
@@ -83,14 +83,17 @@ impl Links {
     /// Whoever takes an interface down loses its routes, and its IPv6 addresses: they are kept for the way back.
     fn pull(&self, host: &str) -> anyhow::Result<()> {
         let mut lines = String::new();
-        for address in self.ip(host, &["-6", "-o", "addr", "show", "dev", "eth0", "scope", "global"])?.lines() {
+        for address in self.ip(host, &["-6", "-o", "addr", "show", "dev", "eth0", "scope", "global"])?.lines()
+        {
             if let Some(address) = address.split_whitespace().skip_while(|word| *word != "inet6").nth(1) {
                 _ = writeln!(lines, "addr replace {address} dev eth0 nodad");
             }
         }
         for family in ["-4", "-6"] {
             for route in self.ip(host, &[family, "route", "show", "dev", "eth0", "proto", "boot"])?.lines() {
-                let [to, "via", gateway, ..] = route.split_whitespace().collect::<Vec<_>>()[..] else { continue };
+                let [to, "via", gateway, ..] = route.split_whitespace().collect::<Vec<_>>()[..] else {
+                    continue;
+                };
                 _ = writeln!(lines, "route replace {to} via {gateway} dev eth0");
             }
         }

@@ -1,10 +1,10 @@
 //! What comes of each command.
 
-use super::entries;
 use super::events::Wants;
 use super::protocol::{Command, EntryDraft, Interface, Named, Reply, Status};
 use super::server::Context;
 use super::visitor::{Line, Visitor, error};
+use super::{entries, explained};
 use super::{metrics, rules, select};
 use crate::device::{Link, Port};
 use crate::runtime::Shared;
@@ -127,6 +127,12 @@ pub(super) fn answer(
             let (watchers, ifaces) = (&context.shared.watchers, router.ifaces());
             match watchers.subscribe(filter, explain, ifaces) {
                 Ok(subscription) => watch(visitor, context, lines, &subscription)?,
+                Err(problem) => return Ok(error(problem)),
+            }
+        }
+        Command::Explain { in_iface, frame, fit } => {
+            match explained::explain(context, &in_iface, &frame, fit) {
+                Ok(explained) => visitor.reply(&explained)?,
                 Err(problem) => return Ok(error(problem)),
             }
         }

@@ -8,6 +8,7 @@ mod answer;
 pub mod client;
 mod entries;
 mod events;
+mod explained;
 mod listening;
 mod metrics;
 pub mod place;

@@ -109,6 +109,17 @@ pub enum Command {
         #[serde(default)]
         explain: bool,
     },
+    /// What would become of a frame now: it is judged by a copy of the router, and nothing is changed. [`Reply::Explained`].
+    Explain {
+        /// The port where it comes in.
+        #[serde(rename = "in")]
+        in_iface: String,
+        /// From its link header on, in hex.
+        frame: String,
+        /// A segment of a connection that is there goes on where its sender stands, whatever its numbers say.
+        #[serde(default)]
+        fit: bool,
+    },
     /// Ends the router.
     Shutdown,
 }
@@ -138,6 +149,8 @@ impl Command {
             | Self::ExpectFlush
             | Self::SysctlSet { .. }
             | Self::RulesZero { .. }
+            // It changes nothing, but a copy of the router is not for every guest to ask for.
+            | Self::Explain { .. }
             | Self::RulesReplace { .. }
             | Self::Reload
             | Self::Shutdown => true,
@@ -195,6 +208,12 @@ pub enum Reply {
     /// From here on, no packet that the filter wants is missed unless [`Reply::Lost`] says so.
     Watching,
     Verdict(Box<Verdict>),
+    Explained {
+        /// As `explain --format json` writes it.
+        account: serde_json::Value,
+        /// The same for people.
+        text: String,
+    },
     /// The client was too slow: so many events were lost at this point.
     Lost {
         events: u64,

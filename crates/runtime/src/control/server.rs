@@ -13,7 +13,7 @@ use crate::runtime::orders::Order;
 use crossbeam_channel::Sender;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use stateway_core::config::Mode;
+use stateway_core::config::{Mode, RouterConfig};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -45,6 +45,8 @@ pub struct Context {
     pub burst: &'static str,
     /// What the process gave up.
     pub confined: Report,
+    /// What the router was made from, for whoever asks what it would do.
+    pub config: Option<RouterConfig>,
     /// Within so long a client takes a line of an answer, whole, or is left.
     pub patience: Duration,
     pub(super) hub: Arc<Hub>,
@@ -59,7 +61,8 @@ impl Context {
         burst: &'static str,
     ) -> Self {
         let confined = Report::default();
-        Self { shared, orders, mode, file, burst, confined, patience: PATIENCE, hub: Arc::default() }
+        let hub = Arc::default();
+        Self { shared, orders, mode, file, burst, confined, config: None, patience: PATIENCE, hub }
     }
 }
 

@@ -175,6 +175,15 @@ impl Tcp {
         self.state
     }
 
+    /// The sequence number that a sender in this direction goes on with, and what it has to acknowledge.
+    pub(super) const fn next_segment(&self, dir: Direction) -> (u32, u32) {
+        let (sender, receiver) = match dir {
+            Direction::Original => (&self.opener, &self.responder),
+            Direction::Reply => (&self.responder, &self.opener),
+        };
+        (sender.end.0, receiver.end.0)
+    }
+
     /// Behind the last byte that the opener sent.
     pub(super) const fn opener_end(&self) -> Seq {
         self.opener.end

@@ -17,6 +17,13 @@ impl<T> Memory<T> {
     }
 }
 
+impl<T: Clone> Memory<T> {
+    /// One that remembers the same.
+    pub(in crate::filter) fn copied(&self) -> Self {
+        Self(Mutex::new(self.0.lock().clone()))
+    }
+}
+
 impl<T: Default> Clone for Memory<T> {
     fn clone(&self) -> Self {
         Self::default()

@@ -19,6 +19,62 @@ pub(in crate::filter) struct Named {
     sets: BTreeMap<String, Arc<Set>>,
 }
 
+/// What a ruleset names, and a copy of each for a ruleset that changes nothing of the first.
+pub(in crate::filter) struct Copies<'a> {
+    first: &'a Named,
+    copies: Named,
+}
+
+impl<'a> Copies<'a> {
+    pub(in crate::filter) fn of(first: &'a Named) -> Self {
+        fn copied<T>(of: &BTreeMap<String, Arc<T>>, copy: impl Fn(&T) -> T) -> BTreeMap<String, Arc<T>> {
+            of.iter().map(|(name, shared)| (name.clone(), Arc::new(copy(shared)))).collect()
+        }
+        // Lists hold the other sets, so their copies hold the copies.
+        let mut sets = BTreeMap::<String, Arc<Set>>::new();
+        for is_list in [false, true] {
+            for (name, set) in first.sets.iter().filter(|(_, set)| set.is_list() == is_list) {
+                let copy = set.copied(&|member| sets.get(&member.name).unwrap_or(member).clone());
+                sets.insert(name.clone(), Arc::new(copy));
+            }
+        }
+        let copies = Named {
+            recent: copied(&first.recent, List::copied),
+            hashlimit: copied(&first.hashlimit, Buckets::copied),
+            sets,
+        };
+        Self { first, copies }
+    }
+
+    pub(in crate::filter) fn list(&self, of: &Arc<List>) -> Arc<List> {
+        in_place_of(of, &self.first.recent, &self.copies.recent).unwrap_or_else(|| Arc::new(of.copied()))
+    }
+
+    pub(in crate::filter) fn table(&self, of: &Arc<Buckets>) -> Arc<Buckets> {
+        let copy = in_place_of(of, &self.first.hashlimit, &self.copies.hashlimit);
+        copy.unwrap_or_else(|| Arc::new(of.copied()))
+    }
+
+    pub(in crate::filter) fn set(&self, of: &Arc<Set>) -> Arc<Set> {
+        // Every set that a rule knows has a name.
+        in_place_of(of, &self.first.sets, &self.copies.sets).unwrap_or_else(|| Arc::clone(of))
+    }
+
+    pub(in crate::filter) fn into_named(self) -> Named {
+        self.copies
+    }
+}
+
+/// The copy of the one that is shared by this name.
+fn in_place_of<T>(
+    of: &Arc<T>,
+    first: &BTreeMap<String, Arc<T>>,
+    copies: &BTreeMap<String, Arc<T>>,
+) -> Option<Arc<T>> {
+    let (name, _) = first.iter().find(|(_, shared)| Arc::ptr_eq(shared, of))?;
+    copies.get(name).cloned()
+}
+
 /// Collected while a ruleset is read; each rule keeps its own handle.
 #[derive(Debug, Default)]
 pub(in crate::filter) struct Shared<'a> {

@@ -5,6 +5,7 @@
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::conntrack::{CtState, Status, flow_of};
 use crate::filter::kept::memory::Memory;
+use crate::filter::kept::shared::Copies;
 use crate::filter::text::options::{Complaint, Opt, Options, Problem};
 use crate::filter::text::value::{network_mask, number, number_u8, number_u32};
 use crate::packet::{Addr, Family, Tuple};
@@ -41,6 +42,10 @@ impl Matcher for Connlimit {
             Opt::flag("connlimit-daddr"),
         ],
     };
+
+    fn copied(&self, _: &Copies<'_>) -> Self {
+        Self { seen: self.seen.copied(), ..self.clone() }
+    }
 
     fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
         options.exclusive(&["connlimit-upto", "connlimit-above"])?;

@@ -8,6 +8,7 @@
 use super::limit::{Bucket, Rate};
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::base::time::{Duration, Instant};
+use crate::filter::kept::shared::Copies;
 use crate::filter::text::options::{Complaint, Opt, Options, Problem};
 use crate::filter::text::value::{is_file_name, number, number_u32, unsigned};
 use crate::packet::{Addr, Family};
@@ -116,6 +117,13 @@ pub struct Buckets {
     cells: Mutex<BTreeMap<Key, (Cell, Instant)>>,
 }
 
+impl Buckets {
+    /// One of its own, with the same cells.
+    pub(in crate::filter) fn copied(&self) -> Self {
+        Self { config: self.config.clone(), cells: Mutex::new(self.cells.lock().clone()) }
+    }
+}
+
 type Key = (Addr, Addr, u16, u16);
 
 /// What is kept for one key.
@@ -161,6 +169,10 @@ impl Matcher for Hashlimit {
             Opt::value("hashlimit-rate-interval"),
         ],
     };
+
+    fn copied(&self, copies: &Copies<'_>) -> Self {
+        Self { table: copies.table(&self.table), ..self.clone() }
+    }
 
     fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
         options.exclusive(&["hashlimit-upto", "hashlimit-above"])?;

@@ -5,6 +5,7 @@
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::base::time::Instant;
 use crate::filter::kept::memory::Memory;
+use crate::filter::kept::shared::Copies;
 use crate::filter::text::options::{Complaint, Opt, Options, Problem};
 use crate::filter::text::value::{number, unsigned};
 use core::fmt;
@@ -115,6 +116,10 @@ impl Matcher for Limit {
         protos: &[],
         options: &[Opt::value("limit"), Opt::value("limit-burst")],
     };
+
+    fn copied(&self, _: &Copies<'_>) -> Self {
+        Self { bucket: self.bucket.copied(), ..self.clone() }
+    }
 
     fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
         let rate = match options.get("limit") {

@@ -43,7 +43,7 @@ mod ttl;
 mod u32;
 mod udp;
 
-use super::kept::shared::Shared;
+use super::kept::shared::{Copies, Shared};
 use super::text::options::{Given, Opt, Options, Problem};
 use super::text::value::Ports;
 use crate::base::iface::IfaceId;
@@ -248,8 +248,13 @@ impl Setting<'_> {
     }
 }
 
-trait Matcher: fmt::Display + Sized {
+trait Matcher: Clone + fmt::Display + Sized {
     const SPEC: Spec;
+
+    /// As it is, with what it remembers; what it shares with other rules it shares with their copies.
+    fn copied(&self, _: &Copies<'_>) -> Self {
+        self.clone()
+    }
 
     fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem>;
 
@@ -272,6 +277,12 @@ macro_rules! every_match {
             pub fn name(&self) -> &'static str {
                 match self {
                     $(Self::$variant(_) => const { <$ty as Matcher>::SPEC.name },)*
+                }
+            }
+
+            pub(super) fn copied(&self, copies: &Copies<'_>) -> Self {
+                match self {
+                    $(Self::$variant(m) => Self::$variant(Matcher::copied(m, copies)),)*
                 }
             }
 

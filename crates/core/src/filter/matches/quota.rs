@@ -4,6 +4,7 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::filter::kept::memory::Memory;
+use crate::filter::kept::shared::Copies;
 use crate::filter::text::options::{Opt, Options, Problem};
 use crate::filter::text::value::{not, number};
 use core::fmt;
@@ -19,6 +20,10 @@ pub struct Quota {
 impl Matcher for Quota {
     const SPEC: Spec =
         Spec { name: "quota", family: None, protos: &[], options: &[Opt::value("quota").or_not()] };
+
+    fn copied(&self, _: &Copies<'_>) -> Self {
+        Self { used: self.used.copied(), ..self.clone() }
+    }
 
     fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
         let given = options.require("quota")?;

@@ -4,6 +4,7 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::base::time::{Duration, Instant};
+use crate::filter::kept::shared::Copies;
 use crate::filter::text::options::{Complaint, Opt, Options, Problem};
 use crate::filter::text::value::{addr, is_file_name, not, number_u32, show_addr};
 use crate::packet::{Addr, Family};
@@ -55,7 +56,7 @@ pub struct List {
     seen: Mutex<Seen>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Seen {
     entries: BTreeMap<Addr, Entry>,
     /// Counts updates: the entry with the least was not seen for longest.
@@ -72,6 +73,11 @@ struct Entry {
 }
 
 impl List {
+    /// One of its own, with the same entries.
+    pub(in crate::filter) fn copied(&self) -> Self {
+        Self { mask: self.mask, seen: Mutex::new(self.seen.lock().clone()) }
+    }
+
     /// Makes room for a rule that counts so many hits; 32 times, rounded up to a power of two, are kept at least.
     fn reserve(&self, hits: u32) {
         let depth = if hits > 0 { (hits as usize).next_power_of_two() } else { 32 };
@@ -141,6 +147,10 @@ impl Matcher for Recent {
             Opt::flag("rdest"),
         ],
     };
+
+    fn copied(&self, copies: &Copies<'_>) -> Self {
+        Self { list: copies.list(&self.list), ..self.clone() }
+    }
 
     fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
         let family = setting.family;

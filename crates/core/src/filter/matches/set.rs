@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
+use crate::filter::kept::shared::Copies;
 use crate::filter::text::ipset::{Compare, Query, Set, Side, Sight};
 use crate::filter::text::options::{Complaint, Opt, Options, Problem, did_you_mean};
 use crate::filter::text::value::{not, number};
@@ -63,6 +64,10 @@ impl Matcher for SetMatch {
             Opt::value("bytes-gt"),
         ],
     };
+
+    fn copied(&self, copies: &Copies<'_>) -> Self {
+        Self { set: copies.set(&self.set), ..self.clone() }
+    }
 
     fn build(options: &Options<'_>, setting: &Setting) -> Result<Self, Problem> {
         let given = options.require("match-set")?;

@@ -4,6 +4,7 @@
 
 use super::{Answer, Matcher, Setting, Spec, View};
 use crate::filter::kept::memory::Memory;
+use crate::filter::kept::shared::Copies;
 use crate::filter::text::options::{Complaint, Opt, Options, Problem};
 use crate::filter::text::value::{not, number_u32};
 use core::fmt;
@@ -48,6 +49,10 @@ impl Matcher for Statistic {
             Opt::value("packet"),
         ],
     };
+
+    fn copied(&self, _: &Copies<'_>) -> Self {
+        Self { seen: self.seen.copied(), ..self.clone() }
+    }
 
     fn build(options: &Options<'_>, _: &Setting) -> Result<Self, Problem> {
         options.exclusive(&["probability", "every"])?;

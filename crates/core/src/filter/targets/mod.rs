@@ -18,6 +18,7 @@ mod ttl;
 use super::matches::Setting;
 use super::text::options::{Opt, Options, Problem};
 use super::{ChainId, Hook, RuleId, Table, Verdict};
+use crate::filter::kept::shared::Copies;
 use crate::filter::walk::context::Context;
 use crate::nat;
 use crate::packet::{Family, Packet};
@@ -113,6 +114,14 @@ macro_rules! every_target {
                 match self {
                     Self::None | Self::Accept | Self::Drop | Self::Return | Self::Jump(_) | Self::Goto(_) => None,
                     $(Self::$variant(_) => Some(const { &<$ty as Targeted>::SPEC }),)*
+                }
+            }
+
+            /// As a rule of a copied ruleset has it.
+            pub(super) fn copied(&self, copies: &Copies<'_>) -> Self {
+                match self {
+                    Self::Set(set) => Self::Set(set.copied(copies)),
+                    other => other.clone(),
                 }
             }
 

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Next, Place, Spec, Targeted};
+use crate::filter::kept::shared::Copies;
 use crate::filter::matches::{Setting, lookup_set};
 use crate::filter::text::ipset::{Set as Members, Side, Sight};
 use crate::filter::text::options::{Opt, Options, Problem};
@@ -25,6 +26,16 @@ pub struct Set {
     /// What is there already is refreshed.
     pub exist: bool,
     pub timeout: Option<u32>,
+}
+
+impl Set {
+    /// The same of the copied sets.
+    pub(super) fn copied(&self, copies: &Copies<'_>) -> Self {
+        let copy = |sides: &Option<(Arc<Members>, Vec<Side>)>| {
+            sides.as_ref().map(|(set, sides)| (copies.set(set), sides.clone()))
+        };
+        Self { add: copy(&self.add), remove: copy(&self.remove), map_mark: copy(&self.map_mark), ..*self }
+    }
 }
 
 impl Targeted for Set {

@@ -251,3 +251,32 @@ fn the_time_of_day_follows_a_clock_that_is_set() {
         assert_eq!(sender.send(1, 100), met, "at {hour} o'clock");
     }
 }
+
+#[test]
+fn a_copy_remembers_the_same_and_neither_changes_the_other() {
+    for (sets, rule) in [
+        ("", "-m limit --limit 1/hour --limit-burst 3"),
+        ("", "-m quota --quota 300"),
+        ("", "-m statistic --mode nth --every 3 --packet 0"),
+        ("", "-m recent --name r --rcheck --hitcount 3\n-A FORWARD -p udp -m recent --name r --set"),
+        (
+            "",
+            "-m hashlimit --hashlimit-name h --hashlimit-mode srcip --hashlimit-upto 1/hour --hashlimit-burst 3",
+        ),
+        ("create s hash:ip\n", "-m set --match-set s src\n-A FORWARD -p udp -j SET --add-set s src"),
+    ] {
+        let copy_of =
+            |of: &Sender| Sender { rules: of.rules.copied(), place: WithoutRouter::default(), now: of.now };
+        let afresh = Sender::new(sets, rule).send(4, 100);
+        let mut first = Sender::new(sets, rule);
+        // What a copy sees is nothing to the first.
+        copy_of(&first).send(3, 100);
+        let mut other = copy_of(&first);
+        first.send(2, 100);
+        let mut copy = copy_of(&first);
+        let (of_copy, of_first) = (copy.send(4, 100), first.send(4, 100));
+        assert_eq!(of_copy, of_first, "{rule}");
+        assert_ne!(of_copy, afresh, "{rule}: it remembers nothing");
+        assert_eq!(other.send(4, 100), afresh, "{rule}: what the first sees is nothing to a copy");
+    }
+}

@@ -215,7 +215,7 @@ fn only_answers(m: &Match) -> bool {
 }
 
 /// Finds the rules of one chain that may hold for a packet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::filter) struct Classifier {
     trees: Vec<Tree>,
 }
@@ -285,7 +285,7 @@ impl Iterator for Candidates<'_> {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Tree {
     nodes: Vec<Node>,
     root: Child,
@@ -295,7 +295,7 @@ struct Tree {
     leaves: Vec<(u32, u32)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Node {
     /// What lies below it goes left.
     threshold: u128,

@@ -43,6 +43,10 @@ impl Counters {
         Self { slots, rows, shared: OnceLock::new(), zeroed: Mutex::default() }
     }
 
+    pub(in crate::filter) const fn slots(&self) -> usize {
+        self.slots
+    }
+
     /// The row of one worker.
     #[inline]
     pub(in crate::filter) fn row(&self, worker: usize) -> Row<'_> {

@@ -54,6 +54,12 @@ pub(super) struct Element {
     pub(super) mark: Change,
 }
 
+impl Element {
+    pub(super) fn copied(&self) -> Self {
+        Self { mac: self.mac.clone(), counters: self.counters.clone(), ..*self }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Expiry {
     #[default]

@@ -387,6 +387,32 @@ impl Set {
         self.has_marks
     }
 
+    /// One of its own, with the same elements; `member` makes the copies of the sets that it lists.
+    pub(in crate::filter) fn copied(&self, member: &dyn Fn(&Arc<Self>) -> Arc<Self>) -> Self {
+        let content = match &self.content {
+            Content::Elements(elements) => {
+                let of_len = |of_len: &BTreeMap<Key, Element>| {
+                    of_len.iter().map(|(key, element)| (*key, element.copied())).collect()
+                };
+                let elements = elements.read();
+                let copies = elements.iter().map(|(len, elements)| (*len, of_len(elements))).collect();
+                Content::Elements(RwLock::new(copies))
+            }
+            Content::Sets(sets) => {
+                let copies =
+                    sets.read().iter().map(|(set, element)| (member(set), element.copied())).collect();
+                Content::Sets(RwLock::new(copies))
+            }
+        };
+        let (name, ifaces, born) = (self.name.clone(), self.ifaces.clone(), self.born.clone());
+        Self { name, ifaces, born, content, ..*self }
+    }
+
+    /// Whether it holds other sets.
+    pub(in crate::filter) const fn is_list(&self) -> bool {
+        matches!(self.content, Content::Sets(_))
+    }
+
     /// Takes over what rules added to the set of the same name and kind in an older ruleset; what the text says of
     /// the same element stands.
     pub(in crate::filter) fn inherit(&self, older: &Self) {
@@ -405,12 +431,8 @@ impl Set {
                     continue;
                 }
                 room -= 1;
-                let copy = Element {
-                    expiry: if self.timeout.is_some() { element.expiry } else { Expiry::Never },
-                    mac: element.mac.clone(),
-                    counters: element.counters.clone(),
-                    ..*element
-                };
+                let expiry = if self.timeout.is_some() { element.expiry } else { Expiry::Never };
+                let copy = Element { expiry, ..element.copied() };
                 elements.entry(*len).or_default().insert(*key, copy);
             }
         }
