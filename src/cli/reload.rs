@@ -28,7 +28,7 @@ pub(super) struct SysctlArgs {
 pub(super) struct Settings {
     /// A setting to print, or `NAME=VALUE` to change it; without one, all are printed
     #[arg(value_name = "NAME[=VALUE]")]
-    settings: Vec<String>,
+    named: Vec<String>,
     /// As of sysctl(8): accepted, and not needed
     #[arg(short, long, hide = true)]
     write: bool,
@@ -60,7 +60,7 @@ impl Settings {
     /// Changes what is to be changed, and prints what was named.
     pub(super) fn apply(&self, client: &mut Client) -> Result {
         let mut shown = Vec::new();
-        for setting in &self.settings {
+        for setting in &self.named {
             let (name, value) = match setting.split_once('=') {
                 Some((name, value)) => (name.trim(), Some(value.trim())),
                 None => (setting.trim(), None),
@@ -71,7 +71,7 @@ impl Settings {
             }
             shown.extend(get(client, Some(name.to_owned()))?);
         }
-        if self.settings.is_empty() {
+        if self.named.is_empty() {
             shown = get(client, None)?;
         }
         match self.format {

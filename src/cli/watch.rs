@@ -19,12 +19,14 @@ use signal_hook::iterator::Signals;
 use stateway_runtime::control::client::StreamEnd;
 use stateway_runtime::control::{Client, Command, Reply};
 use std::io::{self, BufWriter, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Replies that wait for us to print them.
 const QUEUE: usize = 256;
-/// Whoever interrupts us gets what was judged before that, within so long.
-const LAST: Duration = Duration::from_secs(2);
+/// Whoever interrupts us gets what was judged before that, as long as something comes within so long.
+const LAST: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "Examples:
   stateway watch --lab article                    every packet of that lab
@@ -80,6 +82,8 @@ type Heard = anyhow::Result<Option<Reply>>;
 struct Show {
     heard: Receiver<Heard>,
     interrupted: Receiver<()>,
+    /// How many lines were written: whoever waits for our end sees that we are at it.
+    written: Arc<AtomicU64>,
     end: StreamEnd,
     out: BufWriter<io::Stdout>,
     lines: Lines,
@@ -101,21 +105,27 @@ impl Show {
             }
         };
         spawn("replies", read)?;
-        let interrupted = listen_to_signals()?;
+        let written = Arc::new(AtomicU64::new(0));
+        let interrupted = listen_to_signals(Arc::clone(&written))?;
         spawn("reader", end_with_the_reader)?;
         let out = BufWriter::new(io::stdout());
-        Ok(Self { heard, interrupted, end, out, lines, packets: 0, lost: 0 })
+        Ok(Self { heard, interrupted, written, end, out, lines, packets: 0, lost: 0 })
     }
 
     fn run(mut self, count: Option<u64>) -> Result {
-        let mut deadline = never();
+        let (mut deadline, mut is_ending) = (never(), false);
         let is_router_gone = loop {
             if count == Some(self.packets) {
                 break false;
             }
             select! {
                 recv(self.heard) -> heard => match heard.unwrap_or(Ok(None)) {
-                    Ok(Some(reply)) => self.take(reply),
+                    Ok(Some(reply)) => {
+                        self.take(reply);
+                        if is_ending {
+                            deadline = after(LAST);
+                        }
+                    }
                     Ok(None) => break false,
                     Err(_) => break true,
                 },
@@ -123,7 +133,7 @@ impl Show {
                     // What was judged before that still comes, unless the router is gone as well.
                     let _ = self.end.end();
                     self.interrupted = never();
-                    deadline = after(LAST);
+                    (deadline, is_ending) = (after(LAST), true);
                 },
                 recv(deadline) -> _ => break false,
             }
@@ -153,6 +163,7 @@ impl Show {
             _ => return,
         };
         let written = self.out.write_all(text.as_bytes());
+        self.written.fetch_add(1, Ordering::Relaxed);
         // Who looks on sees it at once, and who reads a flood gets it in large pieces.
         render::finish(written.and_then(|()| if self.heard.is_empty() { self.out.flush() } else { Ok(()) }));
     }
@@ -163,16 +174,20 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Result<()> 
 }
 
 /// Where it is told that somebody wants us to end.
-fn listen_to_signals() -> anyhow::Result<Receiver<()>> {
+fn listen_to_signals(written: Arc<AtomicU64>) -> anyhow::Result<Receiver<()>> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot catch signals")?;
     let (sender, interrupted): (Sender<()>, _) = bounded(1);
     let wait = move || {
         if signals.forever().next().is_some() {
             let _ = sender.send(());
             // Whoever reads our lines may have stopped; a second signal does not wait for that.
-            let patience = after(LAST * 2);
+            let (mut seen, mut patience) = (0, after(LAST));
             while patience.is_empty() && signals.pending().next().is_none() {
                 let _ = after(Duration::from_millis(20)).recv();
+                let now = written.load(Ordering::Relaxed);
+                if now != seen {
+                    (seen, patience) = (now, after(LAST * 2));
+                }
             }
             leave();
         }

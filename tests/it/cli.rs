@@ -337,9 +337,11 @@ fn help_says_what_the_options_are_for() {
                   --hex <HEX>                An IP packet, or a whole Ethernet frame, in hex: as it is, or as
                                              tcpdump -x, -xx and -X, xxd and Wireshark print it
                   --frame <N>                The Nth frame of the capture
-                  --flags <FLAGS>            TCP flags: letters of `FSRP.UEW`, or `none` [default: S]
-                  --seq <SEQ>                TCP sequence number [default: 0]
-                  --ack <ACK>                TCP acknowledgement [default: 0]
+                  --flags <FLAGS>            TCP flags: letters of `FSRP.UEW`, or `none`; by default `S`, of a
+                                             connection that is open `.`
+                  --seq <SEQ>                TCP sequence number; by default 0, of a connection that is open the
+                                             next one
+                  --ack <ACK>                TCP acknowledgement, likewise
                   --win <WIN>                TCP window [default: 65535]
                   --len <LEN>                Bytes of payload [default: 0]
                   --line <LINE>              The packet as in packetdrill, between the ends of the flow: `P.
@@ -354,6 +356,9 @@ fn help_says_what_the_options_are_for() {
                                              went out and unfinished checksums too
                   --wait <SECONDS>           Seconds between the capture's last frame and the packet [default:
                                              0]
+                  --control <SOCKET>         Ask the router that listens at this control socket: the packet is
+                                             judged by a copy of what it knows now
+                  --fresh                    Judge by the lab's file, though the lab is up
                   --format <FORMAT>          For people, or one JSON object [default: text] [possible values:
                                              text, json]
               -h, --help                     Print help

@@ -52,7 +52,7 @@ impl Columns {
                 }
                 "-j" | "-g" => {
                     columns.target = value();
-                    owner = columns.target.clone();
+                    owner.clone_from(&columns.target);
                     if word == "-g" {
                         rest.push("[goto]".into());
                     }

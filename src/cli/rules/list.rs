@@ -145,9 +145,8 @@ impl Found {
             lines.push(heading(section));
             for chain in section {
                 let policy = self.of(chain).find(|rule| is_policy(rule));
-                let counters = |rule: &RuleCount| match with_counters {
-                    true => format!(" -c {} {}", rule.packets, rule.bytes),
-                    false => String::new(),
+                let counters = |rule: &RuleCount| {
+                    if with_counters { format!(" -c {} {}", rule.packets, rule.bytes) } else { String::new() }
                 };
                 lines.push(policy.map_or_else(
                     || format!("-N {}", chain.name),
@@ -155,10 +154,8 @@ impl Found {
                 ));
             }
             for rule in section.iter().flat_map(|chain| self.of(chain)).filter(|rule| !is_policy(rule)) {
-                let counters = match with_counters {
-                    true => format!("[{}:{}] ", rule.packets, rule.bytes),
-                    false => String::new(),
-                };
+                let counters =
+                    if with_counters { format!("[{}:{}] ", rule.packets, rule.bytes) } else { String::new() };
                 lines.push(format!("{counters}{}", rule.text));
             }
         }

@@ -59,7 +59,7 @@ fn fit_in(frame: &mut [u8], router: &Router, now: Instant) {
 }
 
 fn bytes(hex: &str) -> Option<Vec<u8>> {
-    if !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) || hex.len() % 2 != 0 {
+    if !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) || !hex.len().is_multiple_of(2) {
         return None;
     }
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect()
