@@ -71,8 +71,10 @@ fn told_by(rules: Option<&str>) -> Option<(Manner, Waiting)> {
 /// Why a `.flow` cannot be told to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// It has routes of its own.
+    /// It has routes or addresses of its own.
     Routes,
+    /// It exchanges rules on the way.
+    Load,
     /// The kernel has no state without rules for IPv6 in which it drops all of it.
     NoIpv6Rules,
     /// The size of a table cannot be set in a namespace, or not so small.
@@ -151,8 +153,11 @@ pub fn from_flow(text: &str) -> Result<core::result::Result<Story, Unfit>> {
             .iter()
             .any(|n| name.ends_with(n))
     };
-    if !scenario.routes.is_empty() {
+    if !scenario.routes.is_empty() || !scenario.addresses.is_empty() {
         return Ok(Err(Unfit::Routes));
+    }
+    if scenario.steps.iter().any(|step| step.load.is_some()) {
+        return Ok(Err(Unfit::Load));
     }
     if scenario.sysctl.iter().any(is_global) {
         return Ok(Err(Unfit::GlobalSetting));

@@ -524,8 +524,11 @@ impl Router {
         pass: &mut Passage<P, R>,
     ) -> Stage<()> {
         let mut frame = pkt.frame().to_vec();
-        frame.resize(frame.len() + room, 0);
-        let mut roomy = match Packet::parse_again(&mut frame, pkt.offload()) {
+        let len = frame.len();
+        frame.resize(len + room, 0);
+        // Some packets do not say how long they are.
+        let frame = Frame::with_room(&mut frame, len).with_offload(pkt.offload());
+        let mut roomy = match Packet::parse_again(frame) {
             Ok(roomy) => roomy,
             Err(reason) => return Break(Fate::Dropped(reason)),
         };

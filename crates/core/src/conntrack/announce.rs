@@ -7,6 +7,7 @@ use super::helper::{Announced, Heard, Outcome, Silence, ftp};
 use super::{Conntrack, CtState, Direction, EventKind, Expectation, Helper, Status, Tracked};
 use crate::base::fate::{DropReason, Fate, Stage};
 use crate::base::time::Instant;
+use crate::nat::Side;
 use crate::nat::seqadj::{Shift, shift_segment};
 use crate::packet::tuple::PROTO_TCP;
 use crate::packet::{Packet, Segment, Tuple};
@@ -132,10 +133,13 @@ impl Conntrack {
             if refused != Err(Refused::Clash) {
                 break;
             }
-            expectation.tuple.right = self.picker.pick(announced, u32::from(u16::MAX - announced));
+            expectation.tuple.right =
+                self.picker.pick(Side::Destination, announced, u32::from(u16::MAX - announced));
             refused = self.expect(ct, expectation.clone(), now);
         }
         match refused {
+            // To Linux no port is the same as none that is free, though what was announced is expected from now on.
+            Ok(()) if expectation.tuple.right == 0 => Break(Fate::Dropped(DropReason::HelperPorts)),
             Ok(()) => Continue(()),
             Err(Refused::Clash) => Break(Fate::Dropped(DropReason::HelperPorts)),
             Err(Refused::Limit) => Break(Fate::Dropped(DropReason::ExpectationLimit)),

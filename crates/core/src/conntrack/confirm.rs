@@ -46,7 +46,8 @@ impl Conntrack {
             shard = self.table.lock(place);
         }
         let mut dead = None;
-        if let Some(table::Found { slot, direction }) = shard.find(place, &entry.original) {
+        let both = [&entry.original, &entry.reply()];
+        if let Some(table::Found { slot, direction }) = shard.find_either(place, both) {
             let there = place.id(slot, shard.generation(slot));
             if shard.entry(slot).is_some_and(|there| there.is_alive(now)) {
                 return self.resolve_clash(ct, there, direction);

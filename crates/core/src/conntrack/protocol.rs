@@ -100,9 +100,11 @@ impl Entry {
                 let (Proto::Tcp(tcp), Layer4::Tcp(seg)) = (&mut self.proto, layer4) else {
                     return keep(sysctls.generic_timeout);
                 };
-                let seen = tcp::Seen { seen_reply, assured: self.status.contains(Status::ASSURED) };
+                let assured = self.status.contains(Status::ASSURED);
+                let seen = tcp::Seen { seen_reply, assured, put_back: 0 };
                 if self.status.contains(Status::SEQ_ADJUST) {
                     let shift = shift_at(self.extra.as_deref(), direction.opposite(), seg.ack - 1);
+                    let seen = tcp::Seen { put_back: shift, ..seen };
                     return tcp.track(&seg.put_back(shift), direction, seen, sysctls);
                 }
                 tcp.track(seg, direction, seen, sysctls)

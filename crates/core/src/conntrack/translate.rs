@@ -4,7 +4,7 @@
 
 use super::expect::Follows;
 use super::tcp::TcpState;
-use super::{Conntrack, Direction, Entry, EntryId, Proto, Status, Tracked, Translation};
+use super::{Conntrack, CtState, Direction, Entry, EntryId, Proto, Status, Tracked, Translation};
 use crate::base::iface::IfaceId;
 use crate::base::time::Instant;
 use crate::nat::{self, Choice, Known, Picker, Range, Side};
@@ -37,7 +37,8 @@ impl Known for Others<'_> {
             && direction == Direction::Reply
             && holder.status.contains(Status::SRC_NAT)
             && is_over
-            && new.opener_end().is_after(old.opener_end());
+            // Half of all numbers ahead is not ahead, to Linux.
+            && (1..1 << 31).contains(&new.opener_end().since(old.opener_end()));
         if gives_way {
             self.conntrack.end(id, held.shard, self.now);
         }
@@ -53,8 +54,8 @@ impl Known for Others<'_> {
         })
     }
 
-    fn start(&self, first: u16, count: u32) -> u16 {
-        self.conntrack.picker.pick(first, count)
+    fn start(&self, side: Side, first: u16, count: u32) -> u16 {
+        self.conntrack.picker.pick(side, first, count)
     }
 }
 
@@ -168,6 +169,14 @@ impl Tracked {
     #[inline]
     pub fn is_undecided(&self, side: Side) -> bool {
         self.new.as_ref().is_some_and(|entry| self.is_undecided_entry(entry, side))
+    }
+
+    /// Whether the connection was in the table before there was a table `nat` that would have decided what becomes of that
+    /// end, and nobody has answered yet.
+    pub(crate) fn is_older_than_the_table(&self, side: Side) -> bool {
+        matches!(self.state, CtState::New | CtState::Related)
+            && self.id.is_some()
+            && !self.status.intersects(Status::decided(side))
     }
 
     /// Whether an end of the connection's packets is rewritten anywhere.

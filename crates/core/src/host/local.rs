@@ -273,9 +273,13 @@ impl Host {
     fn refuse_udp<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<'_, R>) -> bool {
         let l4 = pkt.l4();
         let Some(&[_, _, _, _, high, low, sum @ ..]) = l4.first_chunk::<8>() else { return false };
-        let len = usize::from(u16::from_be_bytes([high, low]));
-        let unchecked = sum == [0, 0];
         let is_udp = pkt.proto() == PROTO_UDP;
+        let len = match usize::from(u16::from_be_bytes([high, low])) {
+            // As in a jumbogram, whatever its length is (RFC 2675 §4).
+            0 if is_udp && pkt.family() == Family::Ipv6 => l4.len(),
+            len => len,
+        };
+        let unchecked = sum == [0, 0];
         let fits =
             if is_udp { (8..=l4.len()).contains(&len) } else { len == 0 || (8..=l4.len()).contains(&len) };
         // Only UDP over IPv4 may go without a checksum (RFC 8200 §8.1, RFC 3828 §3.1).

@@ -28,8 +28,8 @@ pub trait Known {
     /// What the latest translated connection of the same source got, among those that got what `fits`.
     fn mapping(&self, current: &Tuple, fits: &dyn Fn(&Tuple) -> bool) -> Option<Tuple>;
 
-    /// Where chance begins to look in `count` ports from `first` on.
-    fn start(&self, first: u16, count: u32) -> u16;
+    /// Where chance begins to look in `count` ports from `first` on, for that end.
+    fn start(&self, side: Side, first: u16, count: u32) -> u16;
 }
 
 /// Which way led to a choice.
@@ -173,8 +173,8 @@ impl Window {
         self.first.wrapping_add((offset as u32 % self.count) as u16)
     }
 
-    fn start(self, known: &dyn Known) -> u16 {
-        known.start(self.first, self.count).wrapping_sub(self.first)
+    fn start(self, known: &dyn Known, side: Side) -> u16 {
+        known.start(side, self.first, self.count).wrapping_sub(self.first)
     }
 }
 
@@ -188,7 +188,7 @@ fn search(known: &dyn Known, mut tuple: Tuple, side: Side, range: &Range) -> Cho
     let shift = range.base.filter(|_| side == Side::Destination);
     let (mut offset, mut how) = match shift {
         Some(base) => (port_of(&tuple, side).wrapping_sub(base), How::NextFree),
-        None if is_drawn => (window.start(known), How::Drawn),
+        None if is_drawn => (window.start(known, side), How::Drawn),
         None => (0, How::NextFree),
     };
     let mut tries = window.count.min(FIRST_ROUND);
@@ -207,7 +207,7 @@ fn search(known: &dyn Known, mut tuple: Tuple, side: Side, range: &Range) -> Cho
             return Choice { tuple, how: How::Exhausted };
         }
         tries /= 2;
-        (offset, how) = (window.start(known), How::Drawn);
+        (offset, how) = (window.start(known, side), How::Drawn);
     }
 }
 

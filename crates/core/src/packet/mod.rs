@@ -149,10 +149,10 @@ impl<'a> Packet<'a> {
     ///
     /// # Errors
     /// It carries no IP, or is no longer whole.
-    pub(crate) fn parse_again(frame: &'a mut [u8], offload: Offload) -> Result<Self, DropReason> {
-        match kind(frame) {
-            Some(Kind::Ipv6) => Self::read_ipv6(Frame::new(frame).with_offload(offload)).map(|(pkt, _)| pkt),
-            _ => Self::parse(frame, offload),
+    pub(crate) fn parse_again(frame: Frame<'a>) -> Result<Self, DropReason> {
+        match kind(frame.bytes()) {
+            Some(Kind::Ipv6) => Self::read_ipv6(frame).map(|(pkt, _)| pkt),
+            _ => Self::parse_frame(frame),
         }
     }
 

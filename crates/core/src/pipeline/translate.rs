@@ -4,7 +4,7 @@
 
 use super::refuse;
 use crate::base::{DropReason, Family, Fate, Hook, IfaceId, RuleId, Stage, Table};
-use crate::conntrack::{CtState, Direction};
+use crate::conntrack::{CtState, Direction, Status};
 use crate::filter::{Ruleset, Verdict};
 use crate::nat::{self, Range, Side, Target};
 use crate::packet::tuple::{PROTO_ICMP, PROTO_ICMPV6};
@@ -61,6 +61,8 @@ fn translate_as_a_call<P: Plane, R: Recorder>(
     }
     if is_live && pass.ctx.ct.is_undecided(side) {
         decide(plane, rules, hook, pkt, pass)?;
+    } else if is_live && pass.ctx.ct.is_older_than_the_table(side) {
+        ask_in_vain(plane, rules, hook, pkt, pass)?;
     } else if hook == Hook::Postrouting {
         check_way_out(pass)?;
     }
@@ -93,7 +95,8 @@ fn translate_error<P: Plane, R: Recorder>(side: Side, pkt: &mut Packet, pass: &P
         Family::Ipv4 => kind == Some(REDIRECT_V4),
         Family::Ipv6 => kind == Some(REDIRECT_V6),
     };
-    if is_redirect && ct.is_translated() {
+    let is_decided = ct.status.contains(Status::SRC_NAT_DONE.union(Status::DST_NAT_DONE));
+    if is_redirect && (ct.is_translated() || !is_decided) {
         return CANNOT;
     }
     let Some(translation) = ct.translation.filter(|_| ct.is_rewritten(side)) else { return Continue(()) };
@@ -117,6 +120,20 @@ fn decide<P: Plane, R: Recorder>(
             Some(target) => bind_to(plane, (by, target), hook, pkt, pass),
             None => Continue(()),
         },
+        verdict => refuse(plane, verdict, pkt, pass),
+    }
+}
+
+/// Asks the rules about a connection that is too old to be bound: they count its packets, and may drop them.
+fn ask_in_vain<P: Plane, R: Recorder>(
+    plane: &P,
+    rules: &Ruleset,
+    hook: Hook,
+    pkt: &mut Packet,
+    pass: &mut Passage<P, R>,
+) -> Stage<()> {
+    match rules.run(Table::Nat, hook, pkt, &mut pass.ctx) {
+        Verdict::Accept | Verdict::Translate(_) => Continue(()),
         verdict => refuse(plane, verdict, pkt, pass),
     }
 }

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use stateway_core::nat::Picker;
+use stateway_core::nat::{Picker, Side};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +14,7 @@ pub struct Unforeseen {
 }
 
 impl Picker for Unforeseen {
-    fn pick(&self, first: u16, count: u32) -> u16 {
+    fn pick(&self, _: Side, first: u16, count: u32) -> u16 {
         let n = self.secret.hash_one(self.count.fetch_add(1, Ordering::Relaxed));
         first.wrapping_add((((n >> 32) * u64::from(count)) >> 32) as u16)
     }
@@ -29,7 +29,7 @@ mod tests {
         let picker = Unforeseen::default();
         let mut seen = [false; 16];
         for _ in 0..10_000 {
-            seen[usize::from(picker.pick(60_000, 16) - 60_000)] = true;
+            seen[usize::from(picker.pick(Side::Source, 60_000, 16) - 60_000)] = true;
         }
         assert_eq!(seen, [true; 16]);
     }

@@ -19,6 +19,7 @@
 //! | `rules` … `end`, `rules6` … `end` | a whole ruleset as iptables-save prints it |
 //! | `sysctl NAME VALUE` | |
 //! | `mtu IFACE BYTES` | |
+//! | `address IFACE ADDR/LEN` | one more address of the router's; `address IFACE first ADDR/LEN`: in front of the others |
 //! | `route NET via ADDR IFACE`, `route NET blackhole\|unreachable\|prohibit` | besides those to both sides |
 //! | `no-rules6` | no IPv6 rules are loaded |
 //! | `mode route\|bridge` | route unless said |
@@ -26,6 +27,8 @@
 //! Without rules of its own for table `filter`, a scenario runs under the [`STANDARD`] ones.
 //!
 //! `announced ADDR > ADDR:PORT PROTO`, or `announced none`, says which connections are expected after the last step.
+//!
+//! Between steps, `load` … `end` and `load6` … `end` replace the rules of a family as `rules` gives them.
 //!
 //! A step begins with its time (`0`, `1.5s`; `+20ms` after the step before it) and where the packet comes in: `left`,
 //! or with the flow's name where there are several, `left/web`. On which side of the flow it comes in says which way
@@ -69,7 +72,7 @@ pub use run::{IFACES, Observed, ROUTER_MACS, Run, STATION_MACS, config, update};
 use core::fmt;
 use stateway_core::config::{Mode, RouteConfig};
 use stateway_core::conntrack::Direction;
-use stateway_core::packet::{Addr, Family};
+use stateway_core::packet::{Addr, Family, Prefix};
 use stateway_core::time::Duration;
 
 /// The rules of a scenario that has none of its own: the left may open, the right may only answer.
@@ -94,12 +97,32 @@ pub struct Scenario {
     pub rules6: Option<String>,
     /// Where it is not 1500.
     pub mtu: Vec<(String, usize)>,
+    /// Of the router's, besides those that every scenario has.
+    pub addresses: Vec<Address>,
     /// Besides those that every scenario has.
     pub routes: Vec<RouteConfig>,
     pub flows: Vec<Flow>,
     pub steps: Vec<Step>,
     /// Connections that are expected after the last step, as [`Run::announced`] prints them; `None`: not looked at.
     pub announced: Option<Vec<String>>,
+}
+
+/// Rules that replace those in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// iptables-save text; `None`: those that were loaded last.
+    pub rules: Option<String>,
+    pub rules6: Option<String>,
+}
+
+/// An address of the router's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The place of its interface.
+    pub iface: usize,
+    /// It stands in front of those that are there.
+    pub is_first: bool,
+    pub prefix: Prefix,
 }
 
 /// Who talks to whom.
@@ -149,6 +172,8 @@ pub struct Step {
     pub padding: usize,
     /// Whose entry is looked at afterwards.
     pub flow: Option<usize>,
+    /// Rules that are loaded before it comes.
+    pub load: Option<Load>,
     pub expect: Option<Expect>,
 }
 

@@ -4,7 +4,7 @@
 
 use super::packet::{Built, error, of_flow};
 use super::words::{Word, Words, hex, number};
-use super::{Expect, Flow, FlowError, IFACES, STANDARD, Scenario, Side, Step};
+use super::{Address, Expect, Flow, FlowError, IFACES, Load, STANDARD, Scenario, Side, Step};
 use core::net::{IpAddr, SocketAddr};
 use stateway_core::config::{Mode, RouteConfig, RouteTarget};
 use stateway_core::conntrack::Direction;
@@ -39,6 +39,9 @@ pub fn parse(text: &str) -> Result<Scenario, Vec<FlowError>> {
         errors
             .push(FlowError { line: text.lines().count(), message: "`end` of the rules is missing".into() });
     }
+    if reader.load.is_some() {
+        errors.push(FlowError { line: text.lines().count(), message: "no packet comes after `load`".into() });
+    }
     if errors.is_empty() { Ok(reader.finish()) } else { Err(errors) }
 }
 
@@ -49,6 +52,7 @@ struct Reader {
     mode: Option<Mode>,
     sysctl: Vec<(String, String)>,
     mtu: Vec<(String, usize)>,
+    addresses: Vec<Address>,
     routes: Vec<RouteConfig>,
     no_rules6: bool,
     flows: Vec<Flow>,
@@ -56,9 +60,19 @@ struct Reader {
     announced: Option<Vec<String>>,
     rules: Rules,
     rules6: Rules,
-    /// Inside `rules` … `end`, and of which family.
-    block: Option<Family>,
+    /// What the next packet finds in force.
+    load: Option<Load>,
+    block: Option<Block>,
     now: Duration,
+}
+
+/// Inside rules that go on until `end`.
+#[derive(Clone, Copy)]
+enum Block {
+    /// `rules`, `rules6`
+    Rules(Family),
+    /// `load`, `load6`
+    Load(Family),
 }
 
 #[derive(Default)]
@@ -71,12 +85,12 @@ struct Rules {
 
 impl Reader {
     fn line(&mut self, number: usize, line: &str) -> Result<(), String> {
-        if let Some(family) = self.block {
+        if let Some(block) = self.block {
             if line.trim() == "end" {
                 self.block = None;
-            } else if let Some(block) = &mut self.rules_mut(family).block {
-                block.push_str(line.trim());
-                block.push('\n');
+            } else if let Some(text) = self.text_of(block) {
+                text.push_str(line.trim());
+                text.push('\n');
             }
             return Ok(());
         }
@@ -100,8 +114,11 @@ impl Reader {
             "rule6" => return self.rules6.add(line, &mut words),
             "rules" => self.open_block(Family::Ipv4),
             "rules6" => self.open_block(Family::Ipv6),
+            "load" => self.open_load(Family::Ipv4),
+            "load6" => self.open_load(Family::Ipv6),
             "sysctl" => self.sysctl.push((words.plain("name")?, words.plain("value")?)),
             "mtu" => self.mtu.push((words.plain("interface")?, words.number("mtu")?)),
+            "address" => self.addresses.push(address(&mut words)?),
             "route" => self.routes.push(route(&mut words)?),
             "no-rules6" => self.no_rules6 = true,
             "mode" => {
@@ -133,8 +150,22 @@ impl Reader {
         }
     }
 
+    /// What is being written to.
+    fn text_of(&mut self, block: Block) -> Option<&mut String> {
+        match block {
+            Block::Rules(family) => self.rules_mut(family).block.as_mut(),
+            Block::Load(family) => self.load.as_mut()?.of(family).as_mut(),
+        }
+    }
+
+    /// Rules for both families that stand between the same steps are loaded together.
+    fn open_load(&mut self, family: Family) {
+        self.block = Some(Block::Load(family));
+        *self.load.get_or_insert_default().of(family) = Some(String::new());
+    }
+
     fn open_block(&mut self, family: Family) {
-        self.block = Some(family);
+        self.block = Some(Block::Rules(family));
         self.rules_mut(family).block = Some(String::new());
     }
 
@@ -203,8 +234,8 @@ impl Reader {
         if let Some(word) = words.next() {
             return Err(format!("{word:?} is one word too many"));
         }
-        let iface = iface.to_owned();
-        self.steps.push(Step { line, at: self.now, iface, packet, is_frame, padding, flow, expect });
+        let (iface, load) = (iface.to_owned(), self.load.take());
+        self.steps.push(Step { line, at: self.now, iface, packet, is_frame, padding, flow, load, expect });
         Ok(())
     }
 
@@ -238,6 +269,7 @@ impl Reader {
             rules: self.rules.finish(Family::Ipv4),
             rules6: (!self.no_rules6).then(|| self.rules6.finish(Family::Ipv6)),
             mtu: self.mtu,
+            addresses: self.addresses,
             routes: self.routes,
             flows: self.flows,
             steps: self.steps,
@@ -259,25 +291,44 @@ fn side(words: &mut Words) -> Result<(Side, Family), String> {
     Ok((Side { iface, addr: Addr::from(ip), port }, family))
 }
 
+/// `IFACE [first] ADDR/LEN`
+fn address(words: &mut Words) -> Result<Address, String> {
+    let iface = place_of(&words.plain("interface")?)?;
+    let mut text = words.plain("address")?;
+    let is_first = text == "first";
+    if is_first {
+        text = words.plain("address")?;
+    }
+    let prefix = prefix_of(&text).ok_or_else(|| format!("`{text}` is no ADDR/LEN"))?;
+    Ok(Address { iface, is_first, prefix })
+}
+
+/// The place of an interface.
+fn place_of(name: &str) -> Result<usize, String> {
+    let at = IFACES.iter().position(|iface| *iface == name);
+    at.ok_or_else(|| format!("`{name}` is no interface: left, right"))
+}
+
+/// `ADDR/LEN`
+fn prefix_of(text: &str) -> Option<Prefix> {
+    let (ip, len) = text.split_once('/')?;
+    let ip: IpAddr = ip.parse().ok()?;
+    let family = if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+    let len = number(len).filter(|len| *len <= family.bits())?;
+    Some(Prefix::new(Addr::from(ip), len, family))
+}
+
 /// `NET via ADDR IFACE`, `NET blackhole|unreachable|prohibit`
 fn route(words: &mut Words) -> Result<RouteConfig, String> {
     let net = words.plain("network")?;
-    let parsed = net.split_once('/').and_then(|(ip, len)| {
-        let ip: IpAddr = ip.parse().ok()?;
-        let family = if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
-        let len = number(len).filter(|len| *len <= family.bits())?;
-        Some(Prefix::new(Addr::from(ip), len, family))
-    });
-    let to = parsed.ok_or_else(|| format!("`{net}` is no network"))?;
+    let to = prefix_of(&net).ok_or_else(|| format!("`{net}` is no network"))?;
     let target = match words.plain("target")?.as_str() {
         "blackhole" => RouteTarget::Blackhole,
         "unreachable" => RouteTarget::Unreachable,
         "prohibit" => RouteTarget::Prohibit,
         "via" => {
             let gateway = Addr::from(words.parse::<IpAddr>("address")?);
-            let name = words.plain("interface")?;
-            let at = IFACES.iter().position(|iface| *iface == name);
-            let at = at.ok_or_else(|| format!("`{name}` is no interface: left, right"))?;
+            let at = place_of(&words.plain("interface")?)?;
             RouteTarget::Via { gateway, iface: IfaceId(at as u16) }
         }
         other => return Err(format!("`{other}` is no target: via, blackhole, unreachable, prohibit")),
@@ -321,6 +372,15 @@ fn duration(word: &str) -> Result<Duration, String> {
     let value: f64 = value.parse().map_err(|_| format!("`{word}` is no time"))?;
     Duration::try_from_secs_f64((value * seconds * 1e9).round() / 1e9)
         .map_err(|_| format!("`{word}` is no time"))
+}
+
+impl Load {
+    const fn of(&mut self, family: Family) -> &mut Option<String> {
+        match family {
+            Family::Ipv4 => &mut self.rules,
+            Family::Ipv6 => &mut self.rules6,
+        }
+    }
 }
 
 impl Rules {

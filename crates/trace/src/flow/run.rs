@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::build::frame;
-use super::{Expect, Scenario, Step};
+use super::{Expect, Load, Scenario, Step};
 use core::net::{IpAddr, SocketAddr};
 use stateway_core::RouterError;
 use stateway_core::base::EmissionKind;
@@ -58,6 +58,8 @@ pub struct Run {
     worker: Worker,
     mode: Mode,
     zones: Vec<u16>,
+    /// In force: IPv4 and IPv6.
+    rules: [Option<String>; 2],
     now: Instant,
 }
 
@@ -68,7 +70,15 @@ impl Run {
         let zones = scenario.flows.iter().map(|flow| flow.zone).collect();
         let router = Router::new(config(scenario))?;
         let worker = router.worker();
-        Ok(Self { router, worker, mode: scenario.mode, zones, now: START })
+        let rules = [Some(scenario.rules.clone()), scenario.rules6.clone()];
+        let mut later = rules.clone();
+        for load in scenario.steps.iter().filter_map(|step| step.load.as_ref()) {
+            let [v4, v6] = after(load, &mut later);
+            let mut config = config(scenario);
+            (config.rules, config.rules6) = (v4.map(str::to_owned), v6.map(str::to_owned));
+            Router::new(config)?;
+        }
+        Ok(Self { router, worker, mode: scenario.mode, zones, rules, now: START })
     }
 
     /// Gives one packet to the router, and waits for whatever is due before.
@@ -110,6 +120,9 @@ impl Run {
     /// Its fate, how many pieces left, and every frame that left.
     fn carry<R: Recorder>(&mut self, step: &Step, rec: &mut R) -> (Fate, usize, Vec<(IfaceId, Vec<u8>)>) {
         self.now = START + step.at;
+        if let Some(load) = &step.load {
+            self.load(load);
+        }
         self.router.handle_timeout(&mut self.worker, self.now);
         self.worker.take_emissions();
 
@@ -140,10 +153,27 @@ impl Run {
         names
     }
 
+    /// Replaces the rules by others that were looked at before.
+    fn load(&mut self, load: &Load) {
+        let [v4, v6] = after(load, &mut self.rules);
+        let loaded = self.router.replace_rules(v4, v6);
+        debug_assert!(loaded.is_ok(), "{loaded:?}");
+    }
+
     fn entry(&self, mut frame: Vec<u8>, zone: u16, now: Instant) -> Option<Entry> {
         let pkt = Packet::parse(&mut frame, Offload::NONE).ok()?;
         self.router.conntrack().find(&pkt, zone, now)
     }
+}
+
+/// The rules of both families once `load` has replaced those that it names.
+fn after<'a>(load: &Load, rules: &'a mut [Option<String>; 2]) -> [Option<&'a str>; 2] {
+    for (rules, loaded) in rules.iter_mut().zip([&load.rules, &load.rules6]) {
+        if loaded.is_some() {
+            rules.clone_from(loaded);
+        }
+    }
+    [rules[0].as_deref(), rules[1].as_deref()]
 }
 
 /// The frame of a step, and the place of the interface that it comes in on.
@@ -268,6 +298,9 @@ fn iface(scenario: &Scenario, at: usize) -> Iface {
             Prefix::new(addr, family.bits(), family)
         };
         iface.addresses = ADDRESSES[at].iter().map(own).collect();
+        for more in scenario.addresses.iter().filter(|more| more.iface == at) {
+            iface.addresses.insert(if more.is_first { 0 } else { iface.addresses.len() }, more.prefix);
+        }
     }
     if let Some((_, mtu)) = scenario.mtu.iter().find(|(name, _)| *name == IFACES[at]) {
         iface.mtu_bytes = *mtu;

@@ -34,6 +34,9 @@ const _: () = assert!(size_of::<Option<Alias>>() == 16, "four to a cache line");
 /// is the same for all of a shard.
 pub(in crate::conntrack) fn key(hash: u64, tuple: &Tuple) -> u64 {
     const SIDE: u64 = 1 << 32;
+    const KIND: u32 = 40;
+    // One identifier may ask for several things; the hash does not tell them apart.
+    let hash = if tuple.is_icmp() { hash ^ u64::from(tuple.right) << KIND } else { hash };
     if *tuple <= tuple.reply() { hash | SIDE } else { hash & !SIDE }
 }
 

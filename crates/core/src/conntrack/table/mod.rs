@@ -232,6 +232,17 @@ impl Shard {
         None
     }
 
+    /// Finds the connection under that key that has one of the tuples of a new one, alive or not; the direction is that
+    /// of the new one's original.
+    pub(super) fn find_either(&self, place: Place, [original, reply]: [&Tuple; 2]) -> Option<Found> {
+        self.index.find(place.hash).next()?;
+        self.find_among(place, original).or_else(|| {
+            // Where one is translated and the other is not, they may have only this one in common.
+            let found = self.find_among(place, reply)?;
+            Some(Found { direction: found.direction.opposite(), ..found })
+        })
+    }
+
     /// The connection in a slot, with what the slot knows of it.
     #[inline(always)]
     pub(in crate::conntrack) fn tenant(&mut self, slot: u32) -> Option<Tenant<'_>> {

@@ -74,6 +74,8 @@ struct Last {
 pub struct Seen {
     pub seen_reply: bool,
     pub assured: bool,
+    /// By how much the segment's acknowledgement was put back; what was remembered of segments let pass is as it was sent.
+    pub put_back: u32,
 }
 
 /// What becomes of a segment and its connection.
@@ -203,7 +205,7 @@ impl Tcp {
             Next::Invalid => return TcpOutcome::invalid(InvalidReason::TcpState),
             Next::Reopen if self.is_over(dir) => return TcpOutcome::Reopen,
             Next::Ignore | Next::Reopen => {
-                if !self.is_answer_to_ignored_syn(seg, class, dir) {
+                if !self.is_answer_to_ignored_syn(seg, class, dir, seen) {
                     self.ignore(seg, class, dir);
                     return TcpOutcome::Tolerated(Tolerance::OutOfState);
                 }
@@ -253,11 +255,11 @@ impl Tcp {
     }
 
     /// A SYN that we let pass was in earnest, for the other side answers it.
-    fn is_answer_to_ignored_syn(&self, seg: &Segment, class: Class, dir: Direction) -> bool {
+    fn is_answer_to_ignored_syn(&self, seg: &Segment, class: Class, dir: Direction, seen: Seen) -> bool {
         class == Class::SynAck
             && self.last.class == Some(Class::Syn)
             && self.last.dir != dir
-            && seg.ack == self.last.end
+            && seg.ack + seen.put_back == self.last.end
     }
 
     /// Begins again with the SYN that was let pass and remembered. `dir` is that of its answer.
@@ -332,7 +334,7 @@ impl Tcp {
         // 3. The answer to a SYN or ACK that we let pass although it had no meaning for us.
         let answers_syn = seen.seen_reply && self.last.class == Some(Class::Syn) && self.last.dir != dir;
         let answers_ack = !seen.assured && self.last.class == Some(Class::Ack);
-        if seg.ack == self.last.end && (answers_syn || answers_ack) {
+        if seg.ack + seen.put_back == self.last.end && (answers_syn || answers_ack) {
             return Reset::Unchecked { keeps_state };
         }
         // 4. The opener's answer to a challenge ACK that we let pass.

@@ -11,9 +11,11 @@ use crate::filter::text::value;
 use crate::filter::text::value::Network;
 use crate::filter::walk::context::Context;
 use crate::filter::{Hook, Table, Verdict};
+use crate::packet::tuple::PROTO_ICMPV6;
 use crate::packet::{Addr, ETHERNET_LEN, Family, Packet};
 use crate::record::Recorder;
 use core::fmt;
+use core::ops::RangeInclusive;
 
 /// Prefixes longer than this leave no word to make up for the change.
 const MAX_PREFIX_LEN: u32 = 64;
@@ -68,7 +70,24 @@ impl Prefixes {
         let old = Addr::from_v6(core::array::from_fn(|n| field[n]));
         let Some(new) = self.map(old) else { return Next::Verdict(Verdict::Drop(place.rule)) };
         field.copy_from_slice(new.bytes(Family::Ipv6));
+        self.apply_to_quote(SRC + DST - at, pkt);
         Next::Rule
+    }
+
+    /// What an error quotes went the other way: its other end, at this byte of the header, may have the prefix, too.
+    fn apply_to_quote(self, at: usize, pkt: &mut Packet) {
+        let packet = &mut pkt.frame_mut()[ETHERNET_LEN..];
+        let is_error = packet[NEXT_HEADER] == PROTO_ICMPV6
+            && packet.get(HEADER_LEN).is_some_and(|kind| ERRORS.contains(kind));
+        let quote = packet.get_mut(HEADER_LEN + ICMP_HEADER_LEN..).filter(|_| is_error);
+        let Some(header) = quote.and_then(|quote| quote.get_mut(..HEADER_LEN)) else { return };
+        let field = &mut header[at..at + ADDR_LEN];
+        let old = Addr::from_v6(core::array::from_fn(|n| field[n]));
+        if self.from.contains(old)
+            && let Some(new) = self.map(old)
+        {
+            field.copy_from_slice(new.bytes(Family::Ipv6));
+        }
     }
 }
 
@@ -77,6 +96,11 @@ const ADDR_LEN: usize = 16;
 /// Where the addresses stand in the header.
 const SRC: usize = 8;
 const DST: usize = 24;
+const NEXT_HEADER: usize = 6;
+const HEADER_LEN: usize = 40;
+const ICMP_HEADER_LEN: usize = 8;
+/// The ICMPv6 errors of RFC 4443; others are left alone.
+const ERRORS: RangeInclusive<u8> = 1..=4;
 
 const fn shift_of(place: usize) -> usize {
     16 * (WORDS - 1 - place)

@@ -30,7 +30,7 @@ impl Known for World {
         self.mappings.iter().rev().find(|tuple| fits(tuple)).copied()
     }
 
-    fn start(&self, first: u16, _: u32) -> u16 {
+    fn start(&self, _: Side, first: u16, _: u32) -> u16 {
         self.starts.borrow_mut().pop().unwrap_or(first)
     }
 }

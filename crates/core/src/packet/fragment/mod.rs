@@ -20,7 +20,7 @@ pub use cut::{IPV6_MIN_MTU_BYTES, cut_by_sender, cut_to_mtu};
 
 use super::checksum::Sum;
 use super::tuple::{PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};
-use super::{Addr, ETHERNET_LEN, Family, Fragment, IPV6_AUTH, NO_NEXT_HEADER, Offload, Packet};
+use super::{Addr, ETHERNET_LEN, Family, Fragment, Frame, IPV6_AUTH, NO_NEXT_HEADER, Offload, Packet};
 use crate::base::fate::DropReason;
 use crate::base::time::Instant;
 use core::ops::Range;
@@ -78,7 +78,7 @@ pub struct Whole {
 
 impl Whole {
     pub fn packet(&mut self) -> Result<Packet<'_>, DropReason> {
-        Packet::parse_again(&mut self.frame, Offload::NONE)
+        Packet::parse_again(Frame::new(&mut self.frame))
     }
 }
 

@@ -8,7 +8,7 @@ const ACK: TcpFlags = TcpFlags::ACK;
 const SYN: TcpFlags = TcpFlags::SYN;
 const SYN_ACK: TcpFlags = SYN.union(ACK);
 const RST: TcpFlags = TcpFlags::RST;
-const SEEN: Seen = Seen { seen_reply: true, assured: true };
+const SEEN: Seen = Seen { seen_reply: true, assured: true, put_back: 0 };
 
 fn segment(flags: TcpFlags, seq: u32, ack: u32, len: u32) -> Segment {
     Segment { seq: Seq(seq), ack: Seq(ack), flags, win: 1000, len, options: Options::default() }
