@@ -123,6 +123,25 @@ const VLAN_LEN: usize = 4;
 /// Linux takes the tag off, and wants two bytes of what it is around.
 const TAG_AND_MORE_LEN: usize = VLAN_LEN + 2;
 
+/// The header of a PPPoE session, with the protocol of what it carries (RFC 2516 §4).
+const PPPOE_LEN: usize = 8;
+
+/// Whether what stands in front of the packet is all there. Linux takes the outermost tag off; behind that it looks past a second
+/// tag of 802.1Q, or the header of a PPPoE session.
+fn has_whole_encapsulation(frame: &[u8]) -> bool {
+    let tag_len = if is_tagged(frame) { VLAN_LEN } else { 0 };
+    if tag_len > 0 && frame.len() < ETHERNET_LEN + TAG_AND_MORE_LEN {
+        return false;
+    }
+    let start = ETHERNET_LEN + tag_len;
+    let wanted = match frame[start - 2..start] {
+        [0x81, 0x00] => VLAN_LEN,
+        [0x88, 0x64] => PPPOE_LEN,
+        _ => 0,
+    };
+    frame.len() >= start + wanted
+}
+
 /// Whether the frame has a tag of 802.1Q or 802.1ad.
 fn is_tagged(frame: &[u8]) -> bool {
     matches!(frame[12..14], [0x81, 0] | [0x88, 0xa8])
@@ -239,7 +258,7 @@ impl Plane for Bridge {
         is_arp: bool,
         pass: &mut Passage<Self, R>,
     ) -> Stage<()> {
-        if is_tagged(frame) && frame.len() < ETHERNET_LEN + TAG_AND_MORE_LEN {
+        if !has_whole_encapsulation(frame) {
             return Break(Fate::Dropped(DropReason::FrameShort));
         }
         let Some(from) = pass.ctx.at.iface.filter(|_| is_arp || self.passes_non_ip) else {
