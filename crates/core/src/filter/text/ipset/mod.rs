@@ -2,10 +2,10 @@
 //!
 //! Their lines stand in front of the tables whose rules name them.
 //!
-//! - [`kind`]: the types
-//! - [`element`]: what a set holds
-//! - [`create`]: `create NAME TYPE …`
-//! - [`add`]: `add NAME ELEMENT …`
+//! - `kind`: the types
+//! - `element`: what a set holds
+//! - `create`: `create NAME TYPE …`
+//! - `add`: `add NAME ELEMENT …`
 //! - here: what rules ask of a set, and change in it
 
 #![forbid(unsafe_code)]
