@@ -96,6 +96,7 @@ impl ValueEnum for Wanted {
                 Self::Traffic(Profile::Ftp),
                 Self::Traffic(Profile::Tftp),
                 Self::Traffic(Profile::Timer),
+                Self::Traffic(Profile::Nat),
                 Self::Rules,
             ]
         }
@@ -187,11 +188,14 @@ fn read(args: &Args, path: &Path) -> anyhow::Result<Option<Story>> {
         read.filter(|(name, _)| NAMES.contains(&name.as_str()))
             .ok_or_else(|| anyhow!("`{setting}`: left=BYTES or right=BYTES is wanted"))
     });
+    let (rules4, rules6) = (rules(&args.rules)?, rules(&args.rules6)?);
+    let is_serial = [&rules4, &rules6].into_iter().flatten().any(|rules| story::translates(rules));
     let setup = Setup {
         mode: args.mode.into(),
+        is_serial,
         mtu: mtu.collect::<anyhow::Result<_>>()?,
-        rules4: rules(&args.rules)?,
-        rules6: rules(&args.rules6)?,
+        rules4,
+        rules6,
         sysctl: sysctl.collect::<anyhow::Result<_>>()?,
         ..Setup::default()
     };
@@ -226,6 +230,7 @@ fn as_json(report: &Report, seed: Option<u64>, saved: &[Saved]) -> serde_json::V
             "invalid": report.coverage.missing_invalid(),
             "icmp": report.coverage.missing_icmp(),
             "cells": report.coverage.missing_cells(),
+            "nat": report.coverage.nat.missing(),
         },
         "differences": report.findings.iter().zip(saved).map(finding).collect::<Vec<_>>(),
         "unrepeated": report.unrepeated.iter().zip(&saved[report.findings.len()..]).map(finding).collect::<Vec<_>>(),
@@ -252,6 +257,10 @@ fn as_text(report: &Report, seed: Option<u64>, saved: &[Saved]) -> String {
     lines.push(format!("cells of the TCP table reached: {}", coverage.tcp_cells.len()));
     lines.push(format!("cells of the TCP table not reached: {}", list(&coverage.missing_tcp_cells())));
     lines.push(format!("reasons for INVALID not reached: {}", list(&coverage.missing_invalid())));
+    if !coverage.nat.met.is_empty() {
+        lines.push(format!("cases of translation reached: {}", coverage.nat.met.len()));
+        lines.push(format!("cases of translation not reached: {}", list(&coverage.nat.missing())));
+    }
     let findings = report.findings.iter().map(|finding| (finding, "difference"));
     let unrepeated = report.unrepeated.iter().map(|finding| (finding, "difference, not seen again,"));
     for ((finding, what), saved) in findings.chain(unrepeated).zip(saved) {
@@ -304,6 +313,7 @@ fn list<T: AsRef<str>>(items: &[T]) -> String {
 fn show_step(step: &Step) -> String {
     match step {
         Step::Elapse(seconds) => format!("  {seconds} s pass"),
+        Step::Load(_) => "  other rules are loaded".to_owned(),
         Step::Frame(frame) => format!("  {}", frame.describe()),
     }
 }

@@ -63,6 +63,20 @@ fn generated_frames_meet_the_same_fate_on_a_bridge() {
 }
 
 #[test]
+fn translated_connections_meet_the_same_fate() {
+    if is_left_out() {
+        return;
+    }
+    const SEED: u64 = 19;
+    let (profile, mode) = (Profile::Nat, Mode::Route);
+    let report = run(&Plan { seed: SEED, frames: 12_000, profile, mode, stop_early: true }, |_| ())
+        .expect("it takes root, /dev/net/tun, iptables-legacy, nft and ip");
+    assert!(report.findings.is_empty() && report.unrepeated.is_empty(), "{}", show(&report));
+    let missing = report.coverage.nat.missing();
+    assert!(missing.len() < 20, "cases of translation that nothing met: {missing:?}");
+}
+
+#[test]
 fn scenarios_go_on_the_kernel_as_they_go_here() {
     if is_left_out() {
         return;

@@ -11,6 +11,7 @@ use core::ops::Range;
 use stateway_core::base::EmissionKind;
 use stateway_core::conntrack::{Direction, Entry, Expectation, Proto, Status};
 use stateway_core::packet::{ETHERNET_LEN, Tuple};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One thing that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,10 +27,19 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// The bits of `IPS_*` that a router without address translation has. `DYING`, `TEMPLATE` and the bits of NAT and
-/// offload say how the kernel is made, not what became of the connection.
-const STATUS_BITS: u32 = (Status::EXPECTED.bits() | Status::SEEN_REPLY.bits()) as u32
-    | (Status::ASSURED.bits() | Status::CONFIRMED.bits() | Status::HELPER.bits()) as u32;
+/// The bits of `IPS_*` that are compared. `DYING`, `TEMPLATE` and the bits of offload say how the kernel is made, not
+/// what became of the connection.
+const STATUS_BITS: u32 = Status::EXPECTED
+    .union(Status::SEEN_REPLY)
+    .union(Status::ASSURED)
+    .union(Status::CONFIRMED)
+    .union(Status::HELPER)
+    .union(Status::SRC_NAT)
+    .union(Status::DST_NAT)
+    .union(Status::SEQ_ADJUST)
+    .union(Status::SRC_NAT_DONE)
+    .union(Status::DST_NAT_DONE)
+    .bits() as u32;
 
 /// Everything in which the two differ; `tick` is when the kernel's connection had been read.
 pub fn compare(
@@ -108,6 +118,35 @@ pub fn compare_expectations(
     let theirs: Vec<_> = theirs.iter().map(|e| line(&e.master, &e.tuple, e.timeout.into())).collect();
     let ours: Vec<_> = ours.iter().map(|e| line(&e.master, &e.tuple, left(e))).collect();
     vec![Mismatch { aspect: "expectations", kernel: theirs.join(", "), ours: ours.join(", ") }]
+}
+
+/// Compares rules as `iptables-save -c` prints them, line by line: their text and their counters.
+pub fn compare_rules(kernel: &str, ours: &str) -> Vec<Mismatch> {
+    let (theirs, ours) = (by_table(kernel), by_table(ours));
+    let names: BTreeSet<&str> = theirs.keys().chain(ours.keys()).copied().collect();
+    let mut found = Mismatches::default();
+    for name in names {
+        let none = Vec::new();
+        let (theirs, ours) = (theirs.get(name).unwrap_or(&none), ours.get(name).unwrap_or(&none));
+        for at in 0..theirs.len().max(ours.len()) {
+            let line = |list: &[&str]| list.get(at).copied().unwrap_or("nothing").to_owned();
+            found.check("saved", line(theirs), line(ours), Clone::clone);
+        }
+    }
+    found.0
+}
+
+/// The tables come in the order in which the kernel met them.
+fn by_table(text: &str) -> BTreeMap<&str, Vec<&str>> {
+    let mut tables: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut table = "";
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        match line.strip_prefix('*') {
+            Some(name) => table = name,
+            None => tables.entry(table).or_default().push(line),
+        }
+    }
+    tables
 }
 
 #[derive(Default)]
@@ -296,14 +335,16 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 fn show_entry(entry: &Entry, subject: &Subject) -> String {
     let state = entry.state_word().unwrap_or("-");
-    format!("{state} {:?} {} s, {:?}", entry.status, entry.timeout(subject.now()).as_secs(), entry.original)
+    let (left, original) = (entry.timeout(subject.now()).as_secs(), entry.original);
+    format!("{state} {:?} {left} s, {original:?} | {:?}", entry.status, entry.reply())
 }
 
 fn show_kernel_entry(entry: &KernelEntry) -> String {
     let state = entry.tcp.map_or("-", |tcp| tcp_state_word(tcp.state));
     let status = Status::from_bits_truncate((entry.status & STATUS_BITS) as u16);
-    let original = entry.original.map_or(String::new(), |t| format!("{t:?}"));
-    format!("{state} {status:?} {} s, {original}", entry.timeout)
+    let tuple = |tuple: Option<Tuple>| tuple.map_or(String::new(), |t| format!("{t:?}"));
+    let (original, reply) = (tuple(entry.original), tuple(entry.reply));
+    format!("{state} {status:?} {} s, {original} | {reply}", entry.timeout)
 }
 
 #[cfg(test)]

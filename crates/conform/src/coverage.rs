@@ -5,6 +5,7 @@
 use super::compare::tcp_state_word;
 use super::icmp_cases;
 use super::kernel::Answer;
+use super::nat_cases::NatCases;
 use super::pairs;
 use super::subject::Ours;
 use super::trace::Frame;
@@ -30,6 +31,8 @@ pub struct Coverage {
     pub cells: BTreeMap<String, u64>,
     /// `ipv4 type 3 RELATED reply`
     pub icmp: BTreeMap<String, u64>,
+    /// What a translation has met.
+    pub nat: NatCases,
     /// The kernel's own words, numbers left out.
     pub kernel_reasons: BTreeMap<String, u64>,
 }
@@ -129,6 +132,7 @@ impl Coverage {
         add(&mut self.invalid, other.invalid);
         add(&mut self.cells, other.cells);
         add(&mut self.icmp, other.icmp);
+        self.nat.merge(other.nat);
         add(&mut self.kernel_reasons, other.kernel_reasons);
     }
 }

@@ -18,9 +18,10 @@ use super::nflog::{self, Heard, Nflog};
 use anyhow::{Context as _, Result, bail};
 use stateway_core::config::Mode;
 use stateway_core::conntrack::{CtState, Direction};
-use stateway_core::packet::{Mac, Offload, Tuple};
+use stateway_core::packet::{Family, Mac, Offload, Tuple};
 use stateway_runtime::device::tap::TapPort;
 use stateway_runtime::device::{HEADROOM, Port as _, SLOT_LEN};
+use stateway_trace::flow::Address;
 use std::io;
 
 /// The two interfaces, by their index.
@@ -61,6 +62,11 @@ pub struct Setup {
     pub mtu: Vec<(String, usize)>,
     /// Zones besides the default one that the rules put packets into.
     pub zones: Vec<u16>,
+    /// Addresses of the router's, besides those that it always has.
+    pub addresses: Vec<Address>,
+    /// Traces run one after another, and nothing that one leaves behind is there for the next: addresses are translated,
+    /// and connections of different traces would compete for ports.
+    pub is_serial: bool,
     /// Lines for `ip -batch`, after everything else.
     pub ip: Vec<String>,
 }
@@ -74,6 +80,8 @@ impl Default for Setup {
             sysctl: Vec::new(),
             mtu: Vec::new(),
             zones: Vec::new(),
+            addresses: Vec::new(),
+            is_serial: false,
             ip: Vec::new(),
         }
     }
@@ -369,7 +377,11 @@ fn addressing(setup: &Setup) -> String {
         for (family, routes) in ROUTES[port].iter().enumerate() {
             let (address, via) = (ADDRESSES[port][family], NEIGHBOURS[port][family]);
             let nodad = if family == 1 { " nodad" } else { "" };
-            lines.push(format!("address add {address} dev {name}{nodad}"));
+            for (address, is_own) in in_order(setup, port, family, address) {
+                // Those that are there anyway make no route: where packets go is another matter.
+                let noprefixroute = if is_own { "" } else { " noprefixroute" };
+                lines.push(format!("address add {address} dev {name}{nodad}{noprefixroute}"));
+            }
             if family == 1 {
                 let near = NEIGHBOUR_LINK_LOCAL;
                 lines.push(format!("neighbour add {near} lladdr {neighbour} dev {name} nud permanent"));
@@ -381,6 +393,22 @@ fn addressing(setup: &Setup) -> String {
     lines.extend(setup.mtu.iter().map(|(name, mtu)| format!("link set {name} mtu {mtu}")));
     lines.extend_from_slice(&setup.ip);
     lines.join("\n") + "\n"
+}
+
+/// The addresses of an interface in the order in which they are added, and whether it is the one that it always has: in
+/// IPv6 the latest stands in front.
+fn in_order(setup: &Setup, port: usize, family: usize, own: &str) -> Vec<(String, bool)> {
+    let of_family =
+        |more: &&Address| more.iface == port && (more.prefix.family == Family::Ipv6) == (family == 1);
+    let mut list = vec![(own.to_owned(), true)];
+    for more in setup.addresses.iter().filter(of_family) {
+        let at = if more.is_first { 0 } else { list.len() };
+        list.insert(at, (more.prefix.to_string(), false));
+    }
+    if family == 1 {
+        list.reverse();
+    }
+    list
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use core::fmt::Write as _;
 use stateway_core::config::Mode;
 use stateway_core::packet::ETHERNET_LEN;
 use stateway_trace::capture::Writer;
+use stateway_trace::flow::Address;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -76,12 +77,24 @@ fn story_of(finding: &Finding) -> Story {
     story
 }
 
+/// The steps of a finding, with its frames as they were fed.
+fn as_fed(finding: &Finding) -> Vec<Step> {
+    let mut fed = finding.difference.fed.iter();
+    let in_its_place = |step: &Step| match step {
+        Step::Frame(frame) => Step::Frame(fed.next().unwrap_or(frame).clone()),
+        other => other.clone(),
+    };
+    finding.trace.steps.iter().map(in_its_place).collect()
+}
+
 fn as_capture(finding: &Finding) -> Result<Vec<u8>> {
     let mut writer = Writer::new(Vec::new(), NAMES).context("pcapng")?;
     let mut at = Duration::from_secs(1_000_000_000);
-    for step in &finding.trace.steps {
+    for step in &as_fed(finding) {
         match step {
             Step::Elapse(seconds) => at += Duration::from_secs((*seconds).into()),
+            // A capture has no place for rules.
+            Step::Load(_) => {}
             Step::Frame(frame) => writer.frame(frame.port, at, &frame.bytes, frame.kind).context("pcapng")?,
         }
     }
@@ -89,7 +102,7 @@ fn as_capture(finding: &Finding) -> Result<Vec<u8>> {
 }
 
 fn as_flow(finding: &Finding) -> String {
-    let Story { setup, trace, .. } = story_of(finding);
+    let Story { setup, .. } = story_of(finding);
     let mut text = String::from("# Kernel and router differ at the last frame.\n");
     for mismatch in &finding.difference.mismatches {
         let _ = writeln!(text, "# {}", mismatch.to_string().replace('\n', "; "));
@@ -103,17 +116,28 @@ fn as_flow(finding: &Finding) -> String {
     for (iface, mtu) in &setup.mtu {
         let _ = writeln!(text, "mtu {iface} {mtu}");
     }
+    for Address { iface, is_first, prefix } in &setup.addresses {
+        let first = if *is_first { "first " } else { "" };
+        let _ = writeln!(text, "address {} {first}{prefix}", NAMES[*iface]);
+    }
     for (word, rules) in [("rules", &setup.rules4), ("rules6", &setup.rules6)] {
         if let Some(rules) = rules {
             let _ = writeln!(text, "{word}\n{rules}end");
         }
     }
     let mut wait = 0;
-    for step in &trace.steps {
+    for step in &as_fed(finding) {
         match step {
             Step::Elapse(seconds) => wait += seconds,
+            Step::Load(rules) => {
+                for (word, rules) in ["load", "load6"].iter().zip(rules.iter()) {
+                    let _ = writeln!(text, "{word}\n{rules}end");
+                }
+            }
             Step::Frame(frame) => {
-                let _ = writeln!(text, "+{wait}s {} {}", NAMES[frame.port], in_words(frame, setup.mode));
+                let link = frame.link.map_or(String::new(), |link| format!(" {link}"));
+                let _ =
+                    writeln!(text, "+{wait}s {} {}{link}", NAMES[frame.port], in_words(frame, setup.mode));
                 wait = 0;
             }
         }
@@ -175,8 +199,13 @@ mod tests {
             zones: vec![7],
             ..Setup::default()
         };
-        let difference =
-            Difference { step: 0, mismatches: Vec::new(), reasons: Vec::new(), is_blurred: false };
+        let difference = Difference {
+            step: 0,
+            mismatches: Vec::new(),
+            reasons: Vec::new(),
+            fed: Vec::new(),
+            is_blurred: false,
+        };
         Finding {
             setup,
             trace: Trace { steps, waiting },

@@ -24,6 +24,8 @@ use std::time::Instant;
 
 /// Frames in one world before the next is made.
 const FRAMES_PER_WORLD: u64 = 10_000;
+/// The same where addresses are translated: what counts there is rules, and each world has others.
+const FRAMES_PER_SERIAL_WORLD: u64 = 1500;
 /// Traces that wait for time to pass, in all worlds together: each has a router of its own.
 const MAX_PARKED: usize = 4000;
 /// Differences that are shrunk and kept; a run with more stops.
@@ -78,7 +80,8 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report> {
         let mut shift = Shift::new(next.wait()?, 0);
         // The world after this one is made while this one is at work.
         next = WorldToBe::new(generator.world());
-        let until = wanted.min(drawn + FRAMES_PER_WORLD);
+        let most = if shift.world.setup.is_serial { FRAMES_PER_SERIAL_WORLD } else { FRAMES_PER_WORLD };
+        let until = wanted.min(drawn + most);
         while drawn < until && !session.is_over(plan) {
             let trace = generator.trace(&shift.world.setup);
             drawn += trace.frames().count() as u64;
@@ -86,6 +89,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Report> {
             session.advance(&mut shift, Attempt { run, earlier: None })?;
             session.wake(&mut shift)?;
         }
+        session.compare_counters(&shift)?;
         session.shifts.push_back(shift);
         session.work()?;
         progress(session.report.coverage.frames);
@@ -162,11 +166,13 @@ struct Shift {
     doubtful: Vec<(Trace, Difference)>,
     /// How often its traces have been run before.
     turn: usize,
+    /// Where they share counters: all that ran here, to find the one that counts otherwise.
+    counted: Vec<Trace>,
 }
 
 impl Shift {
     const fn new(world: World, turn: usize) -> Self {
-        Self { world, parked: VecDeque::new(), doubtful: Vec::new(), turn }
+        Self { world, parked: VecDeque::new(), doubtful: Vec::new(), turn, counted: Vec::new() }
     }
 
     /// Its end takes the kernel a while, which nobody waits for.
@@ -202,9 +208,51 @@ impl Session {
         let coverage = if shift.turn == 0 { &mut self.report.coverage } else { &mut unseen };
         match shift.world.advance(&mut attempt.run, coverage)? {
             Progress::Waits(until) => shift.parked.push_back((until, attempt)),
-            Progress::Done => self.agreed(shift, attempt),
-            Progress::Differs(difference) => self.differed(shift, attempt, difference),
+            Progress::Done => {
+                shift.world.tidy(&attempt.run, false)?;
+                if shift.world.setup.is_serial && shift.turn == 0 {
+                    shift.counted.push(attempt.run.trace.clone());
+                }
+                self.agreed(shift, attempt);
+            }
+            Progress::Differs(difference) => {
+                shift.world.tidy(&attempt.run, true)?;
+                self.differed(shift, attempt, difference);
+            }
         }
+        Ok(())
+    }
+
+    /// Compares what all traces of a world have counted, and finds the first one that counts otherwise.
+    fn compare_counters(&mut self, shift: &Shift) -> Result<()> {
+        // What differed was not fed to its end.
+        let of_all =
+            if shift.doubtful.is_empty() { shift.world.compare_counters_of_all()? } else { Vec::new() };
+        if of_all.is_empty() {
+            return Ok(());
+        }
+        let mut world = World::new(shift.world.setup.clone())?;
+        world.counts_each = true;
+        let mut unseen = Coverage::default();
+        for trace in &shift.counted {
+            let mut run = world.begin(trace.clone())?;
+            let progress = world.advance(&mut run, &mut unseen)?;
+            world.tidy(&run, false)?;
+            if let Progress::Differs(difference) = progress {
+                let finding = self.finding(&world, run.trace, difference);
+                self.report.findings.push(finding);
+                return Ok(());
+            }
+        }
+        let difference = Difference {
+            step: 0,
+            mismatches: of_all,
+            reasons: Vec::new(),
+            fed: Vec::new(),
+            is_blurred: false,
+        };
+        let finding = self.finding(&world, Trace::default(), difference);
+        self.report.unrepeated.push(finding);
         Ok(())
     }
 

@@ -71,10 +71,8 @@ fn told_by(rules: Option<&str>) -> Option<(Manner, Waiting)> {
 /// Why a `.flow` cannot be told to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// It has routes or addresses of its own.
+    /// It has routes of its own.
     Routes,
-    /// It exchanges rules on the way.
-    Load,
     /// The kernel has no state without rules for IPv6 in which it drops all of it.
     NoIpv6Rules,
     /// The size of a table cannot be set in a namespace, or not so small.
@@ -106,7 +104,12 @@ pub fn from_capture(path: &Path, mut setup: Setup) -> Result<Story> {
         }
         steps.extend(clock.step((frame.nanos - start).max(0) as u128));
         let bytes = core::mem::take(&mut frame.data);
-        steps.push(Step::Frame(Frame { port: ports[usize::from(frame.port)], bytes, kind: "captured" }));
+        steps.push(Step::Frame(Frame {
+            port: ports[usize::from(frame.port)],
+            bytes,
+            kind: "captured",
+            link: None,
+        }));
     }
     setup.zones = zones_of(&setup);
     let mut trace = trace_of(steps);
@@ -153,11 +156,8 @@ pub fn from_flow(text: &str) -> Result<core::result::Result<Story, Unfit>> {
             .iter()
             .any(|n| name.ends_with(n))
     };
-    if !scenario.routes.is_empty() || !scenario.addresses.is_empty() {
+    if !scenario.routes.is_empty() {
         return Ok(Err(Unfit::Routes));
-    }
-    if scenario.steps.iter().any(|step| step.load.is_some()) {
-        return Ok(Err(Unfit::Load));
     }
     if scenario.sysctl.iter().any(is_global) {
         return Ok(Err(Unfit::GlobalSetting));
@@ -165,11 +165,20 @@ pub fn from_flow(text: &str) -> Result<core::result::Result<Story, Unfit>> {
     let Some(rules6) = scenario.rules6.clone() else { return Ok(Err(Unfit::NoIpv6Rules)) };
     let mut steps = Vec::new();
     let mut clock = Clock::default();
+    let mut in_force = [scenario.rules.clone(), rules6.clone()];
     for step in &scenario.steps {
+        if let Some(load) = &step.load {
+            for (rules, loaded) in in_force.iter_mut().zip([&load.rules, &load.rules6]) {
+                if let Some(loaded) = loaded {
+                    rules.clone_from(loaded);
+                }
+            }
+            steps.push(Step::Load(Box::new(in_force.clone())));
+        }
         steps.extend(clock.step(step.at.as_nanos()));
         let port = usize::from(step.iface == NAMES[1]);
         let mut frame = if step.is_frame {
-            Frame { port, bytes: step.packet.clone(), kind: "scenario" }
+            Frame { port, bytes: step.packet.clone(), kind: "scenario", link: step.link }
         } else {
             Frame::of_packet(port, &step.packet, "scenario")
         };
@@ -188,10 +197,12 @@ pub fn from_flow(text: &str) -> Result<core::result::Result<Story, Unfit>> {
     }
     let mut setup = Setup {
         mode: scenario.mode,
+        is_serial: trace.has_loads() || translates(&scenario.rules) || translates(&rules6),
         rules4: Some(scenario.rules.clone()),
         rules6: Some(rules6),
         sysctl: scenario.sysctl.clone(),
         mtu: scenario.mtu.clone(),
+        addresses: scenario.addresses.clone(),
         ..Setup::default()
     };
     setup.zones = zones_of(&setup);
@@ -203,6 +214,11 @@ fn trace_of(steps: Vec<Step>) -> Trace {
     let trace = Trace { steps, waiting: Waiting::Streams };
     let is_short = trace.has_fragments() && trace.seconds() <= LONGEST_REAL_WAIT;
     Trace { waiting: if is_short { Waiting::Really } else { Waiting::Streams }, ..trace }
+}
+
+/// Whether rules translate addresses.
+pub fn translates(rules: &str) -> bool {
+    rules.lines().any(|line| line == "*nat")
 }
 
 /// The zones that the rules speak of.

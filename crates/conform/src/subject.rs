@@ -6,18 +6,21 @@ use super::clock;
 use super::kernel::{
     ADDRESSES, MACS, NAMES, NEIGHBOUR_LINK_LOCAL, NEIGHBOUR_MACS, NEIGHBOURS, ROUTES, SHARED_SETTINGS, Setup,
 };
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Error, Result, anyhow};
 use core::ops::RangeInclusive;
 use stateway_core::base::EmissionKind;
 use stateway_core::config::{Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfig};
 use stateway_core::conntrack::{CtState, Direction, Entry, Expectation, InvalidReason};
 use stateway_core::fate::Fate;
 use stateway_core::iface::{Iface, IfaceId};
+use stateway_core::nat::Picker;
 use stateway_core::packet::{Addr, Family, Frame, Prefix, Tuple};
-use stateway_core::record::{NoRecord, Note, Recorder};
-use stateway_core::router::{Router, Worker};
+use stateway_core::record::{NoRecord, Note, Recorder, Translated};
+use stateway_core::router::{Router, Rules, Worker};
 use stateway_core::time::{Duration, Instant};
+use std::fmt::Display;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What the router did with one frame.
 #[derive(Clone, Debug)]
@@ -28,6 +31,8 @@ pub struct Ours {
     pub invalid: Option<InvalidReason>,
     pub fate: Fate,
     pub sent: Vec<Sent>,
+    /// What became of the ends of its connection, if that was decided now.
+    pub translated: Vec<Translated>,
 }
 
 /// A frame that left: by which interface, what, and whether the router wrote or cut it itself.
@@ -67,13 +72,23 @@ impl Subject {
         })
     }
 
+    /// As [`Subject::new`], under rules that others have too, and with the kernel's own choice of ports.
+    ///
+    /// # Errors
+    /// The router refuses the rest of the setup.
+    pub(super) fn sharing(setup: &Setup, rules: Arc<Rules>, picker: Arc<dyn Picker>) -> Result<Self> {
+        let router = Router::with_rules(config(setup)?, rules).map_err(in_words)?;
+        Ok(Self::of(router.with_picker(picker)))
+    }
+
     fn with_config(config: RouterConfig) -> Result<Self> {
-        let router = Router::new(config).map_err(|errors| {
-            anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-        })?;
+        Ok(Self::of(Router::new(config).map_err(in_words)?))
+    }
+
+    fn of(router: Router) -> Self {
         let began = clock::ticks();
         let worker = router.worker();
-        Ok(Self { router, worker, began, skipped: Duration::ZERO, now: BEGINNING })
+        Self { router, worker, began, skipped: Duration::ZERO, now: BEGINNING }
     }
 
     /// Brings the clock to a tick of the kernel's; returns what the router sends of its own accord meanwhile.
@@ -95,7 +110,13 @@ impl Subject {
     pub fn feed(&mut self, port: usize, frame: &[u8]) -> Ours {
         let mut seen = Seen::default();
         let ours = self.feed_to(port, frame, &mut seen);
-        Ours { state: seen.state, direction: seen.direction, invalid: seen.invalid, ..ours }
+        Ours {
+            state: seen.state,
+            direction: seen.direction,
+            invalid: seen.invalid,
+            translated: seen.translated,
+            ..ours
+        }
     }
 
     /// As [`Subject::feed`], but nobody listens: the way that packets take in earnest. State and direction are not told.
@@ -114,7 +135,15 @@ impl Subject {
         }
         sent.extend(self.emissions());
         sent.sort_by_key(|(port, ..)| *port);
-        Ours { state: None, direction: None, invalid: None, fate: outcome.fate, sent }
+        Ours { state: None, direction: None, invalid: None, fate: outcome.fate, sent, translated: Vec::new() }
+    }
+
+    /// Replaces the rules.
+    ///
+    /// # Errors
+    /// The router refuses them.
+    pub(super) fn load(&self, rules4: &str, rules6: &str) -> Result<()> {
+        self.router.replace_rules(Some(rules4), Some(rules6)).map_err(in_words)
     }
 
     /// Skips time, and returns what the router sends of its own accord meanwhile.
@@ -171,6 +200,8 @@ struct Seen {
     state: Option<CtState>,
     direction: Option<Direction>,
     invalid: Option<InvalidReason>,
+    translated: Vec<Translated>,
+    is_tracked: bool,
     is_over: bool,
 }
 
@@ -180,16 +211,21 @@ impl Recorder for Seen {
             return;
         }
         match note() {
-            Note::Tracked(tracked) => {
+            Note::Tracked(tracked) if !self.is_tracked => {
                 self.state = Some(tracked.state);
                 self.direction = tracked.tuple.is_some().then_some(tracked.direction);
                 self.invalid = tracked.invalid;
-                self.is_over = true;
+                self.is_tracked = true;
             }
-            Note::Fate(_) => self.is_over = true,
+            Note::Translated(translated) => self.translated.push(*translated),
+            Note::Fate(_) | Note::Own { .. } => self.is_over = true,
             _ => {}
         }
     }
+}
+
+fn in_words<E: Display>(errors: Vec<E>) -> Error {
+    anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
 /// The kernel's addresses, routes and neighbours, for our router.
@@ -230,6 +266,11 @@ fn config(setup: &Setup) -> Result<RouterConfig> {
                 let target = RouteTarget::Via { gateway, iface };
                 config.routes.push(RouteConfig { to: prefix(to)?, target });
             }
+        }
+        for more in setup.addresses.iter().filter(|more| more.iface == port) {
+            interface
+                .addresses
+                .insert(if more.is_first { 0 } else { interface.addresses.len() }, more.prefix);
         }
         let (addr, family) = address(NEIGHBOUR_LINK_LOCAL)?;
         config.neighbours.push(NeighbourConfig { addr, family, mac: NEIGHBOUR_MACS[port], iface });

@@ -6,6 +6,7 @@ use super::compare::hex;
 use super::kernel::{MACS, NAMES, NEIGHBOUR_MACS};
 use stateway_core::packet::tuple::PROTO_TCP;
 use stateway_core::packet::{self, Addr, ETHERNET_LEN, Offload, Packet, Segment};
+use stateway_trace::flow::Link;
 
 /// One step of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,13 +14,15 @@ pub enum Step {
     Frame(Frame),
     /// So many seconds pass.
     Elapse(u32),
+    /// Other rules are loaded, as iptables-save text: IPv4 and IPv6.
+    Load(Box<[String; 2]>),
 }
 
 impl Step {
     pub const fn frame(&self) -> Option<&Frame> {
         match self {
             Self::Frame(frame) => Some(frame),
-            Self::Elapse(_) => None,
+            Self::Elapse(_) | Self::Load(_) => None,
         }
     }
 }
@@ -31,6 +34,8 @@ pub struct Frame {
     pub bytes: Vec<u8>,
     /// What the generator had in mind.
     pub kind: &'static str,
+    /// What it has to do with connections that get their addresses and ports from the kernel.
+    pub link: Option<Link>,
 }
 
 impl Frame {
@@ -39,7 +44,7 @@ impl Frame {
         let ethertype: [u8; 2] =
             if packet.first().is_some_and(|b| b >> 4 == 6) { [0x86, 0xdd] } else { [0x08, 0x00] };
         let bytes = [&MACS[port].0[..], &NEIGHBOUR_MACS[port].0, &ethertype, packet].concat();
-        Self { port, bytes, kind }
+        Self { port, bytes, kind, link: None }
     }
 
     /// Addresses the frame to the neighbour on the other side: the router is a bridge.
@@ -86,7 +91,8 @@ impl Frame {
             ),
             None => format!("proto {proto} {}", hex(&pkt.l4()[..pkt.l4().len().min(64)])),
         };
-        format!("{name} {hosts}{ports} ttl {} {what} ({})", pkt.ttl(), self.kind)
+        let link = self.link.map_or(String::new(), |link| format!(", {link}"));
+        format!("{name} {hosts}{ports} ttl {} {what} ({}{link})", pkt.ttl(), self.kind)
     }
 }
 
@@ -118,6 +124,11 @@ impl Trace {
     pub fn seconds(&self) -> u64 {
         let elapsed = |step: &Step| if let Step::Elapse(seconds) = step { u64::from(*seconds) } else { 0 };
         self.steps.iter().map(elapsed).sum()
+    }
+
+    /// Whether rules are exchanged on the way.
+    pub fn has_loads(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Load(_)))
     }
 
     /// Whether any frame is a piece of a packet.

@@ -9,10 +9,15 @@
 
 use super::asides;
 use super::clock::{now, ticks, wait};
-use super::compare::{Mismatch, compare, compare_entries, compare_expectations, compare_unasked};
+use super::compare::{
+    Mismatch, compare, compare_entries, compare_expectations, compare_rules, compare_unasked,
+};
 use super::coverage::Coverage;
+use super::ctnetlink::KernelExpectation;
 use super::flow_key;
 use super::kernel::{Answer, Kernel, Setup};
+use super::learnt::Learnt;
+use super::links::Links;
 use super::pairs;
 use super::subject::{Sent, Subject};
 use super::trace::{Frame, Step, Trace, Waiting};
@@ -20,8 +25,10 @@ use anyhow::Result;
 use core::ops::RangeInclusive;
 use stateway_core::config::Mode;
 use stateway_core::packet::tuple::PROTO_UDP;
-use stateway_core::packet::{Addr, Tuple};
+use stateway_core::packet::{Addr, Family, Tuple};
+use stateway_core::router::Rules;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A UDP flow that has lasted longer than two seconds is a stream to the kernel's own clock.
@@ -46,6 +53,12 @@ pub struct World {
     is_marked: bool,
     /// What the kernel sent when a timer ran out, until the trace that it concerns goes on.
     strays: VecDeque<(usize, Vec<u8>)>,
+    /// Where traces run one after another: the rules that all routers share, so that their counters are those of all.
+    rules: Option<Arc<Rules>>,
+    /// Rules were loaded that this world has not.
+    has_loaded: bool,
+    /// Counters are compared after each trace, and not at the end of all.
+    pub(super) counts_each: bool,
 }
 
 /// A difference: at which step, and what.
@@ -56,6 +69,8 @@ pub struct Difference {
     pub mismatches: Vec<Mismatch>,
     /// The kernel's own words, if it said any.
     pub reasons: Vec<String>,
+    /// The frames up to there, as they were fed.
+    pub fed: Vec<Frame>,
     /// A tick ended while the kernel worked on one of the frames: it proves nothing by itself.
     pub is_blurred: bool,
 }
@@ -82,9 +97,14 @@ pub struct Running {
     /// What the router sent of its own accord and was not compared yet.
     unasked: Vec<Sent>,
     is_blurred: bool,
+    /// What the kernel chose for its connections.
+    links: Links,
+    learnt: Learnt,
+    /// The frames as they were fed.
+    fed: Vec<Frame>,
     /// Time was skipped: clocks of the kernel's that nobody can set are behind.
     has_skipped: bool,
-    /// Everybody who sends something in it; where addresses are translated also everybody who is to get something.
+    /// Everybody who sends something in it.
     hosts: Vec<Addr>,
 }
 
@@ -92,17 +112,36 @@ impl World {
     pub fn new(setup: Setup) -> Result<Self> {
         let kernel = Kernel::new(&setup)?;
         let has_helpers = setup.rules4.as_deref().is_some_and(|rules| rules.contains("--helper"));
-        Ok(Self { setup, kernel, has_helpers, is_marked: false, strays: VecDeque::new() })
+        let mut world = Self {
+            setup,
+            kernel,
+            has_helpers,
+            is_marked: false,
+            strays: VecDeque::new(),
+            rules: None,
+            has_loaded: false,
+            counts_each: false,
+        };
+        world.share_rules()?;
+        Ok(world)
+    }
+
+    /// Makes the rules that routers share, with counters at zero, where traces run one after another.
+    fn share_rules(&mut self) -> Result<()> {
+        if self.setup.is_serial {
+            self.rules = Some(Subject::new(&self.setup)?.router().rules());
+        }
+        Ok(())
     }
 
     pub fn begin(&self, trace: Trace) -> Result<Running> {
-        let subject = Subject::new(&self.setup)?;
-        // What is translated leaves under another source, so that its receiver tells whose it is.
-        let translates = |rules: &Option<String>| rules.as_ref().is_some_and(|rules| rules.contains("*nat"));
-        let has_nat = translates(&self.setup.rules4) || translates(&self.setup.rules6);
+        let learnt = Learnt::default();
+        let subject = match &self.rules {
+            Some(rules) => Subject::sharing(&self.setup, Arc::clone(rules), Arc::new(learnt.clone()))?,
+            None => Subject::new(&self.setup)?,
+        };
         let ends = trace.frames().filter_map(Frame::addresses);
-        let mut hosts: Vec<_> =
-            ends.flat_map(|(src, dst)| [Some(src), has_nat.then_some(dst)]).flatten().collect();
+        let mut hosts: Vec<_> = ends.map(|(src, _)| src).collect();
         hosts.sort_unstable();
         hosts.dedup();
         Ok(Running {
@@ -113,6 +152,9 @@ impl World {
             to_skip: None,
             unasked: Vec::new(),
             is_blurred: false,
+            links: Links::default(),
+            learnt,
+            fed: Vec::new(),
             has_skipped: false,
             hosts,
         })
@@ -144,6 +186,13 @@ impl World {
                         return Ok(Progress::Differs(difference));
                     }
                 }
+                Step::Load(rules) => {
+                    let [v4, v6] = &*rules;
+                    self.has_loaded = true;
+                    self.kernel.load_rules(Some(v4), Some(v6))?;
+                    run.subject.load(v4, v6)?;
+                    coverage.nat.saw_load();
+                }
             }
         }
         self.finish(run)
@@ -156,13 +205,18 @@ impl World {
         frame: &Frame,
         coverage: &mut Coverage,
     ) -> Result<Option<Difference>> {
+        let frame = &run.links.resolve(frame);
         // What a timer sent since the last frame has nothing to do with this one.
         self.listen()?;
         let before = run.tick();
         let mut theirs = self.kernel.feed(frame.port, &frame.bytes)?;
         let after = ticks();
         run.is_blurred |= after != before;
-        self.set_aside(&mut theirs.sent, run);
+        if !self.setup.is_serial {
+            self.set_aside(&mut theirs.sent, run);
+        }
+        let announced = if self.has_helpers { self.kernel.table.expectations()? } else { Vec::new() };
+        run.learn(frame, &theirs, &announced);
         let met = pairs::state(frame, |key| run.subject.entry(key));
         let mut ours = run.subject.feed(frame.port, &frame.bytes);
         self.is_marked |= asides::leaves_marks(&ours);
@@ -173,13 +227,15 @@ impl World {
         let entry = key.and_then(|key| run.subject.entry(&key));
         coverage.saw(frame, &theirs, &ours, run.state_before(key));
         coverage.met(frame, met, &theirs);
+        if self.setup.is_serial {
+            coverage.nat.saw(frame, (&theirs, &announced), &ours, &run.subject);
+        }
         let mut mismatches = compare(&theirs, &ours, entry.as_ref(), &run.subject, after);
         if self.has_helpers {
             // A first packet may announce something at once.
             let new = theirs.entry.as_ref().and_then(|entry| entry.original);
             let known = run.touched.iter().map(|(tuple, _)| *tuple);
             let masters: Vec<Tuple> = known.chain(new).collect();
-            let announced = self.kernel.table.expectations()?;
             mismatches.extend(compare_expectations(&announced, &masters, &run.subject, ticks()));
         }
         if mismatches.is_empty() {
@@ -206,13 +262,59 @@ impl World {
                 return Ok(Progress::Differs(run.difference(mismatches, Vec::new())));
             }
         }
-        if self.has_helpers {
-            // What it announced goes with it: every frame has all of that listed.
-            for (tuple, _) in &run.touched {
-                self.kernel.table.delete(tuple)?;
+        if self.rules.is_some() && (self.counts_each || run.trace.has_loads()) {
+            let mismatches = self.compare_counters(&run.subject.router().rules())?;
+            if !mismatches.is_empty() {
+                return Ok(Progress::Differs(run.difference(mismatches, Vec::new())));
             }
         }
+        if self.has_helpers && !self.setup.is_serial {
+            // What it announced goes with it: every frame has all of that listed.
+            self.forget(run)?;
+        }
         Ok(Progress::Done)
+    }
+
+    /// Has the kernel forget the connections of a trace.
+    fn forget(&mut self, run: &Running) -> Result<()> {
+        for (tuple, _) in &run.touched {
+            self.kernel.table.delete(tuple)?;
+        }
+        Ok(())
+    }
+
+    /// Has the kernel forget all that a trace left behind, where the next must not meet it.
+    pub(super) fn tidy(&mut self, run: &Running, differs: bool) -> Result<()> {
+        if !self.setup.is_serial {
+            return Ok(());
+        }
+        if self.has_loaded {
+            // What names a table once has its hooks for as long as the namespace lives.
+            return self.renew();
+        }
+        if differs { self.clear() } else { self.forget(run) }
+    }
+
+    /// Makes the kernel anew, and with it all counters.
+    fn renew(&mut self) -> Result<()> {
+        self.kernel = Kernel::new(&self.setup)?;
+        self.has_loaded = false;
+        self.is_marked = false;
+        self.share_rules()
+    }
+
+    /// What all traces so far have counted, where they share their rules.
+    pub(super) fn compare_counters_of_all(&self) -> Result<Vec<Mismatch>> {
+        self.rules.as_ref().map_or(Ok(Vec::new()), |rules| self.compare_counters(rules))
+    }
+
+    fn compare_counters(&self, rules: &Rules) -> Result<Vec<Mismatch>> {
+        let saved = self.kernel.save_rules(true)?;
+        let compared = saved.iter().zip([Family::Ipv4, Family::Ipv6]).flat_map(|(theirs, family)| {
+            let ours = rules.for_family(family).map_or(String::new(), |rules| rules.render(true));
+            compare_rules(theirs, &ours)
+        });
+        Ok(compared.collect())
     }
 
     /// Skips time on both sides. The kernel's timers and the router's are set to the same whole number of seconds:
@@ -295,11 +397,16 @@ impl World {
     pub fn run(&mut self, trace: &Trace, coverage: &mut Coverage) -> Result<Option<Difference>> {
         let mut found = None;
         for attempt in 0..ATTEMPTS {
-            if attempt > 0 || trace.has_fragments() || self.is_marked {
-                // Nothing but the end of the namespace makes the kernel forget fragments, and whom it has asked or told.
-                self.kernel = Kernel::new(&self.setup)?;
-                self.is_marked = false;
+            if attempt > 0 || trace.has_fragments() || self.is_marked || self.has_loaded {
+                // Nothing but the end of the namespace makes the kernel forget fragments, whom it has asked or told, and
+                // which tables there were.
+                self.renew()?;
+            } else if self.setup.is_serial {
+                let Setup { rules4, rules6, .. } = &self.setup;
+                self.kernel.load_rules(rules4.as_deref(), rules6.as_deref())?;
+                self.share_rules()?;
             }
+            self.counts_each = true;
             self.clear()?;
             found = self.run_once(trace, coverage)?;
             if found.as_ref().is_none_or(|difference| !difference.is_blurred) {
@@ -349,7 +456,15 @@ impl Running {
 
     fn difference(&self, mismatches: Vec<Mismatch>, reasons: Vec<String>) -> Difference {
         let step = self.next.saturating_sub(1);
-        Difference { step, mismatches, reasons, is_blurred: self.is_blurred }
+        let (fed, is_blurred) = (self.fed.clone(), self.is_blurred);
+        Difference { step, mismatches, reasons, fed, is_blurred }
+    }
+
+    /// Takes in what the kernel chose.
+    fn learn(&mut self, frame: &Frame, theirs: &Answer, announced: &[KernelExpectation]) {
+        self.links.learn(frame, theirs, announced);
+        self.learnt.learn(theirs, announced);
+        self.fed.push(frame.clone());
     }
 
     fn state_before(&self, key: Option<Tuple>) -> Option<(Tuple, u8)> {

@@ -9,8 +9,21 @@ use fastrand::Rng;
 use stateway_core::packet::tuple::PROTO_UDP;
 use stateway_core::packet::{Addr, Family};
 
-/// A control connection in which data connections are announced, and tried.
+/// A control connection in which data connections are announced, and tried, where nothing is translated.
 pub(super) fn trace(rng: &mut Rng, ends: &Ends) -> Trace {
+    let mut ends = ends.clone();
+    ends.numbers[1] = 21;
+    let mut trace = session(rng, &ends, ends.hosts);
+    for step in &mut trace.steps {
+        if let Step::Frame(frame) = step {
+            frame.link = None;
+        }
+    }
+    trace
+}
+
+/// The same; `own` is the address that each side has for itself.
+pub(super) fn session(rng: &mut Rng, ends: &Ends, own: [Addr; 2]) -> Trace {
     let mut talk = Talk::opened(rng, ends);
     // The first line of each side is never read.
     talk.say(1, b"220 ready\r\n");
@@ -18,7 +31,7 @@ pub(super) fn trace(rng: &mut Rng, ends: &Ends) -> Trace {
     for _ in 0..talk.rng().usize(1..8) {
         let port = *pick(talk.rng(), &[1024, 2000, 20, 0, 65535, 50000]);
         let sender = usize::from(chance(talk.rng(), 50));
-        let mut line = line(talk.rng(), ends, sender, port);
+        let mut line = line(talk.rng(), (ends.family, own[sender]), sender, port);
         if chance(talk.rng(), 40) {
             ftp_text::mutate(talk.rng(), &mut line);
         } else {
@@ -39,13 +52,13 @@ pub(super) fn trace(rng: &mut Rng, ends: &Ends) -> Trace {
 }
 
 /// What announces that `sender` listens on `port`.
-fn line(rng: &mut Rng, ends: &Ends, sender: usize, port: u16) -> Vec<u8> {
-    let mut addr = ends.hosts[sender];
+fn line(rng: &mut Rng, (family, own): (Family, Addr), sender: usize, port: u16) -> Vec<u8> {
+    let mut addr = own;
     if chance(rng, 10) {
         addr = error::nearby(addr, 7);
     }
     let [high, low] = port.to_be_bytes();
-    let text = match (ends.family, sender, rng.bool()) {
+    let text = match (family, sender, rng.bool()) {
         (Family::Ipv4, 0, true) => format!("PORT {},{high},{low}\r\n", commas(addr)),
         (Family::Ipv4, 1, true) => format!("227 Entering Passive Mode ({},{high},{low}).\r\n", commas(addr)),
         (family, 0, _) => {

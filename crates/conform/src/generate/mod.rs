@@ -10,6 +10,7 @@ mod ftp;
 mod ftp_text;
 mod hostile;
 mod icmp;
+mod nat;
 pub(crate) mod packet;
 mod router;
 pub(crate) mod sctp;
@@ -40,6 +41,8 @@ pub enum Profile {
     Tftp,
     /// Every timer just before and after its end
     Timer,
+    /// Random rules that translate addresses, one set for each 1500 frames, and connections that compete for ports
+    Nat,
 }
 
 /// Hosts on each side; above them are those of [`error::nearby`].
@@ -77,7 +80,10 @@ impl Generator {
 
     /// A world for the next traces: rules and settings.
     pub fn world(&mut self) -> super::Setup {
-        let mut world = setup(&mut self.rng, self.profile);
+        let mut world = match self.profile {
+            Profile::Nat => nat::setup(&mut self.rng),
+            profile => setup(&mut self.rng, profile),
+        };
         if self.mode == Mode::Bridge {
             bridge::turn(&mut self.rng, &mut world);
         }
@@ -88,6 +94,9 @@ impl Generator {
     pub fn trace(&mut self, setup: &super::Setup) -> Trace {
         self.flows += 1;
         let rng = &mut self.rng.fork();
+        if self.profile == Profile::Nat {
+            return nat::trace(rng, self.flows, setup);
+        }
         let mut ends = Ends::choose(rng, self.flows);
         let profile = match self.profile {
             Profile::Mixed => *pick(rng, &MIX),
@@ -107,7 +116,7 @@ impl Generator {
             Profile::Fragment if chance(rng, 30) => hostile::trace(rng, &ends, world::forgets_soon(setup)),
             Profile::Fragment => fragment::trace(rng, &ends, world::forgets_soon(setup)),
             Profile::Timer => timer::trace(rng, &ends, setup),
-            Profile::Ftp => ftp::trace(rng, &ends),
+            Profile::Ftp | Profile::Nat => ftp::trace(rng, &ends),
             Profile::Tftp => ftp::tftp(rng, &ends),
             Profile::Sctp => sctp::trace(rng, &ends),
         };

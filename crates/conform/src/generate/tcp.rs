@@ -6,8 +6,10 @@ use super::packet::Tcp;
 use super::{Ends, chance, error, frame, pick, season};
 use crate::trace::{Frame, Step, Trace, Waiting};
 use fastrand::Rng;
+use stateway_core::conntrack::Direction;
 use stateway_core::packet::ETHERNET_LEN;
 use stateway_core::packet::tuple::PROTO_TCP;
+use stateway_trace::flow::Link;
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -37,6 +39,8 @@ pub(super) struct Talk<'a> {
     sides: [Side; 2],
     steps: Vec<Step>,
     kinds: [u16; 2],
+    /// Connections that were opened beside it.
+    beside: u16,
 }
 
 /// Where a story begins: what was exchanged before the disturbance.
@@ -82,13 +86,12 @@ fn sides(rng: &mut Rng) -> [Side; 2] {
 impl<'a> Talk<'a> {
     fn new(rng: &'a mut Rng, ends: &'a Ends) -> Self {
         let sides = sides(rng);
-        Self { rng, ends, sides, steps: Vec::new(), kinds: ends.numbers }
+        Self { rng, ends, sides, steps: Vec::new(), kinds: ends.numbers, beside: 0 }
     }
 
     /// A connection after its handshake, to say something in.
     pub(super) fn opened(rng: &'a mut Rng, ends: &'a Ends) -> Self {
         let mut talk = Self::new(rng, ends);
-        talk.kinds[1] = 21;
         for side in &mut talk.sides {
             side.win = 65535;
         }
@@ -128,6 +131,8 @@ impl<'a> Talk<'a> {
     pub(super) fn open_beside(&mut self, ends: &Ends, opener: usize) {
         let flags = *pick(self.rng, &[SYN, SYN, SYN, ACK, RST]);
         let answers = self.rng.usize(..3);
+        self.beside += 1;
+        let flow = self.beside;
         for n in 0..=answers {
             let sender = if n % 2 == 0 { opener } else { 1 - opener };
             let tcp = Tcp {
@@ -143,7 +148,14 @@ impl<'a> Talk<'a> {
             let ip = ends.ip(sender, PROTO_TCP);
             let mut l4 = tcp.build();
             ip.fill_checksum(&mut l4, 16);
-            let step = frame(self.rng, ends, sender, &ip.build(&l4), "ftp data");
+            let mut step = frame(self.rng, ends, sender, &ip.build(&l4), "ftp data");
+            if let Step::Frame(frame) = &mut step {
+                frame.link = Some(match n {
+                    0 => Link::Announced { flow, master: 0 },
+                    1 => Link::Along { flow, dir: Direction::Reply },
+                    _ => Link::Along { flow, dir: Direction::Original },
+                });
+            }
             self.steps.push(step);
         }
     }

@@ -5,7 +5,7 @@
 
 use super::bridge;
 use super::text::Tables;
-use crate::compare::{Mismatch, compare_frames};
+use crate::compare::{Mismatch, compare_frames, compare_rules};
 use crate::nflog::{GROUPS_OF_RULES, Heard};
 use crate::subject::{Ours, Subject};
 use crate::trace::Frame;
@@ -18,7 +18,7 @@ use stateway_core::base::Listener;
 use stateway_core::base::log::{Logged, Speaker};
 use stateway_core::packet::Family;
 use stateway_core::packet::tuple::PROTO_TCP;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Rules and the frames that go through them.
@@ -284,41 +284,17 @@ fn is_own_reset(packet: &[u8]) -> bool {
 const MAX_LINES: usize = 12;
 
 fn compare_saved(saved: &[String; 2], sides: &[Side; 2], mode: Mode) -> Vec<Mismatch> {
+    let text = |rules: &str| match mode {
+        Mode::Route => rules.to_owned(),
+        Mode::Bridge => rules.lines().map(|line| bridge::without_conditions(line) + "\n").collect(),
+    };
     let mut found = Vec::new();
     for (side, way) in sides.iter().zip(["", " on the fast way"]) {
         for (theirs, family) in saved.iter().zip([Family::Ipv4, Family::Ipv6]) {
-            let rendered = side.ruleset(family);
-            let (theirs, ours) = (by_table(theirs), by_table(&rendered));
-            let names: BTreeSet<&str> = theirs.keys().chain(ours.keys()).copied().collect();
-            for name in names {
-                let empty = Vec::new();
-                let (theirs, ours) = (theirs.get(name).unwrap_or(&empty), ours.get(name).unwrap_or(&empty));
-                for at in 0..theirs.len().max(ours.len()) {
-                    let line = |list: &[&str]| match (list.get(at).copied().unwrap_or("nothing"), mode) {
-                        (line, Mode::Route) => line.to_owned(),
-                        (line, Mode::Bridge) => bridge::without_conditions(line),
-                    };
-                    let (kernel, ours) = (line(theirs), line(ours));
-                    if kernel != ours {
-                        found.push(labelled(Mismatch { aspect: "saved", kernel, ours }, way));
-                    }
-                }
-            }
+            let mismatches = compare_rules(&text(theirs), &text(&side.ruleset(family)));
+            found.extend(mismatches.into_iter().map(|mismatch| labelled(mismatch, way)));
         }
     }
     found.truncate(MAX_LINES);
     found
-}
-
-/// The tables come in the order in which the kernel met them.
-fn by_table(text: &str) -> BTreeMap<&str, Vec<&str>> {
-    let mut tables: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    let mut table = "";
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
-        match line.strip_prefix('*') {
-            Some(name) => table = name,
-            None => tables.entry(table).or_default().push(line),
-        }
-    }
-    tables
 }

@@ -153,6 +153,7 @@ fn in_world(Difference { fed, mismatches, reasons, .. }: &Difference) -> world::
         step: fed.saturating_sub(1),
         mismatches: mismatches.clone(),
         reasons: reasons.clone(),
+        fed: Vec::new(),
         is_blurred: false,
     }
 }

@@ -43,7 +43,7 @@
 //! | gre | `[v1 call N] [(LEN)]` |
 //! | others | `[(LEN)]` |
 //! | errors | `error TYPE/CODE about FLOW[<] [from ADDR] [to ADDR] [quote LEN]`: quotes a packet of that flow |
-//! | raw | `frame HEX`: an IP packet; `ether HEX`: a whole Ethernet frame |
+//! | raw | `frame HEX`: an IP packet; `ether HEX`: a whole Ethernet frame; `stateway conform` writes `along N`, `along N<`, `announced N by N`, `about N` behind it where addresses and ports follow a choice of the kernel's |
 //!
 //! and what is odd about it: `ttl N`, `tos N`, `df`, `ipid N`, `ipopt HEX`, `badsum`, `badipsum`, `total N` (length
 //! field), `cut N` (only so many bytes above IP), `pad N` (Ethernet trailer), `ext hop|dst|routing|none` (IPv6),
@@ -59,12 +59,14 @@
 
 mod build;
 mod capture;
+mod link;
 mod packet;
 mod parse;
 mod run;
 mod words;
 
 pub use capture::capture;
+pub use link::Link;
 pub use packet::packet;
 pub use parse::parse;
 pub use run::{IFACES, Observed, ROUTER_MACS, Run, STATION_MACS, config, update};
@@ -172,6 +174,8 @@ pub struct Step {
     pub padding: usize,
     /// Whose entry is looked at afterwards.
     pub flow: Option<usize>,
+    /// What it has to do with connections whose addresses and ports a router chooses.
+    pub link: Option<Link>,
     /// Rules that are loaded before it comes.
     pub load: Option<Load>,
     pub expect: Option<Expect>,

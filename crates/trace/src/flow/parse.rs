@@ -4,7 +4,7 @@
 
 use super::packet::{Built, error, of_flow};
 use super::words::{Word, Words, hex, number};
-use super::{Address, Expect, Flow, FlowError, IFACES, Load, STANDARD, Scenario, Side, Step};
+use super::{Address, Expect, Flow, FlowError, IFACES, Link, Load, STANDARD, Scenario, Side, Step};
 use core::net::{IpAddr, SocketAddr};
 use stateway_core::config::{Mode, RouteConfig, RouteTarget};
 use stateway_core::conntrack::Direction;
@@ -231,11 +231,23 @@ impl Reader {
                 (of_flow(&self.flows[at], dir, &mut words)?, Some(at))
             }
         };
+        let link = Link::take(&mut words)?;
         if let Some(word) = words.next() {
             return Err(format!("{word:?} is one word too many"));
         }
         let (iface, load) = (iface.to_owned(), self.load.take());
-        self.steps.push(Step { line, at: self.now, iface, packet, is_frame, padding, flow, load, expect });
+        self.steps.push(Step {
+            line,
+            at: self.now,
+            iface,
+            packet,
+            is_frame,
+            padding,
+            flow,
+            link,
+            load,
+            expect,
+        });
         Ok(())
     }
 
