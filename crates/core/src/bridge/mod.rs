@@ -123,11 +123,11 @@ const VLAN_LEN: usize = 4;
 /// Linux takes the tag off, and wants two bytes of what it is around.
 const TAG_AND_MORE_LEN: usize = VLAN_LEN + 2;
 
-/// The header of a PPPoE session, with the protocol of what it carries (RFC 2516 §4).
+/// The header of a `PPPoE` session, with the protocol of what it carries (RFC 2516 §4).
 const PPPOE_LEN: usize = 8;
 
 /// Whether what stands in front of the packet is all there. Linux takes the outermost tag off; behind that it looks past a second
-/// tag of 802.1Q, or the header of a PPPoE session.
+/// tag of 802.1Q, or the header of a `PPPoE` session.
 fn has_whole_encapsulation(frame: &[u8]) -> bool {
     let tag_len = if is_tagged(frame) { VLAN_LEN } else { 0 };
     if tag_len > 0 && frame.len() < ETHERNET_LEN + TAG_AND_MORE_LEN {

@@ -47,7 +47,8 @@ impl Shift {
 /// Shifts a segment: `own` is its direction's shift, `other` that of what it acknowledges. The checksum follows unless
 /// it is `partial`, and so covers nothing of this yet.
 ///
-/// Whatever `l4` is, it is taken for a segment. `false`: its header says that it goes on beyond the packet.
+/// Whatever `l4` is, it is taken for a segment. `false`: its header goes on beyond the packet, or an option beyond its header:
+/// Linux drops such a packet.
 pub fn shift_segment(l4: &mut [u8], own: &Shift, other: &Shift, partial: bool) -> bool {
     if l4.len() < TCP_HEADER_LEN {
         return false;
@@ -76,7 +77,7 @@ fn shift_sack(l4: &mut [u8], other: &Shift, partial: bool) -> bool {
             kind => {
                 let len = l4.get(at + 1).map_or(0, |&len| usize::from(len));
                 if at + 1 >= end || len < 2 || at + len > end {
-                    return true;
+                    return false;
                 }
                 if kind == SACK && len >= 10 && (len - 2).is_multiple_of(8) {
                     for edge in (at + 2..at + len).step_by(4) {
@@ -141,5 +142,10 @@ mod tests {
         assert_eq!([word(8), word(24), word(28)], [1100, 1100, 1105]);
         l4[12] = 0x90;
         assert!(!shift_segment(&mut l4, &Shift::default(), &twice(), true), "it ends in its header");
+        l4[12] = 0x80;
+        for option in [[8, 0], [8, 1], [8, 11]] {
+            l4[22..24].copy_from_slice(&option);
+            assert!(!shift_segment(&mut l4, &Shift::default(), &twice(), true), "{option:?} does not fit");
+        }
     }
 }
