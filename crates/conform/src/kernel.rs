@@ -395,8 +395,7 @@ fn addressing(setup: &Setup) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The addresses of an interface in the order in which they are added, and whether it is the one that it always has: in
-/// IPv6 the latest stands in front.
+/// The addresses of an interface in the order in which they are added, and whether it is the one that it always has.
 fn in_order(setup: &Setup, port: usize, family: usize, own: &str) -> Vec<(String, bool)> {
     let of_family =
         |more: &&Address| more.iface == port && (more.prefix.family == Family::Ipv6) == (family == 1);
@@ -404,9 +403,6 @@ fn in_order(setup: &Setup, port: usize, family: usize, own: &str) -> Vec<(String
     for more in setup.addresses.iter().filter(of_family) {
         let at = if more.is_first { 0 } else { list.len() };
         list.insert(at, (more.prefix.to_string(), false));
-    }
-    if family == 1 {
-        list.reverse();
     }
     list
 }

@@ -264,7 +264,7 @@ impl Routes {
     /// The own address that speaks to `dst` on `iface`, where its next hop is `neighbour`.
     ///
     /// IPv4: the first one of the neighbour's network, else the first of the interface, else any.
-    /// IPv6: the closest one of the same scope (RFC 6724 §5, rules 2, 5 and 8).
+    /// IPv6: the closest one of the same scope (RFC 6724 §5, rules 2, 5 and 8), of equals the one that was given last.
     pub fn source_on(&self, iface: IfaceId, neighbour: Addr, dst: Addr, family: Family) -> Option<Addr> {
         let here = || self.own(iface).iter().filter(move |p| p.family == family);
         let elsewhere = || self.own.iter().flatten().filter(move |p| p.family == family);
@@ -276,9 +276,9 @@ impl Routes {
             Family::Ipv6 => {
                 let wanted = is_link_local(dst, family);
                 let fits = |p: &&Prefix| is_link_local(p.addr, p.family) == wanted;
-                // The first of the closest, not the last.
+                // Of several that are as close Linux takes the first of its list, which is the one that was given last.
                 let closest = |best: Option<&'_ Prefix>, p: &Prefix| {
-                    best.is_none_or(|best| shared_bits(p, dst) > shared_bits(best, dst))
+                    best.is_none_or(|best| shared_bits(p, dst) >= shared_bits(best, dst))
                 };
                 let mut best = None;
                 for p in here().filter(fits) {
@@ -478,6 +478,20 @@ mod tests {
             let family = if dst.contains(':') { Family::Ipv6 } else { Family::Ipv4 };
             let got = table.source_on(IfaceId(iface), addr(dst), addr(dst), family);
             assert_eq!(got, Some(addr(expected)), "to {dst}");
+        }
+    }
+
+    #[test]
+    fn of_two_own_addresses_linux_lists_the_later_one_first_in_ipv6() {
+        let given = ["192.0.2.1/24", "192.0.2.2/24", "2001:db8:1::1/64", "2001:db8:1::2/64"];
+        let iface = Iface { addresses: given.map(prefix).to_vec(), ..Iface::new("left", IfaceId(0)) };
+        let routes = Routes::new(&[iface], &[], true);
+        for (family, dst, expected) in
+            [(Family::Ipv4, "192.0.2.9", "192.0.2.1"), (Family::Ipv6, "2001:db8:3::9", "2001:db8:1::2")]
+        {
+            assert_eq!(routes.first_on(IfaceId(0), family), Some(addr(expected)));
+            let source = routes.source_on(IfaceId(0), addr(dst), addr(dst), family);
+            assert_eq!(source, Some(addr(expected)), "to {dst}");
         }
     }
 }
