@@ -134,6 +134,11 @@ pub(super) fn run(args: Args) -> Result {
 }
 
 fn generated(args: &Args, profile: Profile) -> Result<(Option<u64>, Report)> {
+    if profile == Profile::Nat && Mode::from(args.mode) == Mode::Bridge {
+        return Err(Failure::Input(anyhow!(
+            "`--profile nat` compares routers: a bridge has no addresses to translate to\n  hint: `--mode route`"
+        )));
+    }
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     note(&format!("seed {seed}"));
     let plan = Plan { seed, frames: args.frames, profile, mode: args.mode.into(), stop_early: args.stop };
