@@ -195,7 +195,7 @@ fn show(report: &Report) -> String {
     text
 }
 
-/// `STATEWAY_SEED`, which `scripts/test` makes of the tree that it tests: another one for every change, the same one for the same code.
+/// `STATEWAY_SEED`, or always the same: what a test draws is no matter of chance.
 fn seed() -> u64 {
     const WITHOUT: u64 = 104;
     std::env::var("STATEWAY_SEED").map_or(WITHOUT, |seed| seed.parse().expect("`STATEWAY_SEED` is a number"))
