@@ -77,7 +77,7 @@ impl Capturing {
         self.wait_until(|bytes| packets(bytes) >= self.marks);
         rustix::process::kill_process(
             rustix::process::Pid::from_child(&self.child),
-            rustix::process::Signal::INT,
+            rustix::process::Signal::TERM,
         )
         .unwrap();
         self.child.wait().unwrap();
