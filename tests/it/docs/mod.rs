@@ -35,6 +35,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("stateway conform --seed 7 --frames 20000 --profile tcp", "as above"),
     ("stateway conform --profile rules --frames 200000", "as above"),
     ("stateway conform --mode bridge --frames 100000", "as above"),
+    ("stateway conform --profile nat --frames 100000", "as above"),
     ("scripts/conform-long 8", "it takes a night"),
     ("scripts/conform-long --round", "scripts/test runs it"),
     ("stateway conform capture.pcapng --rules rules.v4", "the reader's own capture and rules"),
