@@ -44,6 +44,8 @@ mod lab_up;
 mod labs;
 /// Rules of table `nat`: what is printed of each, or why it is refused, and what the kernel's own tools say.
 mod nat_rules;
+#[cfg(target_os = "linux")]
+mod netns;
 /// What a running router holds, and what it does without: threads and keeper in `/proc`, reloads, guests, lack.
 #[cfg(target_os = "linux")]
 mod privileges;

@@ -2,7 +2,8 @@
 //!
 //! It takes root, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out.
 
-use super::run::{A, B, PATIENCE, STATEFUL, ip, is_left_out};
+use super::netns::{Netns, ip};
+use super::run::{A, B, PATIENCE, STATEFUL, is_left_out};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::{self, File};
@@ -21,6 +22,7 @@ struct Site {
     router: Child,
     /// What it has said so far, up to the ready line.
     said: String,
+    _namespaces: [Netns; 3],
 }
 
 impl Site {
@@ -33,11 +35,9 @@ impl Site {
             STATEFUL.replace('\n', "\n    ")
         );
         fs::write(folder.path().join("router.yaml"), file).unwrap();
-        for host in ["a", "b", "r"] {
-            ip(&format!("netns add {name}{host}"));
-        }
+        let namespaces = ["a", "b", "r"].map(|host| Netns::new(format!("{name}{host}")));
         let (router, said) = start(&name, &folder);
-        let site = Self { name, folder, router, said };
+        let site = Self { name, folder, router, said, _namespaces: namespaces };
         for (host, port, address) in [("a", "left", A), ("b", "right", B)] {
             let (r, ns) = (format!("{}r", site.name), format!("{}{host}", site.name));
             ip(&format!("-n {r} link add br{host} type bridge"));
@@ -158,9 +158,6 @@ impl Drop for Site {
     fn drop(&mut self) {
         let _ = self.router.kill();
         let _ = self.router.wait();
-        for host in ["a", "b", "r"] {
-            let _ = Command::new("ip").args(["netns", "del", &format!("{}{host}", self.name)]).status();
-        }
     }
 }
 

@@ -75,20 +75,13 @@ fn docs_iptables_is_what_the_code_honours() {
 #[cfg(target_os = "linux")]
 #[test]
 fn the_tools_of_this_machine_print_the_same() {
+    use crate::netns::Netns;
     use std::io::Write as _;
     use std::process::{Command, Stdio};
 
     if std::env::var_os("STATEWAY_SIM_ONLY").is_some() {
         return;
     }
-    struct Namespace(String);
-
-    impl Drop for Namespace {
-        fn drop(&mut self) {
-            let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
-        }
-    }
-
     let run = |namespace: &str, program: &str, input: &str| -> String {
         let mut child = Command::new("ip")
             .args(["netns", "exec", namespace, "sh", "-c", program])
@@ -102,9 +95,7 @@ fn the_tools_of_this_machine_print_the_same() {
         String::from_utf8(output.stdout).unwrap()
     };
     for (name, family, text) in rulesets() {
-        let namespace = Namespace(format!("cf-{}-rules", std::process::id()));
-        let made = Command::new("ip").args(["netns", "add", &namespace.0]).status().unwrap();
-        assert!(made.success(), "no network namespace: root is needed, or STATEWAY_SIM_ONLY=1");
+        let namespace = Netns::new(format!("cf-{}-rules", std::process::id()));
         let is_set = |line: &&str| line.starts_with("create ") || line.starts_with("add ");
         let lines = |text: &str, sets: bool| -> String {
             text.lines().filter(|l| is_set(l) == sets).map(|l| format!("{l}\n")).collect()

@@ -3,6 +3,7 @@
 //!
 //! It takes root, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out.
 
+use crate::netns::{Netns, ip};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -74,6 +75,7 @@ pub(crate) struct Lab {
     pub(crate) says: BufReader<ChildStderr>,
     ready: String,
     pub(crate) folder: tempfile::TempDir,
+    _namespaces: [Netns; 3],
 }
 
 impl Lab {
@@ -95,9 +97,7 @@ impl Lab {
             format!("router:\n  mode: bridge\n  ports: {{ left: {{}}, right: {{}} }}\n  rules_file: rules\n{settings}"),
         )
         .unwrap();
-        for host in ["a", "b", "r"] {
-            ip(&format!("netns add {name}{host}"));
-        }
+        let namespaces = ["a", "b", "r"].map(|host| Netns::new(format!("{name}{host}")));
         let mut command = Command::new("ip");
         command
             .args(["netns", "exec", &format!("{name}r"), env!("CARGO_BIN_EXE_stateway"), "run"])
@@ -113,7 +113,8 @@ impl Lab {
         };
         let mut router = std::thread::spawn(spawn).join().unwrap();
         let says = BufReader::new(router.stderr.take().unwrap());
-        let mut lab = Self { name, router, says, ready: String::new(), folder };
+        let ready = String::new();
+        let mut lab = Self { name, router, says, ready, folder, _namespaces: namespaces };
         lab.ready = lab.hear("ready:");
         for (host, port, address) in [("a", "left", A), ("b", "right", B)] {
             lab.plug(host, port, address);
@@ -203,15 +204,7 @@ impl Drop for Lab {
         let pid = rustix::process::Pid::from_child(&self.router);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         let _ = self.router.wait();
-        for host in ["a", "b", "r"] {
-            let _ = Command::new("ip").args(["netns", "del", &format!("{}{host}", self.name)]).status();
-        }
     }
-}
-
-pub(crate) fn ip(args: &str) {
-    let output = Command::new("ip").args(args.split(' ')).output().unwrap();
-    assert!(output.status.success(), "ip {args}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Whether only what needs no privilege is wanted.
@@ -300,15 +293,13 @@ fn a_fast_port_that_is_not_to_be_had_is_no_plain_one() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("router.yaml");
     fs::write(&file, "router:\n  mode: bridge\n  device: fast\n  ports: { left: {} }\n").unwrap();
-    let ns = format!("swt-{}-fast", std::process::id());
-    ip(&format!("netns add {ns}"));
+    let ns = Netns::new(format!("swt-{}-fast", std::process::id()));
     let run = || {
         Refused::VirtioHeader.apply();
-        let program = ["netns", "exec", &ns, env!("CARGO_BIN_EXE_stateway"), "run"];
+        let program = ["netns", "exec", &ns.0, env!("CARGO_BIN_EXE_stateway"), "run"];
         Command::new("ip").args(program).arg(&file).output().unwrap()
     };
     let output = std::thread::scope(|scope| scope.spawn(run).join().unwrap());
-    ip(&format!("netns del {ns}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("cannot open the TAP `left`"), "{said}");

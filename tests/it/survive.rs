@@ -3,7 +3,8 @@
 //!
 //! It takes root, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out.
 
-use crate::run::{A, B, Lab, PATIENCE, Refused, STATEFUL, ip, is_left_out};
+use crate::netns::{Netns, ip};
+use crate::run::{A, B, Lab, PATIENCE, Refused, STATEFUL, is_left_out};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use stateway_runtime::control::protocol::{Command as Ask, Reply};
@@ -156,10 +157,9 @@ fn the_service_manager_hears_how_it_goes() {
             }
         }
     };
-    let ns = format!("swt-{}-notify", std::process::id());
-    ip(&format!("netns add {ns}"));
+    let ns = Netns::new(format!("swt-{}-notify", std::process::id()));
     let mut router = Command::new("ip")
-        .args(["netns", "exec", &ns, env!("CARGO_BIN_EXE_stateway"), "run"])
+        .args(["netns", "exec", &ns.0, env!("CARGO_BIN_EXE_stateway"), "run"])
         .arg(&file)
         .arg("--control")
         .arg(folder.path().join("control"))
@@ -177,7 +177,6 @@ fn the_service_manager_hears_how_it_goes() {
     assert!(hear("RELOADING=1").contains("\nMONOTONIC_USEC="));
     hear("READY=1");
     let code = end(&mut router, Signal::TERM);
-    ip(&format!("netns del {ns}"));
     assert_eq!(code, Some(0));
     hear("STOPPING=1");
 }

@@ -194,7 +194,9 @@ fn what_the_pages_show_is_what_happens() {
                 loop {
                     let Some(page) = waiting.lock().unwrap().pop() else { break };
                     seen.lock().unwrap().extend(shown(&page).into_iter().map(|(_, shown)| shown.command));
-                    wrong.lock().unwrap().extend(try_page(&page, is_sim_only));
+                    // Nobody waits while a page is tried.
+                    let found = try_page(&page, is_sim_only);
+                    wrong.lock().unwrap().extend(found);
                 }
             });
         }
