@@ -24,10 +24,10 @@ impl Pieces {
             || (matches!(pkt.family(), Family::Ipv4) && !self.dont_fragment)
     }
 
-    /// Whether the whole leaves as it is: what the sender of IPv6 could have sent in one piece.
+    /// Whether the whole leaves as it is, since it is no longer than a piece was: in IPv6, and in IPv4 on a bridge.
     pub fn stay_whole(&self, pkt: &Packet, mtu_bytes: usize) -> bool {
         let len = pkt.l3().len();
-        pkt.family() == Family::Ipv6 && len <= mtu_bytes && len <= self.max_len
+        (pkt.family() == Family::Ipv6 || self.is_bridged) && len <= mtu_bytes && len <= self.max_len
     }
 
     /// The frames in which a joined packet leaves.
@@ -35,8 +35,8 @@ impl Pieces {
         let fixed = fixed_len(pkt);
         let len = pkt.l3().len();
         let max_len = match pkt.family() {
+            _ if self.stay_whole(pkt, mtu_bytes) => return vec![pkt.frame().to_vec()],
             Family::Ipv4 => mtu_bytes.min(self.max_len),
-            Family::Ipv6 if self.stay_whole(pkt, mtu_bytes) => return vec![pkt.frame().to_vec()],
             Family::Ipv6 => mtu_bytes.min(self.max_len.max(IPV6_MIN_MTU_BYTES)),
         };
         let room = room(pkt, fixed, max_len);
@@ -55,12 +55,7 @@ impl Pieces {
         } else {
             (ranges(fixed, len, room), self.dont_fragment)
         };
-        cut_at(
-            pkt,
-            fixed,
-            &ranges,
-            &Style { dont_fragment, copies_options: self.copies_options, id: self.id },
-        )
+        cut_at(pkt, fixed, &ranges, &Style { dont_fragment, copies_options: self.is_bridged, id: self.id })
     }
 }
 

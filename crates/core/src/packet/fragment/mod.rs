@@ -96,14 +96,15 @@ pub struct Pieces {
     id: u32,
     /// Somebody needed the whole in one: how it had been cut is forgotten, and it is cut anew.
     pub is_linear: bool,
-    /// Every piece gets all IPv4 options, and not only those that ask for it: Linux does that on a bridge.
-    copies_options: bool,
+    /// They leave by a bridge, as Linux's cuts them: each with all IPv4 options, and not at all if the whole is no longer than
+    /// the largest that came, which may have had more options.
+    is_bridged: bool,
 }
 
 impl Pieces {
-    /// They leave as Linux's bridge cuts them: each with all IPv4 options, none with "don't fragment".
+    /// They leave by a bridge, and none with "don't fragment".
     pub const fn leave_on_bridge(&mut self) {
-        self.copies_options = true;
+        self.is_bridged = true;
         self.dont_fragment = false;
     }
 
@@ -547,7 +548,7 @@ impl Queue {
             dont_fragment,
             id: key.id,
             is_linear: false,
-            copies_options: false,
+            is_bridged: false,
         };
         Some(Whole { frame, pieces })
     }

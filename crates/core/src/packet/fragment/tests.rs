@@ -239,15 +239,15 @@ fn on_a_bridge_every_piece_keeps_all_options() {
         finish_ipv4(&mut frame, 44, flags, 0);
         frame
     };
-    for copies_options in [false, true] {
+    for is_bridged in [false, true] {
         let fragments = Fragments::default();
         assert!(matches!(add(&fragments, &with_options(0, true), 0), Reassembly::Pending));
         let Reassembly::Whole(mut whole) = add(&fragments, &with_options(16, false), 0) else {
             panic!("both came")
         };
-        let pieces = Pieces { copies_options, ..whole.pieces.clone() };
+        let pieces = Pieces { is_bridged, ..whole.pieces.clone() };
         let frames = pieces.cut(&whole.packet().unwrap(), 1500);
         let kept = |frame: &Vec<u8>| frame[ETHERNET_LEN + 20..ETHERNET_LEN + 28] == record_route;
-        assert_eq!(frames.iter().map(kept).collect::<Vec<_>>(), [true, copies_options]);
+        assert_eq!(frames.iter().map(kept).collect::<Vec<_>>(), [true, is_bridged]);
     }
 }
