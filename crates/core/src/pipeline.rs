@@ -174,7 +174,9 @@ fn translate_own<P: Plane, R: Recorder>(
     if pkt.dst() == before {
         return Continue(out);
     }
-    let Some(out) = plane.route_again(pkt, pass) else { return Break(Fate::Dropped(DropReason::NoRoute)) };
+    let Some(out) = plane.route_again(pkt, out, pass) else {
+        return Break(Fate::Dropped(DropReason::NoRoute));
+    };
     pass.ctx.out_iface = Some(out);
     Continue(Some(out))
 }

@@ -75,8 +75,14 @@ pub(crate) trait Plane: Sized {
     where
         Self: 'a;
 
-    /// The routing decision once more, for a packet of the router's own whose destination was translated.
-    fn route_again<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<Self, R>) -> Option<IfaceId>;
+    /// The routing decision once more, for a packet of the router's own whose destination was translated. It was to leave by
+    /// `out`, where a link-local destination is.
+    fn route_again<R: Recorder>(
+        &self,
+        pkt: &Packet,
+        out: Option<IfaceId>,
+        pass: &mut Passage<Self, R>,
+    ) -> Option<IfaceId>;
 
     /// The router's own address that a packet which leaves there is to come from.
     fn address_out<R: Recorder>(&self, pkt: &Packet, out: IfaceId, pass: &Passage<Self, R>) -> Option<Addr>;

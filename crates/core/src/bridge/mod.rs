@@ -239,7 +239,12 @@ impl Plane for Bridge {
         None
     }
 
-    fn route_again<R: Recorder>(&self, _: &Packet, _: &mut Passage<Self, R>) -> Option<IfaceId> {
+    fn route_again<R: Recorder>(
+        &self,
+        _: &Packet,
+        _: Option<IfaceId>,
+        _: &mut Passage<Self, R>,
+    ) -> Option<IfaceId> {
         None
     }
 

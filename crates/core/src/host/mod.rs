@@ -149,8 +149,13 @@ impl Plane for Host {
         Some((out, Walk { next_hop: Some(next_hop), options: None }))
     }
 
-    fn route_again<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<'_, R>) -> Option<IfaceId> {
-        let (out, next_hop) = self.way_of_own(pkt.dst(), pkt.family(), Link::Near(None))?;
+    fn route_again<R: Recorder>(
+        &self,
+        pkt: &Packet,
+        out: Option<IfaceId>,
+        pass: &mut Passage<'_, R>,
+    ) -> Option<IfaceId> {
+        let (out, next_hop) = self.way_of_own(pkt.dst(), pkt.family(), Link::Near(out))?;
         pass.walk.next_hop = Some(next_hop);
         out
     }
