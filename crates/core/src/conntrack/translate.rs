@@ -46,8 +46,9 @@ impl Known for Others<'_> {
     }
 
     fn mapping(&self, current: &Tuple, fits: &dyn Fn(&Tuple) -> bool) -> Option<Tuple> {
-        let Self { conntrack, entry, now } = self;
-        conntrack.sources.find(&conntrack.table, &entry.original, |other| {
+        let Self { conntrack, now, .. } = self;
+        // Of ICMP the other end's translation may have changed the identifier, and so whose packet it seems to be.
+        conntrack.sources.find(&conntrack.table, current, |other| {
             let as_translated = other.as_translated();
             let mapped = Tuple { src: as_translated.src, left: as_translated.left, ..*current };
             (other.is_alive(*now) && fits(&mapped)).then_some(mapped)

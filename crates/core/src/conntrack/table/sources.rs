@@ -57,14 +57,14 @@ impl Sources {
         shard.insert(entry, hash as u32);
     }
 
-    /// Asks `read` about the connections of the source, the latest first, and returns its first answer.
+    /// Asks `read` about the connections of the source that `sent` has, the latest first, and returns its first answer.
     pub(in crate::conntrack) fn find<T>(
         &self,
         table: &Table,
-        original: &Tuple,
+        sent: &Tuple,
         mut read: impl FnMut(&Entry) -> Option<T>,
     ) -> Option<T> {
-        let source = source_of(original);
+        let source = source_of(sent);
         let hash = table.hash(&source);
         let mut shard = self.0[(hash >> 32) as usize % SHARDS].lock();
         let (mut at, mut newer) = (shard.latest(hash as u32), NONE);
