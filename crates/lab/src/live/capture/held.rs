@@ -162,6 +162,7 @@ fn describe(verdict: Verdict) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use smoltcp::wire::Ipv4Packet;
     use stateway_core::packet::tuple::PROTO_UDP;
 
     const CLIENT: [u8; 4] = [192, 0, 2, 1];
@@ -173,6 +174,7 @@ mod tests {
         frame.extend([0x45, 0, 0, 28, 0, 0, 0, 0, 64, PROTO_UDP, 0, 0]);
         frame.extend([CLIENT, SERVER].concat());
         frame.extend([sport.to_be_bytes(), [0, 53], [0, 8], [0, 0]].concat());
+        Ipv4Packet::new_unchecked(&mut frame[14..]).fill_checksum();
         frame
     }
 
@@ -235,6 +237,7 @@ mod tests {
             held.frame(captured(0, number, 7), start);
         }
         assert_eq!(written(&mut held, start).len(), 10);
+        let mut held = Held::new(&["lan"]);
         for _ in 0..2 * MAX_UNMARRIED {
             held.verdict(verdict(9, "dropped"));
         }
