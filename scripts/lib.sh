@@ -97,6 +97,18 @@ prepare_live() {
     keep_root
 }
 
+# Room in the kernel's tables of neighbours, which all namespaces share, until the script ends: labs of hundreds of hosts
+# fill them where they meet. Where they cannot be made larger, `lab test` says if one was full.
+room_for_neighbours() {
+    local file was
+    for file in /proc/sys/net/ipv{4,6}/neigh/default/gc_thresh{2,3}; do
+        was=$(cat "$file" 2>/dev/null) || continue
+        [ "$was" -lt 8192 ] || continue
+        echo 8192 | as_root tee "$file" >/dev/null 2>&1 || continue
+        at_end "echo $was | as_root tee $file >/dev/null"
+    done
+}
+
 # For `--help`: the comment at the head of a script.
 usage() {
     sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$self"

@@ -3,6 +3,7 @@
 mod agree;
 mod chosen;
 mod jobs;
+mod neighbours;
 mod runners;
 mod take;
 
@@ -10,6 +11,7 @@ use super::super::{Failure, Result};
 use super::{Format, load, say, tell, utter};
 use anyhow::Context as _;
 use jobs::{Heard, Job};
+use neighbours::Fullness;
 use stateway_lab::model::{Lab, RunnerKind};
 use stateway_lab::report;
 use stateway_lab::trial::{self, Ending, TestReport};
@@ -157,7 +159,9 @@ pub(super) fn test(args: TestArgs) -> Result {
             // Before any test, so that none is taken in vain; and so that a command that is killed leaves no report that
             // looks well, least of all an older one.
             write_all(&args.report, &planned(&labs, &kinds)).map_err(Failure::Input)?;
+            let tables = Fullness::until_now();
             run_all(&args, &labs, &kinds, &mut outcome)?;
+            tables.warn();
         }
         Prepared::Failed => {}
         #[cfg(target_os = "linux")]
