@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::taken::Copies;
-use super::{Annotator, Capture, CaptureError, Frame, Unjudged};
+use super::{Annotator, Capture, CaptureError, Frame, Survey, Unjudged};
 use std::io::{self, Write};
 
 /// Frames that are being read.
@@ -72,6 +72,13 @@ impl Frames {
                 file.ports.push(at as u16);
             }
         }
+    }
+
+    /// What there is, as far as the files can be read.
+    pub(super) fn survey(mut self) -> Survey {
+        let frames = self.files.iter_mut().map(|file| file.capture.read_over()).sum();
+        self.learn_ports();
+        Survey { first_nanos: self.first_nanos(), ports: self.ports, frames }
     }
 
     /// Reads the next frame; `false` behind the last one.

@@ -267,6 +267,17 @@ impl Capture {
     /// # Errors
     /// The file is damaged or cut short here; the frames before were read.
     pub fn read(&mut self, frame: &mut Frame) -> Result<bool, CaptureError> {
+        if !self.read_placed(frame)? {
+            return Ok(false);
+        }
+        if frame.unjudged.is_none() && !self.as_it_stands {
+            frame.unjudged = taken::mend(frame, self.raw.original_len);
+        }
+        Ok(true)
+    }
+
+    /// Reads the next frame as it was captured, and finds its port.
+    fn read_placed(&mut self, frame: &mut Frame) -> Result<bool, CaptureError> {
         let read = match self.first.take() {
             Some(first) => first?,
             None => self.format.next(&mut self.input, self.number + 1, &mut self.raw)?,
@@ -283,10 +294,14 @@ impl Capture {
         frame.direction = None;
         frame.offload = Offload::NONE;
         frame.unjudged = self.place(frame)?;
-        if frame.unjudged.is_none() && !self.as_it_stands {
-            frame.unjudged = taken::mend(frame, self.raw.original_len);
-        }
         Ok(true)
+    }
+
+    /// Reads to the end, or to where the file is damaged, so that all ports are known; gives back how many frames there are.
+    fn read_over(&mut self) -> u64 {
+        let mut frame = Frame::default();
+        while matches!(self.read_placed(&mut frame), Ok(true)) {}
+        self.number
     }
 
     /// All its ports are known: a first reading found them.

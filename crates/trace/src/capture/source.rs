@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Capture, CaptureError, Frame, Frames, Reading};
+use super::{Capture, CaptureError, Frames, Reading};
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -78,14 +78,7 @@ impl Source {
 
     fn new(files: Vec<(From, Reading)>) -> Result<Self, CaptureError> {
         let mut source = Self { files, survey: Survey::default() };
-        let mut frames = source.open()?;
-        let mut frame = Frame::default();
-        while matches!(frames.read(&mut frame), Ok(true)) {}
-        source.survey = Survey {
-            ports: frames.ports().to_vec(),
-            frames: frame.number,
-            first_nanos: frames.first_nanos(),
-        };
+        source.survey = source.open()?.survey();
         Ok(source)
     }
 
