@@ -21,6 +21,8 @@ mod conntrack;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod doctor;
 mod explain;
+#[cfg(target_os = "linux")]
+mod fold;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod keeper;
 mod lab;

@@ -13,6 +13,7 @@ use stateway_core::router::{Router, RouterError};
 use stateway_core::time::Instant;
 use stateway_lab as lab;
 use stateway_runtime::confine::{self, CapabilitySet, Keeps, Report, Role, User};
+use stateway_runtime::control::http::{MetricsServer, MetricsSocket};
 use stateway_runtime::control::server::Server;
 use stateway_runtime::control::socket::ControlSocket;
 use stateway_runtime::control::{self, place};
@@ -33,6 +34,7 @@ use stateway_trace::input;
 use std::fs::File;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,6 +70,9 @@ pub(super) struct Args {
     /// How often the state is written; a table that takes longer than a tenth of it to write is written less often
     #[arg(long, value_name = "TIME", requires = "state", default_value = "1s", value_parser = state_interval)]
     state_interval: Duration,
+    /// Serve what the router counts to Prometheus over HTTP, as `http://ADDRESS/metrics`; a port alone is of 127.0.0.1
+    #[arg(long, value_name = "ADDRESS:PORT|PORT", value_parser = metrics_address)]
+    metrics: Option<SocketAddr>,
     /// Become this user once the ports are open; by default root becomes a user of its own that nobody else is
     #[arg(long, value_name = "NAME|UID")]
     user: Option<String>,
@@ -78,6 +83,12 @@ fn state_interval(text: &str) -> std::result::Result<Duration, String> {
         humantime::parse_duration(text).map_err(|_| "a time, such as `1s` or `500ms`".to_owned())?;
     let allowed = Duration::from_millis(100)..=Duration::from_secs(3600);
     if allowed.contains(&interval) { Ok(interval) } else { Err("from `100ms` to `1h`".to_owned()) }
+}
+
+fn metrics_address(text: &str) -> std::result::Result<SocketAddr, String> {
+    let port = text.parse().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    port.or_else(|_| text.parse())
+        .map_err(|_| "an address with a port, such as `127.0.0.1:9100` or `[::1]:9100`, or a port".to_owned())
 }
 
 /// What takes a privilege, done.
@@ -92,6 +103,7 @@ struct Opened {
     source: Source,
     nflog: Option<Capture>,
     control: ControlSocket,
+    metrics: Option<MetricsSocket>,
     service: ServiceManager,
     keeper: Arc<KeeperProcess>,
     lookup: Lookup,
@@ -150,6 +162,7 @@ fn open(args: &Args) -> Result<Opened> {
     let nflog = args.nflog.as_deref().map(Capture::open).transpose()?;
     let ports = open_ports(&router, options.device).map_err(Failure::Machine)?;
     let control = bind(args.control.as_deref()).map_err(Failure::Machine)?;
+    let metrics = args.metrics.map(listen_for_metrics).transpose().map_err(Failure::Machine)?;
     if args.state.is_some() {
         keep_ports(&ports).map_err(Failure::Machine)?;
     }
@@ -171,6 +184,7 @@ fn open(args: &Args) -> Result<Opened> {
         source,
         nflog,
         control,
+        metrics,
         service,
         keeper: Arc::new(keeper),
         lookup,
@@ -191,6 +205,7 @@ fn forward(opened: Opened, confined: Report, signals: Caught, is_to_reload: bool
         mut source,
         nflog,
         control,
+        metrics,
         service,
         keeper,
         lookup,
@@ -229,6 +244,11 @@ fn forward(opened: Opened, confined: Report, signals: Caught, is_to_reload: bool
             .context("no thread for the state")
     };
     let saver = saved.map(start_saver).transpose().map_err(Failure::Machine)?;
+    if let Some(metrics) = &metrics {
+        say(&format!("metrics: http://{}/metrics", metrics.address()));
+    }
+    let metrics = metrics.map(|socket| MetricsServer::start(socket, Arc::clone(&shared)));
+    let metrics = metrics.transpose().context("no thread for metrics").map_err(Failure::Machine)?;
     let file = lab::builtin::shown(&file).to_string();
     let mut context = control::server::Context::new(shared, sender, mode, Some(file.into()), runtime.burst());
     context.confined = confined;
@@ -257,7 +277,7 @@ fn forward(opened: Opened, confined: Report, signals: Caught, is_to_reload: bool
         saver.finish();
     }
     last_resort.is_done(result.as_ref().map_or_else(|failure| i32::from(failure.code()), |()| 0));
-    drop(server);
+    drop((server, metrics));
     drop((log, nflog));
     keeper.end();
     result
@@ -329,6 +349,26 @@ fn bind(socket: Option<&Path>) -> anyhow::Result<ControlSocket> {
     let hint = "name a place for it with `--control SOCKET`";
     place::make_folder(&place::folder()).context(hint)?;
     ControlSocket::bind(&place::of_process(std::process::id())).context(hint)
+}
+
+/// Opens where metrics are asked for, and warns if others than this machine may ask, or nobody.
+fn listen_for_metrics(address: SocketAddr) -> anyhow::Result<MetricsSocket> {
+    const TRY: Duration = Duration::from_secs(1);
+    let hint = "is another program there? `ip address` shows the addresses of this network namespace";
+    let socket = MetricsSocket::bind(address).map_err(|error| anyhow!("{error:#}\n  hint: {hint}"))?;
+    let address = socket.address();
+    if !address.ip().is_loopback() {
+        super::render::warn(&format!(
+            "metrics at `{address}` are for whoever can reach that address: nobody is asked who he is\n  \
+             hint: `--metrics 127.0.0.1:{}` is for this machine alone",
+            address.port()
+        ));
+    } else if TcpStream::connect_timeout(&address, TRY).is_err() {
+        super::render::warn(&format!(
+            "metrics at `{address}` are for nobody: `lo` is down in this network namespace\n  hint: `ip link set lo up`"
+        ));
+    }
+    Ok(socket)
 }
 
 /// Makes every TAP or attaches to it, and sets it up.

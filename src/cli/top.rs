@@ -5,6 +5,7 @@ use super::render::{self, Format};
 use super::{Failure, Result};
 use anyhow::anyhow;
 use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use stateway_runtime::control::protocol::{EntryMatch, EntryOrder};
 use stateway_runtime::control::{Client, Command, Reply};
 use stateway_runtime::terminal;
 use std::io::{self, IsTerminal as _};
@@ -129,7 +130,12 @@ fn look(client: &mut Client, newest: usize) -> anyhow::Result<Snapshot> {
         Command::Interfaces,
         Command::Drops,
         Command::ConntrackStats,
-        Command::ConntrackSummary { entries: newest },
+        Command::ConntrackSummary {
+            entries: newest,
+            order: EntryOrder::Newest,
+            matching: EntryMatch::default(),
+            show: None,
+        },
     ];
     for command in commands {
         client.ask(&command, |reply| {

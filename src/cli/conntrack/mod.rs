@@ -325,7 +325,7 @@ fn show_events(client: &mut Client, command: &Command, output: &OutputArgs) -> a
 
 fn show_stats(client: &mut Client, output: &OutputArgs) -> anyhow::Result<bool> {
     client.ask(&Command::ConntrackStats, |reply| {
-        let Reply::Stats { stats, line } = reply else { return unexpected(&reply) };
+        let Reply::Stats { stats, line, .. } = reply else { return unexpected(&reply) };
         if output.is_json() {
             render::json(
                 &stats.into_iter().map(|s| (s.name, s.count.into())).collect::<serde_json::Map<_, _>>(),

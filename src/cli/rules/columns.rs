@@ -29,10 +29,10 @@ impl Columns {
         // Whose options follow: a match, or the target.
         let mut owner = String::new();
         let mut negation = "";
-        let mut words = words.iter().map(String::as_str).peekable();
+        let mut words = words.iter().peekable();
         while let Some(word) = words.next() {
-            let mut value = || words.next().unwrap_or_default().to_owned();
-            let place = match word {
+            let mut value = || words.next().map(|word| word.text.clone()).unwrap_or_default();
+            let place = match word.text.as_str() {
                 "!" => {
                     negation = "!";
                     continue;
@@ -53,7 +53,7 @@ impl Columns {
                 "-j" | "-g" => {
                     columns.target = value();
                     owner.clone_from(&columns.target);
-                    if word == "-g" {
+                    if word.text == "-g" {
                         rest.push("[goto]".into());
                     }
                     continue;
@@ -63,12 +63,15 @@ impl Columns {
                 "-i" => &mut columns.in_iface,
                 "-o" => &mut columns.out_iface,
                 "-p" => &mut columns.protocol,
-                _ => {
+                option => {
                     let mut values = Vec::new();
-                    while let Some(value) = words.next_if(|next| !next.starts_with('-') && *next != "!") {
+                    // A text may look like an option.
+                    values.extend(words.next_if(|_| TEXTS.contains(&option)));
+                    while let Some(value) = words.next_if(|next| !next.is_option()) {
                         values.push(value);
                     }
-                    rest.push(said(&owner, word, negation, &values.join(" ")));
+                    let values: Vec<&str> = values.iter().map(|value| value.text.as_str()).collect();
+                    rest.push(said(&owner, option, negation, &values.join(" ")));
                     negation = "";
                     continue;
                 }
@@ -117,20 +120,46 @@ fn said(owner: &str, option: &str, not: &str, value: &str) -> String {
     }
 }
 
+/// Options that take a text, or a name: whatever it begins with. It has no quotes unless it has to.
+const TEXTS: [&str; 10] = [
+    "--comment",
+    "--log-prefix",
+    "--nflog-prefix",
+    "--string",
+    "--hex-string",
+    "--name",
+    "--hashlimit-name",
+    "--match-set",
+    "--add-set",
+    "--del-set",
+];
+
+#[derive(Debug, Default)]
+struct Word {
+    text: String,
+    was_quoted: bool,
+}
+
+impl Word {
+    fn is_option(&self) -> bool {
+        !self.was_quoted && (self.text.starts_with('-') || self.text == "!")
+    }
+}
+
 /// The words of a line; one in quotes may hold blanks.
-fn words(text: &str) -> Vec<String> {
-    let (mut words, mut word) = (Vec::new(), None::<String>);
+fn words(text: &str) -> Vec<Word> {
+    let (mut words, mut word) = (Vec::new(), None::<Word>);
     let mut is_quoted = false;
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
         match c {
             '"' => {
                 is_quoted = !is_quoted;
-                word.get_or_insert_default();
+                word.get_or_insert_default().was_quoted = true;
             }
-            '\\' if is_quoted => word.get_or_insert_default().extend(chars.next()),
+            '\\' if is_quoted => word.get_or_insert_default().text.extend(chars.next()),
             c if c.is_whitespace() && !is_quoted => words.extend(word.take()),
-            c => word.get_or_insert_default().push(c),
+            c => word.get_or_insert_default().text.push(c),
         }
     }
     words.extend(word);
@@ -156,6 +185,11 @@ mod tests {
             ("-A F -m set --match-set ours src -j ACCEPT", "set match-set ours src"),
             ("-A F -m owner ! --uid-owner 5 -j ACCEPT", "owner ! uid-owner 5"),
             ("-A F -g there", "[goto]"),
+            ("-A F -m comment --comment \"-j is no target\" -j DROP", "/* -j is no target */"),
+            ("-A F -m comment --comment -x -m state --state NEW", "/* -x */ state NEW"),
+            ("-A F -m comment --comment \"!\" -j DROP", "/* ! */"),
+            ("-A F -j LOG --log-prefix \"-> \" --log-level 4", "prefix \"-> \" level 4"),
+            ("-A F -j LOG --log-prefix --in", "prefix \"--in\""),
         ] {
             assert_eq!(Columns::of(text).rest, rest, "{text}");
         }

@@ -3,12 +3,14 @@
 
 use super::columns::Columns;
 use crate::cli::conntrack::RouterArgs;
+use crate::cli::fold;
 use crate::cli::render::{self, Format};
 use crate::cli::{Failure, Result};
 use anyhow::{anyhow, bail};
 use stateway_core::filter::nearest;
 use stateway_runtime::control::protocol::{ChainName, RuleCount};
 use stateway_runtime::control::{Client, Command, Reply};
+use std::fmt::Write as _;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -111,7 +113,12 @@ impl Look {
             (Format::Json, _) => render::json(&found.meant().collect::<Vec<_>>()),
             (Format::Text, true) => found.save(self.verbose).iter().for_each(|line| render::line(line)),
             (Format::Text, false) if found.chains.is_empty() => render::tell("there are no rules"),
-            (Format::Text, false) => found.list(self.exact).iter().for_each(|line| render::line(line)),
+            (Format::Text, false) => {
+                let columns = fold::columns();
+                for line in found.list(self.exact) {
+                    render::line(&fold::fold(&line, columns, INDENT));
+                }
+            }
         }
     }
 }
@@ -173,10 +180,9 @@ impl Found {
         for section in self.sections() {
             lines.push(heading(section));
             for chain in section {
-                lines.extend([self.title(chain, &count), COLUMNS.to_owned()]);
-                for rule in self.of(chain).filter(|rule| !is_policy(rule)) {
-                    lines.push(line(rule, &count));
-                }
+                lines.push(self.title(chain, &count));
+                let rules = self.of(chain).filter(|rule| !is_policy(rule));
+                lines.extend(aligned(rules.map(|rule| row(rule, &count))));
                 lines.push(String::new());
             }
         }
@@ -201,7 +207,36 @@ impl Found {
     }
 }
 
-const COLUMNS: &str = "num   pkts bytes target     prot opt in     out     source               destination";
+/// Where a rule goes on that is too long for the terminal.
+const INDENT: usize = 6;
+
+const TITLES: [&str; 10] =
+    ["num", "pkts", "bytes", "target", "prot", "opt", "in", "out", "source", "destination"];
+/// Numbers stand on the right.
+const COUNTERS: std::ops::Range<usize> = 1..3;
+
+/// One rule: what stands under each title, and what stands behind.
+type Row = ([String; TITLES.len()], String);
+
+/// The titles and the rules below them, each column as wide as what stands in it.
+fn aligned(rows: impl Iterator<Item = Row>) -> Vec<String> {
+    let titles: Row = (TITLES.map(str::to_owned), String::new());
+    let rows: Vec<Row> = std::iter::once(titles).chain(rows).collect();
+    let width = |n: usize| rows.iter().map(|(cells, _)| cells[n].chars().count()).max().unwrap_or(0);
+    let widths: [usize; TITLES.len()] = std::array::from_fn(width);
+    let line = |(cells, rest): &Row| {
+        let mut line = String::new();
+        for (n, (cell, width)) in cells.iter().zip(widths).enumerate() {
+            _ = if COUNTERS.contains(&n) {
+                write!(line, "{cell:>width$} ")
+            } else {
+                write!(line, "{cell:<width$} ")
+            };
+        }
+        (line + rest).trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
 
 fn heading(section: &[ChainName]) -> String {
     section.first().map_or(String::new(), |chain| format!("# IPv{} *{}", chain.family, chain.table))
@@ -211,19 +246,16 @@ fn is_policy(rule: &RuleCount) -> bool {
     rule.name.ends_with("/policy")
 }
 
-fn line(rule: &RuleCount, count: &impl Fn(u64) -> String) -> String {
-    let number = rule.name.rsplit('/').next().unwrap_or_default();
+fn row(rule: &RuleCount, count: &impl Fn(u64) -> String) -> Row {
+    let number = rule.name.rsplit('/').next().unwrap_or_default().to_owned();
     let Columns { target, protocol, opt, in_iface, out_iface, source, destination, rest } =
         Columns::of(&rule.text);
     let any = if rule.family == 6 { "::/0" } else { "0.0.0.0/0" };
     let address = |text: String| if text.is_empty() { any.to_owned() } else { text };
     let (packets, bytes) = (count(rule.packets), count(rule.bytes));
     let (source, destination) = (address(source), address(destination));
-    let line = format!(
-        "{number:<4} {packets:>5} {bytes:>5} {target:<10} {protocol:<4} {opt:<3} {in_iface:<6} {out_iface:<7} \
-         {source:<20} {destination:<20} {rest}"
-    );
-    line.trim_end().to_owned()
+    let cells = [number, packets, bytes, target, protocol, opt, in_iface, out_iface, source, destination];
+    (cells, rest)
 }
 
 /// As iptables shortens them: 12K, 3M.
@@ -279,16 +311,16 @@ mod tests {
         let expected = "\
 # IPv4 *filter
 Chain FORWARD (policy DROP 3 packets, 252 bytes)
-num   pkts bytes target     prot opt in     out     source               destination
-1     120K   10M ACCEPT     all  --  *      *       0.0.0.0/0            0.0.0.0/0            state RELATED,ESTABLISHED
-2        2   168 ssh        tcp  --  a      *       0.0.0.0/0            0.0.0.0/0            tcp dpt:22
+num pkts bytes target prot opt in out source    destination
+1   120K   10M ACCEPT all  --  *  *   0.0.0.0/0 0.0.0.0/0   state RELATED,ESTABLISHED
+2      2   168 ssh    tcp  --  a  *   0.0.0.0/0 0.0.0.0/0   tcp dpt:22
 
 Chain ssh (1 references)
-num   pkts bytes target     prot opt in     out     source               destination
-1        0     0 REJECT     all  --  *      *       192.0.2.0/24         !192.0.2.9           reject-with tcp-reset
+num pkts bytes target prot opt in out source       destination
+1      0     0 REJECT all  --  *  *   192.0.2.0/24 !192.0.2.9  reject-with tcp-reset
 
 Chain unused (0 references)
-num   pkts bytes target     prot opt in     out     source               destination";
+num pkts bytes target prot opt in out source destination";
         assert_eq!(found().list(false).join("\n"), expected);
     }
 

@@ -155,7 +155,7 @@ mod tests {
                 count: 3,
                 limit: 100,
                 by_state: vec![named("tcp ESTABLISHED", 2), named("udp", 1)],
-                newest: Vec::new(),
+                ..Summary::default()
             },
         }
     }

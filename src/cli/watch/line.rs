@@ -1,5 +1,6 @@
 //! One packet in one line, with colours on a terminal.
 
+use crate::cli::fold::{columns, fold, fold_deeper};
 use crate::cli::render::{self, Format};
 use anstyle::{AnsiColor, Color, Style};
 use jiff::tz::TimeZone;
@@ -16,16 +17,28 @@ pub(super) struct Lines {
     explains: bool,
     is_terminal: bool,
     has_colours: bool,
+    /// How wide the terminal is, if it is one. Asked anew for each packet: it may change.
+    columns: Option<usize>,
     zone: TimeZone,
 }
 
 impl Lines {
     pub(super) fn new(format: Format, explains: bool) -> Self {
         let is_terminal = io::stdout().is_terminal();
-        Self { format, explains, is_terminal, has_colours: render::has_colours(), zone: TimeZone::system() }
+        Self {
+            format,
+            explains,
+            is_terminal,
+            has_colours: render::has_colours(),
+            columns: None,
+            zone: TimeZone::system(),
+        }
     }
 
-    pub(super) fn packet(&self, mut verdict: Verdict) -> String {
+    pub(super) fn packet(&mut self, mut verdict: Verdict) -> String {
+        if self.is_terminal {
+            self.columns = columns();
+        }
         if self.format == Format::Json {
             verdict.way.clear();
             // Text and numbers can always be written as JSON.
@@ -35,7 +48,8 @@ impl Lines {
         let mut text = self.line(&verdict);
         if self.explains {
             for step in way {
-                _ = writeln!(text, "             {}", self.escaped(&step));
+                let step = format!("             {}", self.escaped(&step));
+                _ = writeln!(text, "{}", fold_deeper(&step, self.columns));
             }
         }
         text
@@ -59,27 +73,23 @@ impl Lines {
         let tail = self.escaped(&tail);
         // The columns of the head, a blank between them.
         let head = time.len() + 1 + FATE + 1 + STATE + 1 + summary.chars().count();
-        let room = self.columns();
         // On a narrow terminal the rest stands below, and not wherever the line breaks.
-        let gap = if room.is_some_and(|room| head + 2 + tail.chars().count() > room) {
-            format!("\n{:1$}", "", time.len() + 1)
+        let is_narrow = self.columns.is_some_and(|columns| head + 2 + tail.chars().count() > columns);
+        let tail = if is_narrow {
+            let below = format!("{:1$}{tail}", "", time.len() + 1);
+            format!("\n{}", fold(&below, self.columns, time.len() + 1))
         } else {
-            "  ".to_owned()
+            format!("  {tail}")
         };
         let fate = self.painted(fate, FATE, fate_style(fate));
         let state = self.painted(state, STATE, state_style(state));
-        format!("{time} {fate} {state} {summary}{gap}{tail}\n")
+        format!("{time} {fate} {state} {summary}{tail}\n")
     }
 
     fn time(&self, unix_seconds: f64) -> String {
         let since = SignedDuration::try_from_secs_f64(unix_seconds).unwrap_or_default();
         let time = self.zone.to_datetime(Timestamp::from_duration(since).unwrap_or_default());
         time.strftime("%H:%M:%S%.3f").to_string()
-    }
-
-    fn columns(&self) -> Option<usize> {
-        let size = self.is_terminal.then(|| rustix::termios::tcgetwinsize(io::stdout()).ok());
-        size.flatten().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
     }
 
     fn escaped<'a>(&self, text: &'a str) -> std::borrow::Cow<'a, str> {
@@ -163,7 +173,7 @@ mod tests {
     }
 
     fn lines(format: Format, has_colours: bool) -> Lines {
-        Lines { format, explains: true, is_terminal: false, has_colours, zone: TimeZone::UTC }
+        Lines { format, explains: true, is_terminal: false, has_colours, columns: None, zone: TimeZone::UTC }
     }
 
     #[test]
@@ -182,10 +192,28 @@ mod tests {
 
     #[test]
     fn json_has_an_object_a_line_and_says_what_was_lost() {
-        let json = lines(Format::Json, false);
+        let mut json = lines(Format::Json, false);
         let packet: serde_json::Value = serde_json::from_str(&json.packet(dropped())).unwrap();
         assert_eq!((&packet["fate"], &packet["in"]), (&json!("dropped"), &json!("left")));
         assert!(packet.get("way").is_none(), "the steps say the same");
         assert_eq!(json.lost(7), "{\"lost\":7}\n");
+    }
+
+    #[test]
+    fn on_a_narrow_terminal_lines_are_broken_where_they_may_be() {
+        let step = "  filter:FORWARD:rule:1  -m state --state RELATED,ESTABLISHED -j ACCEPT  ← no: -m state --state RELATED,ESTABLISHED";
+        let packet = Verdict {
+            way: vec![step.into()],
+            rule: Some("filter/a-chain-of-a-long-name/1".into()),
+            ..dropped()
+        };
+        let text = Lines { columns: Some(80), ..lines(Format::Text, false) }.packet(packet);
+        let expected = "\
+01:46:40.250 dropped   NEW         tcp S 192.0.2.77:40000 → 192.0.2.104:22
+             iif left rule filter/a-chain-of-a-long-name/1
+               filter:FORWARD:rule:1  -m state --state RELATED,ESTABLISHED -j
+                   ACCEPT  ← no: -m state --state RELATED,ESTABLISHED
+";
+        assert_eq!(text, expected);
     }
 }

@@ -4,12 +4,12 @@
 
 use super::event::Event;
 use super::{
-    Conntrack, Direction, Entry, EntryId, EventKind, Expectation, Helper, Proto, Status, SysctlError,
-    Sysctls, flow, icmp,
+    Conntrack, Direction, Entry, EntryId, EventKind, Expectation, Helper, InvalidReason, Proto, Status,
+    SysctlError, Sysctls, flow, icmp,
 };
 use crate::base::Listener;
 use crate::base::time::{Duration, Instant};
-use crate::nat::{Choice, How};
+use crate::nat::{Choice, How, Side};
 use crate::packet::{Addr, Family, Packet, Prefix, Tuple};
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -32,19 +32,21 @@ impl Count {
 pub(super) struct Counters {
     pub(super) invalid: Count,
     pub(super) error: Count,
+    /// Both of these by reason.
+    pub(super) reasons: [Count; InvalidReason::COUNT],
     pub(super) insert: Count,
     pub(super) insert_failed: Count,
     pub(super) drop: Count,
     pub(super) early_drop: Count,
     pub(super) clash_resolve: Count,
-    /// By [`How`], in the order of its words.
-    pub(super) translations: [Count; How::ALL.len()],
+    /// By [`Side`], and by [`How`] in the order of its words.
+    pub(super) translations: [[Count; How::ALL.len()]; Side::ALL.len()],
 }
 
 impl Counters {
-    /// A connection was translated, or not.
-    pub(super) fn translated(&self, choice: &Choice) {
-        self.translations[choice.how as usize].add(1);
+    /// One end of a connection was translated, or not.
+    pub(super) fn translated(&self, side: Side, choice: &Choice) {
+        self.translations[side as usize][choice.how as usize].add(1);
     }
 }
 
@@ -225,9 +227,17 @@ impl FlowFilter {
 }
 
 impl Conntrack {
-    /// How often each way led to what a connection is translated to.
-    pub fn translations(&self) -> impl Iterator<Item = (How, u64)> {
-        How::ALL.iter().copied().zip(self.counters.translations.iter().map(Count::get))
+    /// How often each way led to what an end of a connection is translated to.
+    pub fn translations(&self) -> impl Iterator<Item = (Side, How, u64)> {
+        let sides = Side::ALL.iter().zip(&self.counters.translations);
+        sides.flat_map(|(side, counts)| {
+            How::ALL.iter().zip(counts).map(|(how, count)| (*side, *how, count.get()))
+        })
+    }
+
+    /// How many packets were INVALID for each reason: those of [`Stats::invalid`] and of [`Stats::error`].
+    pub fn invalid_packets(&self) -> impl Iterator<Item = (InvalidReason, u64)> {
+        InvalidReason::ALL.iter().copied().zip(self.counters.reasons.iter().map(Count::get))
     }
 
     /// Shows every living entry that `filter` means.

@@ -143,6 +143,7 @@ impl Conntrack {
     #[cold]
     fn erroneous(&self, reason: InvalidReason, tracked: &mut Tracked) -> Result<(), Unfit> {
         self.counters.error.add(1);
+        self.counters.reasons[reason.index()].add(1);
         tracked.invalid = Some(reason);
         Err(Unfit::Invalid)
     }
@@ -151,6 +152,7 @@ impl Conntrack {
     fn invalid(&self, reason: InvalidReason, tracked: &mut Tracked) -> Result<(), Unfit> {
         (tracked.invalid, tracked.tuple) = (Some(reason), None);
         self.counters.invalid.add(1);
+        self.counters.reasons[reason.index()].add(1);
         Err(Unfit::Invalid)
     }
 

@@ -104,7 +104,7 @@ impl Conntrack {
             entry.status.insert(Status::translates(side));
         }
         entry.status.insert(Status::decided(side));
-        self.counters.translated(&choice);
+        self.counters.translated(side, &choice);
         choice
     }
 

@@ -14,6 +14,8 @@ pub enum Side {
 }
 
 impl Side {
+    pub const ALL: &'static [Self] = &[Self::Source, Self::Destination];
+
     pub const fn word(self) -> &'static str {
         match self {
             Self::Source => "source",

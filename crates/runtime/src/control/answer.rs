@@ -4,8 +4,7 @@ use super::events::Wants;
 use super::protocol::{Command, EntryDraft, Interface, Named, Reply, Status};
 use super::server::Context;
 use super::visitor::{Line, Visitor, error};
-use super::{entries, explained};
-use super::{metrics, rules, select};
+use super::{entries, explained, metrics, rules, select, summary};
 use crate::device::{Link, Port};
 use crate::runtime::Shared;
 use crate::runtime::orders::Order;
@@ -44,8 +43,13 @@ pub(super) fn answer(
             };
             send_table(visitor, context, &filter, zero)?;
         }
-        Command::ConntrackSummary { entries: newest } => {
-            let summary = entries::summary(router.conntrack(), newest, context.shared.clock.now());
+        Command::ConntrackSummary { entries, order, matching, show } => {
+            let meant = match select::read_match(&matching) {
+                Ok(meant) => meant,
+                Err(problem) => return Ok(error(problem)),
+            };
+            let look = summary::Look { entries, order, meant, show };
+            let summary = summary::summary(router.conntrack(), &look, context.shared.clock.now());
             visitor.reply(&Reply::Summary(summary))?;
         }
         Command::ConntrackDelete { filter } => {
@@ -244,8 +248,19 @@ fn send_entries(visitor: &Visitor<'_>, context: &Context, entries: &[Entry], now
 }
 
 fn stats(context: &Context) -> Reply {
-    let stats = context.shared.router.conntrack().stats();
-    Reply::Stats { line: listing::stats(&stats), stats: metrics::named(&stats) }
+    let conntrack = context.shared.router.conntrack();
+    let stats = conntrack.stats();
+    let invalid =
+        conntrack.invalid_packets().map(|(reason, count)| Named { name: reason.code().to_owned(), count });
+    let translations = conntrack
+        .translations()
+        .map(|(side, how, count)| Named { name: format!("{} {}", side.word(), how.code()), count });
+    Reply::Stats {
+        line: listing::stats(&stats),
+        stats: metrics::named(&stats),
+        invalid: invalid.collect(),
+        translations: translations.collect(),
+    }
 }
 
 fn sysctls(context: &Context, name: Option<&str>) -> Result<Vec<Named>, String> {

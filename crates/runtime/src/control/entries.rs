@@ -1,13 +1,10 @@
 //! Connections and expectations as they go over the control socket.
 
-use super::protocol::{EntryView, EventView, ExpectationView, FlowView, Named, Summary};
+use super::protocol::{EntryView, EventView, ExpectationView, FlowView};
 use super::select::STATUS;
 use crate::runtime::Clock;
-use stateway_core::conntrack::{
-    Conntrack, Direction, Entry, EntryId, Event, Expectation, Filter, Proto, listing,
-};
+use stateway_core::conntrack::{Conntrack, Direction, Entry, Event, Expectation, Filter, Proto, listing};
 use stateway_core::time::Instant;
-use std::collections::BTreeMap;
 
 /// An entry for programs, and its line for people.
 pub(super) fn view(conntrack: &Conntrack, entry: &Entry, now: Instant) -> EntryView {
@@ -38,33 +35,7 @@ pub(super) fn view(conntrack: &Conntrack, entry: &Entry, now: Instant) -> EntryV
     }
 }
 
-const EXTENDED: listing::Options = listing::Options { extended: true, id: None };
-
-/// The table at a glance, with the `newest` connections that began last.
-pub(super) fn summary(conntrack: &Conntrack, newest: usize, now: Instant) -> Summary {
-    let mut by_state: BTreeMap<String, u64> = BTreeMap::new();
-    let mut latest: BTreeMap<(Instant, EntryId), Entry> = BTreeMap::new();
-    let mut count = 0;
-    conntrack.for_each(&Filter::default(), now, |id, entry| {
-        count += 1;
-        let name = listing::proto_name(entry.original.proto);
-        let word = entry.state_word().map_or(name.to_owned(), |state| format!("{name} {state}"));
-        *by_state.entry(word).or_default() += 1;
-        let is_newer = latest.first_key_value().is_none_or(|(oldest, _)| *oldest < (entry.began_at, id));
-        if latest.len() < newest || is_newer {
-            latest.insert((entry.began_at, id), entry.clone());
-        }
-        if latest.len() > newest {
-            latest.pop_first();
-        }
-    });
-    Summary {
-        count,
-        limit: conntrack.sysctls().max.into(),
-        by_state: by_state.into_iter().map(|(name, count)| Named { name, count }).collect(),
-        newest: latest.values().rev().map(|entry| view(conntrack, entry, now)).collect(),
-    }
-}
+pub(super) const EXTENDED: listing::Options = listing::Options { extended: true, id: None };
 
 fn flow(entry: &Entry, direction: Direction) -> FlowView {
     let tuple = entry.tuple(direction);

@@ -2,7 +2,8 @@
 //! one for the same thing.
 
 use super::protocol::{Named, RuleCount};
-use super::{entries, rules};
+use super::rules;
+use super::summary::{Look, summary};
 use crate::device::Link;
 use crate::runtime::{PortCount, Shared};
 use stateway_core::conntrack::Stats;
@@ -25,6 +26,15 @@ pub(super) fn render(shared: &Shared) -> String {
         page.family(&name, "counter", "As conntrack -S counts it.");
         page.sample(&name, &[], count);
     }
+    let name = "stateway_nf_conntrack_invalid_packets_total";
+    page.family(
+        name,
+        "counter",
+        "Packets that are INVALID, by reason; those of stat_invalid and stat_error.",
+    );
+    for (reason, n) in conntrack.invalid_packets() {
+        page.sample(name, &[("reason", reason.code())], n);
+    }
     page.family("stateway_drop_packets_total", "counter", "Packets dropped, by reason.");
     for (reason, n) in shared.router.drop_counters() {
         page.sample("stateway_drop_packets_total", &[("reason", reason)], n);
@@ -35,8 +45,8 @@ pub(super) fn render(shared: &Shared) -> String {
         "counter",
         "Ends of new connections bound to a translation, by the way that led to it.",
     );
-    for (how, n) in conntrack.translations() {
-        page.sample(name, &[("how", how.code())], n);
+    for (side, how, n) in conntrack.translations() {
+        page.sample(name, &[("side", side.word()), ("how", how.code())], n);
     }
     let lost = shared.router.logs().lost();
     page.family(
@@ -81,11 +91,11 @@ pub(super) fn render(shared: &Shared) -> String {
     page.text
 }
 
-/// The table by protocol, and by the protocol's state where it has one.
+/// The table by protocol, and by the protocol's state where it has one; and what is translated of it.
 fn connections(page: &mut Page, shared: &Shared) {
     const NAME: &str = "stateway_nf_conntrack_connections";
     page.family(NAME, "gauge", "Connections in the table, by protocol and state.");
-    let summary = entries::summary(shared.router.conntrack(), 0, shared.clock.now());
+    let summary = summary(shared.router.conntrack(), &Look::default(), shared.clock.now());
     for Named { name, count } in &summary.by_state {
         match name.split_once(' ') {
             Some((protocol, state)) => {
@@ -93,6 +103,11 @@ fn connections(page: &mut Page, shared: &Shared) {
             }
             None => page.sample(NAME, &[("protocol", name)], *count),
         }
+    }
+    const TRANSLATED: &str = "stateway_nf_conntrack_translated";
+    page.family(TRANSLATED, "gauge", "Connections whose source or destination is translated.");
+    for (kind, count) in [("snat", summary.snat), ("dnat", summary.dnat)] {
+        page.sample(TRANSLATED, &[("kind", kind)], count);
     }
 }
 

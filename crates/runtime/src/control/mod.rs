@@ -6,9 +6,11 @@
 
 mod answer;
 pub mod client;
+mod door;
 mod entries;
 mod events;
 mod explained;
+pub mod http;
 mod listening;
 mod metrics;
 pub mod place;
@@ -17,6 +19,7 @@ mod rules;
 pub(crate) mod select;
 pub mod server;
 pub mod socket;
+mod summary;
 mod visitor;
 
 pub use client::Client;

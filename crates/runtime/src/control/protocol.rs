@@ -35,6 +35,15 @@ pub enum Command {
     /// The table at a glance: [`Reply::Summary`], with so many of its connections.
     ConntrackSummary {
         entries: usize,
+        /// Which come first.
+        #[serde(default)]
+        order: EntryOrder,
+        /// Which are meant; none means all.
+        #[serde(default)]
+        matching: EntryMatch,
+        /// The number of one that is shown in full.
+        #[serde(default)]
+        show: Option<u32>,
     },
     /// Deletes connections; those that were: [`Reply::Entries`].
     ConntrackDelete {
@@ -193,6 +202,12 @@ pub enum Reply {
     Stats {
         stats: Vec<Named>,
         line: String,
+        /// INVALID packets by reason, in the order of [`stateway_core::InvalidReason::CODES`].
+        #[serde(default)]
+        invalid: Vec<Named>,
+        /// Ends of new connections by what they were bound to: `source exhausted`, `destination port-kept`, …
+        #[serde(default)]
+        translations: Vec<Named>,
     },
     Sysctls {
         sysctls: Vec<Named>,
@@ -280,15 +295,92 @@ pub struct Interface {
 }
 
 /// The connection table at a glance.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     pub count: u64,
     /// `nf_conntrack_max`.
     pub limit: u64,
     /// `tcp ESTABLISHED`, `udp`, …: how many there are of each.
     pub by_state: Vec<Named>,
-    /// Those that began last.
+    /// Those that came first in the order that was asked for: the newest, if none was.
     pub newest: Vec<EntryView>,
+    /// How many are meant.
+    #[serde(default)]
+    pub matching: u64,
+    /// How many have a translated source, and how many a translated destination.
+    #[serde(default)]
+    pub snat: u64,
+    #[serde(default)]
+    pub dnat: u64,
+    /// The one that was to be shown; `None` if it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Box<ConnectionView>>,
+}
+
+/// In which order connections are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EntryOrder {
+    /// Those that began last come first.
+    #[default]
+    Newest,
+    Oldest,
+    /// The most bytes, both directions together; all have none unless `nf_conntrack_acct` is set.
+    Bytes,
+    Packets,
+    /// Those whose timer ends next come first.
+    Timeout,
+}
+
+/// Which connections are meant: those that agree with every field that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EntryMatch {
+    /// An address or a network, one of its ends in either direction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The port of one of its ends in either direction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<u8>,
+    /// The protocol's state, in conntrack's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+}
+
+/// One connection in full.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionView {
+    pub entry: EntryView,
+    /// Seconds since its first packet.
+    pub age: f64,
+    /// Seconds that are left.
+    pub timeout: f64,
+    /// Of TCP: what is known of who opened it, and of the other side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<WindowView>,
+    /// The connection that announced it, as `conntrack -L -o extended` prints it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<String>,
+}
+
+/// One side of a TCP connection, as far as its segments tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowView {
+    /// Behind the last byte it sent.
+    pub end: u32,
+    /// Behind the last byte it may send.
+    pub max_end: u32,
+    /// The largest window it offered, in bytes; 0: nothing was heard of it.
+    pub max_win: u32,
+    /// The highest acknowledgement it sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_ack: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wscale: Option<u8>,
+    /// Segments outside its window are let pass: its beginning was not seen.
+    pub is_liberal: bool,
 }
 
 /// One chain of one table.

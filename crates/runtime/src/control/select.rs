@@ -1,10 +1,12 @@
 //! What clients say of connections, read: which are meant, what one is to be like, what is to be different about them.
 
-use super::protocol::{EntryChange, EntryDraft, EntryFilter, FlowSelect, IcmpSelect, NatSelect};
+use super::protocol::{EntryChange, EntryDraft, EntryFilter, EntryMatch, FlowSelect, IcmpSelect, NatSelect};
 use stateway_core::conntrack::change::{Change, Draft, DraftState, SETTABLE};
 use stateway_core::conntrack::sctp::SctpState;
 use stateway_core::conntrack::tcp::TcpState;
-use stateway_core::conntrack::{Filter, FlowFilter, Helper, IcmpFilter, NatFilter, Status, Translated};
+use stateway_core::conntrack::{
+    Direction, Entry, Filter, FlowFilter, Helper, IcmpFilter, NatFilter, Status, Translated,
+};
 use stateway_core::filter::nearest;
 use stateway_core::packet::tuple::{PROTO_SCTP, PROTO_TCP, ports_header_len};
 use stateway_core::packet::{Addr, Family, Prefix, Tuple};
@@ -69,6 +71,51 @@ pub(super) fn read_filter(filter: &EntryFilter) -> Result<Filter, String> {
         icmp: IcmpFilter { kind, code, id },
         nat: read_nat(nat)?,
     })
+}
+
+/// Which connections a glance at the table is about.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Meant {
+    host: Option<Prefix>,
+    port: Option<u16>,
+    proto: Option<u8>,
+    state: Option<String>,
+}
+
+impl Meant {
+    pub(super) fn is(&self, entry: &Entry) -> bool {
+        let Self { host, port, proto, state } = self;
+        if proto.is_some_and(|proto| proto != entry.original.proto) {
+            return false;
+        }
+        let is_state =
+            |state: &String| entry.state_word().is_some_and(|word| word.eq_ignore_ascii_case(state));
+        let tuples = [Direction::Original, Direction::Reply].map(|direction| entry.tuple(direction));
+        let is_host = |net: &Prefix| {
+            let is_within = |tuple: &Tuple| {
+                net.family == tuple.family && (net.contains(tuple.src) || net.contains(tuple.dst))
+            };
+            tuples.iter().any(is_within)
+        };
+        let is_port = |port: u16| {
+            let is_it = |tuple: &Tuple| !tuple.is_icmp() && (tuple.left == port || tuple.right == port);
+            tuples.iter().any(is_it)
+        };
+        state.as_ref().is_none_or(is_state) && host.as_ref().is_none_or(is_host) && port.is_none_or(is_port)
+    }
+}
+
+/// Reads which connections a client wants to see.
+///
+/// # Errors
+/// What in it means nothing, for the client.
+pub(super) fn read_match(matching: &EntryMatch) -> Result<Meant, String> {
+    let EntryMatch { host, port, protocol, state } = matching;
+    if let Some(state) = state {
+        check_state(state, *protocol)?;
+    }
+    let host = host.as_deref().map(read_prefix).transpose()?;
+    Ok(Meant { host, port: *port, proto: *protocol, state: state.clone() })
 }
 
 fn read_helper(name: &str) -> Result<Helper, String> {

@@ -4,6 +4,7 @@
 //! All of it is bounded: clients, guests among them so that the owner always finds a seat, what is read and what waits
 //! to be sent (`visitor`), and what becomes of it when descriptors or threads run out.
 
+use super::door::{Door, Seat};
 use super::events::Hub;
 use super::socket::ControlSocket;
 use super::visitor::{Rights, Visitor, turn_away};
@@ -11,7 +12,6 @@ use crate::confine::{self, Report, Role};
 use crate::runtime::Shared;
 use crate::runtime::orders::Order;
 use crossbeam_channel::Sender;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use stateway_core::config::{Mode, RouterConfig};
 use std::fs;
@@ -20,7 +20,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,8 +30,6 @@ pub const MAX_CLIENTS: usize = 32;
 const MAX_GUESTS: usize = 16;
 /// See [`Context::patience`].
 const PATIENCE: Duration = Duration::from_secs(10);
-/// When nothing can be taken, for whatever reason, it is tried again after so long.
-const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// What the answers are made from.
 #[derive(Clone, Debug)]
@@ -70,7 +68,7 @@ impl Context {
 #[derive(Debug)]
 pub struct Server {
     path: PathBuf,
-    stop: Arc<OwnedFd>,
+    door: Door,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -88,19 +86,19 @@ impl Server {
     /// # Errors
     /// No thread or no descriptor is to be had.
     pub fn start(socket: ControlSocket, context: Context) -> io::Result<Self> {
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let door = Door::new()?;
         socket.listener.set_nonblocking(true)?;
         let path = socket.path().to_owned();
         let reception = Reception {
             reserve: fcntl_dupfd_cloexec(&socket.listener, 0).ok(),
-            stop: Arc::clone(&stop),
+            door: door.clone(),
             clients: Arc::default(),
             guests: Arc::default(),
             socket,
             context,
         };
         let thread = confine::spawn("control", Role::Control, || reception.run())?;
-        Ok(Self { path, stop, thread: Some(thread) })
+        Ok(Self { path, door, thread: Some(thread) })
     }
 
     pub fn path(&self) -> &Path {
@@ -110,8 +108,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // A full counter means that it was told already.
-        let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
+        self.door.close();
         let _ = fs::remove_file(&self.path);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -123,7 +120,7 @@ impl Drop for Server {
 struct Reception {
     socket: ControlSocket,
     context: Context,
-    stop: Arc<OwnedFd>,
+    door: Door,
     /// Given up for a moment to take a client and tell him that there are no descriptors left: who stays in the queue
     /// keeps it readable for ever.
     reserve: Option<OwnedFd>,
@@ -133,35 +130,17 @@ struct Reception {
 
 impl Reception {
     fn run(mut self) {
-        while self.wait_for_client() {
+        while self.door.wait_for_client(&self.socket.listener) {
             match self.socket.listener.accept() {
                 Ok((stream, _)) => self.receive(stream),
                 Err(error) => match Errno::from_io_error(&error) {
                     // He went before he was taken.
                     Some(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
                     Some(Errno::MFILE | Errno::NFILE) if self.turn_one_away() => {}
-                    _ => self.pause(),
+                    _ => self.door.pause(),
                 },
             }
         }
-    }
-
-    /// Says `false` once the server ends.
-    fn wait_for_client(&self) -> bool {
-        let mut fds =
-            [PollFd::new(&self.stop, PollFlags::IN), PollFd::new(&self.socket.listener, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Ok(_) => fds[0].revents().is_empty(),
-            Err(Errno::INTR) => true,
-            Err(_) => {
-                self.pause();
-                true
-            }
-        }
-    }
-
-    fn pause(&self) {
-        let _ = poll(&mut [PollFd::new(&self.stop, PollFlags::IN)], Some(&PAUSE));
     }
 
     /// Out of descriptors. Says whether anything came of it.
@@ -218,25 +197,6 @@ fn seat_and_serve(
         return Ok(());
     }
     visitor.serve()
-}
-
-/// One of so many.
-struct Seat(Arc<AtomicUsize>);
-
-impl Seat {
-    fn take(taken: &Arc<AtomicUsize>, seats: usize) -> Option<Self> {
-        if taken.fetch_add(1, Ordering::AcqRel) >= seats {
-            taken.fetch_sub(1, Ordering::AcqRel);
-            return None;
-        }
-        Some(Self(Arc::clone(taken)))
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub mod window;
 mod tests;
 
 pub use state::{Class, TcpState};
-pub use window::Bound;
+pub use window::{Bound, Window};
 
 use crate::base::Tolerance;
 use crate::base::time::Duration;
@@ -184,6 +184,11 @@ impl Tcp {
             Direction::Reply => (&self.responder, &self.opener),
         };
         (sender.end.0, receiver.end.0)
+    }
+
+    /// What is known of both sides' numbers: the opener's, and the other's.
+    pub fn windows(&self) -> [Window; 2] {
+        [self.opener.window(), self.responder.window()]
     }
 
     /// Behind the last byte that the opener sent.

@@ -61,6 +61,37 @@ pub(super) struct Side {
     pub(super) flags: SideFlags,
 }
 
+/// What is known of one side's numbers, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Behind the last byte it sent.
+    pub end: u32,
+    /// Behind the last byte it may send.
+    pub max_end: u32,
+    /// The largest window it offered, scaled, in bytes; zero: nothing was heard of it.
+    pub max_win: u32,
+    /// The highest acknowledgement it sent.
+    pub max_ack: Option<u32>,
+    /// By how many bits its windows are shifted, if its SYN said so.
+    pub wscale: Option<u8>,
+    /// Segments outside its window are let pass: its beginning was not seen.
+    pub is_liberal: bool,
+}
+
+impl Side {
+    pub(super) fn window(&self) -> Window {
+        let has = |flag| self.flags.contains(flag);
+        Window {
+            end: self.end.0,
+            max_end: self.max_end.0,
+            max_win: self.max_win,
+            max_ack: has(SideFlags::MAX_ACK).then_some(self.max_ack.0),
+            wscale: has(SideFlags::WSCALE).then_some(self.wscale),
+            is_liberal: has(SideFlags::BE_LIBERAL),
+        }
+    }
+}
+
 /// Which bound a segment broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::control::Client;
 use crate::control::protocol::{
-    Command, EntryFilter, FlowSelect, MAX_LINE, Named, Reply, Verdict, VerdictFilter,
+    Command, EntryFilter, EntryMatch, EntryOrder, FlowSelect, MAX_LINE, Named, Reply, Verdict, VerdictFilter,
 };
 use crate::control::socket::bind_privately;
 use crate::device::Port;
@@ -281,4 +281,50 @@ fn more_clients_than_seats_are_told_so() {
     }
     let refused = bench.client().call(&Command::Status).unwrap_err().to_string();
     assert!(refused.contains("try later") || refused.contains("went away"), "{refused}");
+}
+
+#[test]
+fn what_is_invalid_is_counted_by_reason_and_a_glance_shows_what_was_asked_for() {
+    let bench = Bench::new();
+    let mut short = datagram(9);
+    // Its length field says less than a header.
+    short[14 + 20 + 5] = 4;
+    for frame in [datagram(53), datagram(54), short.clone(), short] {
+        bench.hosts[0].send(&frame).unwrap();
+        bench.hosts[1].recv(Duration::from_secs(10)).unwrap().expect("forwarded");
+    }
+    let mut client = bench.client();
+    let Some(Reply::Text { text }) = client.call(&Command::Metrics).unwrap().pop() else { panic!() };
+    for line in [
+        "stateway_nf_conntrack_invalid_packets_total{reason=\"udp-length\"} 2",
+        "stateway_nf_conntrack_invalid_packets_total{reason=\"tcp-rst\"} 0",
+        "stateway_nf_conntrack_translated{kind=\"snat\"} 0",
+        "stateway_nat_decisions_total{side=\"source\",how=\"exhausted\"} 0",
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line} in {text}");
+    }
+    let Some(Reply::Stats { invalid, .. }) = client.call(&Command::ConntrackStats).unwrap().pop() else {
+        panic!()
+    };
+    let counted: Vec<_> = invalid.iter().filter(|reason| reason.count > 0).collect();
+    assert_eq!(counted, [&Named { name: "udp-length".into(), count: 2 }]);
+
+    let mut glance = |order, matching, show| {
+        let command = Command::ConntrackSummary { entries: 1, order, matching, show };
+        let Some(Reply::Summary(summary)) = client.call(&command).unwrap().pop() else { panic!() };
+        summary
+    };
+    let all = EntryMatch::default();
+    let newest = glance(EntryOrder::Newest, all.clone(), None);
+    assert_eq!((newest.count, newest.matching, newest.newest.len()), (2, 2, 1));
+    assert_eq!(newest.newest[0].original.dport, Some(54));
+    let number = newest.newest[0].id;
+    let oldest = glance(EntryOrder::Oldest, all, Some(number));
+    assert_eq!(oldest.newest[0].original.dport, Some(53));
+    assert_eq!(oldest.shown.unwrap().entry.original.dport, Some(54), "it is shown, whatever comes first");
+    let host = EntryMatch { host: Some("192.0.2.2".into()), port: Some(53), ..EntryMatch::default() };
+    let one = glance(EntryOrder::Newest, host, None);
+    assert_eq!((one.count, one.matching, one.newest[0].original.dport), (2, 1, Some(53)));
+    let stranger = EntryMatch { host: Some("198.51.100.0/24".into()), ..EntryMatch::default() };
+    assert_eq!(glance(EntryOrder::Newest, stranger, None).matching, 0);
 }
