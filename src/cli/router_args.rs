@@ -103,10 +103,10 @@ impl RouterArgs {
         config.neighbour_policy = NeighbourPolicy::LastSeen;
         let names: Vec<String> = config.ifaces.iter().map(|iface| iface.name.clone()).collect();
         if let Some(file) = &self.rules {
-            config.rules = Some(self.read_rules(file, Family::Ipv4, &names)?);
+            config.rules = Some(read_rules(&self.sets, file, Family::Ipv4, &names)?);
         }
         if let Some(file) = &self.rules6 {
-            config.rules6 = Some(self.read_rules(file, Family::Ipv6, &names)?);
+            config.rules6 = Some(read_rules(&self.sets, file, Family::Ipv6, &names)?);
         }
         // Nor does anybody heed a redirect; and no answer of ours shall be missing because too many came before it.
         let quiet = ["net.ipv4.icmp_ratemask", "net.ipv6.icmp.ratelimit", "net.ipv4.conf.all.send_redirects"];
@@ -122,22 +122,22 @@ impl RouterArgs {
     pub(super) fn sets(&self) -> &[PathBuf] {
         &self.sets
     }
+}
 
-    /// Reads rules and checks them here, so that errors are led by their file.
-    fn read_rules(&self, file: &Path, family: Family, ifaces: &[String]) -> Result<String> {
-        let text = RulesText::read(&self.sets, file)?;
-        let loaded = text.text().and_then(|text| Ruleset::load(text, family, ifaces));
-        let loaded = loaded.map_err(|errors| Failure::Input(anyhow!(text.problems(&errors))))?;
-        if loaded.ruleset.tables().is_empty() {
-            let hint = "is the file whole? without the option there are no rules";
-            return Err(Failure::Input(anyhow!("{} has no rules\n  hint: {hint}", file.display())));
-        }
-        for warning in &loaded.warnings {
-            let (file, warning) = text.locate(warning);
-            super::render::warn(&format!("{}:{warning}", file.display()));
-        }
-        Ok(text.into_whole())
+/// Reads rules and checks them here, so that errors are led by their file.
+pub(super) fn read_rules(sets: &[PathBuf], file: &Path, family: Family, ifaces: &[String]) -> Result<String> {
+    let text = RulesText::read(sets, file)?;
+    let loaded = text.text().and_then(|text| Ruleset::load(text, family, ifaces));
+    let loaded = loaded.map_err(|errors| Failure::Input(anyhow!(text.problems(&errors))))?;
+    if loaded.ruleset.tables().is_empty() {
+        let hint = "is the file whole? without the option there are no rules";
+        return Err(Failure::Input(anyhow!("{} has no rules\n  hint: {hint}", file.display())));
     }
+    for warning in &loaded.warnings {
+        let (file, warning) = text.locate(warning);
+        super::render::warn(&format!("{}:{warning}", file.display()));
+    }
+    Ok(text.into_whole())
 }
 
 /// Makes the router; its rules were looked at before.

@@ -1,6 +1,7 @@
 //! Labs broken on purpose, labs that use the lab file in odd ways, and a lab without root.
 
 use stateway_lab::model::{Action, Lab};
+use stateway_lab::report::Look;
 use stateway_lab::sim::Sim;
 use stateway_lab::trial::{self, Ending};
 use stateway_lab::{self as lab, report};
@@ -20,7 +21,8 @@ pub(crate) fn labs(folder: &str) -> Vec<Lab> {
 fn odd_labs_pass_in_simulation() {
     for lab in labs("tests/labs") {
         for test in trial::run(&lab, &mut Sim::new(lab.clone(), 1).unwrap(), |_| ()) {
-            let told = format!("{}\n{}", report::line(&test, 0), report::details(&test));
+            let told =
+                format!("{}\n{}", report::line(&test, 0, Look::PLAIN), report::details(&test, Look::PLAIN));
             assert!(matches!(test.ending, Ending::Passed | Ending::Skipped(_)), "{}: {told}", lab.name);
         }
     }
@@ -135,7 +137,7 @@ fn a_lab_that_is_broken_fails_and_says_which_packet_met_which_rule() {
             let reports = trial::run(&broken, &mut Sim::new(broken.clone(), 1).unwrap(), |_| ());
             let failed = reports.iter().find(|test| matches!(test.ending, Ending::Failed(_)));
             let failed = failed.unwrap_or_else(|| panic!("{}: {what}: no test noticed", lab.name));
-            let told = report::details(failed);
+            let told = report::details(failed, Look::PLAIN);
             let names_a_rule = told.contains("filter/FORWARD/") || told.contains(" by policy");
             assert!(names_a_rule, "{}: {what}: {told}", lab.name);
         }

@@ -37,6 +37,9 @@ mod lab_jobs;
 /// `lab reload`, `rules`, `sysctl`, `logs`, `link`, `restart` at a lab that is up.
 #[cfg(target_os = "linux")]
 mod lab_running;
+/// `lab new`, and `lab test` for who changes rules: `--rules`, why a test failed, `--keep`, `--watch`, folders, annotations.
+#[cfg(target_os = "linux")]
+mod lab_try;
 /// Labs that are up: which file they are, what goes on in them, and that nothing of them is left.
 #[cfg(target_os = "linux")]
 mod lab_up;

@@ -23,6 +23,22 @@ pub fn text(name: &str) -> Option<&'static str> {
     LABS.get_file(Path::new(name).join("lab.yaml"))?.contents_utf8()
 }
 
+/// The files of the lab of that name that are of use elsewhere, by their paths in its folder: guides link to their
+/// surroundings.
+pub fn files(name: &str) -> Option<Vec<(PathBuf, &'static [u8])>> {
+    text(name)?;
+    let mut found = Vec::new();
+    let mut folders = vec![LABS.get_dir(name)?];
+    while let Some(folder) = folders.pop() {
+        folders.extend(folder.dirs());
+        for file in folder.files().filter(|file| file.path().extension().is_none_or(|kind| kind != "md")) {
+            found.push((file.path().strip_prefix(name).ok()?.to_owned(), file.contents()));
+        }
+    }
+    found.sort();
+    Some(found)
+}
+
 /// What stands for the file of the lab that is meant by `name`.
 pub(super) fn file(name: &Path) -> Option<PathBuf> {
     let name = name.to_str()?;

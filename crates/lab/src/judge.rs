@@ -158,6 +158,11 @@ mod tests {
         }
     }
 
+    fn step(action: Action) -> Step {
+        let (path, expect) = (String::new(), Expect::default());
+        Step { path, action, expect, within: None, impair: Vec::new() }
+    }
+
     #[test]
     fn the_packet_that_decides_is_the_first_that_was_stopped_or_the_one_that_opened() {
         let tail = seen("tcp F. 192.0.2.1:4000 → 192.0.2.2:22", CtState::Established, "forwarded");
@@ -180,7 +185,7 @@ mod tests {
             let packets: Vec<Seen> = packets.into_iter().cloned().collect();
             let observed = Observation { packets, ..Observation::new(result, "") };
             let action = Action::Tcp(tcp.clone());
-            let step = Step { action, expect: Expect::default(), within: None, impair: Vec::new() };
+            let step = step(action);
             let found = step.action.deciding(&step.expect, &observed, &Flows::new());
             assert_eq!(found, Some(want), "{}", result.text());
         }
@@ -193,8 +198,7 @@ mod tests {
         let (source, to, to_host) = (syn.src, syn.dst, None);
         let flow = Flow { from: crate::model::HostId(0), source, to, to_host, timeout: None };
         let tcp = Tcp { flow, port: 22, source_port: None, send: None, session: Session::Once };
-        let (action, expect) = (Action::Tcp(tcp), Expect::default());
-        let step = Step { action, expect, within: None, impair: Vec::new() };
+        let step = step(Action::Tcp(tcp));
         let earlier: Flows = flow_of(&again).into_iter().collect();
         for (packets, want) in [(vec![&again, &syn], &syn), (vec![&again], &again)] {
             let packets: Vec<Seen> = packets.into_iter().cloned().collect();

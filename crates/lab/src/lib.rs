@@ -25,14 +25,19 @@ pub mod probe;
 pub mod reference;
 pub mod report;
 pub mod resolve;
+mod ruling;
 pub mod runner;
 mod shape;
 pub mod sim;
 pub mod spec;
+pub mod spot;
 pub mod steps;
 pub mod trial;
+pub mod why;
 
 pub use error::{LabErrors, Problem};
 pub use model::Lab;
-pub use resolve::{Open, Read, find, load, load_router, load_router_through, load_router_with};
+pub use resolve::{
+    Open, OtherRules, Read, find, load, load_router, load_router_through, load_router_with, load_with,
+};
 pub use runner::{Observation, RunError, Runner, Seen};

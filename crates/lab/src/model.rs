@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::error::Problem;
+use super::locate::Places;
 use super::runner::Awaits;
 use stateway_core::config::{RouterConfig, RunOptions};
 use stateway_core::conntrack::CtState;
@@ -12,8 +13,10 @@ use stateway_core::iface::IfaceId;
 use stateway_core::packet::{Family, Mac, Prefix};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::ruling::RuleRef;
 pub use super::steps::{
     Action, CounterQuery, Exec, Ftp, FtpMode, Http, Ping, RulesText, Send, Ssh, TableQuery, Tcp, Tftp,
     Traceroute, Udp, Wait,
@@ -34,6 +37,27 @@ pub struct Lab {
     pub warnings: Vec<Problem>,
     /// Every file that was read, the lab file first.
     pub sources: Vec<Source>,
+    /// Where the values of the lab file stand.
+    pub(crate) places: Arc<Places>,
+    /// Every ruleset in it, and where its text stands.
+    pub(crate) rule_texts: Vec<RuleText>,
+}
+
+/// The text of a ruleset, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RuleText {
+    pub(crate) text: String,
+    pub(crate) family: Family,
+    pub(crate) from: RulesFrom,
+}
+
+/// Where a ruleset comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RulesFrom {
+    /// From the lab file: the path of the value.
+    Lab(String),
+    /// From a file of its own, behind so many lines of other files.
+    File(PathBuf, usize),
 }
 
 /// A file that a lab was read from.
@@ -171,6 +195,8 @@ impl RunnerKind {
 #[derive(Clone, Debug)]
 pub struct Test {
     pub name: String,
+    /// Its path in the lab file: `tests[2]`.
+    pub path: String,
     /// Only with these runners; empty: with all.
     pub on: Vec<RunnerKind>,
     /// Never empty. A step that repeats over hosts stands here once for each of them.
@@ -179,6 +205,8 @@ pub struct Test {
 
 #[derive(Clone, Debug)]
 pub struct Step {
+    /// Its path in the lab file: `tests[2].steps[0]`.
+    pub path: String,
     pub action: Action,
     pub expect: Expect,
     /// Repeat until it comes out as expected, at most this long.
@@ -264,7 +292,7 @@ pub struct Expect {
     pub unseen: Vec<CtState>,
     pub stdout: Option<String>,
     pub contains: Vec<String>,
-    pub rule: Option<String>,
+    pub rule: Option<RuleRef>,
     pub reason: Option<String>,
     pub entry: Option<String>,
     pub no_entry: Option<String>,

@@ -424,8 +424,9 @@ mod tests {
                 }
             });
             let mut told = load(&tree.to_string());
-            // Only the text itself is another.
+            // Only the text itself is another, and what stands where in it.
             told.sources.clone_from(&lab.sources);
+            told.places.clone_from(&lab.places);
             assert_eq!(format!("{told:?}"), format!("{lab:?}"));
         }
         assert!(said > 20, "only {said} defaults were left out in the examples");

@@ -334,7 +334,8 @@ pub struct ExpectSpec {
     pub stdout: Option<String>,
     /// Text that the output must have in it.
     pub contains: Option<OneOrMany>,
-    /// The rule that decided: `filter/FORWARD/1`, or `policy`.
+    /// The rule that decided: by its place, `filter/FORWARD/1` or `FORWARD/1`; by its comment, `"#ssh out"` for one with
+    /// `-m comment --comment "#ssh out"`, wherever it stands; or `policy`.
     pub rule: Option<String>,
     /// Why the deciding packet was dropped or judged INVALID, as `stateway replay` names it.
     pub reason: Option<String>,

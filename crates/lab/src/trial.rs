@@ -3,9 +3,13 @@
 #![forbid(unsafe_code)]
 
 use super::judge::{Flows, flow_of, table_differs};
-use super::model::{Action, Expect, Lab, RunnerKind, Step, Test, Word};
+use super::model::{Action, Lab, RunnerKind, Step, Test, Word};
+use super::ruling::InForce;
 use super::runner::{Observation, RunError, Runner, Seen};
+use super::spot::Spot;
+use super::why::{Why, why};
 use stateway_core::conntrack::CtState;
+use stateway_core::packet::Family;
 use std::time::Duration;
 
 /// Between two tries of a step that may take a while to come out.
@@ -19,6 +23,10 @@ pub struct TestReport {
     pub ending: Ending,
     pub steps: Vec<StepReport>,
     pub took: Duration,
+    /// Where the test stands in the lab file.
+    pub spot: Option<Spot>,
+    /// What is known of the last step, if that failed.
+    pub why: Option<Box<Why>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +87,13 @@ pub struct StepReport {
 impl TestReport {
     /// A test that ended before its first step.
     pub fn new(name: &str, runner: RunnerKind, ending: Ending) -> Self {
-        Self { name: name.to_owned(), runner, ending, steps: Vec::new(), took: Duration::ZERO }
+        let (name, took) = (name.to_owned(), Duration::ZERO);
+        Self { name, runner, ending, steps: Vec::new(), took, spot: None, why: None }
+    }
+
+    /// As [`TestReport::new`], of a test of a lab file.
+    fn of(lab: &Lab, test: &Test, runner: RunnerKind, ending: Ending) -> Self {
+        Self { spot: lab.spot(&test.path), ..Self::new(&test.name, runner, ending) }
     }
 }
 
@@ -94,18 +108,18 @@ pub fn not_begun(lab: &Lab, runner: RunnerKind, first: &str, wrong: &str) -> Vec
 pub fn not_run(lab: &Lab, runner: RunnerKind, why: &str) -> impl Iterator<Item = TestReport> {
     // Its first line is enough for each of them.
     let why = why.lines().next().unwrap_or_default();
-    lab.tests.iter().map(move |test| TestReport::new(&test.name, runner, Ending::NotRun(why.to_owned())))
+    lab.tests.iter().map(move |test| TestReport::of(lab, test, runner, Ending::NotRun(why.to_owned())))
 }
 
 /// Takes every test in turn, and says so after each. Once the lab is broken, the others are not run.
 pub fn run(lab: &Lab, runner: &mut dyn Runner, mut after: impl FnMut(&TestReport)) -> Vec<TestReport> {
     let mut reports = Vec::new();
-    let mut earlier = Flows::new();
+    let mut known = Known { earlier: Flows::new(), in_force: InForce::of(lab) };
     let mut broken: Option<String> = None;
     for test in &lab.tests {
         let report = match &broken {
-            None => one(lab, test, runner, &mut earlier),
-            Some(why) => TestReport::new(&test.name, runner.kind(), Ending::NotRun(why.clone())),
+            None => one(lab, test, runner, &mut known),
+            Some(why) => TestReport::of(lab, test, runner.kind(), Ending::NotRun(why.clone())),
         };
         after(&report);
         if let Ending::Broken(_) = &report.ending {
@@ -116,10 +130,17 @@ pub fn run(lab: &Lab, runner: &mut dyn Runner, mut after: impl FnMut(&TestReport
     reports
 }
 
-fn one(lab: &Lab, test: &Test, runner: &mut dyn Runner, earlier: &mut Flows) -> TestReport {
+/// What earlier steps leave to later ones.
+struct Known {
+    /// The connections that they have seen.
+    earlier: Flows,
+    in_force: InForce,
+}
+
+fn one(lab: &Lab, test: &Test, runner: &mut dyn Runner, known: &mut Known) -> TestReport {
     let kind = runner.kind();
     let start = runner.now();
-    let mut report = TestReport::new(&test.name, kind, Ending::Passed);
+    let mut report = TestReport::of(lab, test, kind, Ending::Passed);
     if !test.on.is_empty() && !test.on.contains(&kind) {
         let on: Vec<&str> = test.on.iter().map(|kind| kind.word()).collect();
         report.ending = Ending::Skipped(format!("only on {}", on.join(", ")));
@@ -130,11 +151,18 @@ fn one(lab: &Lab, test: &Test, runner: &mut dyn Runner, earlier: &mut Flows) -> 
         return report;
     }
     for step in &test.steps {
-        match take(lab, step, runner, earlier) {
-            Ok((step, wrong)) => {
-                report.steps.push(step);
-                if !wrong.is_empty() {
-                    report.ending = Ending::Failed(wrong);
+        match take(lab, step, runner, known) {
+            Ok((taken, wrong)) => {
+                if let Action::Rules(rules) = &step.action {
+                    known.in_force.replace(rules);
+                }
+                if !wrong.texts.is_empty() {
+                    let deciding = taken.deciding.as_ref();
+                    report.why = Some(Box::new(why(lab, &known.in_force, step, wrong.key, deciding)));
+                    report.ending = Ending::Failed(wrong.texts);
+                }
+                report.steps.push(taken);
+                if report.why.is_some() {
                     break;
                 }
             }
@@ -161,8 +189,8 @@ fn take(
     lab: &Lab,
     step: &Step,
     runner: &mut dyn Runner,
-    earlier: &mut Flows,
-) -> Result<(StepReport, Vec<String>), RunError> {
+    known: &mut Known,
+) -> Result<(StepReport, Wrong), RunError> {
     let deadline = step.within.map(|within| runner.now() + within);
     if !step.impair.is_empty() {
         runner.impair(&step.impair)?;
@@ -172,10 +200,10 @@ fn take(
             Ok(seen) => seen,
             Err(error) => break Err(error),
         };
-        let deciding = step.action.deciding(&step.expect, &seen, earlier).cloned();
-        earlier.extend(seen.packets.iter().filter_map(flow_of));
-        let wrong = compare(&step.action, &step.expect, &seen, deciding.as_ref(), runner)?;
-        if wrong.is_empty() || deadline.is_none_or(|deadline| runner.now() >= deadline) {
+        let deciding = step.action.deciding(&step.expect, &seen, &known.earlier).cloned();
+        known.earlier.extend(seen.packets.iter().filter_map(flow_of));
+        let wrong = compare(step, &known.in_force, &seen, deciding.as_ref(), runner)?;
+        if wrong.texts.is_empty() || deadline.is_none_or(|deadline| runner.now() >= deadline) {
             let report = StepReport {
                 title: title(lab, &step.action),
                 result: seen.result,
@@ -194,69 +222,107 @@ fn take(
     outcome
 }
 
+/// What is not as expected.
+#[derive(Default)]
+struct Wrong {
+    texts: Vec<String>,
+    /// The first expectation that was not met, by its key; none if it is the step's own.
+    key: Option<&'static str>,
+}
+
+impl Wrong {
+    fn add(&mut self, key: &'static str, text: String) {
+        self.key.get_or_insert(key);
+        self.texts.push(text);
+    }
+
+    fn differs(&mut self, key: &'static str, want: Option<&str>, have: Option<&str>) {
+        if let Some(want) = want
+            && have != Some(want)
+        {
+            let what = if key == "exit" { "exit code" } else { key };
+            let have = have.map_or("none".into(), |have| format!("`{have}`"));
+            self.add(key, format!("{what}: expected `{want}`, got {have}"));
+        }
+    }
+
+    /// Whatever `look` adds belongs to `key`.
+    fn with(&mut self, key: &'static str, look: impl FnOnce(&mut Vec<String>)) {
+        let before = self.texts.len();
+        look(&mut self.texts);
+        if self.texts.len() > before {
+            self.key.get_or_insert(key);
+        }
+    }
+}
+
 /// Everything that is not as expected.
 fn compare(
-    action: &Action,
-    expect: &Expect,
+    step: &Step,
+    in_force: &InForce,
     seen: &Observation,
     deciding: Option<&Seen>,
     runner: &mut dyn Runner,
-) -> Result<Vec<String>, RunError> {
-    let mut wrong = Vec::new();
+) -> Result<Wrong, RunError> {
+    let (expect, mut wrong) = (&step.expect, Wrong::default());
     if let Some(want) = expect.result.filter(|want| *want != seen.result) {
-        wrong.push(format!(
-            "expected {}, got {}",
-            want.text(),
-            result_text(seen.result, seen.icmp.as_deref())
-        ));
+        let have = result_text(seen.result, seen.icmp.as_deref());
+        wrong.add("result", format!("expected {}, got {have}", want.text()));
     }
-    differs(&mut wrong, "icmp", expect.icmp.as_deref(), seen.icmp.as_deref());
+    wrong.differs("icmp", expect.icmp.as_deref(), seen.icmp.as_deref());
     let exit = |code: i32| code.to_string();
     let wanted_exit = expect.exit.map(|code| exit(code.into()));
-    differs(&mut wrong, "exit code", wanted_exit.as_deref(), seen.exit.map(exit).as_deref());
-    differs(
-        &mut wrong,
-        "state",
-        expect.state.map(CtState::word),
-        deciding.and_then(|p| p.state).map(CtState::word),
-    );
-    let rule = |name: &str| if name.ends_with("/policy") { "policy".to_owned() } else { name.to_owned() };
-    let decided_by = deciding.and_then(|packet| packet.rule.as_deref()).map(rule);
-    let reason = deciding.and_then(|packet| packet.reason.as_deref());
-    // The kernel tells neither of a single packet: there they are compared only where they are known.
+    wrong.differs("exit", wanted_exit.as_deref(), seen.exit.map(exit).as_deref());
+    let state = deciding.and_then(|packet| packet.state).map(CtState::word);
+    wrong.differs("state", expect.state.map(CtState::word), state);
+    // The kernel tells neither rule nor reason of a single packet: there they are compared only where they are known.
     let known = |told: Option<&str>| told.is_some() || runner.kind() != RunnerKind::Kernel;
-    let rule = expect.rule.as_deref().map(rule).filter(|_| known(decided_by.as_deref()));
-    differs(&mut wrong, "rule", rule.as_deref(), decided_by.as_deref());
-    differs(&mut wrong, "reason", expect.reason.as_deref().filter(|_| known(reason)), reason);
-    for (states, must) in [(&expect.seen, true), (&expect.unseen, false)] {
+    let decided_by = deciding.and_then(|packet| packet.rule.as_deref());
+    if known(decided_by) {
+        rule_differs(&mut wrong, step, in_force, deciding);
+    }
+    let reason = deciding.and_then(|packet| packet.reason.as_deref());
+    wrong.differs("reason", expect.reason.as_deref().filter(|_| known(reason)), reason);
+    for (key, states, must) in [("seen", &expect.seen, true), ("unseen", &expect.unseen, false)] {
         for state in states {
             if seen.packets.iter().any(|packet| packet.state == Some(*state)) != must {
                 let was = if must { "no packet was" } else { "a packet was" };
-                wrong.push(format!("{was} seen as {}", state.word()));
+                wrong.add(key, format!("{was} seen as {}", state.word()));
             }
         }
     }
-    differs(&mut wrong, "stdout", expect.stdout.as_deref().map(str::trim), Some(seen.stdout.trim()));
+    wrong.differs("stdout", expect.stdout.as_deref().map(str::trim), Some(seen.stdout.trim()));
     for text in expect.contains.iter().filter(|text| !seen.stdout.contains(text.as_str())) {
-        wrong.push(format!("stdout lacks `{text}`"));
+        wrong.add("contains", format!("stdout lacks `{text}`"));
     }
     if expect.entry.is_some() || expect.no_entry.is_some() {
         let table = runner.table()?;
-        table_differs(&mut wrong, &table, expect.entry.as_slice(), expect.no_entry.as_slice());
+        wrong.with("entry", |texts| table_differs(texts, &table, expect.entry.as_slice(), &[]));
+        wrong.with("no_entry", |texts| table_differs(texts, &table, &[], expect.no_entry.as_slice()));
     }
-    action.compare(seen, &mut wrong);
+    step.action.compare(seen, &mut wrong.texts);
     Ok(wrong)
 }
 
-fn differs(wrong: &mut Vec<String>, what: &str, want: Option<&str>, have: Option<&str>) {
-    if let Some(want) = want
-        && have != Some(want)
-    {
-        wrong.push(format!(
-            "{what}: expected `{want}`, got {}",
-            have.map_or("none".into(), |have| format!("`{have}`"))
-        ));
+/// Whether another rule decided than the one that is expected.
+fn rule_differs(wrong: &mut Wrong, step: &Step, in_force: &InForce, deciding: Option<&Seen>) {
+    let Some(rule) = &step.expect.rule else { return };
+    let have = deciding.and_then(|packet| packet.rule.as_deref());
+    let have = have.map(|name| if name.ends_with("/policy") { "policy" } else { name });
+    let is_ipv6 = deciding.is_some_and(|packet| packet.src.is_ipv6());
+    let names = in_force.names(rule, if is_ipv6 { Family::Ipv6 } else { Family::Ipv4 });
+    if have.is_some_and(|have| names.iter().any(|name| name == have)) {
+        return;
     }
+    let (want, got) = (rule.text(), have.map_or("none".to_owned(), |have| format!("`{have}`")));
+    wrong.add(
+        "rule",
+        match names.as_slice() {
+            [] => format!("rule: expected `{want}`, which is the comment of no rule, got {got}"),
+            [name] if name == want => format!("rule: expected `{want}`, got {got}"),
+            names => format!("rule: expected `{want}` ({}), got {got}", names.join(", ")),
+        },
+    );
 }
 
 /// `unreachable (icmp-port-unreachable)`.

@@ -30,7 +30,7 @@ fn print(name: &str) -> Result {
     say(text.trim_end())
 }
 
-fn list(format: Format) -> Result {
+pub(super) fn list(format: Format) -> Result {
     let names = builtin::names();
     let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
     for name in names {

@@ -5,6 +5,7 @@ mod builtin;
 mod inside;
 #[cfg(target_os = "linux")]
 mod named;
+mod new;
 #[cfg(target_os = "linux")]
 mod probe;
 #[cfg(target_os = "linux")]
@@ -73,6 +74,8 @@ enum Command {
     /// Log in from one host to another
     #[cfg(target_os = "linux")]
     Ssh(inside::SshArgs),
+    /// Make a folder with a lab of your own, from one that is in this program
+    New(new::NewArgs),
     /// Take the tests of labs, and say what was seen
     Test(test::TestArgs),
     /// Write what the ports of a lab carry to pcapng, with verdicts as comments
@@ -153,6 +156,7 @@ pub(super) fn run(args: Args) -> Result {
         Command::Shell(args) => inside::shell(args),
         #[cfg(target_os = "linux")]
         Command::Ssh(args) => inside::ssh(args),
+        Command::New(args) => new::new(&args),
         Command::Test(args) => test::test(args),
         #[cfg(target_os = "linux")]
         Command::Capture(args) => inside::capture(args),
@@ -192,9 +196,12 @@ fn say(line: &str) -> Result {
     let printed = writeln!(terminal::Output::stdout(), "{line}");
     match printed {
         unread if is_unread(&unread) => Ok(()),
-        Err(error) => Err(Failure::Machine(anyhow::anyhow!("cannot write: {error}"))),
-        Ok(()) => Ok(()),
+        printed => printed.map_err(cannot_write),
     }
+}
+
+fn cannot_write(error: io::Error) -> Failure {
+    Failure::Machine(anyhow::anyhow!("cannot write: {error}"))
 }
 
 /// Tells the user something beside the output.
@@ -206,6 +213,8 @@ fn tell(line: &str) {
 enum Words {
     /// A line of output.
     Said(String),
+    /// The same with colours, and nothing else that a terminal acts on.
+    Painted(String),
     /// A line beside the output.
     Told(String),
     /// How far it has come; an empty text takes that away.
@@ -219,6 +228,10 @@ type Voice<'a> = &'a dyn Fn(Words);
 fn utter(words: Words) -> Result {
     match words {
         Words::Said(line) => return say(&line),
+        Words::Painted(line) => {
+            let printed = writeln!(io::stdout(), "{line}");
+            return if is_unread(&printed) { Ok(()) } else { printed.map_err(cannot_write) };
+        }
         Words::Told(line) => tell(&line),
         Words::Progress(text) => super::render::progress(&text),
     }
@@ -227,12 +240,18 @@ fn utter(words: Words) -> Result {
 
 /// Reads a lab file, or that of the lab that is up under this name; what is wrong with it is the user's to mend.
 fn load(path: &Path) -> Result<Lab> {
+    load_with(path, None)
+}
+
+/// As [`load`], with other rules in place of the lab's own.
+fn load_with(path: &Path, other: Option<&lab::OtherRules>) -> Result<Lab> {
     #[cfg(target_os = "linux")]
     let up =
         lab::netns::state::read(&path.to_string_lossy()).filter(|_| !path.exists()).map(|record| record.file);
     #[cfg(not(target_os = "linux"))]
     let up: Option<PathBuf> = None;
-    let lab = lab::load(up.as_deref().unwrap_or(path)).map_err(|errors| Failure::Input(errors.into()))?;
+    let lab = lab::load_with(up.as_deref().unwrap_or(path), other);
+    let lab = lab.map_err(|errors| Failure::Input(errors.into()))?;
     for warning in &lab.warnings {
         tell(&format!("warning: {}: {warning}", lab::builtin::shown(&lab.file)));
     }

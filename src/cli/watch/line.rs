@@ -2,10 +2,11 @@
 
 use crate::cli::fold::{columns, fold, fold_deeper};
 use crate::cli::render::{self, Format};
-use anstyle::{AnsiColor, Color, Style};
+use anstyle::Style;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use stateway_lab::report::{fate_style, state_style};
 use stateway_runtime::control::protocol::Verdict;
 use stateway_runtime::terminal;
 use std::fmt::Write as _;
@@ -105,30 +106,6 @@ impl Lines {
 /// The longest words, `forwarded` and `ESTABLISHED`.
 const FATE: usize = 9;
 const STATE: usize = 11;
-
-fn fate_style(fate: &str) -> Style {
-    match fate {
-        "forwarded" => colour(AnsiColor::Green),
-        "dropped" => colour(AnsiColor::Red).bold(),
-        "rejected" => colour(AnsiColor::Magenta).bold(),
-        "queued" => colour(AnsiColor::Yellow),
-        _ => colour(AnsiColor::Blue),
-    }
-}
-
-fn state_style(state: &str) -> Style {
-    match state {
-        "NEW" => colour(AnsiColor::Cyan),
-        "ESTABLISHED" => colour(AnsiColor::Green),
-        "RELATED" => colour(AnsiColor::Blue),
-        "INVALID" => colour(AnsiColor::Red).bold(),
-        _ => Style::new().dimmed(),
-    }
-}
-
-const fn colour(colour: AnsiColor) -> Style {
-    Style::new().fg_color(Some(Color::Ansi(colour)))
-}
 
 /// Where it came in and left, and who decided, in nft's words.
 fn tail(verdict: &Verdict) -> String {

@@ -9,6 +9,8 @@ static VARIABLE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         // How long something took: ping, traceroute, curl.
         (r"\b\d+(\.\d+)?(/\d+\.\d+)* ms\b", "TIME ms"),
         (r"\btime \d+ms\b", "time TIMEms"),
+        // How long a test took, behind all else that is said of it.
+        (r"^((?:pass|FAIL) .*)  \([^()]*\d(?: m?s|[a-z]+)\)$", "$1"),
         // A port that somebody chose, an echo request's identity, what is left of a timeout: conntrack.
         (r"\b([sd]port)=\d{4,5}\b", "$1=PORT"),
         (r"\bid=\d+", "id=ID"),

@@ -13,7 +13,7 @@ mod steps;
 use super::builtin;
 use super::error::{LabErrors, Problem, near};
 use super::locate::Places;
-use super::model::{Lab, Source};
+use super::model::{Lab, RuleText, Source};
 use super::spec::{self, LabSpec, RouterSpec};
 use serde_json::Value;
 use stateway_core::config::{RouterConfig, RunOptions};
@@ -25,6 +25,7 @@ use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub(crate) use steps::{Ends, StepPlace};
 
@@ -33,9 +34,42 @@ pub(crate) use steps::{Ends, StepPlace};
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Lab, LabErrors> {
+    load_with(path, None)
+}
+
+/// As [`load`], with other rules in place of the lab's own.
+///
+/// # Errors
+/// Everything that is wrong with it, the rules apart, which were looked at before.
+pub fn load_with(path: &Path, other: Option<&OtherRules>) -> Result<Lab, LabErrors> {
     let file = find(path);
     let text = read(&file, &input::read)?;
-    load_text(&text, &file)
+    lab_of(&text, &file, other)
+}
+
+/// Rules that stand in the place of a lab's own. A family that is `None` keeps those of the lab.
+#[derive(Clone, Debug, Default)]
+pub struct OtherRules {
+    pub v4: Option<OtherText>,
+    pub v6: Option<OtherText>,
+}
+
+/// The text of a ruleset, behind that of the sets it names.
+#[derive(Clone, Debug)]
+pub struct OtherText {
+    /// As it is loaded.
+    pub whole: String,
+    /// The files that it was made of, the rules last.
+    pub files: Vec<Source>,
+}
+
+impl OtherRules {
+    const fn of(&self, family: Family) -> Option<&OtherText> {
+        match family {
+            Family::Ipv4 => self.v4.as_ref(),
+            Family::Ipv6 => self.v6.as_ref(),
+        }
+    }
 }
 
 /// How a lab's files are read: the bytes of one that has at most so many.
@@ -46,16 +80,23 @@ pub type Read<'a> = &'a dyn Fn(&Path, usize) -> io::Result<Vec<u8>>;
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load_text(text: &str, file: &Path) -> Result<Lab, LabErrors> {
+    lab_of(text, file, None)
+}
+
+fn lab_of(text: &str, file: &Path, other: Option<&OtherRules>) -> Result<Lab, LabErrors> {
     let errors = |problems| LabErrors { file: file.to_owned(), problems };
     let document = spec::parse(text).map_err(|problem| errors(vec![problem]))?;
     let reading = document.read::<LabSpec>(&document.tree, "");
     let mut check = Check::new(&document.places, file, &input::read, reading.problems, reading.pruned);
+    check.other = other;
     let lab = reading.spec.and_then(|spec| check.lab(&spec, &document.tree));
     match lab {
         Some(lab) if check.problems.is_empty() => {
             let own = Source { path: file.to_owned(), text: text.to_owned() };
             let sources = std::iter::once(own).chain(check.sources).collect();
-            Ok(Lab { file: file.to_owned(), warnings: check.warnings, sources, ..lab })
+            let Check { warnings, rule_texts, .. } = check;
+            let places = Arc::new(document.places);
+            Ok(Lab { file: file.to_owned(), warnings, sources, places, rule_texts, ..lab })
         }
         _ => Err(errors(check.in_order())),
     }
@@ -151,6 +192,12 @@ pub(crate) struct Check<'a> {
     pruned: Vec<String>,
     /// The sessions that steps keep, by kind and name.
     kept: BTreeMap<(&'static str, String), Ends>,
+    /// The comments of rules that tests expect, each with the path of who does.
+    comments: Vec<(String, String)>,
+    /// Every ruleset that was read.
+    rule_texts: Vec<RuleText>,
+    /// Rules in the place of the lab's own.
+    other: Option<&'a OtherRules>,
 }
 
 impl<'a> Check<'a> {
@@ -171,6 +218,9 @@ impl<'a> Check<'a> {
             warnings: Vec::new(),
             pruned,
             kept: BTreeMap::new(),
+            comments: Vec::new(),
+            rule_texts: Vec::new(),
+            other: None,
         }
     }
 
@@ -234,6 +284,8 @@ impl<'a> Check<'a> {
             tests,
             warnings: Vec::new(),
             sources: Vec::new(),
+            places: Arc::default(),
+            rule_texts: Vec::new(),
         })
     }
 
@@ -289,7 +341,6 @@ impl<'a> Check<'a> {
 const MAX_LAB_NAME: usize = 32;
 
 /// Whether a lab can be called so.
-#[cfg(target_os = "linux")]
 pub fn is_lab_name(name: &str) -> bool {
     name.len() <= MAX_LAB_NAME && is_name(name)
 }

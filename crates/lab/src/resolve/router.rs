@@ -2,10 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Check, family_of, network};
+use super::{Check, OtherText, family_of, network};
 use crate::error::{Problem, hint};
 use crate::locate::{item, key};
-use crate::model::Source;
+use crate::model::{RuleText, RulesFrom, Source};
 use crate::spec::{
     BusyPollSpec, DeviceSpec, HelperSpec, ModeSpec, NonIpSpec, OneOrMany, PortSpec, RouteKindSpec, RouteSpec,
     RouterSpec,
@@ -38,10 +38,10 @@ impl Check<'_> {
         };
         let ifaces = self.ports(spec, mode, at);
         let names: Vec<String> = ifaces.iter().map(|iface| iface.name.clone()).collect();
-        let (inline, file) = (spec.rules.as_ref(), spec.rules_file.as_ref());
-        let (rules, no_rules) = self.rules_or_none(Family::Ipv4, &key(at, "rules"), inline, file, &names);
-        let (inline, file) = (spec.rules6.as_ref(), spec.rules6_file.as_ref());
-        let (rules6, no_rules6) = self.rules_or_none(Family::Ipv6, &key(at, "rules6"), inline, file, &names);
+        let written = (spec.rules.as_ref(), spec.rules_file.as_ref());
+        let (rules, no_rules) = self.rules_or_none(Family::Ipv4, &key(at, "rules"), written, &names);
+        let written = (spec.rules6.as_ref(), spec.rules6_file.as_ref());
+        let (rules6, no_rules6) = self.rules_or_none(Family::Ipv6, &key(at, "rules6"), written, &names);
         let (routes, neighbours) = (self.routes(spec, mode, &ifaces, at), self.neighbours(spec, &ifaces, at));
         let mut router = RouterConfig::new(ifaces);
         router.mode = mode;
@@ -320,14 +320,26 @@ impl Check<'_> {
         &mut self,
         family: Family,
         path: &str,
-        inline: Option<&String>,
-        file: Option<&String>,
+        (inline, file): (Option<&String>, Option<&String>),
         ifaces: &[String],
     ) -> (Option<String>, bool) {
+        if let Some(text) = self.other.and_then(|other| other.of(family)) {
+            return (Some(self.other_rules(family, text)), false);
+        }
         if file.is_none() && inline.is_some_and(|text| text.trim() == NONE) {
             return (None, true);
         }
         (self.rules(family, path, inline, file, ifaces), false)
+    }
+
+    /// Rules in the place of the lab's own; they were found good before.
+    fn other_rules(&mut self, family: Family, other: &OtherText) -> String {
+        let own = other.files.last();
+        let before = other.whole.lines().count() - own.map_or(0, |own| own.text.lines().count());
+        let from = RulesFrom::File(own.map(|own| own.path.clone()).unwrap_or_default(), before);
+        self.rule_texts.push(RuleText { text: other.whole.clone(), family, from });
+        self.sources.extend(other.files.iter().cloned());
+        other.whole.clone()
     }
 
     /// The text of a ruleset, from the file itself or from another one, once it has been found good.
@@ -365,6 +377,11 @@ impl Check<'_> {
                 }
             },
         };
+        let from = match name {
+            None => RulesFrom::Lab(path.to_owned()),
+            Some(name) => RulesFrom::File(self.folder.join(name), 0),
+        };
+        self.rule_texts.push(RuleText { text: text.clone(), family, from });
         let (found, errors) = match Ruleset::load(&text, family, ifaces) {
             Ok(loaded) => {
                 if loaded.ruleset.tables().is_empty() {

@@ -3,9 +3,10 @@
 #![forbid(unsafe_code)]
 
 use super::{Check, family_of};
-use crate::error::hint;
+use crate::error::{hint, near};
 use crate::locate::{item, key};
 use crate::model::{Action, Expect, Flow, Host, HostId, Impairment, RunnerKind, Session, Step, Test, Word};
+use crate::ruling::{self, RuleRef};
 use crate::runner;
 use crate::spec::{
     ExpectSpec, FamilySpec, ImpairSpec, LabSpec, OneOrMany, PercentSpec, ResultSpec, RunnerSpec, StateSpec,
@@ -66,9 +67,31 @@ impl Check<'_> {
             });
             let on = on.collect();
             let steps = self.steps(&path, test, &scope);
-            tests.push(Test { name, on, steps });
+            tests.push(Test { name, path, on, steps });
         }
+        self.comments_are_there(&scope);
         tests
+    }
+
+    /// Whether every rule that a test means by its comment is in one of the lab's rulesets. Other rules than the lab's own
+    /// may lack it: then the test fails.
+    fn comments_are_there(&mut self, scope: &Scope<'_>) {
+        let expected = std::mem::take(&mut self.comments);
+        if expected.is_empty() || self.other.is_some() {
+            return;
+        }
+        let names: Vec<String> = scope.router.ifaces.iter().map(|iface| iface.name.clone()).collect();
+        let known = self.rule_texts.iter().flat_map(|text| ruling::comments(text, &names));
+        let known: Vec<String> = known.collect();
+        for (path, comment) in expected.into_iter().filter(|(_, comment)| !known.contains(comment)) {
+            const FORMS: &str = "such as `filter/FORWARD/1`, `FORWARD/1`, `policy`, or a rule's comment";
+            let hint = match near(&comment, known.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean the comment `{near}`?"),
+                None => FORMS.to_owned(),
+            };
+            let message = format!("`{comment}` is not the name of a rule, nor the comment of one");
+            self.problem(&path, message, Some(hint));
+        }
     }
 
     fn steps(&mut self, path: &str, test: &TestSpec, scope: &Scope<'_>) -> Vec<Step> {
@@ -135,7 +158,7 @@ impl Check<'_> {
         let mut steps = Vec::new();
         for action in actions {
             let expect = self.expect(&key(path, "expect"), spec.expect.as_ref(), &action);
-            steps.push(Step { action, expect, within, impair: impair.clone() });
+            steps.push(Step { path: path.to_owned(), action, expect, within, impair: impair.clone() });
         }
         steps
     }
@@ -370,13 +393,9 @@ impl Check<'_> {
             let hint = hint(name, runner::icmp_names(), "ICMP errors");
             self.problem(&key(path, "icmp"), format!("no ICMP error is called `{name}`"), hint);
         }
-        if let Some(rule) = &spec.rule {
-            let parts: Vec<&str> = rule.split('/').collect();
-            let last = parts.last().copied().unwrap_or_default();
-            if rule != "policy" && (parts.len() != 3 || (last.parse::<u32>().is_err() && last != "policy")) {
-                let hint = "such as `filter/FORWARD/1`, or `policy`".to_owned();
-                self.problem(&key(path, "rule"), format!("`{rule}` is not the name of a rule"), Some(hint));
-            }
+        let rule = spec.rule.as_deref().map(RuleRef::read);
+        if let Some(RuleRef::Comment(comment)) = &rule {
+            self.comments.push((key(path, "rule"), comment.clone()));
         }
         Expect {
             result,
@@ -387,7 +406,7 @@ impl Check<'_> {
             unseen: spec.unseen.0.iter().copied().map(state).collect(),
             stdout: spec.stdout.clone(),
             contains: spec.contains.clone().unwrap_or_default().0,
-            rule: spec.rule.clone(),
+            rule,
             reason: spec.reason.clone(),
             entry: spec.entry.clone(),
             no_entry: spec.no_entry.clone(),

@@ -17,6 +17,9 @@ use std::num::NonZeroUsize;
 
 /// One lab on one runner.
 pub(super) struct Job<'a> {
+    /// The name that reports have for the lab.
+    pub(super) label: &'a str,
+    /// The lab under the name that it has on this machine.
     pub(super) lab: &'a Lab,
     pub(super) kind: RunnerKind,
 }
@@ -149,7 +152,7 @@ mod tests {
     #[test]
     fn what_would_make_the_same_names_is_one_row() {
         let labs = [lab("a", "b-c"), lab("other", "a"), lab("a-b", "c"), lab("a", "x")];
-        let on = |kind| labs.iter().map(move |lab| Job { lab, kind }).collect::<Vec<_>>();
+        let on = |kind| labs.iter().map(move |lab| Job { label: &lab.name, lab, kind }).collect::<Vec<_>>();
         assert_eq!(rows(&on(RunnerKind::Live)), [vec![0, 2, 3], vec![1]]);
         assert_eq!(rows(&on(RunnerKind::Sim)), [vec![0, 3], vec![1], vec![2]]);
     }
@@ -157,7 +160,8 @@ mod tests {
     #[test]
     fn jobs_that_end_backwards_are_told_of_forwards() {
         let labs = [lab("a", "h"), lab("b", "h"), lab("c", "h")];
-        let jobs: Vec<Job> = labs.iter().map(|lab| Job { lab, kind: RunnerKind::Live }).collect();
+        let jobs: Vec<Job> =
+            labs.iter().map(|lab| Job { label: &lab.name, lab, kind: RunnerKind::Live }).collect();
         // Each ends only when the one behind it has.
         let ended = [Barrier::new(2), Barrier::new(2), Barrier::new(1)];
         let mut told = Vec::new();
@@ -176,7 +180,9 @@ mod tests {
             },
             |job, heard| {
                 told.push(match heard {
-                    Heard::Words(Words::Said(text) | Words::Told(text) | Words::Progress(text)) => text,
+                    Heard::Words(
+                        Words::Said(text) | Words::Painted(text) | Words::Told(text) | Words::Progress(text),
+                    ) => text,
                     Heard::Taken(_) => format!("{} has ended", job.lab.name),
                 });
             },

@@ -1,15 +1,21 @@
 //! `stateway lab test`: takes the tests of labs through one runner or several.
 
 mod agree;
+mod args;
 mod chosen;
 mod jobs;
+mod labs;
 mod neighbours;
 mod runners;
 mod take;
+#[cfg(target_os = "linux")]
+mod watch;
 
+pub(super) use self::args::TestArgs;
 use super::super::{Failure, Result};
-use super::{Format, load, say, tell, utter};
+use super::{say, tell, utter};
 use anyhow::Context as _;
+use args::{ReportKind, TestFormat};
 use jobs::{Heard, Job};
 use neighbours::Fullness;
 use stateway_lab::model::{Lab, RunnerKind};
@@ -17,69 +23,7 @@ use stateway_lab::report;
 use stateway_lab::trial::{self, Ending, TestReport};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use take::{COMES_UP, Taken};
-
-/// What the exit code says.
-const EXIT_CODES: &str = "Exit code 0: every test passed or was skipped, and at least one was run. 1: a test failed, was late, or \
-broke its lab; runners disagree; or no test was run. 2: a lab file is wrong or has no tests, or another lab of that name is up. 3: \
-this machine cannot run the labs, one did not come up, or the command was interrupted. Of several reasons the highest \
-code counts.\n\nLabs that are tested at the same time do not meet, and are told of in the order in which they were named; \
-several that would make something of the same name wait for each other.\n\nReports list every test, also those that \
-were not run, and are there from the start.";
-
-#[derive(Debug, clap::Args)]
-#[command(after_long_help = EXIT_CODES)]
-pub(super) struct TestArgs {
-    /// Folders with a lab.yaml, such files, or names of built-in labs
-    #[arg(required = true)]
-    labs: Vec<PathBuf>,
-    /// `sim`, `live`, `kernel`, several of them, or `all`; by default live where it can run, else sim
-    #[arg(long, value_delimiter = ',', value_enum)]
-    on: Vec<On>,
-    /// Only tests with this in their name; several times: with any of them. Labs without such a test are not built
-    #[arg(long, value_name = "TEXT")]
-    filter: Vec<String>,
-    /// As many labs at the same time; by default what pays here: two for each processor, in simulation one
-    #[arg(short, long, value_name = "N")]
-    jobs: Option<NonZeroUsize>,
-    /// If a lab of that name is up from other files, or they have changed since, build it again
-    #[arg(long)]
-    restart: bool,
-    /// What the simulator's chances are drawn from
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Also writes a report: `junit=FILE`, `tap=FILE`, `json=FILE`
-    #[arg(long, value_parser = parse_report)]
-    report: Vec<(ReportKind, PathBuf)>,
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum On {
-    Sim,
-    Live,
-    Kernel,
-    All,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReportKind {
-    Junit,
-    Tap,
-    Json,
-}
-
-fn parse_report(text: &str) -> std::result::Result<(ReportKind, PathBuf), String> {
-    let (kind, file) = text.split_once('=').ok_or("such as `junit=FILE`, `tap=FILE` or `json=FILE`")?;
-    let kind = match kind {
-        "junit" => ReportKind::Junit,
-        "tap" => ReportKind::Tap,
-        "json" => ReportKind::Json,
-        _ => return Err(format!("`{kind}` is none of junit, tap, json")),
-    };
-    Ok((kind, PathBuf::from(file)))
-}
+use take::{COMES_UP, Interrupt, Taken};
 
 /// What came of all that was asked for.
 #[derive(Default)]
@@ -130,14 +74,14 @@ impl Outcome {
     /// No lab came so far that a test could be run.
     fn nothing_begun(
         &mut self,
+        args: &TestArgs,
         labs: &[Lab],
-        runner: RunnerKind,
-        first: &str,
-        why: &str,
+        (runner, first): (RunnerKind, &str),
         failure: Failure,
     ) -> Prepared {
+        let why = failure.text();
         for lab in labs {
-            self.add(&lab.name, trial::not_begun(lab, runner, first, why));
+            self.add(&args.label(lab), trial::not_begun(lab, runner, first, &why));
         }
         self.fails(failure);
         Prepared::Failed
@@ -152,25 +96,69 @@ const AGREE: &str = "the runners agree";
 const ENDS_WELL: &str = "the command ends well";
 const NO_TEST: &str = "no test was run";
 
+/// What several rounds of the command have in common.
+#[derive(Default)]
+struct Session {
+    /// What tells that the user wants to stop, once somebody listens for it.
+    interrupt: Option<Interrupt>,
+    /// There is room for labs in the user namespace that it runs in.
+    #[cfg(target_os = "linux")]
+    is_settled: bool,
+}
+
 pub(super) fn test(args: TestArgs) -> Result {
-    let mut outcome = Outcome::default();
-    match prepare(&args, &mut outcome) {
-        Prepared::Ready(labs, kinds) => {
-            // Before any test, so that none is taken in vain; and so that a command that is killed leaves no report that
-            // looks well, least of all an older one.
-            write_all(&args.report, &planned(&labs, &kinds)).map_err(Failure::Input)?;
-            let tables = Fullness::until_now();
-            run_all(&args, &labs, &kinds, &mut outcome)?;
-            tables.warn();
-        }
-        Prepared::Failed => {}
-        #[cfg(target_os = "linux")]
-        Prepared::Told(0) => return Ok(()),
-        #[cfg(target_os = "linux")]
-        Prepared::Told(code) => return Err(Failure::Told(code)),
+    #[cfg(target_os = "linux")]
+    if args.watch {
+        return watch::watch(&args);
     }
+    round(&args, &mut Session::default()).result
+}
+
+/// What came of one round.
+struct Round {
+    result: Result,
+    /// The labs that were read.
+    labs: Vec<Lab>,
+}
+
+/// Reads the labs and takes their tests.
+fn round(args: &TestArgs, session: &mut Session) -> Round {
+    let mut outcome = Outcome::default();
+    let (labs, wrong) = labs::read(args);
+    let read = labs.clone();
+    let result = match prepare(args, session, labs, &wrong, &mut outcome) {
+        Prepared::Ready(labs, kinds) => take_and_report(args, session, (&labs, &kinds), outcome),
+        Prepared::Failed => report_and_conclude(args, outcome),
+        #[cfg(target_os = "linux")]
+        Prepared::Told(0) => Ok(()),
+        #[cfg(target_os = "linux")]
+        Prepared::Told(code) => Err(Failure::Told(code)),
+    };
+    Round { result, labs: read }
+}
+
+fn take_and_report(
+    args: &TestArgs,
+    session: &mut Session,
+    (labs, kinds): (&[Lab], &[RunnerKind]),
+    mut outcome: Outcome,
+) -> Result {
+    // Before any test, so that none is taken in vain; and so that a command that is killed leaves no report that
+    // looks well, least of all an older one.
+    write_all(&args.report, &planned(args, labs, kinds)).map_err(Failure::Input)?;
+    let interrupt = match &session.interrupt {
+        Some(interrupt) => interrupt.clone(),
+        None => take::listen(kinds).map_err(Failure::Machine)?,
+    };
+    let tables = Fullness::until_now();
+    run_all(args, (labs, kinds), &interrupt, &mut outcome)?;
+    tables.warn();
+    report_and_conclude(args, outcome)
+}
+
+fn report_and_conclude(args: &TestArgs, outcome: Outcome) -> Result {
     write_all(&args.report, &outcome.told()).map_err(Failure::Machine)?;
-    conclude(&args, outcome)
+    conclude(args, outcome)
 }
 
 /// What is known before the first test.
@@ -183,90 +171,101 @@ enum Prepared {
     Told(u8),
 }
 
-/// Reads the labs, and sees whether this machine can run them.
-fn prepare(args: &TestArgs, outcome: &mut Outcome) -> Prepared {
+/// Sees whether this machine can run the labs. `wrong` are those that could not be read.
+fn prepare(
+    args: &TestArgs,
+    session: &mut Session,
+    mut labs: Vec<Lab>,
+    wrong: &[(PathBuf, String)],
+    outcome: &mut Outcome,
+) -> Prepared {
     let chosen = runners::chosen(&args.on);
-    let (mut labs, mut wrong) = (Vec::new(), Vec::new());
-    for path in &args.labs {
-        match load(path) {
-            Ok(lab) => labs.push(lab),
-            Err(failure) => wrong.push((path, failure.text())),
-        }
-    }
     let first = chosen.first().copied().unwrap_or(RunnerKind::Live);
     if !wrong.is_empty() {
-        for (path, text) in &wrong {
+        for (path, text) in wrong {
             let report = TestReport::new(FILE, first, Ending::Broken(text.clone()));
-            outcome.add(&path.to_string_lossy(), [report]);
+            let label = path.to_string_lossy();
+            if args.format == TestFormat::Github {
+                outcome.fails(report::github(&label, &report).and_then(|line| say(&line).err()));
+            }
+            outcome.add(&label, [report]);
         }
         for lab in &labs {
-            outcome.add(&lab.name, trial::not_run(lab, first, "another lab file is wrong"));
+            outcome.add(&args.label(lab), trial::not_run(lab, first, "another lab file is wrong"));
         }
-        let texts: Vec<String> = wrong.into_iter().map(|(_, text)| text).collect();
+        let texts: Vec<&str> = wrong.iter().map(|(_, text)| text.as_str()).collect();
         outcome.fails(Failure::Input(anyhow::anyhow!("{}", texts.join("\nerror: "))));
         return Prepared::Failed;
     }
     if let Err(failure) = chosen::keep(&mut labs, &args.filter) {
-        let why = failure.text();
-        return outcome.nothing_begun(&labs, first, CHOSEN, &why, failure);
+        return outcome.nothing_begun(args, &labs, (first, CHOSEN), failure);
     }
     let (kinds, first_line) = match runners::runners(chosen, &labs) {
         Ok(found) => found,
-        Err(failure) => {
-            let why = failure.text();
-            return outcome.nothing_begun(&labs, first, COMES_UP, &why, failure);
-        }
+        Err(failure) => return outcome.nothing_begun(args, &labs, (first, COMES_UP), failure),
     };
+    if let Err(failure) = runners::can_keep(args, &kinds, &first_line) {
+        return outcome.nothing_begun(args, &labs, (first, COMES_UP), failure);
+    }
     #[cfg(target_os = "linux")]
-    if kinds.contains(&RunnerKind::Live) {
+    if kinds.contains(&RunnerKind::Live) && !session.is_settled {
         use stateway_lab::netns::rootless;
         let is_root = rustix::process::geteuid().is_root();
         let entered = if is_root { rootless::settle().map(|()| None) } else { rootless::again().map(Some) };
         match entered {
-            Ok(None) => {}
+            Ok(None) => session.is_settled = true,
             Ok(Some(code)) => return Prepared::Told(code),
             Err(error) => {
-                let why = format!("{error:#}");
-                return outcome.nothing_begun(&labs, first, COMES_UP, &why, Failure::Machine(error));
+                return outcome.nothing_begun(args, &labs, (first, COMES_UP), Failure::Machine(error));
             }
         }
     }
-    if args.format == Format::Json {
-        tell(&first_line);
-    } else if let Err(failure) = say(&first_line) {
-        outcome.fails(failure);
-        return Prepared::Failed;
+    let lines = [Some(first_line), args.other_rules()];
+    for line in lines.iter().flatten() {
+        if args.format == TestFormat::Json {
+            tell(line);
+        } else if let Err(failure) = say(line) {
+            outcome.fails(failure);
+            return Prepared::Failed;
+        }
     }
     Prepared::Ready(labs, kinds)
 }
 
 /// The reports of a command that was killed.
-fn planned(labs: &[Lab], kinds: &[RunnerKind]) -> Vec<(String, TestReport)> {
+fn planned(args: &TestArgs, labs: &[Lab], kinds: &[RunnerKind]) -> Vec<(String, TestReport)> {
     const KILLED: &str = "the command has not come to its end";
     let suites = labs.iter().flat_map(|lab| kinds.iter().map(move |kind| (lab, *kind)));
     suites
         .flat_map(|(lab, kind)| {
-            trial::not_begun(lab, kind, COMES_UP, KILLED).into_iter().map(|report| (lab.name.clone(), report))
+            trial::not_begun(lab, kind, COMES_UP, KILLED).into_iter().map(|report| (args.label(lab), report))
         })
         .collect()
 }
 
 /// Takes every lab through every runner. What keeps one of them from being tested keeps no other.
-fn run_all(args: &TestArgs, labs: &[Lab], kinds: &[RunnerKind], outcome: &mut Outcome) -> Result {
-    let interrupt = take::listen(kinds).map_err(Failure::Machine)?;
-    let jobs: Vec<Job> =
-        labs.iter().flat_map(|lab| kinds.iter().map(move |kind| Job { lab, kind: *kind })).collect();
+fn run_all(
+    args: &TestArgs,
+    (labs, kinds): (&[Lab], &[RunnerKind]),
+    interrupt: &Interrupt,
+    outcome: &mut Outcome,
+) -> Result {
+    let standing: Vec<(String, Lab)> = labs.iter().map(|lab| (args.label(lab), args.standing(lab))).collect();
+    let jobs = standing
+        .iter()
+        .flat_map(|(label, lab)| kinds.iter().map(move |kind| Job { label, lab, kind: *kind }));
+    let jobs: Vec<Job> = jobs.collect();
     let at_once = args.jobs.map_or_else(|| jobs::usual(kinds), NonZeroUsize::get);
     jobs::take_all(
         &jobs,
         at_once,
-        |job, voice| take::take(job, args, &interrupt, voice),
+        |job, voice| take::take(job, args, interrupt, voice),
         |job, heard| match heard {
             // The tests go on where nobody hears of them: what they made must be taken away, and there may be a report.
             Heard::Words(words) => outcome.fails(utter(words).err()),
             Heard::Taken(taken) => {
                 let Taken { reports, failure } = *taken;
-                outcome.add(&job.lab.name, reports);
+                outcome.add(job.label, reports);
                 outcome.fails(failure);
             }
         },
@@ -282,7 +281,7 @@ fn run_all(args: &TestArgs, labs: &[Lab], kinds: &[RunnerKind], outcome: &mut Ou
 fn conclude(args: &TestArgs, outcome: Outcome) -> Result {
     let is_judged = outcome.is_judged();
     let Outcome { reports, disagreements, failure } = outcome;
-    if args.format == Format::Text && !reports.is_empty() {
+    if args.format != TestFormat::Json && !reports.is_empty() {
         let all: Vec<TestReport> = reports.iter().map(|(_, report)| report.clone()).collect();
         let apart = match disagreements.len() {
             0 => String::new(),

@@ -1,7 +1,8 @@
 //! Which runners are meant, and whether this machine has what they take.
 
 use super::super::super::{Failure, Result};
-use super::On;
+use super::TestArgs;
+use super::args::On;
 use stateway_lab::model::{Lab, RunnerKind};
 
 /// Which runners are meant, and the first line of output, which says so and why.
@@ -29,6 +30,28 @@ pub(super) fn runners(chosen: Vec<RunnerKind>, labs: &[Lab]) -> Result<(Vec<Runn
     let names: Vec<&str> = chosen.iter().map(|kind| kind.word()).collect();
     let line = format!("running on {}, as asked", names.join(", "));
     Ok((chosen, line))
+}
+
+/// Whether a lab that fails could be left up, if that is wanted.
+///
+/// # Errors
+/// None of the runners, or more than one, makes anything that could stay; or it takes root.
+#[cfg(target_os = "linux")]
+pub(super) fn can_keep(args: &TestArgs, kinds: &[RunnerKind], line: &str) -> Result {
+    if !args.keep {
+        return Ok(());
+    }
+    let input = |text: String| Err(Failure::Input(anyhow::anyhow!("{text}")));
+    match kinds.iter().filter(|kind| **kind != RunnerKind::Sim).count() {
+        0 => input(format!("`--keep` has nothing to leave up ({line})\n  hint: `--on live`")),
+        1 => super::super::up::takes_root("a lab that stays up", ""),
+        _ => input("`--keep` leaves a lab up on one runner\n  hint: `--on live` or `--on kernel`".to_owned()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn can_keep(_: &TestArgs, _: &[RunnerKind], _: &str) -> Result {
+    Ok(())
 }
 
 /// The runners that were asked for by name.

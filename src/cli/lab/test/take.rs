@@ -3,16 +3,20 @@
 use super::super::super::Failure;
 #[cfg(target_os = "linux")]
 use super::super::super::Result;
-use super::super::{Format, Voice, Words};
-use super::TestArgs;
+use super::super::super::render;
+use super::super::{Voice, Words};
 use super::jobs::Job;
+use super::{TestArgs, TestFormat};
 use stateway_lab::builtin;
+#[cfg(target_os = "linux")]
+use stateway_lab::model::RulesText;
 use stateway_lab::model::{Lab, RunnerKind};
 #[cfg(target_os = "linux")]
-use stateway_lab::netns::command::Interrupt;
-use stateway_lab::report;
+pub(super) use stateway_lab::netns::command::Interrupt;
+use stateway_lab::report::{self, Look};
 use stateway_lab::sim::Sim;
 use stateway_lab::trial::{self, TestReport};
+use stateway_runtime::terminal;
 
 /// The report's names for what comes before the tests.
 pub(super) const COMES_UP: &str = "the lab comes up";
@@ -49,7 +53,7 @@ pub(super) struct Taken {
 
 /// Takes the tests of a job, and tells of each as it ends.
 pub(super) fn take(job: &Job<'_>, args: &TestArgs, interrupt: &Interrupt, voice: Voice<'_>) -> Taken {
-    let teller = Teller::new(job, args.format, voice);
+    let teller = Teller::new(job, args, voice);
     teller.begin();
     if interrupt.is_set() {
         return teller.not_run("interrupted");
@@ -61,7 +65,7 @@ pub(super) fn take(job: &Job<'_>, args: &TestArgs, interrupt: &Interrupt, voice:
     match job.kind {
         RunnerKind::Sim => simulated(args.seed, &teller),
         #[cfg(target_os = "linux")]
-        RunnerKind::Live | RunnerKind::Kernel => real(args.restart, interrupt, &teller),
+        RunnerKind::Live | RunnerKind::Kernel => real(args, interrupt, &teller),
         #[cfg(not(target_os = "linux"))]
         RunnerKind::Live | RunnerKind::Kernel => {
             teller.not_begun(COMES_UP, Failure::Machine(anyhow::anyhow!("it takes Linux")))
@@ -71,36 +75,50 @@ pub(super) fn take(job: &Job<'_>, args: &TestArgs, interrupt: &Interrupt, voice:
 
 /// Tells of each test as it ends.
 struct Teller<'a> {
+    label: &'a str,
     lab: &'a Lab,
     kind: RunnerKind,
-    format: Format,
+    format: TestFormat,
+    look: Look,
     width: usize,
     voice: Voice<'a>,
 }
 
 impl<'a> Teller<'a> {
-    fn new(job: &Job<'a>, format: Format, voice: Voice<'a>) -> Self {
-        let Job { lab, kind } = *job;
+    fn new(job: &Job<'a>, args: &TestArgs, voice: Voice<'a>) -> Self {
+        let Job { label, lab, kind } = *job;
+        let format = args.format;
+        let look = match format {
+            TestFormat::Text if render::has_colours() => Look { colours: true, clean: terminal::escape },
+            TestFormat::Text | TestFormat::Github | TestFormat::Json => Look::PLAIN,
+        };
         let width = lab.tests.iter().map(|test| test.name.chars().count()).max().unwrap_or_default().min(60);
-        Self { lab, kind, format, width, voice }
+        Self { label, lab, kind, format, look, width, voice }
     }
 
     fn begin(&self) {
-        if self.format == Format::Text {
-            (self.voice)(Words::Said(format!("{}: {}", self.lab.name, self.lab.description)));
+        if self.format != TestFormat::Json {
+            (self.voice)(Words::Said(format!("{}: {}", self.label, self.lab.description)));
         }
     }
 
     fn tell(&self, test: &TestReport) {
-        let mut text = match self.format {
-            Format::Json => report::json(&self.lab.name, test).to_string(),
-            Format::Text => report::line(test, self.width),
+        let said = match self.format {
+            TestFormat::Json => Words::Said(report::json(self.label, test).to_string()),
+            TestFormat::Text if self.look.colours => Words::Painted(self.text(test)),
+            TestFormat::Text => Words::Said(self.text(test)),
+            TestFormat::Github => {
+                let annotation = report::github(self.label, test).map(|line| format!("\n{line}"));
+                Words::Said(self.text(test) + &annotation.unwrap_or_default())
+            }
         };
-        let details = if self.format == Format::Text { report::details(test) } else { String::new() };
-        if !details.is_empty() {
-            text = format!("{text}\n{}", details.trim_end());
-        }
-        (self.voice)(Words::Said(text));
+        (self.voice)(said);
+    }
+
+    fn text(&self, test: &TestReport) -> String {
+        let line = report::line(test, self.width, self.look);
+        let details = report::details(test, self.look);
+        if details.is_empty() { line } else { format!("{line}\n{}", details.trim_end()) }
     }
 
     /// It did not come so far that a test could be run.
@@ -137,18 +155,23 @@ fn simulated(seed: u64, teller: &Teller<'_>) -> Taken {
     }
 }
 
-/// With real programs. A lab that is up is used and left up; else it is made, and taken down whatever happens.
+/// With real programs. A lab that is up is used and left up; else it is made, and taken down whatever happens, unless one
+/// that fails is to be kept.
 #[cfg(target_os = "linux")]
-fn real(restart: bool, interrupt: &Interrupt, teller: &Teller<'_>) -> Taken {
+fn real(args: &TestArgs, interrupt: &Interrupt, teller: &Teller<'_>) -> Taken {
     use stateway_lab::netns::state;
-    let (mut runner, stays) = match stand_up(restart, interrupt, teller) {
+    let (mut runner, stays) = match stand_up(args, interrupt, teller) {
         Ok(standing) => standing,
         Err(failure) => return teller.not_begun(COMES_UP, failure),
     };
     let reports = trial::run(teller.lab, &mut runner, |test| teller.tell(test));
     runner.sessions_end();
+    let is_kept =
+        args.keep && !stays && !interrupt.is_set() && reports.iter().any(|test| test.ending.is_wrong());
     let left = if stays {
         runner.restore_rules()
+    } else if is_kept {
+        runner.finish().map(|()| (teller.voice)(Words::Said(kept(teller.lab, args.has_other_rules()))))
     } else {
         state::remove_locked(&teller.lab.name, &runner.state.lock).map(drop)
     };
@@ -156,17 +179,44 @@ fn real(restart: bool, interrupt: &Interrupt, teller: &Teller<'_>) -> Taken {
     Taken { reports, failure }
 }
 
+/// How to get into a lab that was kept, and how to be rid of it.
+#[cfg(target_os = "linux")]
+fn kept(lab: &Lab, has_other_rules: bool) -> String {
+    let name = &lab.name;
+    let host = lab.hosts.first().map_or("router", |host| host.name.as_str());
+    let mut text = format!(
+        "the lab `{name}` failed and is kept up, as its last test left it:\n  \
+         stateway lab shell {name} {host}    a shell on a host; `router` is the router's place\n  \
+         stateway lab inspect {name}    hosts, addresses, services\n  \
+         stateway lab down {name}    takes it down"
+    );
+    if has_other_rules {
+        text.push_str(
+            "\n  it has the rules of `--rules`; `stateway lab reload` would bring those of the lab file",
+        );
+    }
+    text
+}
+
 /// A lab that stands, and whether it stays when the tests are over.
 #[cfg(target_os = "linux")]
 fn stand_up(
-    restart: bool,
+    args: &TestArgs,
     interrupt: &Interrupt,
     teller: &Teller<'_>,
 ) -> Result<(stateway_lab::netns::Namespaces, bool)> {
     use super::super::up::{self, Standing};
     let Teller { lab, kind, voice, .. } = teller;
     let tell = |text: String| voice(Words::Told(text));
-    let standing = up::make_way(lab, *kind, restart, interrupt, voice)?;
+    let standing = up::make_way(lab, *kind, args.restart, interrupt, voice)?;
+    if let Standing::Up(record) = &standing
+        && args.has_other_rules()
+    {
+        let name = &record.lab;
+        return Err(Failure::Input(anyhow::anyhow!(
+            "the lab `{name}` is up, from an earlier try\n  hint: `stateway lab down {name}`, or `--restart`"
+        )));
+    }
     if let Standing::Up(_) = standing
         && let Some(mut runner) = up::attach((*lab).clone(), *kind, interrupt)?
     {
@@ -182,7 +232,12 @@ fn stand_up(
         return Ok((runner, true));
     }
     let mut runner = up::bring_up((*lab).clone(), *kind, interrupt, voice)?;
-    let stays = matches!(standing, Standing::TakenDown);
+    if args.has_other_rules() {
+        // The router has read the lab file for itself.
+        let rules = RulesText { v4: lab.router.rules.clone(), v6: lab.router.rules6.clone() };
+        runner.middle.replace_rules(&rules).map_err(Failure::Machine)?;
+    }
+    let stays = matches!(standing, Standing::TakenDown) && !args.has_other_rules();
     if stays {
         runner.finish().map_err(Failure::Machine)?;
         tell(format!("the lab `{}` is up again, and is left up", lab.name));
