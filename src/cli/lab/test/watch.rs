@@ -1,8 +1,8 @@
 //! `--watch`: a round of tests whenever a file changes that they depend on.
 //!
-//! Folders are watched, and what is in the files is compared: an editor may write a file in place or put another one in its
-//! place, and may do either without a change. What is compared with is what the last round has read, so that nothing is
-//! missed that happens while it runs.
+//! Folders are watched, and what is in a file that was written or put in another one's place is compared: an editor may do
+//! either without a change. What is compared with is what the last round has read, so that nothing is missed that happens
+//! while it runs. A file is looked at only once whoever writes it has closed it: before, it is not whole.
 
 use super::super::super::{Failure, Result};
 use super::super::{say, tell};
@@ -16,9 +16,11 @@ use rustix::io::Errno;
 use stateway_lab::builtin;
 use stateway_lab::find;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// How long a signal may be overlooked at most.
@@ -90,10 +92,11 @@ impl Files {
         self.0.extend(sources.map(|source| (source.path.clone(), Some(source.text.clone().into_bytes()))));
     }
 
-    /// The first that is not as it was. One that is gone is waited for.
-    fn changed(&self) -> Option<&Path> {
+    /// The first of those that were touched that is not as it was. One that is gone is waited for.
+    fn changed(&self, touched: &BTreeSet<PathBuf>) -> Option<&Path> {
         let differs = |(path, before): &(&PathBuf, &Option<Vec<u8>>)| {
-            fs::read(path).is_ok_and(|now| before.as_ref() != Some(&now))
+            places(path).any(|place| touched.contains(&place))
+                && fs::read(path).is_ok_and(|now| before.as_ref() != Some(&now))
         };
         self.0.iter().find(differs).map(|(path, _)| path.as_path())
     }
@@ -103,44 +106,67 @@ impl Files {
     }
 }
 
+/// Where a file is told of: where its name is, and where that leads if it is a link.
+fn places(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let real = fs::canonicalize(path).ok();
+    let named = path.file_name().map(|name| folder_of(path).join(name));
+    named.into_iter().chain(real)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// The folders that files are in, watched.
 struct Folders {
     inotify: OwnedFd,
-    watched: BTreeSet<PathBuf>,
+    watched: BTreeMap<PathBuf, i32>,
+    /// Files that were written or renamed into place, and not looked at since.
+    touched: BTreeSet<PathBuf>,
 }
 
 impl Folders {
     fn new() -> anyhow::Result<Self> {
         let inotify =
             inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).context("cannot watch files")?;
-        Ok(Self { inotify, watched: BTreeSet::new() })
+        Ok(Self { inotify, watched: BTreeMap::new(), touched: BTreeSet::new() })
     }
 
-    /// Watches the folders of these files: where their names are, and where links lead to.
+    /// Watches the folders of these files.
     fn add(&mut self, files: &Files) -> anyhow::Result<()> {
-        let real = files.0.keys().filter_map(|path| fs::canonicalize(path).ok());
-        for path in files.0.keys().cloned().chain(real) {
-            let folder =
-                path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            if !folder.is_dir() || self.watched.contains(folder) {
+        let mut new = BTreeSet::new();
+        for place in files.0.keys().flat_map(|path| places(path)) {
+            let folder = folder_of(&place).to_owned();
+            if !folder.is_dir() {
+                continue;
+            }
+            if new.contains(&folder) {
+                // Nobody would have told of a change before.
+                self.touched.insert(place);
+                continue;
+            }
+            if self.watched.contains_key(&folder) {
                 continue;
             }
             // What was written is whole once it is closed, or renamed into place.
             let events = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO;
-            inotify::add_watch(&self.inotify, folder, events)
+            let number = inotify::add_watch(&self.inotify, &folder, events)
                 .with_context(|| format!("cannot watch {}", folder.display()))?;
-            self.watched.insert(folder.to_owned());
+            self.watched.insert(folder.clone(), number);
+            new.insert(folder);
+            self.touched.insert(place);
         }
         Ok(())
     }
 
     /// Waits until one of the files has changed; `None` if the user wants to stop before.
-    fn wait<'a>(&self, files: &'a Files, interrupt: &Interrupt) -> anyhow::Result<Option<&'a Path>> {
+    fn wait<'a>(&mut self, files: &'a Files, interrupt: &Interrupt) -> anyhow::Result<Option<&'a Path>> {
         loop {
             if interrupt.is_set() {
                 return Ok(None);
             }
-            if let Some(changed) = files.changed() {
+            self.hear()?;
+            if let Some(changed) = files.changed(&std::mem::take(&mut self.touched)) {
                 return Ok(Some(changed));
             }
             let mut fds = [PollFd::new(&self.inotify, PollFlags::IN)];
@@ -148,17 +174,23 @@ impl Folders {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error).context("cannot wait for a change"),
             }
-            self.drain()?;
         }
     }
 
-    /// Takes what has been told: what it was is seen from the files.
-    fn drain(&self) -> anyhow::Result<()> {
+    /// Notes what has been told.
+    fn hear(&mut self) -> anyhow::Result<()> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
         loop {
             match events.next() {
-                Ok(_) | Err(Errno::INTR) => {}
+                Ok(event) => {
+                    let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()).to_owned());
+                    // One folder may go by two names.
+                    let folders = self.watched.iter().filter(|(_, number)| **number == event.wd());
+                    let paths = folders.filter_map(|(folder, _)| Some(folder.join(name.as_ref()?)));
+                    self.touched.extend(paths);
+                }
+                Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => return Err(error).context("cannot watch files"),
             }
