@@ -98,9 +98,20 @@ fn open_flow(path: &Path, reading: Reading) -> Result<Opened> {
         return Err(refused("no packets in it, so that nothing is judged".to_owned()));
     }
     let frames = flow::capture(&scenario).map_err(|error| refused(error.to_string()))?;
+    of_story(path, &scenario, &frames, reading)
+}
+
+/// As [`open`], of a scenario that stands in no file.
+pub(super) fn of_scenario(scenario: &flow::Scenario) -> Result<Opened> {
+    let path = Path::new("the story");
+    let frames = flow::capture(scenario).map_err(|error| Failure::Input(anyhow!("{error}")))?;
+    of_story(path, scenario, &frames, Reading::default())
+}
+
+fn of_story(path: &Path, scenario: &flow::Scenario, frames: &[u8], reading: Reading) -> Result<Opened> {
     let reading = Reading { as_it_stands: true, ..reading };
-    let source = Source::of_stream(&frames[..], reading).map_err(|error| in_file(path, error))?;
-    Ok(Opened { source, router: Some(flow::config(&scenario)) })
+    let source = Source::of_stream(frames, reading).map_err(|error| in_file(path, error))?;
+    Ok(Opened { source, router: Some(flow::config(scenario)) })
 }
 
 /// Begins to read a capture that may still be written to: a pipe, standard input.

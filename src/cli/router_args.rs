@@ -13,7 +13,7 @@ use stateway_lab as lab;
 use stateway_trace::input;
 use std::path::{Path, PathBuf};
 
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct RouterArgs {
     /// iptables-save text with the rules for IPv4; none: every policy is ACCEPT
     #[arg(long, value_name = "FILE")]

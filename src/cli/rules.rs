@@ -14,6 +14,9 @@ mod diff;
 mod json;
 #[cfg(target_os = "linux")]
 pub(super) mod list;
+mod prove;
+mod question;
+mod search;
 mod traced;
 
 #[derive(Debug, clap::Args)]
@@ -34,6 +37,8 @@ enum Command {
     List(list::Args),
     /// Say what changes from one ruleset to another
     Diff(diff::Args),
+    /// Say which packets meet a fate, of all that there can be, and prove it by running one
+    Search(search::Args),
     /// Say which rules held while captures went through a ruleset
     Coverage(coverage::Args),
     /// Change a ruleset a little, over and over, and say which changes no capture notices
@@ -84,6 +89,7 @@ pub(super) fn run(args: Args) -> Result {
         #[cfg(target_os = "linux")]
         Command::List(args) => list::run(&args),
         Command::Diff(args) => diff::run(&args),
+        Command::Search(args) => search::run(&args),
         Command::Coverage(args) => coverage::coverage(&args),
         Command::Mutate(args) => coverage::mutate(&args),
         Command::Matrix => {

@@ -63,6 +63,7 @@ mod restart;
 /// Broken rules, and what a person is told of each.
 mod rule_errors;
 /// Rulesets as people have them, and what iptables-save makes of them.
+mod rules_search;
 mod rulesets;
 /// `stateway run` on TAPs in namespaces: fallbacks, load, and what it prints.
 #[cfg(target_os = "linux")]

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::Scenario;
-use super::run::{IFACES, START, frame_of};
+use super::run::{START, frame_of};
 use crate::capture::Writer;
 use std::io;
 
@@ -12,7 +12,7 @@ use std::io;
 /// # Errors
 /// A packet is longer than a capture can hold.
 pub fn capture(scenario: &Scenario) -> io::Result<Vec<u8>> {
-    let mut writer = Writer::new(Vec::new(), IFACES)?;
+    let mut writer = Writer::new(Vec::new(), scenario.ports.iter().map(String::as_str))?;
     for step in &scenario.steps {
         let (from, frame) = frame_of(scenario.mode, step);
         writer.frame(

@@ -23,6 +23,7 @@
 //! | `route NET via ADDR IFACE`, `route NET blackhole\|unreachable\|prohibit` | besides those to both sides |
 //! | `no-rules6` | no IPv6 rules are loaded |
 //! | `mode route\|bridge` | route unless said |
+//! | `ports LEFT RIGHT` | what rules and captures call the two interfaces; the lines of the scenario still say `left` and `right` |
 //!
 //! Without rules of its own for table `filter`, a scenario runs under the [`STANDARD`] ones.
 //!
@@ -92,6 +93,8 @@ pub const STANDARD: [&str; 6] = [
 pub struct Scenario {
     pub title: String,
     pub mode: Mode,
+    /// What rules call the two interfaces.
+    pub ports: [String; 2],
     pub sysctl: Vec<(String, String)>,
     /// iptables-save text.
     pub rules: String,

@@ -50,6 +50,7 @@ pub fn parse(text: &str) -> Result<Scenario, Vec<FlowError>> {
 struct Reader {
     title: Option<String>,
     mode: Option<Mode>,
+    ports: Option<[String; 2]>,
     sysctl: Vec<(String, String)>,
     mtu: Vec<(String, usize)>,
     addresses: Vec<Address>,
@@ -127,6 +128,13 @@ impl Reader {
                     "bridge" => Mode::Bridge,
                     other => return Err(format!("`{other}` is no mode: route, bridge")),
                 });
+            }
+            "ports" => {
+                let ports = [words.plain("name")?, words.plain("name")?];
+                if ports[0] == ports[1] {
+                    return Err(format!("both interfaces are called `{}`", ports[0]));
+                }
+                self.ports = Some(ports);
             }
             "announced" => {
                 let list = self.announced.get_or_insert_default();
@@ -277,6 +285,7 @@ impl Reader {
         Scenario {
             title: self.title.unwrap_or_default(),
             mode: self.mode.unwrap_or(Mode::Route),
+            ports: self.ports.unwrap_or(IFACES.map(str::to_owned)),
             sysctl: self.sysctl,
             rules: self.rules.finish(Family::Ipv4),
             rules6: (!self.no_rules6).then(|| self.rules6.finish(Family::Ipv6)),

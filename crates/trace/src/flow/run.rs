@@ -290,7 +290,7 @@ pub fn config(scenario: &Scenario) -> RouterConfig {
 }
 
 fn iface(scenario: &Scenario, at: usize) -> Iface {
-    let mut iface = Iface::new(IFACES[at], IfaceId(at as u16));
+    let mut iface = Iface::new(scenario.ports[at].clone(), IfaceId(at as u16));
     iface.mac = Mac(ROUTER_MACS[at]);
     if scenario.mode == Mode::Route {
         let own = |text: &&str| {

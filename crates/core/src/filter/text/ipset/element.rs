@@ -31,6 +31,12 @@ impl IfaceName {
         Some(Self(bytes))
     }
 
+    /// Without the zeros.
+    pub(super) fn text(&self) -> String {
+        let len = self.0.iter().position(|byte| *byte == 0).unwrap_or_default();
+        String::from_utf8_lossy(&self.0[..len]).into_owned()
+    }
+
     /// Whether this is how `other` begins.
     pub(super) fn begins(&self, other: &Self) -> bool {
         let len = self.0.iter().position(|byte| *byte == 0).unwrap_or_default();

@@ -6,6 +6,7 @@
 //! - `element`: what a set holds
 //! - `create`: `create NAME TYPE …`
 //! - `add`: `add NAME ELEMENT …`
+//! - `members`: all elements, for who asks about all packets at once
 //! - here: what rules ask of a set, and change in it
 
 #![forbid(unsafe_code)]
@@ -14,11 +15,13 @@ mod add;
 mod create;
 mod element;
 mod kind;
+mod members;
 
 pub(in crate::filter) use add::{Found, parse_add};
 pub(in crate::filter) use create::parse_create;
 pub use element::{Compare, Query};
 pub use kind::Kind;
+pub use members::{Member, Members};
 
 use crate::base::iface::IfaceId;
 use crate::base::time::{Duration, Instant};

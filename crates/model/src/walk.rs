@@ -1,0 +1,321 @@
+//! A walk of all packets at once through the tables of one way: what becomes of them, and which rules held.
+
+#![forbid(unsafe_code)]
+
+use crate::condition::{Conditions, Sight};
+use crate::marks::Marks;
+use crate::space::{Made, Set, Space};
+use stateway_core::filter::{Chain, Hook, Policy, RuleId, Ruleset, Table, Target};
+use std::collections::BTreeMap;
+
+/// Deeper than any ruleset that the core loads and people have.
+const DEEPEST: usize = 200;
+
+/// Which way packets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Through the router.
+    Forward,
+    /// To the router itself.
+    Input,
+    /// From the router itself.
+    Output,
+}
+
+impl Way {
+    /// The tables that are asked, in their order; table nat refuses nothing.
+    const fn stages(self) -> &'static [(Table, Hook)] {
+        match self {
+            Self::Forward => &[
+                (Table::Raw, Hook::Prerouting),
+                (Table::Mangle, Hook::Prerouting),
+                (Table::Mangle, Hook::Forward),
+                (Table::Filter, Hook::Forward),
+                (Table::Mangle, Hook::Postrouting),
+            ],
+            Self::Input => &[
+                (Table::Raw, Hook::Prerouting),
+                (Table::Mangle, Hook::Prerouting),
+                (Table::Mangle, Hook::Input),
+                (Table::Filter, Hook::Input),
+            ],
+            Self::Output => &[
+                (Table::Raw, Hook::Output),
+                (Table::Mangle, Hook::Output),
+                (Table::Filter, Hook::Output),
+                (Table::Mangle, Hook::Postrouting),
+            ],
+        }
+    }
+}
+
+/// What becomes of packets.
+#[derive(Clone, Debug)]
+pub struct Fates {
+    pub passed: Set,
+    pub dropped: Set,
+    pub rejected: Set,
+    /// A rule of the raw table exempts them from tracking.
+    pub untracked: Set,
+}
+
+/// What a rule met on a walk.
+#[derive(Clone, Debug)]
+pub struct Met {
+    /// Packets that came as far as the rule.
+    pub reached: Set,
+    /// Those among them that it held for.
+    pub held: Set,
+    /// All packets that its conditions hold for, wherever they are.
+    pub wanted: Set,
+}
+
+/// By table, chain and rule; the place behind the last rule is the policy's.
+pub type Seen = BTreeMap<(Table, u16, u32), Met>;
+
+/// What is known of a ruleset before a walk.
+#[derive(Clone, Copy, Debug, Default)]
+struct Changes {
+    ttl: bool,
+    tos: bool,
+    length: bool,
+    translates: bool,
+}
+
+pub struct Walk<'a> {
+    rules: &'a Ruleset,
+    space: &'a Space,
+    conditions: Conditions<'a>,
+    marks: Marks,
+    changes: Changes,
+    untracked: Set,
+    /// Kept only where somebody asks for it.
+    seen: Option<Seen>,
+    /// What a jump into the raw table's state conditions depends on is settled once tracking is done.
+    sight: Sight,
+}
+
+/// What a chain makes of packets: those that come back from it are the rest.
+struct Ends {
+    accepted: Set,
+    dropped: Set,
+    rejected: Set,
+    back: Set,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(rules: &'a Ruleset, space: &'a Space) -> Self {
+        let mut changes = Changes::default();
+        let mut changing = Vec::new();
+        for table in Table::ALL {
+            for rule in rules.chains(table).iter().flat_map(|chain| &chain.rules) {
+                match &rule.target {
+                    Target::Ttl(_) | Target::Hl(_) => changes.ttl = true,
+                    Target::Tos(_) | Target::Dscp(_) | Target::Ecn(_) => changes.tos = true,
+                    Target::Tcpmss(_) => changes.length = true,
+                    Target::Set(set) => {
+                        let named = [&set.add, &set.remove].into_iter().flatten();
+                        changing.extend(named.map(|(set, _)| set.name.clone()));
+                    }
+                    Target::Snpt(_) | Target::Dnpt(_) => changes.translates = true,
+                    target => changes.translates |= target.translation().is_some(),
+                }
+            }
+        }
+        let sight = Sight {
+            table: Table::Raw,
+            hook: Hook::Prerouting,
+            before_translation: false,
+            ttl_changes: changes.ttl,
+            tos_changes: changes.tos,
+            length_changes: changes.length,
+            is_own: false,
+        };
+        Self {
+            rules,
+            space,
+            conditions: Conditions::new(space, changing),
+            marks: Marks::none(space),
+            changes,
+            untracked: space.empty(),
+            seen: None,
+            sight,
+        }
+    }
+
+    /// As [`Walk::new`], and keeps what each rule met.
+    pub fn seeing(rules: &'a Ruleset, space: &'a Space) -> Self {
+        Self { seen: Some(Seen::new()), ..Self::new(rules, space) }
+    }
+
+    /// Takes the packets along a whole way. `tracked` narrows them once the raw table has said which are not tracked.
+    pub fn go(
+        &mut self,
+        way: Way,
+        packets: &Set,
+        tracked: impl FnOnce(&Set, &Set) -> Made<Set>,
+    ) -> Made<Fates> {
+        self.marks = Marks::none(self.space);
+        self.untracked = self.space.empty();
+        let mut tracked = Some(tracked);
+        let mut fates = Fates {
+            passed: packets.clone(),
+            dropped: self.space.empty(),
+            rejected: self.space.empty(),
+            untracked: self.space.empty(),
+        };
+        for (table, hook) in way.stages() {
+            if *table != Table::Raw
+                && let Some(tracked) = tracked.take()
+            {
+                let all = tracked(packets, &self.untracked)?;
+                for set in [&mut fates.passed, &mut fates.dropped, &mut fates.rejected] {
+                    *set = set.and(&all)?;
+                }
+                fates.untracked = self.untracked.clone();
+            }
+            let is_own = way == Way::Output;
+            let before_translation = self.changes.translates && *hook == Hook::Prerouting;
+            self.sight = Sight { table: *table, hook: *hook, before_translation, is_own, ..self.sight };
+            let ends = self.stage(&fates.passed.clone())?;
+            fates.passed = ends.accepted;
+            fates.dropped = fates.dropped.or(&ends.dropped)?;
+            fates.rejected = fates.rejected.or(&ends.rejected)?;
+        }
+        Ok(fates)
+    }
+
+    /// One table at one hook, for lints that look at it alone.
+    pub fn only(&mut self, table: Table, hook: Hook, packets: &Set) -> Made<Fates> {
+        self.marks = Marks::none(self.space);
+        let before_translation = self.changes.translates && hook == Hook::Prerouting;
+        let is_own = hook == Hook::Output;
+        self.sight = Sight { table, hook, before_translation, is_own, ..self.sight };
+        let Ends { accepted, dropped, rejected, .. } = self.stage(packets)?;
+        Ok(Fates { passed: accepted, dropped, rejected, untracked: self.untracked.clone() })
+    }
+
+    /// What the rules met so far.
+    pub fn into_seen(self) -> Seen {
+        self.seen.unwrap_or_default()
+    }
+
+    /// The base chain of the present table and hook, with its policy.
+    fn stage(&mut self, packets: &Set) -> Made<Ends> {
+        let (table, hook) = (self.sight.table, self.sight.hook);
+        let place = table.hooks().iter().position(|h| *h == hook);
+        let Some((place, chain)) =
+            place.and_then(|place| Some((place, self.rules.chains(table).get(place)?)))
+        else {
+            let nothing = || self.space.empty();
+            return Ok(Ends {
+                accepted: packets.clone(),
+                dropped: nothing(),
+                rejected: nothing(),
+                back: nothing(),
+            });
+        };
+        let mut ends = self.chain(table, place, chain, packets, 0)?;
+        let policy = (table, place as u16, chain.rules.len() as u32);
+        let all = self.space.full();
+        self.note(policy, &ends.back, &ends.back, &all)?;
+        match chain.policy {
+            Some(Policy::Drop) => ends.dropped = ends.dropped.or(&ends.back)?,
+            Some(Policy::Accept) | None => ends.accepted = ends.accepted.or(&ends.back)?,
+        }
+        ends.back = self.space.empty();
+        Ok(ends)
+    }
+
+    fn chain(
+        &mut self,
+        table: Table,
+        place: usize,
+        chain: &Chain,
+        packets: &Set,
+        depth: usize,
+    ) -> Made<Ends> {
+        let nothing = || self.space.empty();
+        let mut ends = Ends { accepted: nothing(), dropped: nothing(), rejected: nothing(), back: nothing() };
+        let mut rest = packets.clone();
+        for (index, rule) in chain.rules.iter().enumerate() {
+            if rest.is_empty() && self.seen.is_none() {
+                break;
+            }
+            let wanted = self.conditions.of(&rule.matches, self.sight, &self.marks)?;
+            let held = rest.and(&wanted)?;
+            self.note((table, place as u16, index as u32), &rest, &held, &wanted)?;
+            if held.is_empty() {
+                continue;
+            }
+            match &rule.target {
+                Target::Accept => ends.accepted = ends.accepted.or(&held)?,
+                Target::Drop => ends.dropped = ends.dropped.or(&held)?,
+                Target::Reject(_) => ends.rejected = ends.rejected.or(&held)?,
+                Target::Return => ends.back = ends.back.or(&held)?,
+                Target::Jump(to) | Target::Goto(to) => {
+                    if depth >= DEEPEST {
+                        return Err(crate::space::TooLarge);
+                    }
+                    let chains: &'a [Chain] = self.rules.chains(table);
+                    let inner = self.chain(table, to.index(), &chains[to.index()], &held, depth + 1)?;
+                    ends.accepted = ends.accepted.or(&inner.accepted)?;
+                    ends.dropped = ends.dropped.or(&inner.dropped)?;
+                    ends.rejected = ends.rejected.or(&inner.rejected)?;
+                    rest = rest.without(&held)?;
+                    if matches!(rule.target, Target::Goto(_)) {
+                        ends.back = ends.back.or(&inner.back)?;
+                    } else {
+                        rest = rest.or(&inner.back)?;
+                    }
+                    continue;
+                }
+                other => {
+                    self.carry_out(other, &held)?;
+                    continue;
+                }
+            }
+            rest = rest.without(&held)?;
+        }
+        ends.back = ends.back.or(&rest)?;
+        Ok(ends)
+    }
+
+    /// A target that lets the packet go on.
+    fn carry_out(&mut self, target: &Target, held: &Set) -> Made<()> {
+        match target {
+            Target::Mark(mark) => self.marks.change(held, mark.0.value, mark.0.mask),
+            Target::Connmark(_) if target.to_string().contains("--restore-mark") => {
+                self.marks.restore(self.space, held)
+            }
+            Target::Set(set) if set.map_mark.is_some() => self.marks.restore(self.space, held),
+            Target::Notrack(_) => {
+                self.untracked = self.untracked.or(held)?;
+                Ok(())
+            }
+            Target::Ct(ct) if ct.notrack => {
+                self.untracked = self.untracked.or(held)?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn note(&mut self, at: (Table, u16, u32), reached: &Set, held: &Set, wanted: &Set) -> Made<()> {
+        let Some(seen) = &mut self.seen else { return Ok(()) };
+        if let Some(met) = seen.get_mut(&at) {
+            met.reached = met.reached.or(reached)?;
+            met.held = met.held.or(held)?;
+            met.wanted = met.wanted.or(wanted)?;
+        } else {
+            let (reached, held, wanted) = (reached.clone(), held.clone(), wanted.clone());
+            seen.insert(at, Met { reached, held, wanted });
+        }
+        Ok(())
+    }
+}
+
+/// The rule at a place that was met.
+pub fn rule_id(rules: &Ruleset, (table, chain, index): (Table, u16, u32)) -> RuleId {
+    RuleId { family: rules.family, table, chain, index }
+}
