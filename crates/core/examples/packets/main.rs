@@ -10,8 +10,8 @@ use std::hint::black_box;
 mod traffic;
 
 use traffic::{
-    Frame, LEFT, PUBLIC, answered_tcp, answered_udp, open_tcp, open_udp, readdressed, router,
-    router_with_helpers, routing, send, tftp_request, translating, udp,
+    Frame, LEFT, PUBLIC, answered_tcp, answered_udp, open_tcp, open_udp, readdressed, resident, router,
+    router_with_helpers, routing, send, tftp_request, to_many, translating, translating_to_many, udp,
 };
 
 /// More than `nf_conntrack_expect_max` lets wait.
@@ -39,6 +39,7 @@ fn main() -> anyhow::Result<()> {
             }
             routed(&translating(), &frames, count);
         }
+        "translated-connections" => translated_connections(count)?,
         "new-udp" => new(&router(0), count),
         // The same beside a client that may announce connections, and beside one that has: as many as may wait.
         "new-udp-helpers" => new(&router_with_helpers(), count),
@@ -54,7 +55,7 @@ fn main() -> anyhow::Result<()> {
         "frames" => drop(black_box((0..count).map(|flow| udp(flow, false)).collect::<Vec<_>>())),
         other => anyhow::bail!(
             "no kind `{other}`: established-udp, established-udp-10k-rules, established-tcp, routed-udp, \
-             translated-udp, new-udp, new-udp-helpers, new-udp-announced, frames"
+             translated-udp, translated-connections, new-udp, new-udp-helpers, new-udp-announced, frames"
         ),
     }
     Ok(())
@@ -95,4 +96,32 @@ fn established((router, frames): &(Router, Vec<Frame>), count: u32) {
             black_box(send(router, &mut worker, *iface, frame).out);
         }
     }
+}
+
+/// Opens so many connections through one address to many servers, and says what each has taken.
+#[expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "the time that it takes is what was asked for"
+)]
+fn translated_connections(count: u32) -> anyhow::Result<()> {
+    let router = translating_to_many();
+    let mut worker = router.worker();
+    let (before, began) = (resident(), std::time::Instant::now());
+    for flow in 0..count {
+        let outcome = send(&router, &mut worker, LEFT, &mut to_many(flow));
+        anyhow::ensure!(outcome.out.is_some(), "connection {flow}: {:?}", outcome.fate);
+    }
+    let took = began.elapsed();
+    let entries = router.conntrack().count();
+    anyhow::ensure!(entries == count as usize, "{entries} connections are there");
+    println!(
+        "{count} connections through one address: {} bytes each, {:.1} µs each",
+        (resident() - before) / u64::from(count.max(1)),
+        took.as_secs_f64() * 1e6 / f64::from(count.max(1)),
+    );
+    for (how, n) in router.conntrack().translations().filter(|(_, n)| *n > 0) {
+        println!("  {n} {}", how.words());
+    }
+    Ok(())
 }

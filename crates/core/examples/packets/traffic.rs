@@ -1,6 +1,6 @@
 //! Packets for measuring the core, and a router to take them.
 
-use stateway_core::config::{Mode, NeighbourConfig, RouterConfig};
+use stateway_core::config::{Mode, NeighbourConfig, RouteConfig, RouteTarget, RouterConfig};
 use stateway_core::iface::{Iface, IfaceId};
 use stateway_core::packet::checksum::Sum;
 use stateway_core::packet::{Addr, Family, Mac, Offload, Packet, Prefix};
@@ -67,7 +67,35 @@ pub fn translating() -> Router {
     ))
 }
 
+/// Destinations of [`to_many`].
+const SERVERS: u32 = 4000;
+
+/// As [`translating`], for [`to_many`]: with room for millions of connections, and servers behind another router.
+pub fn translating_to_many() -> Router {
+    let [a, b, c, d] = PUBLIC;
+    let mut config = routing_config(&format!(
+        "*nat\n-A POSTROUTING -o right -j SNAT --to-source {a}.{b}.{c}.{d}\nCOMMIT\n"
+    ));
+    let gateway = Addr::from_v4([198, 18, 0, 1]);
+    config.routes = vec![RouteConfig {
+        to: Prefix::new(Addr::from_v4([198, 18, 128, 0]), 17, Family::Ipv4),
+        target: RouteTarget::Via { gateway, iface: RIGHT },
+    }];
+    config.sysctl = vec![("nf_conntrack_max".into(), "8000000".into())];
+    Router::new(config).expect("these rules are right")
+}
+
+/// The `flow`th datagram, to one of many servers: clients use the same port towards the same server.
+pub fn to_many(flow: u32) -> Vec<u8> {
+    let server = flow % SERVERS;
+    readdressed(udp(flow, false), [198, 18, 128 + (server >> 8) as u8, server as u8])
+}
+
 fn routing_by(rules: &str) -> Router {
+    Router::new(routing_config(rules)).expect("these rules are right")
+}
+
+fn routing_config(rules: &str) -> RouterConfig {
     // Frames go to the other side's link address, which is the router's own here.
     let iface = |name, id, mac, addr| {
         let mut iface = Iface::new(name, id);
@@ -87,7 +115,7 @@ fn routing_by(rules: &str) -> Router {
     config.mode = Mode::Route;
     config.neighbours = vec![neighbour([198, 19, 0, 0], 1, LEFT), neighbour([198, 18, 0, 1], 2, RIGHT)];
     config.rules = Some(rules.into());
-    Router::new(config).expect("these rules are right")
+    config
 }
 
 const fn station(number: u8) -> Mac {
