@@ -9,6 +9,25 @@ use std::fmt::Write as _;
 /// A family, a table and the commands in it.
 type Case = (Family, &'static str, &'static str);
 
+/// More cases, each with what becomes of it: every option of every target, in all its spellings. `;` stands between the
+/// commands of one case.
+const LINES: &str = include_str!("nat_lines.txt");
+
+fn cases() -> Vec<(Family, String, String)> {
+    let listed =
+        CASES.iter().map(|(family, table, rules)| (*family, (*table).to_owned(), (*rules).to_owned()));
+    listed.chain(lines()).collect()
+}
+
+fn lines() -> impl Iterator<Item = (Family, String, String)> {
+    LINES.lines().filter(|line| line.starts_with("IPv")).map(|line| {
+        let (head, rules) = line.split_once(": ").expect("FAMILY TABLE: COMMANDS");
+        let (family, table) = head.split_once(' ').expect("FAMILY TABLE");
+        let family = if family == "IPv4" { Family::Ipv4 } else { Family::Ipv6 };
+        (family, table.to_owned(), rules.replace(" ; ", "\n"))
+    })
+}
+
 const fn v4(rule: &'static str) -> Case {
     (Family::Ipv4, "nat", rule)
 }
@@ -19,6 +38,10 @@ const fn v6(rule: &'static str) -> Case {
 
 const fn mangle6(rule: &'static str) -> Case {
     (Family::Ipv6, "mangle", rule)
+}
+
+const fn raw(rule: &'static str) -> Case {
+    (Family::Ipv4, "raw", rule)
 }
 
 const fn filter(rule: &'static str) -> Case {
@@ -135,6 +158,20 @@ const CASES: &[Case] = &[
     (Family::Ipv4, "security", "-A INPUT -j ACCEPT"),
     (Family::Ipv4, "security", ":INPUT DROP [0:0]"),
     (Family::Ipv4, "security", ":INPUT ACCEPT [0:0]"),
+    // Zones, which belong to translation.
+    raw("-A PREROUTING -j CT --zone 5"),
+    raw("-A PREROUTING -j CT --zone 0"),
+    raw("-A PREROUTING -j CT --zone MARK"),
+    raw("-A PREROUTING -i lan -j CT --zone-orig 5"),
+    raw("-A PREROUTING -i lan -j CT --zone-reply 65535"),
+    raw("-A PREROUTING -j CT --zone-orig mark"),
+    raw("-A PREROUTING -j CT --zone-orig 0"),
+    raw("-A PREROUTING -j CT --zone-orig 4 --zone 5"),
+    raw("-A PREROUTING -j CT --zone-orig 4 --zone-reply 5"),
+    raw("-A PREROUTING -j CT --zone-orig 4 --ctevents new --notrack"),
+    raw("-A PREROUTING -j CT --zone-orig 65536"),
+    raw("-A PREROUTING -j CT --zone-orig"),
+    raw("-A PREROUTING -j CT --zone-reply lan"),
     // IPv6.
     v6("-A PREROUTING -j DNAT --to-destination 2001:0db8::0:7"),
     v6("-A PREROUTING -p tcp -j DNAT --to-destination [2001:db8::7]:443"),
@@ -180,8 +217,8 @@ fn text(table: &str, rules: &str) -> String {
 }
 
 /// The rules as they are printed, or everything that is wrong.
-fn show((family, table, rules): &Case) -> Result<String, String> {
-    match Ruleset::load(&text(table, rules), *family, &[]) {
+fn show(family: Family, table: &str, rules: &str) -> Result<String, String> {
+    match Ruleset::load(&text(table, rules), family, &[]) {
         Ok(loaded) => {
             let printed = loaded.ruleset.render(false);
             Ok(printed
@@ -196,16 +233,30 @@ fn show((family, table, rules): &Case) -> Result<String, String> {
 #[test]
 fn each_rule_is_printed_as_the_tools_print_it_or_refused_with_its_place_and_a_reason() {
     let mut told = String::new();
-    for case @ (family, table, rules) in CASES {
-        let (Ok(said) | Err(said)) = show(case);
-        let _ = writeln!(
-            told,
-            "{} {table}: {rules}\n    {}\n",
-            family.name(),
-            said.trim_end().replace('\n', "\n    ")
-        );
+    for (family, table, rules) in CASES {
+        tell(&mut told, (*family, table, rules), rules);
     }
     expect_file!["nat_rules.txt"].assert_eq(&told);
+}
+
+#[test]
+fn every_spelling_of_every_option_is_printed_or_refused() {
+    let mut told = String::new();
+    for (family, table, rules) in lines() {
+        tell(&mut told, (family, &table, &rules), &rules.replace('\n', " ; "));
+    }
+    assert!(lines().count() > 120, "the cases are there");
+    expect_file!["nat_lines.txt"].assert_eq(&told);
+}
+
+fn tell(told: &mut String, (family, table, rules): (Family, &str, &str), named: &str) {
+    let (Ok(said) | Err(said)) = show(family, table, rules);
+    let _ = writeln!(
+        told,
+        "{} {table}: {named}\n    {}\n",
+        family.name(),
+        said.trim_end().replace('\n', "\n    ")
+    );
 }
 
 /// All cases in one namespace: what is taken is saved, and flushed again.
@@ -218,7 +269,8 @@ fn the_tools_of_this_machine_agree() {
         return;
     }
     let mut script = String::new();
-    for (family, table, rules) in CASES {
+    let cases = cases();
+    for (family, table, rules) in &cases {
         let tool = if *family == Family::Ipv4 { "iptables" } else { "ip6tables" };
         let quoted = text(table, rules).replace('\'', r"'\''");
         let _ = writeln!(
@@ -230,12 +282,13 @@ fn the_tools_of_this_machine_agree() {
     let output = Command::new("unshare").args(["-n", "sh", "-c", &script]).output().expect("unshare runs");
     let answers = String::from_utf8(output.stdout).expect("text");
     let answers: Vec<&str> = answers.split_terminator("=\n").collect();
-    assert_eq!(answers.len(), CASES.len(), "{}", String::from_utf8_lossy(&output.stderr));
-    for (case, answer) in CASES.iter().zip(answers) {
-        let (.., rules) = case;
-        match show(case) {
+    assert_eq!(answers.len(), cases.len(), "{}", String::from_utf8_lossy(&output.stderr));
+    for ((family, table, rules), answer) in cases.iter().zip(answers) {
+        match show(*family, table, rules) {
             Ok(printed) => assert_eq!(printed, answer, "{rules}"),
-            Err(_) if STRICTER_THAN_THE_TOOLS.contains(rules) => assert_ne!(answer, "refused\n", "{rules}"),
+            Err(_) if STRICTER_THAN_THE_TOOLS.contains(&rules.as_str()) => {
+                assert_ne!(answer, "refused\n", "{rules}");
+            }
             Err(_) => assert_eq!(answer, "refused\n", "{rules}"),
         }
     }

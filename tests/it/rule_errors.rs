@@ -136,7 +136,7 @@ const BROKEN: &[&str] = &[
     "-A FORWARD -j CONNMARK --save-mark --left-shift-mark 32",
     "*raw\n-A PREROUTING -j CT --ctevents new,destory\nCOMMIT",
     "*raw\n-A PREROUTING -j CT --expevents destroy\nCOMMIT",
-    "*raw\n-A PREROUTING -j CT --zone-orig 5\nCOMMIT",
+    "*raw\n-A PREROUTING -j CT --zone-orig 65536\nCOMMIT",
     "create s hash:ip\n*filter\n-A FORWARD -j SET --map-set s src --map-mark\nCOMMIT",
     "create s hash:ip skbinfo\n*filter\n-A FORWARD -j SET --map-set s src\nCOMMIT",
     "create s hash:ip skbinfo\n*filter\n-A FORWARD -j SET --map-set s src --map-mark --map-prio=3\nCOMMIT",

@@ -27,6 +27,8 @@ const CTA_HELP: u16 = 5;
 const CTA_TIMEOUT: u16 = 7;
 const CTA_MARK: u16 = 8;
 const CTA_ZONE: u16 = 18;
+/// Inside a tuple.
+const CTA_TUPLE_ZONE: u16 = 3;
 
 const CTA_EXPECT_MASTER: u16 = 1;
 const CTA_EXPECT_TUPLE: u16 = 2;
@@ -164,8 +166,9 @@ impl KernelEntry {
                 _ => {}
             }
         }
+        // One of a single direction stands with that direction's tuple.
         for tuple in [&mut entry.original, &mut entry.reply].into_iter().flatten() {
-            tuple.zone = zone;
+            tuple.zone |= zone;
         }
         entry
     }
@@ -260,6 +263,10 @@ fn read_tuple(family: u8, value: &[u8]) -> Option<Tuple> {
         family,
     };
     for (kind, value) in attributes(value) {
+        if kind == CTA_TUPLE_ZONE {
+            tuple.zone = be16(value);
+            continue;
+        }
         for (inner, value) in attributes(value) {
             match (kind, inner) {
                 (1, 1) => tuple.src = Addr::from_v4(*value.first_chunk()?),

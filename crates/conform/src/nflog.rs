@@ -144,7 +144,11 @@ const TRACE: &str = "TRACE: ";
 pub(super) fn rules(zones: &[u16]) -> String {
     let mut lines = vec!["type filter hook prerouting priority -199".to_owned()];
     for zone in zones.iter().filter(|zone| **zone != 0) {
-        lines.push(format!("ct zone {zone} log prefix \"{ZONE}{zone}\" group {GROUP_STATE}"));
+        for direction in ["original", "reply"] {
+            lines.push(format!(
+                "ct direction {direction} ct {direction} zone {zone} log prefix \"{ZONE}{zone}\" group {GROUP_STATE}"
+            ));
+        }
     }
     for (prefix, state, direction) in PREFIXES {
         let direction = direction.map_or(String::new(), |d| format!("ct direction {}", d.word()));

@@ -113,6 +113,7 @@ impl Line<'_> {
     fn text(&self) -> String {
         let Self { entry, now, event, options } = *self;
         let Tuple { family, proto, zone, .. } = entry.original;
+        let reply = entry.reply();
         let is_gone = event == Some(EventKind::Destroy);
         let mut text = Text(String::with_capacity(256));
         if options.extended {
@@ -127,11 +128,17 @@ impl Line<'_> {
             text.word(state).word(" ");
         }
         text.tuple(&entry.original).word(" ");
+        if zone != reply.zone && zone != 0 {
+            text.number("zone-orig=", zone).word(" ");
+        }
         self.counter(&mut text, Direction::Original);
         if !entry.status.contains(Status::SEEN_REPLY) {
             text.word("[UNREPLIED] ");
         }
-        text.tuple(&entry.reply());
+        text.tuple(&reply);
+        if zone != reply.zone && reply.zone != 0 {
+            text.number(" zone-reply=", reply.zone);
+        }
         self.counter(&mut text, Direction::Reply);
         if entry.status.contains(Status::ASSURED) {
             text.word(" [ASSURED]");
@@ -139,7 +146,7 @@ impl Line<'_> {
         if event.is_none() || entry.mark != 0 {
             text.number(" mark=", entry.mark);
         }
-        if zone != 0 {
+        if zone != 0 && zone == reply.zone {
             text.number(" zone=", zone);
         }
         if entry.is_timed() && (event.is_none() || is_gone) {

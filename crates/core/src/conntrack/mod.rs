@@ -44,7 +44,7 @@ pub use sysctl::{SysctlError, Sysctls};
 pub use table::ahead::Ahead;
 pub use table::entry::{self, Counter, Entry, Proto, Status};
 pub use track::Unfit;
-pub use tracked::{CtState, Direction, EntryId, Template, Tracked, Translation};
+pub use tracked::{CtState, Direction, EntryId, Template, Tracked, Tracking, Translation};
 
 use crate::base::time::Instant;
 use crate::nat::{Picker, Seeded};

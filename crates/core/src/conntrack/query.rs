@@ -168,7 +168,7 @@ impl Filter {
         let tuple = &entry.original;
         family.is_none_or(|family| family == tuple.family)
             && proto.is_none_or(|proto| proto == tuple.proto)
-            && zone.is_none_or(|zone| zone == tuple.zone)
+            && zone.is_none_or(|zone| zone == tuple.zone && zone == entry.reply().zone)
             && original.matches(entry, Direction::Original)
             && reply.matches(entry, Direction::Reply)
             && state.as_deref().is_none_or(|state| entry.state_word() == Some(state))

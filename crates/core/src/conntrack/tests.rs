@@ -279,9 +279,9 @@ fn zones_keep_equal_tuples_apart() {
 fn untracked_packets_meet_no_connection() {
     let mut world = World::new(&[]);
     assert_eq!(world.pass(udp(CLIENT, 5000, SERVER, 53, b"?")), "NEW");
-    world.template.notrack = true;
+    world.template.tracking = Tracking::Off;
     assert_eq!(world.pass(udp(SERVER, 53, CLIENT, 5000, b"!")), "UNTRACKED");
-    world.template.notrack = false;
+    world.template.tracking = Tracking::Usual;
     assert!(world.table()[0].contains("[UNREPLIED]"));
 }
 

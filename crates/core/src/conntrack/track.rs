@@ -8,7 +8,7 @@ use super::table::{self, Shard};
 use super::tcp::TcpOutcome as Outcome;
 use super::{
     Conntrack, CtState, Direction, Entry, EntryId, EventKind, Happened, Helper, InvalidReason, Status,
-    Sysctls, Template, Tracked, flow, icmp, tcp,
+    Sysctls, Template, Tracked, Tracking, flow, icmp, tcp,
 };
 use crate::base::fate::{DropReason, Fate, Stage};
 use crate::base::time::Instant;
@@ -60,11 +60,75 @@ impl Conntrack {
         sysctls: &Sysctls,
         tracked: &mut Tracked,
     ) -> Result<(), Unfit> {
-        if template.notrack {
+        let look = Look { pkt, template, now, sysctls };
+        if template.tracking != Tracking::Usual {
+            return self.track_unusually(look, tracked);
+        }
+        self.track_in_zone(look, tracked)
+    }
+
+    /// A packet that is not tracked, or whose connection has a zone for each direction.
+    #[cold]
+    fn track_unusually(&self, look: Look, tracked: &mut Tracked) -> Result<(), Unfit> {
+        let Look { pkt, template, sysctls, .. } = look;
+        let Tracking::AnswersIn(answers_in) = template.tracking else {
             tracked.state = CtState::Untracked;
             return Ok(());
+        };
+        // As in Linux: what opened a connection in the one zone, or what answers one in the other.
+        let is_icmp = icmp::is_icmp(pkt.family(), pkt.proto()) && !pkt.is_later_fragment();
+        let tuple_in = |zone| {
+            if is_icmp && let icmp::Kind::Error(flow) = icmp::kind(pkt, zone, sysctls).ok()? {
+                return Some(flow);
+            }
+            flow::tuple(pkt, zone).ok()
+        };
+        let goes = |zone, direction| {
+            tuple_in(zone)
+                .and_then(|tuple| Some(self.table.hold(&tuple)?.direction == direction))
+                .unwrap_or(false)
+        };
+        let opens = goes(template.zone, Direction::Original);
+        let answers = !opens && goes(answers_in, Direction::Reply);
+        let zone = if answers { answers_in } else { template.zone };
+        let in_zone = Template { zone, tracking: Tracking::Usual, ..*template };
+        let look = Look { template: &in_zone, ..look };
+        let known = if opens || answers {
+            self.track_in_zone(look, tracked)
+        } else {
+            self.open_in_zone(look, tracked)
+        };
+        if let Some(entry) = tracked.new.as_mut().filter(|entry| !entry.status.contains(Status::CONFIRMED)) {
+            entry.set_reply(Tuple { zone: answers_in, ..entry.reply() });
         }
-        let look = Look { pkt, template, now, sysctls };
+        known
+    }
+
+    /// A packet of no connection, whatever goes the other way in its zone.
+    fn open_in_zone(&self, look: Look, tracked: &mut Tracked) -> Result<(), Unfit> {
+        let Look { pkt, template, sysctls, .. } = look;
+        if icmp::is_icmp(pkt.family(), pkt.proto()) && !pkt.is_later_fragment() {
+            match icmp::kind(pkt, template.zone, sysctls) {
+                Ok(icmp::Kind::Query) => {}
+                Ok(icmp::Kind::Untracked) => {
+                    tracked.state = CtState::Untracked;
+                    return Ok(());
+                }
+                Ok(icmp::Kind::Error(_)) => return self.erroneous(InvalidReason::IcmpOrphan, tracked),
+                Err(reason) => return self.erroneous(reason, tracked),
+            }
+        }
+        let layer4 = check(pkt, pkt.family(), pkt.proto(), sysctls);
+        match flow::tuple(pkt, template.zone) {
+            Ok(tuple) => tracked.tuple = Some(tuple),
+            Err(reason) => return self.invalid(reason, tracked),
+        }
+        self.open(layer4, look, tracked)
+    }
+
+    #[inline(always)]
+    fn track_in_zone(&self, look: Look, tracked: &mut Tracked) -> Result<(), Unfit> {
+        let pkt = look.pkt;
         // One way for all of them, which the compiler writes out for what most packets are.
         match (pkt.family(), pkt.proto()) {
             (Family::Ipv4, PROTO_UDP) if !pkt.is_fragment() => {

@@ -72,14 +72,26 @@ impl Direction {
 pub struct Template {
     /// A rule has spoken, whatever it asked: those behind it are not heard.
     pub is_set: bool,
-    /// It is not tracked at all.
-    pub notrack: bool,
+    /// Whether and how it is tracked.
+    pub tracking: Tracking,
     /// The same tuple in another zone is another connection.
     pub zone: u16,
     /// Given to a connection when it is made, and never later.
     pub helper: Option<Helper>,
     /// Which events of the connection are told, from its beginning on.
     pub told: Option<Told>,
+}
+
+/// What is unusual about how a packet is tracked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tracking {
+    /// Nothing: both directions of a connection are in one zone.
+    #[default]
+    Usual,
+    /// It is not tracked at all.
+    Off,
+    /// Answers are in this zone, and [`Template::zone`] is that of what opens a connection.
+    AnswersIn(u16),
 }
 
 /// Which confirmed connection: a handle that outlives it harmlessly.

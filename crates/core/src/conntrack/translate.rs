@@ -9,7 +9,7 @@ use crate::base::iface::IfaceId;
 use crate::base::time::Instant;
 use crate::nat::{self, Choice, Known, Picker, Range, Side};
 use crate::packet::tuple::PROTO_TCP;
-use crate::packet::{Addr, Tuple};
+use crate::packet::{Addr, Family, Tuple};
 use std::sync::Arc;
 
 /// What a new connection knows of others, and of chance.
@@ -46,9 +46,9 @@ impl Known for Others<'_> {
     }
 
     fn mapping(&self, current: &Tuple, fits: &dyn Fn(&Tuple) -> bool) -> Option<Tuple> {
-        let Self { conntrack, now, .. } = self;
+        let Self { conntrack, entry, now } = self;
         // Of ICMP the other end's translation may have changed the identifier, and so whose packet it seems to be.
-        conntrack.sources.find(&conntrack.table, current, |other| {
+        conntrack.sources.find(&conntrack.table, current, entry.original.zone, |other| {
             let as_translated = other.as_translated();
             let mapped = Tuple { src: as_translated.src, left: as_translated.left, ..*current };
             (other.is_alive(*now) && fits(&mapped)).then_some(mapped)
@@ -97,7 +97,8 @@ impl Conntrack {
 
     fn bind_entry(&self, entry: &mut Entry, side: Side, range: &Range, now: Instant) -> Choice {
         let current = entry.as_translated();
-        let zone = entry.original.zone;
+        // One of a single direction is no other zone there than the usual one, which is zero.
+        let zone = entry.original.zone | current.zone;
         let choice = nat::choose(&Others { conntrack: self, entry, now }, &current, zone, side, range);
         if choice.tuple != current {
             entry.set_reply(choice.tuple.reply());
@@ -122,9 +123,19 @@ impl Conntrack {
     /// Ends every connection that is masqueraded with an address of an interface that went down, and says how many
     /// those were. Answers to them find no connection any more; the next packet of their sender opens another one.
     pub fn end_masqueraded(&self, iface: IfaceId, now: Instant) -> usize {
+        self.end_masqueraded_if(now, |egress, _, _| egress == iface)
+    }
+
+    /// The same of those of which `ends` says so, told the interface where they leave and the address that they leave with.
+    pub(crate) fn end_masqueraded_if(
+        &self,
+        now: Instant,
+        ends: impl Fn(IfaceId, Addr, Family) -> bool,
+    ) -> usize {
         let mut ids = Vec::new();
         self.table.for_each(|id, entry| {
-            if entry.extra.as_ref().and_then(|extra| extra.masqueraded) == Some(iface) {
+            let Some(egress) = entry.extra.as_ref().and_then(|extra| extra.masqueraded) else { return };
+            if ends(egress, entry.reply().dst, entry.original.family) {
                 ids.push(id);
             }
         });

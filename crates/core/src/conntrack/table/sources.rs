@@ -57,14 +57,16 @@ impl Sources {
         shard.insert(entry, hash as u32);
     }
 
-    /// Asks `read` about the connections of the source that `sent` has, the latest first, and returns its first answer.
+    /// Asks `read` about the connections of the source that `sent` has, in the zone of what opens them, the latest first, and
+    /// returns its first answer.
     pub(in crate::conntrack) fn find<T>(
         &self,
         table: &Table,
         sent: &Tuple,
+        zone: u16,
         mut read: impl FnMut(&Entry) -> Option<T>,
     ) -> Option<T> {
-        let source = source_of(sent);
+        let source = Tuple { zone, ..source_of(sent) };
         let hash = table.hash(&source);
         let mut shard = self.0[(hash >> 32) as usize % SHARDS].lock();
         let (mut at, mut newer) = (shard.latest(hash as u32), NONE);
@@ -161,13 +163,13 @@ mod tests {
         let mut walked = 0;
         for server in 1..=COUNT {
             walked += rows_to_walk();
-            let found = sources.find(&table, &flow(5000, server), |entry| Some(entry.original.dst));
+            let found = sources.find(&table, &flow(5000, server), 0, |entry| Some(entry.original.dst));
             assert_eq!(found, Some(flow(5000, 0).dst));
             table.remove_id(enter(&table, &sources, flow(5000, server)));
         }
         assert!(walked <= 2 * usize::from(COUNT), "{walked} rows");
         table.remove_id(oldest);
-        assert_eq!(sources.find(&table, &flow(5000, 0), |_| Some(())), None);
+        assert_eq!(sources.find(&table, &flow(5000, 0), 0, |_| Some(())), None);
         assert_eq!(rows_to_walk(), 0);
     }
 
@@ -175,7 +177,7 @@ mod tests {
     fn the_latest_of_a_source_comes_first_and_those_that_ended_are_forgotten() {
         let (table, sources) = (Table::new(7), Sources::default());
         let enter = |original| enter(&table, &sources, original);
-        let found = |port| sources.find(&table, &flow(port, 0), |entry| Some(entry.original.dst));
+        let found = |port| sources.find(&table, &flow(port, 0), 0, |entry| Some(entry.original.dst));
         let ids: Vec<_> = (0..1000).map(|server| enter(flow(5000, server))).collect();
         enter(flow(5001, 7));
         assert_eq!(found(5000), Some(flow(5000, 999).dst));

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Answer, Matcher, Setting, Spec, View};
-use crate::conntrack::{CtState, Status};
+use crate::conntrack::{CtState, Status, Tracking};
 use crate::filter::text::options::{Complaint, Opt, Options, Problem, did_you_mean};
 use crate::filter::text::value::{abbreviates, not};
 use bitflags::bitflags;
@@ -135,7 +135,7 @@ impl View<'_> {
     /// The state as a rule sees it at this point: the raw table may already have exempted the packet.
     #[inline]
     pub(in crate::filter) fn state(&self) -> CtState {
-        if self.template.notrack {
+        if self.template.tracking == Tracking::Off {
             return CtState::Untracked;
         }
         // Before it is tracked, a packet that `-j CT` spoke of has the state of what carries its wishes.

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Next, Place, Spec, Targeted};
-use crate::conntrack::{Happened, Helper, Template, Told};
+use crate::conntrack::{Happened, Helper, Template, Told, Tracking};
 use crate::filter::Table;
 use crate::filter::matches::Setting;
 use crate::filter::text::names;
@@ -21,6 +21,17 @@ pub struct Ct {
     /// Which events of the connection are told; `None`: all.
     pub told: Option<Told>,
     pub zone: Zone,
+    /// Which directions of a connection are in that zone.
+    pub spread: Spread,
+}
+
+/// Which directions of a connection are in a zone; the other one is in the usual zone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spread {
+    #[default]
+    Both,
+    Original,
+    Reply,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,8 +43,6 @@ pub enum Zone {
     /// The packet's mark.
     Mark,
 }
-
-const ONE_ZONE: &str = "a connection is in one zone, both ways";
 
 /// The words of `--ctevents`, in the order in which they print.
 const EVENTS: [(&str, Happened); 10] = [
@@ -77,6 +86,25 @@ fn read_events(options: &Options<'_>) -> Result<Option<Told>, Problem> {
         .then(|| Told { entry: entry.unwrap_or(Happened::empty()), announced: announced.unwrap_or(false) }))
 }
 
+/// The zone, and for which directions: of several that are given the last one counts, and the directions add up, as in the
+/// tools.
+fn read_zone(options: &Options<'_>) -> Result<(Zone, Spread), Problem> {
+    let read = |text: &str| match text {
+        _ if text.eq_ignore_ascii_case("mark") => Ok(Zone::Mark),
+        _ => number_u16(text).map(|n| if n == 0 { Zone::None } else { Zone::Number(n) }),
+    };
+    let mut zone = Zone::None;
+    for given in options.given.iter().filter(|given| given.opt.name.starts_with("zone")) {
+        zone = given.read(read)?;
+    }
+    let spread = match (options.has("zone-orig"), options.has("zone-reply")) {
+        (true, false) => Spread::Original,
+        (false, true) => Spread::Reply,
+        (false, false) | (true, true) => Spread::Both,
+    };
+    Ok((zone, spread))
+}
+
 impl Targeted for Ct {
     const SPEC: Spec = Spec {
         name: "CT",
@@ -90,8 +118,8 @@ impl Targeted for Ct {
             Opt::value("ctevents"),
             Opt::value("expevents"),
             Opt::value("zone"),
-            Opt::value("zone-orig").refused(ONE_ZONE),
-            Opt::value("zone-reply").refused(ONE_ZONE),
+            Opt::value("zone-orig"),
+            Opt::value("zone-reply"),
             Opt::value("timeout").refused("there are no named timeout policies: `sysctl` sets the timeouts"),
         ],
     };
@@ -114,14 +142,9 @@ impl Targeted for Ct {
                 .problem(format!("helper `{}` reads {proto} only", helper.name()))
                 .hint(format!("add `-p {proto}` to the rule")))
         });
-        let zone = options.get("zone").map_or(Ok(Zone::None), |given| {
-            given.read(|text| match text {
-                _ if text.eq_ignore_ascii_case("mark") => Ok(Zone::Mark),
-                _ => number_u16(text).map(|n| if n == 0 { Zone::None } else { Zone::Number(n) }),
-            })
-        });
+        let (zone, spread) = read_zone(options)?;
         let told = read_events(options)?;
-        Ok(Self { notrack: options.has("notrack"), helper: helper.transpose()?, told, zone: zone? })
+        Ok(Self { notrack: options.has("notrack"), helper: helper.transpose()?, told, zone, spread })
     }
 
     fn apply<R: Recorder>(&self, _: &mut Packet, ctx: &mut Context<R>, _: Place) -> Next {
@@ -129,20 +152,31 @@ impl Targeted for Ct {
         if ctx.is_answer || ctx.template.is_set {
             return Next::Rule;
         }
-        let Self { notrack, helper, told, zone } = *self;
+        let Self { notrack, helper, told, zone, spread } = *self;
         let zone = match zone {
             Zone::None => 0,
             Zone::Number(n) => n,
             Zone::Mark => ctx.mark as u16,
         };
-        ctx.template = Template { is_set: true, notrack, zone, helper, told };
+        let (zone, tracking) = match spread {
+            _ if notrack => (zone, Tracking::Off),
+            Spread::Original if zone != 0 => (zone, Tracking::AnswersIn(0)),
+            Spread::Reply if zone != 0 => (0, Tracking::AnswersIn(zone)),
+            Spread::Both | Spread::Original | Spread::Reply => (zone, Tracking::Usual),
+        };
+        ctx.template = Template { is_set: true, tracking, zone, helper, told };
         Next::Rule
     }
 }
 
 impl fmt::Display for Ct {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { notrack, helper, told, zone } = self;
+        let Self { notrack, helper, told, zone, spread } = self;
+        let option = match spread {
+            Spread::Both => "zone",
+            Spread::Original => "zone-orig",
+            Spread::Reply => "zone-reply",
+        };
         if *notrack {
             f.write_str(" --notrack")?;
         }
@@ -161,8 +195,8 @@ impl fmt::Display for Ct {
         }
         match zone {
             Zone::None => Ok(()),
-            Zone::Number(n) => write!(f, " --zone {n}"),
-            Zone::Mark => f.write_str(" --zone mark"),
+            Zone::Number(n) => write!(f, " --{option} {n}"),
+            Zone::Mark => write!(f, " --{option} mark"),
         }
     }
 }
@@ -181,7 +215,7 @@ impl Targeted for Notrack {
 
     fn apply<R: Recorder>(&self, _: &mut Packet, ctx: &mut Context<R>, _: Place) -> Next {
         if !ctx.is_answer && !ctx.template.is_set {
-            ctx.template = Template { is_set: true, notrack: true, ..Template::default() };
+            ctx.template = Template { is_set: true, tracking: Tracking::Off, ..Template::default() };
         }
         Next::Rule
     }
