@@ -319,6 +319,8 @@ fn show_step(step: &Step) -> String {
     match step {
         Step::Elapse(seconds) => format!("  {seconds} s pass"),
         Step::Load(_) => "  other rules are loaded".to_owned(),
+        Step::Own(packet) => format!("  a program on the router sends {} bytes", packet.len()),
+        Step::Addresses(_) => "  addresses of the router's come or go".to_owned(),
         Step::Frame(frame) => format!("  {}", frame.describe()),
     }
 }

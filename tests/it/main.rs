@@ -45,8 +45,10 @@ mod lab_try;
 mod lab_up;
 /// Labs broken on purpose, labs that use the lab file in odd ways, and a lab without root.
 mod labs;
-/// Rules of table `nat`: what is printed of each, or why it is refused, and what the kernel's own tools say.
 mod metrics;
+/// What people see of translation beside the fate of packets.
+mod nat;
+/// Rules of table `nat`: what is printed of each, or why it is refused, and what the kernel's own tools say.
 mod nat_rules;
 #[cfg(target_os = "linux")]
 mod netns;

@@ -56,19 +56,8 @@ fn play(path: &Path, rewrite: bool) -> Result<(), String> {
     if scenario.title.is_empty() {
         let _ = writeln!(failures, "{name}: the first line says which story it is");
     }
-    for (step, observed) in scenario.steps.iter().zip(&observed) {
-        let wanted = step.expect.as_ref().map(ToString::to_string).unwrap_or_default();
-        let got = observed.columns.to_string();
-        if wanted != got {
-            let _ = writeln!(failures, "{name}:{}\n  wanted  {wanted}\n  got     {got}", step.line);
-        }
-    }
-    if let Some(mut wanted) = scenario.announced {
-        wanted.sort_unstable();
-        let got = run.announced();
-        if wanted != got {
-            let _ = writeln!(failures, "{name}: announced\n  wanted  {wanted:?}\n  got     {got:?}");
-        }
+    for difference in flow::differences(&scenario, &run, &observed) {
+        let _ = writeln!(failures, "{name}: {difference}");
     }
     if failures.is_empty() { Ok(()) } else { Err(failures) }
 }

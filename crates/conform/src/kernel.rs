@@ -15,13 +15,15 @@ use super::ctnetlink::{Ctnetlink, KernelEntry};
 use super::flow_key;
 use super::netns::Namespace;
 use super::nflog::{self, Heard, Nflog};
+use super::programs::Programs;
+use super::trace::Frame;
 use anyhow::{Context as _, Result, bail};
 use stateway_core::config::Mode;
 use stateway_core::conntrack::{CtState, Direction};
 use stateway_core::packet::{Family, Mac, Offload, Tuple};
 use stateway_runtime::device::tap::TapPort;
 use stateway_runtime::device::{HEADROOM, Port as _, SLOT_LEN};
-use stateway_trace::flow::Address;
+use stateway_trace::flow::{Address, AddressChange};
 use std::io;
 
 /// The two interfaces, by their index.
@@ -69,6 +71,10 @@ pub struct Setup {
     pub is_serial: bool,
     /// Lines for `ip -batch`, after everything else.
     pub ip: Vec<String>,
+    /// UDP ports that a program on the router hears, and what it answers.
+    pub listeners: Vec<(u16, Vec<u8>)>,
+    /// UDP ports where programs on the router take datagrams, whether or not they answer.
+    pub heard: Vec<u16>,
 }
 
 impl Default for Setup {
@@ -83,6 +89,8 @@ impl Default for Setup {
             addresses: Vec::new(),
             is_serial: false,
             ip: Vec::new(),
+            listeners: Vec::new(),
+            heard: Vec::new(),
         }
     }
 }
@@ -125,6 +133,7 @@ pub struct Kernel {
     pub table: Ctnetlink,
     mode: Mode,
     slot: Box<[u8]>,
+    programs: Programs,
 }
 
 impl Kernel {
@@ -155,7 +164,8 @@ impl Kernel {
         namespace.sysctl(&logging())?;
         let table = namespace.inside(Ctnetlink::open)?;
         let slot = vec![0; SLOT_LEN].into_boxed_slice();
-        let mut kernel = Self { namespace, taps, nflog, table, mode: setup.mode, slot };
+        let programs = Programs::new(&namespace, &setup.listeners)?;
+        let mut kernel = Self { namespace, taps, nflog, table, mode: setup.mode, slot, programs };
         kernel.load_rules(setup.rules4.as_deref(), setup.rules6.as_deref())?;
         kernel.sysctl(&setup.sysctl)?;
         kernel.unasked()?;
@@ -206,6 +216,7 @@ impl Kernel {
             Err(error) if stateway_runtime::netlink::is(&error, rustix::io::Errno::INVAL) => {}
             sent => sent.context("write to a TAP")?,
         }
+        self.programs.answer()?;
         let sent = self.collect()?;
         let said = self.nflog.drain()?;
         let key = said.tuple.or_else(|| flow_key::of_frame(frame));
@@ -219,6 +230,31 @@ impl Kernel {
             reasons: said.reasons,
             heard: said.heard,
         })
+    }
+
+    /// Has a program on the router send a UDP datagram, given as an IP packet, and says what came of it.
+    pub(super) fn originate(&mut self, packet: &[u8]) -> Result<Answer> {
+        self.programs.send(&self.namespace, packet)?;
+        let sent = self.collect()?;
+        self.nflog.drain()?;
+        let key = flow_key::of_frame(&Frame::of_packet(LEFT, packet, "own").bytes);
+        let entry = key.map(|tuple| self.table.get(&tuple)).transpose()?.flatten();
+        Ok(Answer { sent, key, entry, ..Answer::default() })
+    }
+
+    /// Adds addresses to the interfaces, and deletes them.
+    pub(super) fn change_addresses(&self, changes: &[AddressChange]) -> Result<()> {
+        let line = |change: &AddressChange| {
+            let AddressChange { is_added, iface, prefix } = change;
+            let (word, nodad) = match (is_added, prefix.family) {
+                (false, _) => ("del", ""),
+                (true, Family::Ipv4) => ("add", " noprefixroute"),
+                (true, Family::Ipv6) => ("add", " nodad noprefixroute"),
+            };
+            format!("address {word} {prefix} dev {}{nodad}\n", NAMES[*iface])
+        };
+        self.namespace.run("ip", &["-batch", "-"], &changes.iter().map(line).collect::<String>())?;
+        wait_for_addresses(&self.namespace)
     }
 
     /// Every frame that waits on the TAPs, without what the kernel says on its own account.

@@ -21,6 +21,7 @@ pub mod nat_cases;
 mod netns;
 mod nflog;
 mod pairs;
+mod programs;
 pub mod rules;
 pub mod saved;
 pub mod session;

@@ -93,8 +93,8 @@ fn as_capture(finding: &Finding) -> Result<Vec<u8>> {
     for step in &as_fed(finding) {
         match step {
             Step::Elapse(seconds) => at += Duration::from_secs((*seconds).into()),
-            // A capture has no place for rules.
-            Step::Load(_) => {}
+            // A capture has no place for these.
+            Step::Load(_) | Step::Own(_) | Step::Addresses(_) => {}
             Step::Frame(frame) => writer.frame(frame.port, at, &frame.bytes, frame.kind).context("pcapng")?,
         }
     }
@@ -129,6 +129,8 @@ fn as_flow(finding: &Finding) -> String {
     for step in &as_fed(finding) {
         match step {
             Step::Elapse(seconds) => wait += seconds,
+            // No finding of a generator has them.
+            Step::Own(_) | Step::Addresses(_) => {}
             Step::Load(rules) => {
                 for (word, rules) in ["load", "load6"].iter().zip(rules.iter()) {
                     let _ = writeln!(text, "{word}\n{rules}end");

@@ -175,7 +175,14 @@ pub fn from_flow(text: &str) -> Result<core::result::Result<Story, Unfit>> {
             }
             steps.push(Step::Load(Box::new(in_force.clone())));
         }
+        if !step.addresses.is_empty() {
+            steps.push(Step::Addresses(step.addresses.clone()));
+        }
         steps.extend(clock.step(step.at.as_nanos()));
+        if step.iface == flow::ROUTER {
+            steps.push(Step::Own(step.packet.clone()));
+            continue;
+        }
         let port = usize::from(step.iface == NAMES[1]);
         let mut frame = if step.is_frame {
             Frame { port, bytes: step.packet.clone(), kind: "scenario", link: step.link }
@@ -197,12 +204,17 @@ pub fn from_flow(text: &str) -> Result<core::result::Result<Story, Unfit>> {
     }
     let mut setup = Setup {
         mode: scenario.mode,
-        is_serial: trace.has_loads() || translates(&scenario.rules) || translates(&rules6),
+        is_serial: trace.has_loads()
+            || trace.has_changes_of_addresses()
+            || translates(&scenario.rules)
+            || translates(&rules6),
         rules4: Some(scenario.rules.clone()),
         rules6: Some(rules6),
         sysctl: scenario.sysctl.clone(),
         mtu: scenario.mtu.clone(),
         addresses: scenario.addresses.clone(),
+        listeners: scenario.listeners.clone(),
+        heard: flow::heard(&scenario),
         ..Setup::default()
     };
     setup.zones = zones_of(&setup);
@@ -224,7 +236,9 @@ pub fn translates(rules: &str) -> bool {
 /// The zones that the rules speak of.
 fn zones_of(setup: &Setup) -> Vec<u16> {
     let texts = [&setup.rules4, &setup.rules6].into_iter().flatten();
-    let words = texts.flat_map(|rules| rules.split("--zone ").skip(1));
+    let options = ["--zone ", "--zone-orig ", "--zone-reply "];
+    let words =
+        texts.flat_map(|rules| options.into_iter().flat_map(move |option| rules.split(option).skip(1)));
     words.filter_map(|rest| rest.split_whitespace().next()?.parse().ok()).collect()
 }
 

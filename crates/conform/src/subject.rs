@@ -18,6 +18,7 @@ use stateway_core::packet::{Addr, Family, Frame, Prefix, Tuple};
 use stateway_core::record::{NoRecord, Note, Recorder, Translated};
 use stateway_core::router::{Router, Rules, Worker};
 use stateway_core::time::{Duration, Instant};
+use stateway_trace::flow::{self, AddressChange};
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -47,6 +48,8 @@ pub struct Subject {
     began: u32,
     skipped: Duration,
     now: Instant,
+    config: RouterConfig,
+    listeners: Vec<(u16, Vec<u8>)>,
 }
 
 /// Not zero, so that nothing can be older than the clock.
@@ -56,7 +59,7 @@ impl Subject {
     /// # Errors
     /// The router refuses the rules.
     pub fn new(setup: &Setup) -> Result<Self> {
-        Self::with_config(config(setup)?)
+        Ok(Self { listeners: setup.listeners.clone(), ..Self::with_config(config(setup)?)? })
     }
 
     /// As [`Subject::new`], where it is `unix` now.
@@ -77,18 +80,21 @@ impl Subject {
     /// # Errors
     /// The router refuses the rest of the setup.
     pub(super) fn sharing(setup: &Setup, rules: Arc<Rules>, picker: Arc<dyn Picker>) -> Result<Self> {
-        let router = Router::with_rules(config(setup)?, rules).map_err(in_words)?;
-        Ok(Self::of(router.with_picker(picker)))
+        let config = config(setup)?;
+        let router = Router::with_rules(config.clone(), rules).map_err(in_words)?;
+        let listeners = setup.listeners.clone();
+        Ok(Self { listeners, ..Self::of(router.with_picker(picker), config) })
     }
 
     fn with_config(config: RouterConfig) -> Result<Self> {
-        Ok(Self::of(Router::new(config).map_err(in_words)?))
+        Ok(Self::of(Router::new(config.clone()).map_err(in_words)?, config))
     }
 
-    fn of(router: Router) -> Self {
+    fn of(router: Router, config: RouterConfig) -> Self {
         let began = clock::ticks();
         let worker = router.worker();
-        Self { router, worker, began, skipped: Duration::ZERO, now: BEGINNING }
+        let (skipped, now, listeners) = (Duration::ZERO, BEGINNING, Vec::new());
+        Self { router, worker, began, skipped, now, config, listeners }
     }
 
     /// Brings the clock to a tick of the kernel's; returns what the router sends of its own accord meanwhile.
@@ -128,6 +134,11 @@ impl Subject {
         let mut buffer = frame.to_vec();
         let iface = IfaceId(port as u16);
         let outcome = self.router.process(&mut self.worker, self.now, iface, Frame::new(&mut buffer), rec);
+        if outcome.fate == Fate::Delivered
+            && let Some(packet) = flow::answer_to(&mut buffer, &self.listeners)
+        {
+            self.router.originate(&mut self.worker, self.now, &packet, rec);
+        }
         let mut sent = Vec::new();
         if let Some(iface) = outcome.out {
             buffer.truncate(outcome.len);
@@ -136,6 +147,26 @@ impl Subject {
         sent.extend(self.emissions());
         sent.sort_by_key(|(port, ..)| *port);
         Ours { state: None, direction: None, invalid: None, fate: outcome.fate, sent, translated: Vec::new() }
+    }
+
+    /// Has a program on the router send an IP packet.
+    pub(super) fn originate(&mut self, packet: &[u8]) -> Ours {
+        let fate = self.router.originate(&mut self.worker, self.now, packet, &mut NoRecord);
+        let mut sent: Vec<Sent> = self.emissions().collect();
+        sent.sort_by_key(|(port, ..)| *port);
+        Ours { state: None, direction: None, invalid: None, fate, sent, translated: Vec::new() }
+    }
+
+    /// Goes on under other addresses.
+    ///
+    /// # Errors
+    /// The router refuses them.
+    pub(super) fn change_addresses(&mut self, changes: &[AddressChange]) -> Result<()> {
+        let mut config = self.config.clone();
+        flow::change_addresses(&mut config.ifaces, changes);
+        self.router.readdress(config.clone(), self.now).map_err(in_words)?;
+        self.config = config;
+        Ok(())
     }
 
     /// Replaces the rules.
@@ -232,6 +263,7 @@ fn in_words<E: Display>(errors: Vec<E>) -> Error {
 fn config(setup: &Setup) -> Result<RouterConfig> {
     let mut config = RouterConfig::new(Vec::new());
     config.mode = setup.mode;
+    config.udp_listeners.clone_from(&setup.heard);
     // What the kernel's bridge passes on unseen.
     config.pass_non_ip = true;
     config.rules.clone_from(&setup.rules4);

@@ -6,7 +6,7 @@ use super::compare::hex;
 use super::kernel::{MACS, NAMES, NEIGHBOUR_MACS};
 use stateway_core::packet::tuple::PROTO_TCP;
 use stateway_core::packet::{self, Addr, ETHERNET_LEN, Offload, Packet, Segment};
-use stateway_trace::flow::Link;
+use stateway_trace::flow::{AddressChange, Link};
 
 /// One step of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,13 +16,17 @@ pub enum Step {
     Elapse(u32),
     /// Other rules are loaded, as iptables-save text: IPv4 and IPv6.
     Load(Box<[String; 2]>),
+    /// A program on the router sends an IP packet.
+    Own(Vec<u8>),
+    /// Addresses of the router's come or go.
+    Addresses(Vec<AddressChange>),
 }
 
 impl Step {
     pub const fn frame(&self) -> Option<&Frame> {
         match self {
             Self::Frame(frame) => Some(frame),
-            Self::Elapse(_) | Self::Load(_) => None,
+            Self::Elapse(_) | Self::Load(_) | Self::Own(_) | Self::Addresses(_) => None,
         }
     }
 }
@@ -129,6 +133,11 @@ impl Trace {
     /// Whether rules are exchanged on the way.
     pub fn has_loads(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Load(_)))
+    }
+
+    /// Whether addresses come or go on the way.
+    pub fn has_changes_of_addresses(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Addresses(_)))
     }
 
     /// Whether any frame is a piece of a packet.

@@ -186,6 +186,18 @@ impl World {
                         return Ok(Progress::Differs(difference));
                     }
                 }
+                Step::Own(packet) => {
+                    if let Some(difference) = self.originate(run, &packet)? {
+                        return Ok(Progress::Differs(difference));
+                    }
+                }
+                Step::Addresses(changes) => {
+                    self.has_loaded = true;
+                    run.tick();
+                    self.kernel.change_addresses(&changes)?;
+                    run.subject.change_addresses(&changes)?;
+                    self.wait_until_gone(run)?;
+                }
                 Step::Load(rules) => {
                     let [v4, v6] = &*rules;
                     self.has_loaded = true;
@@ -238,6 +250,39 @@ impl World {
             let masters: Vec<Tuple> = known.chain(new).collect();
             mismatches.extend(compare_expectations(&announced, &masters, &run.subject, ticks()));
         }
+        if mismatches.is_empty() {
+            run.touch(&theirs);
+            return Ok(None);
+        }
+        Ok(Some(run.difference(mismatches, theirs.reasons)))
+    }
+
+    /// A worker of the kernel's ends connections some time after their address has gone.
+    fn wait_until_gone(&mut self, run: &Running) -> Result<()> {
+        const LOOKS: u32 = 2000;
+        let gone = run.touched.iter().filter(|(tuple, _)| run.subject.entry(tuple).is_none());
+        for (tuple, _) in gone {
+            for _ in 0..LOOKS {
+                if self.kernel.table.get(tuple)?.is_none() {
+                    break;
+                }
+                wait(Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a program on each router send the same.
+    fn originate(&mut self, run: &mut Running, packet: &[u8]) -> Result<Option<Difference>> {
+        self.listen()?;
+        let before = run.tick();
+        let theirs = self.kernel.originate(packet)?;
+        let after = ticks();
+        run.is_blurred |= after != before;
+        run.learnt.learn(&theirs, &[]);
+        let ours = run.subject.originate(packet);
+        let entry = theirs.key.and_then(|key| run.subject.entry(&key));
+        let mismatches = compare(&theirs, &ours, entry.as_ref(), &run.subject, after);
         if mismatches.is_empty() {
             run.touch(&theirs);
             return Ok(None);

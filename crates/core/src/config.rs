@@ -40,6 +40,9 @@ pub struct RouterConfig {
     pub unix_epoch_nanos: u64,
     /// Bridge mode: frames that are neither IP nor ARP pass.
     pub pass_non_ip: bool,
+    /// Route mode: UDP ports where a program of whoever drives the router listens, on all of the router's addresses. Datagrams
+    /// for them are delivered, and not refused; see [`crate::router::Router::originate`].
+    pub udp_listeners: Vec<u16>,
 }
 
 impl RouterConfig {

@@ -185,21 +185,29 @@ fn translate_own<P: Plane, R: Recorder>(
 #[cold]
 pub(crate) fn send_own<P: Plane, R: Recorder>(plane: &P, cause: &Arrival, outbox: &mut Outbox, rec: &mut R) {
     let at = Arrival { iface: None, ..*cause };
-    outbox.send_own(|own, outbox| send_one_of_own(plane, own, &at, outbox, rec));
+    outbox.send_own(|own, outbox| {
+        send_one_of_own(plane, own, &at, outbox, rec);
+    });
 }
 
-fn send_one_of_own<P: Plane, R: Recorder>(
+/// Takes one of them through OUTPUT, and says what became of it.
+pub(crate) fn send_one_of_own<P: Plane, R: Recorder>(
     plane: &P,
     own: OwnPacket,
     at: &Arrival,
     outbox: &mut Outbox,
     rec: &mut R,
-) {
+) -> Fate {
     let OwnPacket { mut frame, related, link, .. } = own;
-    let Ok(mut pkt) = Packet::parse(&mut frame, Offload::NONE) else { return };
+    let mut pkt = match Packet::parse(&mut frame, Offload::NONE) {
+        Ok(pkt) => pkt,
+        Err(reason) => return Fate::Dropped(reason),
+    };
     // What a translated connection's own packet is about may be known to it by an address that leads nowhere.
     let receiver = related.as_ref().and_then(Tracked::receiver).unwrap_or_else(|| pkt.dst());
-    let Some((out, walk)) = plane.originate(receiver, pkt.family(), link) else { return };
+    let Some((out, walk)) = plane.originate(receiver, pkt.family(), link) else {
+        return Fate::Dropped(DropReason::NoRoute);
+    };
     rec.note(|| Note::Own { out, frame: pkt.frame().to_vec() });
     let mut pass = Passage::new(at, walk, outbox, rec);
     let fate = match output(plane, related, &mut pkt, out, &mut pass) {
@@ -210,6 +218,7 @@ fn send_one_of_own<P: Plane, R: Recorder>(
         pass.count_drops(reason, 1);
     }
     pass.ctx.rec.note(|| Note::Fate(fate));
+    fate
 }
 
 /// Says which state a packet has, and takes it into account.

@@ -208,6 +208,13 @@ pub(crate) struct OwnPacket {
     place: usize,
 }
 
+impl OwnPacket {
+    /// One that nothing has caused.
+    pub(crate) const fn of_a_program(frame: Vec<u8>) -> Self {
+        Self { frame, related: None, link: Link::Near(None), place: 0 }
+    }
+}
+
 impl Outbox {
     pub(crate) const fn new() -> Self {
         Self { emissions: Vec::new(), own: VecDeque::new() }

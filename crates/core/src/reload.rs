@@ -186,6 +186,7 @@ fn fixed_changes(running: &RouterConfig, next: &RouterConfig) -> Vec<Refusal> {
         no_rules6: _,
         seed: _,
         unix_epoch_nanos: _,
+        udp_listeners: _,
     } = next;
     let mut changed = Vec::new();
     let mut note = |is_changed: bool, what: &str| {

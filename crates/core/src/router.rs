@@ -31,7 +31,7 @@ use crate::nat::Picker;
 use crate::packet::fragment::{Bounds, Fragments, Reassembly};
 use crate::packet::{self, Frame, Kind, Packet};
 use crate::pipeline;
-use crate::plane::{Outbox, Passage, Plane};
+use crate::plane::{Outbox, OwnPacket, Passage, Plane};
 use crate::record::{NoRecord, Note, Recorder};
 use arc_swap::ArcSwap;
 use core::ops::ControlFlow::Break;
@@ -542,6 +542,42 @@ impl Router {
         end
     }
 
+    /// Sends an IP packet as a program on the router would: it passes OUTPUT and POSTROUTING, and what leaves is in the
+    /// worker's emissions. If it has no source yet (0.0.0.0, ::), it gets the address that the router speaks to its destination
+    /// with; its checksums are corrected.
+    ///
+    /// A bridge has no programs: it drops the packet.
+    pub fn originate<R: Recorder>(
+        &self,
+        worker: &mut Worker,
+        now: Instant,
+        packet: &[u8],
+        rec: &mut R,
+    ) -> Fate {
+        assert!(Arc::ptr_eq(&worker.router, &self.identity), "the worker of another router");
+        let Planes::Host(host) = &self.plane else { return Fate::Dropped(DropReason::NoRoute) };
+        let ethertype =
+            if packet.first().is_some_and(|first| first >> 4 == 6) { [0x86, 0xdd] } else { [0x08, 0x00] };
+        let mut frame = [&[0; 12][..], &ethertype, packet].concat();
+        match Packet::parse(&mut frame, Offload::NONE) {
+            Err(reason) => return Fate::Dropped(reason),
+            Ok(mut pkt) if pkt.src().is_unspecified() => match host.source_for(pkt.dst(), pkt.family()) {
+                Some(own) => pkt.set_src(own),
+                None => return Fate::Dropped(DropReason::NoRoute),
+            },
+            Ok(_) => {}
+        }
+        let Worker { row, outbox, settings, .. } = worker;
+        let earlier = outbox.emissions.len();
+        let at = self.arrival(settings, *row, now, None);
+        let fate = pipeline::send_one_of_own(host, OwnPacket::of_a_program(frame), &at, outbox, rec);
+        pipeline::send_own(host, &at, outbox, rec);
+        if let Some(links) = &self.bare_links {
+            links.take_off_all(&mut outbox.emissions[earlier..]);
+        }
+        fate
+    }
+
     /// Whether telling the router of frames ahead of their turn pays: the table is larger than the caches.
     #[inline]
     pub fn looks_ahead(&self) -> bool {
@@ -589,6 +625,24 @@ impl Router {
         };
         let timeouts = [self.env.conntrack.poll_timeout(), self.fragments.poll_timeout(), neighbours];
         timeouts.into_iter().flatten().min()
+    }
+
+    /// Goes on under other addresses and routes: rules and what they have counted stay, connections too, but those that are
+    /// masqueraded with an address that is gone. `config` differs from what the router was made from in nothing else. Neighbours are
+    /// asked for anew.
+    ///
+    /// # Errors
+    /// Something is wrong with the new addresses or routes; nothing has changed.
+    pub fn readdress(&mut self, config: RouterConfig, now: Instant) -> Result<(), Vec<RouterError>> {
+        let mut next = Self::with_rules(config, self.rules())?;
+        core::mem::swap(&mut next.env.conntrack, &mut self.env.conntrack);
+        core::mem::swap(&mut next.fragments, &mut self.fragments);
+        (next.generations, next.workers) =
+            (core::mem::take(&mut self.generations), core::mem::take(&mut self.workers));
+        next.identity = Arc::clone(&self.identity);
+        *self = next;
+        self.end_stale_masquerades(now);
+        Ok(())
     }
 
     /// The connections: to list, delete, count and set.

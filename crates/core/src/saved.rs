@@ -48,6 +48,15 @@ impl Router {
         Ok(copy)
     }
 
+    /// Ends connections that are masqueraded with an address that their interface does not have, as Linux does when an address is
+    /// deleted: for whoever restores connections of a router that had others. Returns how many those were.
+    pub fn end_stale_masquerades(&self, now: Instant) -> usize {
+        self.conntrack().end_masqueraded_if(now, |iface, addr, family| {
+            let addresses = self.ifaces().get(iface.index()).map_or(&[][..], |iface| &iface.addresses);
+            !addresses.iter().any(|own| own.family == family && own.addr == addr)
+        })
+    }
+
     /// The stations or neighbours that were learnt.
     pub fn save_links(&self, now: Instant) -> Vec<SavedLink> {
         let link = |iface: IfaceId, mac: Mac, addr| {

@@ -137,6 +137,10 @@ impl<B: AsRef<[u8]>> State<B> {
             }
         });
         let mut restored = conntrack.restore(connections, passed, now);
+        // What the router's addresses were may have changed meanwhile.
+        let ended = router.end_stale_masquerades(now);
+        restored.connections -= ended;
+        restored.refused += ended;
         // Behind the connections that they belong to.
         restored += conntrack.restore_expectations(expectations.into_iter(), passed, now);
         Summary { restored, links, passed }

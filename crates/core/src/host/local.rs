@@ -34,7 +34,7 @@ impl Host {
             Family::Ipv4 => match pkt.proto() {
                 PROTO_ICMP => self.take_icmp(pkt, pass),
                 PROTO_TCP => self.refuse_tcp(pkt, pass),
-                PROTO_UDP | PROTO_UDPLITE => self.refuse_udp(pkt, pass),
+                PROTO_UDP | PROTO_UDPLITE => self.take_udp(pkt, pass),
                 PROTO_IGMP | PROTO_PIM => false,
                 _ => self.send_error(pkt, PROTOCOL_UNREACHABLE, pass),
             },
@@ -57,7 +57,7 @@ impl Host {
         match upper.proto {
             PROTO_ICMPV6 if upper.is_found(pkt) => self.take_icmpv6(pkt, pass),
             PROTO_TCP if upper.is_found(pkt) => self.refuse_tcp(pkt, pass),
-            PROTO_UDP | PROTO_UDPLITE if upper.is_found(pkt) => self.refuse_udp(pkt, pass),
+            PROTO_UDP | PROTO_UDPLITE if upper.is_found(pkt) => self.take_udp(pkt, pass),
             // Linux reads it where no such header stands: nothing there has a right checksum.
             PROTO_ICMPV6 | PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_PIM | NO_NEXT_HEADER => false,
             _ => self.send_error(pkt, upper.unknown(), pass),
@@ -269,8 +269,8 @@ impl Host {
         true
     }
 
-    /// No port is open: the sender is told.
-    fn refuse_udp<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<'_, R>) -> bool {
+    /// Unless somebody listens on the port, the sender is told that nobody does.
+    fn take_udp<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<'_, R>) -> bool {
         let l4 = pkt.l4();
         let Some(&[_, _, _, _, high, low, sum @ ..]) = l4.first_chunk::<8>() else { return false };
         let is_udp = pkt.proto() == PROTO_UDP;
@@ -294,9 +294,10 @@ impl Host {
             Family::Ipv6 => PORT_UNREACHABLE_V6,
         };
         let error = if is_trimmed { error.quoting(pkt.l3_header_len() + len) } else { error };
+        let is_heard = is_udp && pkt.ports().is_some_and(|(_, port)| self.udp_listeners.contains(&port));
         // Linux forgets the connection of a datagram before it looks for a socket that wants it.
         self.is_local(pkt.dst(), pkt.family(), pass.ctx.at.iface)
-            && self.send_error_about(pkt, error, None, pass)
+            && (is_heard || self.send_error_about(pkt, error, None, pass))
     }
 
     /// An address that is this router's alone, and of that interface if it is link-local.

@@ -42,6 +42,7 @@ pub(crate) struct Host {
     neighbours: Neighbours<send::Pending>,
     limits: Limits,
     settings: Settings,
+    udp_listeners: Box<[u16]>,
 }
 
 /// What route mode finds out of one packet.
@@ -68,6 +69,7 @@ impl Host {
             neighbours: Neighbours::new(config.neighbour_policy, statics),
             limits: Limits::default(),
             settings,
+            udp_listeners: config.udp_listeners.clone().into(),
         }
     }
 
@@ -82,6 +84,14 @@ impl Host {
     /// Whether whoever is behind an interface has a link address: bare IP packets go without.
     fn has_neighbours(&self, iface: IfaceId) -> bool {
         self.ifaces[iface.index()].medium == Medium::Ethernet
+    }
+
+    /// The address that a program here speaks to `dst` with, unless it has chosen one; `None` if nothing leads there.
+    pub(crate) fn source_for(&self, dst: Addr, family: Family) -> Option<Addr> {
+        match self.way_of_own(dst, family, Link::Near(None))? {
+            (Some(out), neighbour) => self.routes.source_on(out, neighbour, dst, family),
+            (None, here) => Some(here),
+        }
     }
 
     /// When [`Host::handle_neighbours`] wants to be called next.

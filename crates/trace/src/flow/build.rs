@@ -4,6 +4,7 @@
 
 use super::packet::Oddities;
 use stateway_core::packet::checksum::Sum;
+use stateway_core::packet::tuple::PROTO_UDP;
 use stateway_core::packet::{Addr, ETHERNET_LEN, Family, Offload, Packet};
 
 /// Behind which extension headers an IPv6 packet hides its upper layer.
@@ -130,6 +131,16 @@ fn ipv6((src, dst): (Addr, Addr), proto: u8, l4: &[u8], odd: &Oddities) -> Vec<u
     packet.extend(dst.v6());
     packet.extend(behind);
     packet
+}
+
+/// A datagram from a socket that is bound to no address: the router fills its own in.
+pub(super) fn datagram(family: Family, dst: Addr, ports: [u16; 2], text: &[u8]) -> Vec<u8> {
+    let mut l4 = ports.map(u16::to_be_bytes).concat();
+    l4.extend(((8 + text.len()) as u16).to_be_bytes());
+    l4.extend([0, 0]);
+    l4.extend(text);
+    let odd = Oddities { dont_fragment: true, ..Oddities::default() };
+    ip_packet(family, (Addr::UNSPECIFIED, dst), PROTO_UDP, l4, &odd)
 }
 
 /// The frame that carries an IP packet.

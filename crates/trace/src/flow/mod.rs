@@ -22,6 +22,7 @@
 //! | `address IFACE ADDR/LEN` | one more address of the router's; `address IFACE first ADDR/LEN`: in front of the others |
 //! | `route NET via ADDR IFACE`, `route NET blackhole\|unreachable\|prohibit` | besides those to both sides |
 //! | `no-rules6` | no IPv6 rules are loaded |
+//! | `listen PORT ["TEXT"]` | a program on the router hears UDP on that port, on all addresses, and answers each datagram with `TEXT`, or `ok` |
 //! | `mode route\|bridge` | route unless said |
 //! | `ports LEFT RIGHT` | what rules and captures call the two interfaces; the lines of the scenario still say `left` and `right` |
 //!
@@ -29,11 +30,13 @@
 //!
 //! `announced ADDR > ADDR:PORT PROTO`, or `announced none`, says which connections are expected after the last step.
 //!
-//! Between steps, `load` … `end` and `load6` … `end` replace the rules of a family as `rules` gives them.
+//! Between steps, `load` … `end` and `load6` … `end` replace the rules of a family as `rules` gives them; `address add IFACE
+//! ADDR/LEN` and `address del IFACE ADDR/LEN` change the router's addresses.
 //!
 //! A step begins with its time (`0`, `1.5s`; `+20ms` after the step before it) and where the packet comes in: `left`,
 //! or with the flow's name where there are several, `left/web`. On which side of the flow it comes in says which way
-//! it goes; `left/web<` says that it is an answer. Then comes the packet:
+//! it goes; `left/web<` says that it is an answer. A packet from `router`, the first side of its flow, is sent by a program on
+//! the router itself; from 0.0.0.0 it gets the address that the router speaks to its destination with. Then comes the packet:
 //!
 //! | protocol | |
 //! |---|---|
@@ -54,12 +57,22 @@
 //! (in three pieces), `dropped(policy)`, `rejected(tcp-reset)`, `rejected(3/13)`, `delivered`, `queued(…)`. Behind the
 //! fate stands what is left of the connection's life, in seconds rounded up, and its status: `unreplied`, `replied`
 //! or `assured`, and `expected`. Of a translated connection also the tuple of its answers, and as what the packet left:
-//! `reply=198.51.100.10:53>198.51.100.1:5000 sent=198.51.100.1:5000>198.51.100.10:53`, with `#ID` for ICMP.
+//! `reply=198.51.100.10:53>198.51.100.1:5000 sent=198.51.100.1:5000>198.51.100.10:53`, with `#ID` for ICMP. `status=0x188` behind
+//! all that is the whole status, as the kernel has it in `CTA_STATUS`; it is looked at where it is written.
+//!
+//! More is looked at where it is written:
+//!
+//! | lines | |
+//! |---|---|
+//! | `out IFACE HEX` behind a step | an IP packet that leaves because of it, every one of them in order; `..` stands for a byte that may be any; `out none`: nothing leaves |
+//! | `tracked` … `end` | all connections behind the last step, as `conntrack -L -o extended` prints them |
+//! | `counted` … `end`, `counted6` … `end` | the counters behind the last step, as `iptables-save -c` prints them; of a table that is named, all lines |
 
 #![forbid(unsafe_code)]
 
 mod build;
 mod capture;
+mod check;
 mod link;
 mod packet;
 mod parse;
@@ -67,10 +80,14 @@ mod run;
 mod words;
 
 pub use capture::capture;
+pub use check::differences;
 pub use link::Link;
 pub use packet::packet;
 pub use parse::parse;
-pub use run::{IFACES, Observed, ROUTER_MACS, Run, STATION_MACS, config, update};
+pub use run::{
+    IFACES, Observed, ROUTER, ROUTER_MACS, Run, STATION_MACS, answer_to, change_addresses, config, heard,
+    update,
+};
 
 use core::fmt;
 use stateway_core::config::{Mode, RouteConfig};
@@ -107,9 +124,15 @@ pub struct Scenario {
     /// Besides those that every scenario has.
     pub routes: Vec<RouteConfig>,
     pub flows: Vec<Flow>,
+    /// UDP ports that a program on the router hears, and what it answers.
+    pub listeners: Vec<(u16, Vec<u8>)>,
     pub steps: Vec<Step>,
     /// Connections that are expected after the last step, as [`Run::announced`] prints them; `None`: not looked at.
     pub announced: Option<Vec<String>>,
+    /// All connections behind the last step; `None`: not looked at.
+    pub tracked: Option<Vec<String>>,
+    /// Lines of counters behind the last step, IPv4 and IPv6; `None`: not looked at.
+    pub counted: [Option<Vec<String>>; 2],
 }
 
 /// Rules that replace those in force.
@@ -118,6 +141,15 @@ pub struct Load {
     /// iptables-save text; `None`: those that were loaded last.
     pub rules: Option<String>,
     pub rules6: Option<String>,
+}
+
+/// An address that comes or goes while the router runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressChange {
+    pub is_added: bool,
+    /// The place of its interface.
+    pub iface: usize,
+    pub prefix: Prefix,
 }
 
 /// An address of the router's.
@@ -181,7 +213,19 @@ pub struct Step {
     pub link: Option<Link>,
     /// Rules that are loaded before it comes.
     pub load: Option<Load>,
+    /// What changes of the router's addresses before it comes.
+    pub addresses: Vec<AddressChange>,
     pub expect: Option<Expect>,
+    /// What leaves, in order; `None`: not looked at.
+    pub out: Option<Vec<Out>>,
+}
+
+/// An IP packet that is to leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Out {
+    pub iface: String,
+    /// `None` for a byte that may be any.
+    pub packet: Vec<Option<u8>>,
 }
 
 /// The last columns, as they stand there.
@@ -194,12 +238,23 @@ pub struct Expect {
     pub fate: String,
     /// What is left of the entry's life, and its status; empty if there is no entry.
     pub entry: Vec<String>,
+    /// The whole status, in the kernel's bits; `None`: not looked at.
+    pub status: Option<u32>,
+}
+
+impl Expect {
+    /// The last column.
+    fn entry_text(&self) -> String {
+        let status = self.status.map(|status| format!("status={status:#x}"));
+        self.entry.iter().cloned().chain(status).collect::<Vec<_>>().join(" ")
+    }
 }
 
 impl fmt::Display for Expect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.ctstate, self.tracker, self.fate)?;
-        self.entry.iter().try_for_each(|word| write!(f, " {word}"))
+        self.entry.iter().try_for_each(|word| write!(f, " {word}"))?;
+        self.status.map_or(Ok(()), |status| write!(f, " status={status:#x}"))
     }
 }
 

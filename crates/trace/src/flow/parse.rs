@@ -4,7 +4,10 @@
 
 use super::packet::{Built, error, of_flow};
 use super::words::{Word, Words, hex, number};
-use super::{Address, Expect, Flow, FlowError, IFACES, Link, Load, STANDARD, Scenario, Side, Step};
+use super::{
+    Address, AddressChange, Expect, Flow, FlowError, IFACES, Link, Load, Out, ROUTER, STANDARD, Scenario,
+    Side, Step,
+};
 use core::net::{IpAddr, SocketAddr};
 use stateway_core::config::{Mode, RouteConfig, RouteTarget};
 use stateway_core::conntrack::Direction;
@@ -39,8 +42,9 @@ pub fn parse(text: &str) -> Result<Scenario, Vec<FlowError>> {
         errors
             .push(FlowError { line: text.lines().count(), message: "`end` of the rules is missing".into() });
     }
-    if reader.load.is_some() {
-        errors.push(FlowError { line: text.lines().count(), message: "no packet comes after `load`".into() });
+    if reader.load.is_some() || !reader.changes.is_empty() {
+        let message = "no packet comes after `load` or `address add`".into();
+        errors.push(FlowError { line: text.lines().count(), message });
     }
     if errors.is_empty() { Ok(reader.finish()) } else { Err(errors) }
 }
@@ -58,11 +62,15 @@ struct Reader {
     no_rules6: bool,
     flows: Vec<Flow>,
     steps: Vec<Step>,
+    listeners: Vec<(u16, Vec<u8>)>,
     announced: Option<Vec<String>>,
+    tracked: Option<Vec<String>>,
+    counted: [Option<Vec<String>>; 2],
     rules: Rules,
     rules6: Rules,
     /// What the next packet finds in force.
     load: Option<Load>,
+    changes: Vec<AddressChange>,
     block: Option<Block>,
     now: Duration,
 }
@@ -74,6 +82,9 @@ enum Block {
     Rules(Family),
     /// `load`, `load6`
     Load(Family),
+    Tracked,
+    /// `counted`, `counted6`
+    Counted(Family),
 }
 
 #[derive(Default)]
@@ -89,9 +100,8 @@ impl Reader {
         if let Some(block) = self.block {
             if line.trim() == "end" {
                 self.block = None;
-            } else if let Some(text) = self.text_of(block) {
-                text.push_str(line.trim());
-                text.push('\n');
+            } else {
+                self.add_to(block, line.trim());
             }
             return Ok(());
         }
@@ -119,7 +129,17 @@ impl Reader {
             "load6" => self.open_load(Family::Ipv6),
             "sysctl" => self.sysctl.push((words.plain("name")?, words.plain("value")?)),
             "mtu" => self.mtu.push((words.plain("interface")?, words.number("mtu")?)),
+            "address" if matches!(words.peek(), Some("add" | "del")) => {
+                self.changes.push(change(&mut words)?);
+            }
             "address" => self.addresses.push(address(&mut words)?),
+            "listen" => self.listeners.push(listener(&mut words)?),
+            "out" => self.out(&mut words)?,
+            "tracked" => {
+                (self.tracked, self.block) = (Some(Vec::new()), Some(Block::Tracked));
+            }
+            "counted" => self.open_counted(Family::Ipv4),
+            "counted6" => self.open_counted(Family::Ipv6),
             "route" => self.routes.push(route(&mut words)?),
             "no-rules6" => self.no_rules6 = true,
             "mode" => {
@@ -158,12 +178,37 @@ impl Reader {
         }
     }
 
-    /// What is being written to.
-    fn text_of(&mut self, block: Block) -> Option<&mut String> {
-        match block {
+    /// A line inside a block.
+    fn add_to(&mut self, block: Block, line: &str) {
+        let text = match block {
             Block::Rules(family) => self.rules_mut(family).block.as_mut(),
-            Block::Load(family) => self.load.as_mut()?.of(family).as_mut(),
+            Block::Load(family) => self.load.as_mut().and_then(|load| load.of(family).as_mut()),
+            Block::Tracked => return self.tracked.get_or_insert_default().push(line.to_owned()),
+            Block::Counted(family) => {
+                return self.counted[place_of_family(family)].get_or_insert_default().push(line.to_owned());
+            }
+        };
+        if let Some(text) = text {
+            text.push_str(line);
+            text.push('\n');
         }
+    }
+
+    fn open_counted(&mut self, family: Family) {
+        self.counted[place_of_family(family)].get_or_insert_default();
+        self.block = Some(Block::Counted(family));
+    }
+
+    /// `out IFACE HEX`, `out none`: about the last step.
+    fn out(&mut self, words: &mut Words) -> Result<(), String> {
+        let step = self.steps.last_mut().ok_or("`out` stands behind a step")?;
+        let out = step.out.get_or_insert_default();
+        let iface = words.plain("interface")?;
+        if iface != "none" {
+            place_of(&iface)?;
+            out.push(Out { iface, packet: masked(&words.plain("hex")?)? });
+        }
+        Ok(())
     }
 
     /// Rules for both families that stand between the same steps are loaded together.
@@ -243,7 +288,11 @@ impl Reader {
         if let Some(word) = words.next() {
             return Err(format!("{word:?} is one word too many"));
         }
+        if iface != ROUTER {
+            place_of(iface)?;
+        }
         let (iface, load) = (iface.to_owned(), self.load.take());
+        let addresses = core::mem::take(&mut self.changes);
         self.steps.push(Step {
             line,
             at: self.now,
@@ -254,7 +303,9 @@ impl Reader {
             flow,
             link,
             load,
+            addresses,
             expect,
+            out: None,
         });
         Ok(())
     }
@@ -293,8 +344,11 @@ impl Reader {
             addresses: self.addresses,
             routes: self.routes,
             flows: self.flows,
+            listeners: self.listeners,
             steps: self.steps,
             announced: self.announced,
+            tracked: self.tracked,
+            counted: self.counted,
         }
     }
 }
@@ -322,6 +376,39 @@ fn address(words: &mut Words) -> Result<Address, String> {
     }
     let prefix = prefix_of(&text).ok_or_else(|| format!("`{text}` is no ADDR/LEN"))?;
     Ok(Address { iface, is_first, prefix })
+}
+
+/// `add|del IFACE ADDR/LEN`
+fn change(words: &mut Words) -> Result<AddressChange, String> {
+    let is_added = words.plain("change")? == "add";
+    let Address { iface, prefix, .. } = address(words)?;
+    Ok(AddressChange { is_added, iface, prefix })
+}
+
+/// `PORT ["TEXT"]`
+fn listener(words: &mut Words) -> Result<(u16, Vec<u8>), String> {
+    let port = words.number("listen")?;
+    Ok(match words.next() {
+        None => (port, b"ok".to_vec()),
+        Some(Word::Text(text)) => (port, text),
+        Some(word) => return Err(format!("{word:?}: the answer stands between quotes")),
+    })
+}
+
+/// Bytes in hex, of which `..` may be any.
+fn masked(word: &str) -> Result<Vec<Option<u8>>, String> {
+    let pairs = word.as_bytes().chunks(2).map(|pair| match pair {
+        b".." => Ok(None),
+        pair => hex(&String::from_utf8_lossy(pair)).map(|bytes| bytes.first().copied()),
+    });
+    pairs.collect()
+}
+
+const fn place_of_family(family: Family) -> usize {
+    match family {
+        Family::Ipv4 => 0,
+        Family::Ipv6 => 1,
+    }
 }
 
 /// The place of an interface.
@@ -370,11 +457,15 @@ fn expectation(words: &mut Words) -> Result<Option<Expect>, String> {
     let mut columns = Words(words.0.split_off(at));
     let (ctstate, tracker, fate) =
         (columns.plain("ctstate")?, columns.plain("tracker")?, columns.plain("fate")?);
-    let mut entry = Vec::new();
+    let (mut entry, mut status) = (Vec::new(), None);
     while !columns.is_empty() {
-        entry.push(columns.plain("status")?);
+        let word = columns.plain("status")?;
+        match word.strip_prefix("status=") {
+            Some(bits) => status = Some(number(bits).ok_or_else(|| format!("`{bits}` is no status"))?),
+            None => entry.push(word),
+        }
     }
-    Ok(Some(Expect { ctstate, tracker, fate, entry }))
+    Ok(Some(Expect { ctstate, tracker, fate, entry, status }))
 }
 
 /// `20ms`, `2.2s`, `5d`, `0`.

@@ -2,8 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::build::frame;
-use super::{Expect, Load, Scenario, Step};
+use super::build::{datagram, frame};
+use super::{AddressChange, Expect, Flow, Load, Scenario, Step};
 use core::net::{IpAddr, SocketAddr};
 use stateway_core::RouterError;
 use stateway_core::base::EmissionKind;
@@ -13,6 +13,7 @@ use stateway_core::conntrack::{CtState, Entry, Expectation, Filter, Status, flow
 use stateway_core::fate::{Fate, QueueReason};
 use stateway_core::filter::RejectWith;
 use stateway_core::iface::{Iface, IfaceId};
+use stateway_core::packet::tuple::PROTO_UDP;
 use stateway_core::packet::{Addr, Family, Frame, Mac, Offload, Packet, Prefix, Tuple};
 use stateway_core::record::{NoRecord, Note, Recorder, Trace};
 use stateway_core::router::{Router, Worker};
@@ -20,6 +21,8 @@ use stateway_core::time::Instant;
 
 /// The two interfaces of every scenario, by their place.
 pub const IFACES: [&str; 2] = ["left", "right"];
+/// Where packets come from that a program on the router sends.
+pub const ROUTER: &str = "router";
 /// The router's own link addresses.
 pub const ROUTER_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 2, 1]];
 /// Who sits on the other end of each link, and is the next hop for everything behind it.
@@ -54,6 +57,8 @@ pub struct Observed {
 /// A scenario that is being played.
 #[derive(Debug)]
 pub struct Run {
+    config: RouterConfig,
+    listeners: Vec<(u16, Vec<u8>)>,
     router: Router,
     worker: Worker,
     mode: Mode,
@@ -78,7 +83,14 @@ impl Run {
             (config.rules, config.rules6) = (v4.map(str::to_owned), v6.map(str::to_owned));
             Router::new(config)?;
         }
-        Ok(Self { router, worker, mode: scenario.mode, zones, rules, now: START })
+        let listeners = scenario.listeners.clone();
+        let config = config(scenario);
+        Ok(Self { config, listeners, router, worker, mode: scenario.mode, zones, rules, now: START })
+    }
+
+    /// The router as it stands.
+    pub const fn router(&self) -> &Router {
+        &self.router
     }
 
     /// Gives one packet to the router, and waits for whatever is due before.
@@ -87,11 +99,13 @@ impl Run {
         let (fate, pieces, sent) = self.carry(step, &mut trace);
         let zone = step.flow.map_or(0, |flow| self.zones[flow]);
         let ctstate = ctstate(&trace);
+        let wants_status = step.expect.as_ref().is_some_and(|expect| expect.status.is_some());
         let entry = ctstate.as_ref().and_then(|_| self.entry(frame_of(self.mode, step).1, zone, self.now));
         let columns = Expect {
             ctstate: ctstate.unwrap_or_else(|| "-".to_owned()),
             tracker: entry.as_ref().and_then(Entry::state_word).unwrap_or("-").to_owned(),
             fate: fate_word(fate, pieces),
+            status: entry.as_ref().map(|entry| entry.status.bits().into()).filter(|_| wants_status),
             entry: entry.map(|entry| entry_words(&entry, &sent, self.now)).unwrap_or_default(),
         };
         Observed { columns, sent }
@@ -105,16 +119,28 @@ impl Run {
 
     /// What was counted so far, and what is in the table.
     pub fn counted(&self) -> String {
-        let mut text: String = self.router.rules().all().map(|rules| rules.render(true)).collect();
+        let mut text = self.counters().concat();
         for (code, n) in self.router.drop_counters().filter(|(_, n)| *n > 0) {
             text.push_str(&format!("{code} {n}\n"));
         }
+        text + &self.tracked().join("\n")
+    }
+
+    /// Rules with what they have counted, IPv4 and IPv6.
+    pub fn counters(&self) -> [String; 2] {
+        let rules = self.router.rules();
+        [Family::Ipv4, Family::Ipv6]
+            .map(|family| rules.for_family(family).map(|rules| rules.render(true)).unwrap_or_default())
+    }
+
+    /// All connections, as `conntrack -L -o extended` prints them, in the order of their text.
+    pub fn tracked(&self) -> Vec<String> {
         let entries = self.router.conntrack().list(&Filter::default(), self.now);
         let options = listing::Options { extended: true, id: None };
         let mut lines: Vec<_> =
             entries.iter().map(|entry| listing::entry(entry, self.now, options)).collect();
         lines.sort();
-        text + &lines.join("\n")
+        lines
     }
 
     /// Its fate, how many pieces left, and every frame that left.
@@ -123,13 +149,23 @@ impl Run {
         if let Some(load) = &step.load {
             self.load(load);
         }
+        if !step.addresses.is_empty() {
+            self.readdress(&step.addresses);
+        }
         self.router.handle_timeout(&mut self.worker, self.now);
         self.worker.take_emissions();
 
+        if step.iface == ROUTER {
+            let fate = self.router.originate(&mut self.worker, self.now, &step.packet, rec);
+            return (fate, 0, self.emissions());
+        }
         let (from, mut bytes) = frame_of(self.mode, step);
         let iface = IfaceId(from as u16);
         let outcome = self.router.process(&mut self.worker, self.now, iface, Frame::new(&mut bytes), rec);
 
+        if outcome.fate == Fate::Delivered {
+            self.answer(&mut bytes, rec);
+        }
         let mut sent: Vec<(IfaceId, Vec<u8>)> = Vec::new();
         sent.extend(outcome.out.map(|iface| (iface, bytes[..outcome.len].to_vec())));
         let mut pieces = 0;
@@ -138,6 +174,27 @@ impl Run {
             sent.push((emission.iface, emission.frame));
         }
         (outcome.fate, pieces, sent)
+    }
+
+    /// What the router sends besides.
+    fn emissions(&mut self) -> Vec<(IfaceId, Vec<u8>)> {
+        self.worker.take_emissions().map(|sent| (sent.iface, sent.frame)).collect()
+    }
+
+    /// Has the program that listens there answer a datagram.
+    fn answer<R: Recorder>(&mut self, frame: &mut [u8], rec: &mut R) {
+        if let Some(packet) = answer_to(frame, &self.listeners) {
+            self.router.originate(&mut self.worker, self.now, &packet, rec);
+        }
+    }
+
+    /// Goes on under other addresses.
+    fn readdress(&mut self, changes: &[AddressChange]) {
+        let mut config = self.config.clone();
+        change_addresses(&mut config.ifaces, changes);
+        if self.router.readdress(config.clone(), self.now).is_ok() {
+            self.config = config;
+        }
     }
 
     /// The connections that are expected now, in the order of their text: `198.51.100.10 > 192.0.2.10:51210 tcp`.
@@ -163,6 +220,27 @@ impl Run {
     fn entry(&self, mut frame: Vec<u8>, zone: u16, now: Instant) -> Option<Entry> {
         let pkt = Packet::parse(&mut frame, Offload::NONE).ok()?;
         self.router.conntrack().find(&pkt, zone, now)
+    }
+}
+
+/// What a program answers to a datagram that was delivered to one of these ports: an IP packet without a source, since its socket
+/// is bound to no address.
+pub fn answer_to(frame: &mut [u8], listeners: &[(u16, Vec<u8>)]) -> Option<Vec<u8>> {
+    let pkt = Packet::parse(frame, Offload::NONE).ok()?;
+    let (from, port) = pkt.ports().filter(|_| pkt.proto() == PROTO_UDP)?;
+    let (_, text) = listeners.iter().find(|(heard, _)| *heard == port)?;
+    Some(datagram(pkt.family(), pkt.src(), [port, from], text))
+}
+
+/// The addresses of an interface once they have changed.
+pub fn change_addresses(ifaces: &mut [Iface], changes: &[AddressChange]) {
+    for AddressChange { is_added, iface, prefix } in changes {
+        let addresses = &mut ifaces[*iface].addresses;
+        if *is_added {
+            addresses.push(*prefix);
+        } else {
+            addresses.retain(|own| own != prefix);
+        }
     }
 }
 
@@ -261,6 +339,13 @@ fn ends(tuple: &Tuple) -> String {
     }
 }
 
+/// UDP ports on which a program of the router's takes datagrams: it listens there, or has sent from there.
+pub fn heard(scenario: &Scenario) -> Vec<u16> {
+    let listened = scenario.listeners.iter().map(|(port, _)| *port);
+    let sends = |flow: &&Flow| flow.proto == PROTO_UDP && flow.opener.iface == ROUTER;
+    listened.chain(scenario.flows.iter().filter(sends).map(|flow| flow.opener.port)).collect()
+}
+
 /// The router that every scenario runs on: two interfaces, a next hop on each.
 pub fn config(scenario: &Scenario) -> RouterConfig {
     let mut bare = RouterConfig::new((0..IFACES.len()).map(|at| iface(scenario, at)).collect());
@@ -268,6 +353,7 @@ pub fn config(scenario: &Scenario) -> RouterConfig {
     bare.sysctl.clone_from(&scenario.sysctl);
     bare.rules = Some(scenario.rules.clone());
     bare.rules6.clone_from(&scenario.rules6);
+    bare.udp_listeners = heard(scenario);
     if scenario.mode == Mode::Bridge {
         return bare;
     }
@@ -347,7 +433,7 @@ pub fn update(text: &str, scenario: &Scenario, observed: &[Observed]) -> String 
                 new.ctstate,
                 new.tracker,
                 new.fate,
-                new.entry.join(" "),
+                new.entry_text(),
                 width = width.unwrap_or(0),
             ),
         };
