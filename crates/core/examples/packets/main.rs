@@ -120,8 +120,8 @@ fn translated_connections(count: u32) -> anyhow::Result<()> {
         (resident() - before) / u64::from(count.max(1)),
         took.as_secs_f64() * 1e6 / f64::from(count.max(1)),
     );
-    for (how, n) in router.conntrack().translations().filter(|(_, n)| *n > 0) {
-        println!("  {n} {}", how.words());
+    for (side, how, n) in router.conntrack().translations().filter(|(.., n)| *n > 0) {
+        println!("  {n} {side:?}: {}", how.words());
     }
     Ok(())
 }
