@@ -183,7 +183,7 @@ fn run(command: Command) -> Result {
 }
 
 fn report(error: &anyhow::Error) {
-    render::tell(&format!("error: {}", shortened(&format!("{error:#}"))));
+    render::tell_error(&shortened(&format!("{error:#}")));
 }
 
 /// What is said of a file quotes it, and a file may be one line of megabytes.

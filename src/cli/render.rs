@@ -1,5 +1,6 @@
 //! What subcommands have in common when they print: a format to choose, lines, and JSON.
 
+use anstyle::AnsiColor;
 use serde::Serialize;
 use stateway_runtime::terminal;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -38,9 +39,13 @@ pub(super) fn is_unread(printed: &io::Result<()>) -> bool {
 
 /// Whether colours are welcome on standard output: on a terminal that has some, unless `NO_COLOR` is set.
 pub(super) fn has_colours() -> bool {
+    is_coloured(io::stdout().is_terminal())
+}
+
+fn is_coloured(is_terminal: bool) -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
+    is_terminal && !is_set("NO_COLOR") && !is_dumb
 }
 
 /// Prints one JSON document, indented.
@@ -54,6 +59,16 @@ pub(super) fn json(value: &impl Serialize) {
 /// Says a line on standard error. That nobody reads there is no reason to stop, least of all for a router.
 pub(super) fn tell(text: &str) {
     stateway_runtime::stderr::say(text);
+}
+
+/// Says what went wrong; on a terminal one sees at once where that begins.
+pub(super) fn tell_error(text: &str) {
+    let style = AnsiColor::Red.on_default().bold();
+    if is_coloured(io::stderr().is_terminal()) {
+        stateway_runtime::stderr::say_behind(&format!("{style}error:{style:#} "), text);
+    } else {
+        tell(&format!("error: {text}"));
+    }
 }
 
 /// Says what is no error, but deserves a second look.

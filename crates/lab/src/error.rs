@@ -5,6 +5,7 @@
 use super::builtin::shown;
 use core::fmt;
 use std::path::PathBuf;
+use unicode_width::UnicodeWidthStr as _;
 
 /// One thing wrong with a lab file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,21 +36,58 @@ impl fmt::Display for Problem {
 pub struct LabErrors {
     pub file: PathBuf,
     pub problems: Vec<Problem>,
+    /// What the file says, if it could be read.
+    pub text: Option<String>,
 }
 
 impl LabErrors {
     /// The file could not be read at all.
     pub(crate) fn unreadable(file: PathBuf, error: &std::io::Error, hint: Option<String>) -> Self {
         let message = format!("cannot read it: {error}");
-        Self { file, problems: vec![Problem { path: String::new(), place: None, message, hint }] }
+        Self { file, problems: vec![Problem { path: String::new(), place: None, message, hint }], text: None }
     }
+
+    /// As it is printed, and below each problem the line that it is about, with a caret.
+    pub fn with_lines(&self) -> String {
+        let mut text = self.head();
+        for problem in &self.problems {
+            let said = problem.to_string();
+            let (message, hint) = said.split_once('\n').unwrap_or((&said, ""));
+            text += &format!("\n  {message}");
+            if let Some((line, column)) = problem.place
+                && let Some(own) = self.text.as_deref().and_then(|text| text.lines().nth(line - 1))
+            {
+                text += &excerpt(line, column, own);
+            }
+            if !hint.is_empty() {
+                text += &format!("\n{hint}");
+            }
+        }
+        text
+    }
+
+    fn head(&self) -> String {
+        let (count, noun) =
+            (self.problems.len(), if self.problems.len() == 1 { "problem" } else { "problems" });
+        format!("{} has {count} {noun}", shown(&self.file))
+    }
+}
+
+/// A line of a file, and a caret below one of its characters.
+fn excerpt(line: usize, column: usize, text: &str) -> String {
+    /// Of a longer line, its place says enough.
+    const LONGEST: usize = 200;
+    let before: String = text.chars().take(column.saturating_sub(1)).collect();
+    if text.chars().count() > LONGEST || text.contains('\t') {
+        return String::new();
+    }
+    let number = line.to_string();
+    format!("\n    {number} | {text}\n    {:w$} | {:b$}^", "", "", w = number.len(), b = before.width())
 }
 
 impl fmt::Display for LabErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (count, noun) =
-            (self.problems.len(), if self.problems.len() == 1 { "problem" } else { "problems" });
-        write!(f, "{} has {count} {noun}", shown(&self.file))?;
+        f.write_str(&self.head())?;
         self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
     }
 }
@@ -148,6 +186,19 @@ mod tests {
         assert_eq!(too_deep(&":FORWARD DROP [0:0]\n".repeat(2 * MAX_OPEN)), None);
         let problem = too_deep(&format!("a\nb: {}", "[".repeat(100_000))).unwrap();
         assert_eq!(problem.to_string(), "2:1004: not a lab file: more than 1000 brackets are open");
+    }
+
+    #[test]
+    fn a_problem_is_shown_with_its_line_and_a_caret() {
+        let text = "name: x\nhosts:\n  ä: { prot: a }\n".to_owned();
+        let hint = Some("did you mean `port`?".to_owned());
+        let problem = |place, hint| Problem { path: "hosts".into(), place, message: "no".into(), hint };
+        let problems = vec![problem(Some((3, 8)), hint), problem(None, None)];
+        let errors = LabErrors { file: "lab.yaml".into(), problems, text: Some(text) };
+        let said = "lab.yaml has 2 problems\n  3:8: hosts: no\n    3 |   ä: { prot: a }\n      |        ^\n    \
+                    hint: did you mean `port`?\n  hosts: no";
+        assert_eq!(errors.with_lines(), said);
+        assert!(!errors.to_string().contains('^'));
     }
 
     #[test]

@@ -59,6 +59,12 @@ pub fn say(line: &str) {
     let _ = Lines.write_all(format!("{line}\n").as_bytes());
 }
 
+/// Says a line behind words of our own, which may have colours in them.
+pub fn say_behind(words: &str, line: &str) {
+    let line = escape(line);
+    let _ = Lines.write_all(format!("{words}{line}\n").as_bytes());
+}
+
 /// Says a line, and waits for room in the queue: for threads whose own input is bounded and dropped.
 pub fn say_in_turn(line: &str) {
     let Some(queue) = QUEUED.get() else { return say(line) };

@@ -251,7 +251,7 @@ fn load_with(path: &Path, other: Option<&lab::OtherRules>) -> Result<Lab> {
     #[cfg(not(target_os = "linux"))]
     let up: Option<PathBuf> = None;
     let lab = lab::load_with(up.as_deref().unwrap_or(path), other);
-    let lab = lab.map_err(|errors| Failure::Input(errors.into()))?;
+    let lab = lab.map_err(|errors| Failure::Input(anyhow::anyhow!(errors.with_lines())))?;
     for warning in &lab.warnings {
         tell(&format!("warning: {}: {warning}", lab::builtin::shown(&lab.file)));
     }

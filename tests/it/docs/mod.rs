@@ -178,6 +178,8 @@ fn is_simulated(command: &str) -> bool {
         "stateway rules",
         "stateway lab schema",
         "stateway lab graph",
+        "stateway lab new",
+        "sed -i",
     ];
     words.iter().any(|word| command.starts_with(word)) || command.contains("--on sim")
 }

@@ -84,7 +84,7 @@ pub fn load_text(text: &str, file: &Path) -> Result<Lab, LabErrors> {
 }
 
 fn lab_of(text: &str, file: &Path, other: Option<&OtherRules>) -> Result<Lab, LabErrors> {
-    let errors = |problems| LabErrors { file: file.to_owned(), problems };
+    let errors = |problems| LabErrors { file: file.to_owned(), problems, text: Some(text.to_owned()) };
     let document = spec::parse(text).map_err(|problem| errors(vec![problem]))?;
     let reading = document.read::<LabSpec>(&document.tree, "");
     let mut check = Check::new(&document.places, file, &input::read, reading.problems, reading.pruned);
@@ -128,7 +128,7 @@ pub fn load_router_through(path: &Path, open: Open<'_>) -> Result<(RouterConfig,
 pub fn load_router_with(path: &Path, read: Read) -> Result<(RouterConfig, RunOptions), LabErrors> {
     let file = find(path);
     let text = self::read(&file, read)?;
-    let errors = |problems| LabErrors { file: file.clone(), problems };
+    let errors = |problems| LabErrors { file: file.clone(), problems, text: Some(text.clone()) };
     let document = spec::parse(&text).map_err(|problem| errors(vec![problem]))?;
     let (tree, below) = match document.tree.get("router") {
         Some(router) => (router, "router"),
@@ -174,7 +174,7 @@ fn read(file: &Path, read: Read) -> Result<String, LabErrors> {
     text_of(bytes).map_err(|RuleError { line, column, message, .. }| {
         let hint = Some("is this a text file? if so, save it as UTF-8".to_owned());
         let problem = Problem { path: String::new(), place: Some((line, column)), message, hint };
-        LabErrors { file: file.to_owned(), problems: vec![problem] }
+        LabErrors { file: file.to_owned(), problems: vec![problem], text: None }
     })
 }
 

@@ -45,7 +45,7 @@ fn one(args: &TestArgs, path: &Path) -> Result<Lab> {
         return load(path);
     }
     // The rules are checked by the ports of this lab.
-    let own = stateway_lab::load(path).map_err(|errors| Failure::Input(errors.into()))?;
+    let own = stateway_lab::load(path).map_err(|errors| Failure::Input(anyhow!(errors.with_lines())))?;
     let ports: Vec<String> = own.router.ifaces.iter().map(|iface| iface.name.clone()).collect();
     let text = |file: &Option<PathBuf>, family| {
         file.as_ref().map(|file| other_text(&args.sets, file, family, &ports)).transpose()

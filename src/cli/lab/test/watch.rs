@@ -4,6 +4,7 @@
 //! either without a change. What is compared with is what the last round has read, so that nothing is missed that happens
 //! while it runs. A file is looked at only once whoever writes it has closed it: before, it is not whole.
 
+use super::super::super::render;
 use super::super::super::{Failure, Result};
 use super::super::{say, tell};
 use super::args::{TestArgs, TestFormat};
@@ -43,7 +44,7 @@ pub(super) fn watch(args: &TestArgs) -> Result {
             return Ok(());
         }
         match result {
-            Err(Failure::Input(error) | Failure::Machine(error)) => tell(&format!("error: {error:#}")),
+            Err(Failure::Input(error) | Failure::Machine(error)) => render::tell_error(&format!("{error:#}")),
             Ok(()) | Err(Failure::Differs | Failure::Told(_)) => {}
         }
         seen.read_by(&labs);
