@@ -11,7 +11,7 @@ use stateway_core::base::log::Logged;
 use stateway_core::config::RouterConfig;
 use stateway_core::packet::summary;
 use stateway_core::router::Router;
-use stateway_trace::capture::{Annotator, CaptureError, Frame, Frames, Source, nflog::Nflog};
+use stateway_trace::capture::{Ahead, Annotator, CaptureError, Frame, Frames, Source, nflog::Nflog};
 use stateway_trace::log_line;
 use stateway_trace::replay::{Due, Emitted, FrameVerdict, Replay, bridge_of, epoch_of};
 use std::fmt::Write as _;
@@ -82,7 +82,7 @@ struct Tables {
 pub(super) fn run(args: Args) -> Result {
     let out = Output::default();
     let path = args.path();
-    let (mut frames, usual) = args.frames(&path, &out)?;
+    let (frames, usual) = args.frames(&path, &out)?;
     let mut config = args.router.config(|| usual)?;
     config.unix_epoch_nanos = epoch_of(frames.first_nanos());
     let router = router_args::build(config)?;
@@ -107,6 +107,7 @@ pub(super) fn run(args: Args) -> Result {
         totals: Totals::default(),
         tally: Tally::new(&path, router.ifaces().iter().map(|iface| iface.name.as_str())),
     };
+    let mut frames = if args.reads_ahead(&path) { Reads::ahead(frames) } else { Reads::AsTheyCome(frames) };
     let damage = run.all(&mut frames)?;
     run.finish(&mut frames)?;
     damage.map_or(Ok(()), |error| Err(captures::in_file(&path, error)))
@@ -117,6 +118,11 @@ impl Args {
     fn path(&self) -> PathBuf {
         let names = || self.capture.iter().map(|(_, file)| file.display().to_string()).collect::<Vec<_>>();
         self.trace.clone().unwrap_or_else(|| names().join(", ").into())
+    }
+
+    /// Verdicts on what still grows are there at once; and who writes a capture back looks at the blocks between its frames.
+    fn reads_ahead(&self, path: &Path) -> bool {
+        self.annotate.is_none() && !(self.capture.is_empty() && captures::is_stream(path))
     }
 
     /// The frames, and the router around them where nothing else is said.
@@ -142,6 +148,33 @@ impl Args {
     }
 }
 
+/// Where frames come from while a replay is under way.
+enum Reads {
+    AsTheyCome(Frames),
+    Ahead(Ahead),
+}
+
+impl Reads {
+    fn ahead(frames: Frames) -> Self {
+        Self::Ahead(Ahead::new(frames))
+    }
+
+    fn read(&mut self, frame: &mut Frame) -> Result<bool, CaptureError> {
+        match self {
+            Self::AsTheyCome(frames) => frames.read(frame),
+            Self::Ahead(frames) => frames.read(frame),
+        }
+    }
+
+    /// Those whose blocks are written back.
+    const fn captured(&mut self) -> Option<&mut Frames> {
+        match self {
+            Self::AsTheyCome(frames) => Some(frames),
+            Self::Ahead(_) => None,
+        }
+    }
+}
+
 /// A replay under way, and all that listens to it.
 struct Run<'a> {
     args: &'a Args,
@@ -158,7 +191,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Takes frame after frame through the router. Gives back what is wrong with the capture, as far as it was read.
-    fn all(&mut self, frames: &mut Frames) -> Result<Option<CaptureError>> {
+    fn all(&mut self, frames: &mut Reads) -> Result<Option<CaptureError>> {
         let mut frame = Frame::default();
         let until = self.args.until.unwrap_or(u64::MAX);
         loop {
@@ -169,7 +202,7 @@ impl Run<'_> {
             }
             let is_judged = self.tally.count(&frame);
             let comment = if is_judged { self.one(&mut frame)? } else { String::new() };
-            if let Some((path, annotator)) = &mut self.annotator {
+            if let (Some((path, annotator)), Some(frames)) = (&mut self.annotator, frames.captured()) {
                 write(path, annotator.frame(frames, &frame, &comment))?;
             }
             if frame.number == until {
@@ -211,7 +244,7 @@ impl Run<'_> {
     }
 
     /// Prints and writes what comes last.
-    fn finish(self, frames: &mut Frames) -> Result {
+    fn finish(self, frames: &mut Reads) -> Result {
         let tables = || Tables { table: self.replay.table(), expectations: self.replay.expectations() };
         super::render::finish(self.out.with(|out| {
             if self.args.summary {
@@ -225,7 +258,7 @@ impl Run<'_> {
         if let Some((path, mut nflog)) = self.nflog {
             write(path, nflog.get_mut().flush())?;
         }
-        if let Some((path, annotator)) = self.annotator {
+        if let (Some((path, annotator)), Some(frames)) = (self.annotator, frames.captured()) {
             write(path, annotator.finish(frames))?;
         }
         self.tally.tell()

@@ -18,6 +18,7 @@ use core::fmt;
 use stateway_core::packet::Offload;
 use std::io::{self, Read};
 
+mod ahead;
 mod classic;
 mod frames;
 mod input;
@@ -30,6 +31,7 @@ mod source;
 mod taken;
 mod write;
 
+pub use ahead::Ahead;
 pub use frames::Frames;
 pub use ports::PortName;
 pub use source::{Source, Survey};

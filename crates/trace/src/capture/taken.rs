@@ -154,11 +154,14 @@ impl L4 {
 
 /// Frames that went out, told apart by the packet that came in just before: the same but for what a router changes.
 ///
-/// Of packets whose fingerprints fall into one group, the latest few are remembered.
-#[derive(Debug, Default)]
+/// Of packets whose fingerprints fall into one group, the latest few are remembered. There are more groups the denser the
+/// frames come, and no more than that: what is looked at for every frame shall stay in the cache.
+#[derive(Debug)]
 pub(super) struct Copies {
-    groups: Vec<[Option<Seen>; Self::IN_GROUP]>,
+    groups: Vec<Group>,
 }
+
+type Group = [Option<Seen>; Copies::IN_GROUP];
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
@@ -170,11 +173,18 @@ struct Seen {
     source_mac: [u8; 6],
 }
 
+impl Default for Copies {
+    fn default() -> Self {
+        Self { groups: vec![[None; Self::IN_GROUP]; Self::FEWEST_GROUPS] }
+    }
+}
+
 impl Copies {
     /// A router takes microseconds; the capturing machine may be busy.
     const WINDOW_NANOS: u64 = 5_000_000;
+    const FEWEST_GROUPS: usize = 1 << 6;
     /// Together with those in each, enough for ten million packets a second.
-    const GROUPS: usize = 1 << 14;
+    const MOST_GROUPS: usize = 1 << 14;
     const IN_GROUP: usize = 4;
 
     /// Whether the same packet came in elsewhere a moment ago; if not, it is remembered.
@@ -183,12 +193,10 @@ impl Copies {
         // Frames more than 292 years apart may look as if they were at the same time.
         let nanos = nanos as i64;
         let source_mac = frame.get(6..12).and_then(|mac| mac.try_into().ok()).unwrap_or_default();
-        if self.groups.is_empty() {
-            self.groups = vec![[None; Self::IN_GROUP]; Self::GROUPS];
-        }
-        let group = &mut self.groups[fingerprint as usize % Self::GROUPS];
+        self.make_room(fingerprint, nanos);
+        let group = self.group(fingerprint);
         let is_same =
-            |seen: &Seen| seen.fingerprint == fingerprint && seen.nanos.abs_diff(nanos) <= Self::WINDOW_NANOS;
+            |seen: &Seen| seen.fingerprint == fingerprint && is_a_moment(seen.nanos.abs_diff(nanos));
         let known = group.iter().position(|seen| seen.as_ref().is_some_and(is_same));
         if let Some(seen) = known.and_then(|at| group[at])
             && seen.place != place
@@ -202,6 +210,38 @@ impl Copies {
         group[0] = Some(Seen { fingerprint, place, nanos, ttl, source_mac });
         false
     }
+
+    /// More groups, while the one of this packet holds nothing that may be forgotten.
+    fn make_room(&mut self, fingerprint: u64, nanos: i64) {
+        let is_needed =
+            |seen: &Option<Seen>| seen.is_some_and(|seen| is_a_moment(seen.nanos.abs_diff(nanos)));
+        while self.groups.len() < Self::MOST_GROUPS && self.group(fingerprint).iter().all(is_needed) {
+            self.grow();
+        }
+    }
+
+    fn group(&mut self, fingerprint: u64) -> &mut Group {
+        let groups = self.groups.len();
+        &mut self.groups[fingerprint as usize % groups]
+    }
+
+    /// Twice as many groups. In each the order stays: the latest one stands first.
+    fn grow(&mut self) {
+        let larger = vec![[None; Self::IN_GROUP]; self.groups.len() * 2];
+        for group in core::mem::replace(&mut self.groups, larger) {
+            for seen in group.into_iter().flatten() {
+                let free = self.group(seen.fingerprint).iter_mut().find(|place| place.is_none());
+                if let Some(place) = free {
+                    *place = Some(seen);
+                }
+            }
+        }
+    }
+}
+
+/// Whether two frames so many nanoseconds apart may be one packet on its way.
+const fn is_a_moment(nanos: u64) -> bool {
+    nanos <= Copies::WINDOW_NANOS
 }
 
 /// What stays the same of a packet from its way in to its way out, as a number, and its TTL.

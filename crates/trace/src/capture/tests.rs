@@ -407,6 +407,25 @@ fn what_went_out_is_told_by_flags_by_the_link_and_by_the_packet_itself() {
 }
 
 #[test]
+fn copies_are_found_however_many_packets_are_between() {
+    const PACKETS: u32 = 3_000;
+    let mut copies = taken::Copies::default();
+    let packet = |number: u32, ttl: u8| {
+        let [.., high, low] = number.to_be_bytes();
+        let mut frame = ethernet(ttl, &datagram(1, 2, ttl, 28));
+        frame[18..20].copy_from_slice(&[high, low]);
+        frame
+    };
+    // All of them within a moment.
+    for number in 0..PACKETS {
+        assert!(!copies.is_copy((0, 0, None), i128::from(number), &packet(number, 64)));
+    }
+    for number in 0..PACKETS {
+        assert!(copies.is_copy((0, 1, None), i128::from(PACKETS + number), &packet(number, 63)), "{number}");
+    }
+}
+
+#[test]
 fn ports_are_named_by_number_name_address_and_direction() {
     let (there, back) = (
         ethernet(1, &datagram(1, 2, 64, 0)),
