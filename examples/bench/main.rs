@@ -2,7 +2,7 @@
 //! run: `scripts/bench`, see docs/BENCHMARKS.md.
 //!
 //! [`plan`] says what is measured on what, [`rig`] builds two hosts and a forwarder between them, [`load`] is what the
-//! hosts run, [`measure`] takes one figure; [`report`], [`targets`] and [`plot`] say what came of it.
+//! hosts run, [`measure`] takes one figure, [`watched`] one while somebody looks on; [`report`], [`targets`] and [`plot`] say what came of it.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 #![allow(unreachable_pub, reason = "nothing in a program is reached from outside")]
@@ -23,6 +23,7 @@ mod plot;
 mod report;
 mod rig;
 mod targets;
+mod watched;
 
 use measure::{Figure, Test};
 use plan::Plan;

@@ -1,6 +1,7 @@
 //! One figure: a load, how much of it arrived, and what it cost.
 
 use crate::rig::{Case, Rig, sh};
+use crate::watched;
 use anyhow::{Context as _, bail};
 use std::fmt;
 use std::fs;
@@ -16,6 +17,8 @@ pub enum Test {
     Tcp(u8),
     /// 64-byte datagrams, dropped where they arrive: the forwarder's limit.
     Datagrams,
+    /// The same while two watch, one of whom was stopped.
+    DatagramsWatched,
     /// 64-byte datagrams into a socket.
     DatagramsRead,
     /// Connections, a byte there, a byte back, closed by reset, sixteen at a time.
@@ -31,6 +34,7 @@ const NAMES: &[(&str, Test, &str)] = &[
     ("tcp1", Test::Tcp(1), "TCP, 1 stream, Gbit/s"),
     ("tcp4", Test::Tcp(4), "TCP, 4 streams, Gbit/s"),
     ("datagrams", Test::Datagrams, "64-byte datagrams/s, dropped on arrival"),
+    ("datagrams-watched", Test::DatagramsWatched, "64-byte datagrams/s, dropped on arrival, while two watch"),
     ("datagrams-read", Test::DatagramsRead, "64-byte datagrams/s, into a socket"),
     ("connections", Test::Connections, "Connections/s"),
     ("ping", Test::Ping, "Ping, µs"),
@@ -55,7 +59,9 @@ impl Test {
     pub const fn cost_unit(self) -> Option<&'static str> {
         match self {
             Self::Tcp(_) => Some("ns/KiB"),
-            Self::Datagrams | Self::DatagramsRead | Self::Among(_) => Some("ns/packet"),
+            Self::Datagrams | Self::DatagramsWatched | Self::DatagramsRead | Self::Among(_) => {
+                Some("ns/packet")
+            }
             Self::Connections => Some("ns/connection"),
             Self::Ping | Self::Ask => None,
         }
@@ -106,6 +112,7 @@ pub fn measure(rig: &Rig, test: Test, seconds: u32) -> anyhow::Result<Values> {
     match test {
         Test::Tcp(streams) => tcp(rig, streams, seconds),
         Test::Datagrams => dropped_datagrams(rig, seconds),
+        Test::DatagramsWatched => watched::measure(rig, seconds),
         Test::DatagramsRead => read_datagrams(rig, seconds),
         Test::Among(count) => among(rig, count, seconds),
         Test::Connections => connections(rig, seconds),
@@ -186,7 +193,7 @@ fn tcp(rig: &Rig, streams: u8, seconds: u32) -> anyhow::Result<Values> {
     Ok(values)
 }
 
-fn dropped_datagrams(rig: &Rig, seconds: u32) -> anyhow::Result<Values> {
+pub fn dropped_datagrams(rig: &Rig, seconds: u32) -> anyhow::Result<Values> {
     drop_on_arrival(rig)?;
     let before = dropped(rig)?;
     let mut meter = Meter::start(rig);

@@ -98,6 +98,8 @@ pub struct Rig {
     pub target: &'static str,
     /// Those whose CPU time is the forwarder's; none for the kernel.
     pub forwarders: Vec<u32>,
+    /// The router's program, whatever forwards here.
+    pub stateway: PathBuf,
     children: Vec<Child>,
     folder: PathBuf,
 }
@@ -106,6 +108,11 @@ pub struct Rig {
 const PREFIX: &str = "swb-";
 
 impl Rig {
+    /// Where a router of ours is asked.
+    pub fn control(&self) -> PathBuf {
+        self.folder.join("control.sock")
+    }
+
     /// The `n`th rig of this process.
     pub fn up(n: usize, case: Case, programs: &Programs) -> anyhow::Result<Self> {
         let name = format!("{PREFIX}{}-{n}", std::process::id());
@@ -119,6 +126,7 @@ impl Rig {
             router,
             target: "192.0.2.2",
             forwarders: Vec::new(),
+            stateway: programs.stateway.clone(),
             children: Vec::new(),
             folder,
         };
@@ -139,7 +147,7 @@ impl Rig {
             }
             Case::Stateway { device, rules } => {
                 let file = rig.router_file(device, rules)?;
-                let socket = rig.folder.join("control.sock");
+                let socket = rig.control();
                 let command = [
                     programs.stateway.to_string_lossy().as_ref(),
                     "run",

@@ -58,6 +58,13 @@ const TARGETS: &[Target] = &[
     of("TCP, 1 stream, to the bare copy", Value, "tcp1", "stateway", "copy", Least(0.92)),
     of("TCP, 4 streams, to the bare copy", Value, "tcp4", "stateway", "copy", Least(0.92)),
     of("64-byte datagrams, to the bare copy", Value, "datagrams", "stateway", "copy", Least(0.9)),
+    Target {
+        what: "the same while one watches and another is stopped, to nobody",
+        figure: ("datagrams-watched", "stateway"),
+        base: ("datagrams", "stateway"),
+        of: Value,
+        bound: Least(0.95),
+    },
     of("CPU per KiB, 1 stream, to the bare copy", Cost, "tcp1", "stateway", "copy", Most(1.1)),
     of("CPU per KiB, 4 streams, to the bare copy", Cost, "tcp4", "stateway", "copy", Most(1.1)),
     of("CPU per datagram, to the bare copy", Cost, "datagrams", "stateway", "copy", Most(1.15)),

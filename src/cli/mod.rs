@@ -6,7 +6,7 @@
 #[doc(hidden)]
 pub use explain::explain_packet;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use stateway_runtime::terminal;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -20,6 +20,7 @@ mod conform;
 mod conntrack;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod doctor;
+mod examples;
 mod explain;
 #[cfg(target_os = "linux")]
 mod fold;
@@ -129,7 +130,8 @@ pub type Result<T = (), E = Failure> = std::result::Result<T, E>;
 /// Parses the arguments, runs the command and says what went wrong.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(usage) => return print_usage(&usage),
     };
@@ -196,9 +198,9 @@ fn shortened(text: &str) -> String {
     text.lines().map(shorten).collect::<Vec<_>>().join("\n")
 }
 
-/// The whole command line, for completions and manual pages.
+/// The whole command line, with its examples.
 fn command() -> clap::Command {
-    Cli::command()
+    examples::add(Cli::command())
 }
 
 #[cfg(test)]

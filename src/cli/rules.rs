@@ -19,6 +19,12 @@ mod question;
 mod search;
 mod traced;
 
+/// Where a rule, as iptables-save writes it, sends what it matches.
+#[cfg(target_os = "linux")]
+pub(super) fn target_of(rule: &str) -> String {
+    columns::Columns::of(rule).target
+}
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]

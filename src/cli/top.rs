@@ -1,22 +1,41 @@
-//! `stateway top`: connections, states, rates and drops of a running router, live.
+//! `stateway top`: connections, states, rates, rules and drops of a running router, live.
+//!
+//! One thread asks the router ([`fetch`]), one reads keys, and this one shows what comes ([`live`]). What is shown and which
+//! keys do what is [`app`]'s, how it looks [`draw`]'s; neither of them knows a terminal or a router.
 
 use super::conntrack::RouterArgs;
 use super::render::{self, Format};
 use super::{Failure, Result};
 use anyhow::anyhow;
-use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
-use stateway_runtime::control::protocol::{EntryMatch, EntryOrder};
 use stateway_runtime::control::{Client, Command, Reply};
 use stateway_runtime::terminal;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
-mod screen;
+mod app;
+mod draw;
+mod fetch;
+mod filter;
+mod live;
+mod numbers;
 mod snapshot;
+mod text;
 
-use snapshot::{Rates, Snapshot};
+use fetch::{Query, look};
+use snapshot::Rates;
+
+const EXAMPLES: &str = "Examples:
+  stateway top --lab article               live; `?` shows the keys, `q` ends it
+  stateway top --once --format json        two looks, a second apart, for programs
+  stateway top --metrics                   what Prometheus collects
+
+Exit codes:
+  0  it was ended
+  2  there is no such router, or the input is wrong
+  3  this machine cannot do it";
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(flatten)]
     router: RouterArgs,
@@ -43,7 +62,7 @@ pub(super) fn run(args: Args) -> Result {
     let result = if args.once || args.format == Format::Json || !can_redraw() {
         once(&mut client, interval, args.format)
     } else {
-        live(&mut client, interval)
+        live::run(client, args.router, interval)
     };
     result.map_err(Failure::Input)
 }
@@ -68,14 +87,15 @@ fn can_redraw() -> bool {
 
 /// Two looks make one rate.
 fn once(client: &mut Client, interval: Duration, format: Format) -> anyhow::Result<()> {
-    let before = look(client, 10)?;
+    let query = Query { entries: 10, ..Query::default() };
+    let before = look(client, &query)?;
     let _ = crossbeam_channel::after(interval).recv();
-    let now = look(client, 10)?;
+    let now = look(client, &query)?;
     let rates = Rates::between(&before, &now);
     match format {
         Format::Json => render::json(&serde_json::json!({ "now": now, "rates": rates })),
         Format::Text => {
-            for (title, lines) in screen::sections(&now, &rates) {
+            for (title, lines) in text::sections(&now, &rates) {
                 render::line(&title);
                 for line in &lines {
                     render::line(&format!("  {line}"));
@@ -84,71 +104,4 @@ fn once(client: &mut Client, interval: Duration, format: Format) -> anyhow::Resu
         }
     }
     Ok(())
-}
-
-fn live(client: &mut Client, interval: Duration) -> anyhow::Result<()> {
-    let mut terminal = ratatui::try_init()?;
-    let result = redraw(&mut terminal, client, interval);
-    ratatui::restore();
-    result
-}
-
-fn redraw(
-    terminal: &mut ratatui::DefaultTerminal,
-    client: &mut Client,
-    interval: Duration,
-) -> anyhow::Result<()> {
-    let mut before = look(client, 0)?;
-    loop {
-        if is_over(interval)? {
-            return Ok(());
-        }
-        let room = usize::from(terminal.size()?.height);
-        let now = look(client, room)?;
-        let rates = Rates::between(&before, &now);
-        terminal.draw(|frame| screen::draw(frame, &now, &rates))?;
-        before = now;
-    }
-}
-
-/// Waits for so long; says whether the user has had enough.
-fn is_over(interval: Duration) -> anyhow::Result<bool> {
-    if !event::poll(interval)? {
-        return Ok(false);
-    }
-    let Event::Key(key) = event::read()? else { return Ok(false) };
-    let control_c = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
-    let ends = matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) || control_c;
-    Ok(ends && key.kind == KeyEventKind::Press)
-}
-
-/// One look at the router, with its `newest` connections.
-fn look(client: &mut Client, newest: usize) -> anyhow::Result<Snapshot> {
-    let mut snapshot = Snapshot::default();
-    let commands = [
-        Command::Status,
-        Command::Interfaces,
-        Command::Drops,
-        Command::ConntrackStats,
-        Command::ConntrackSummary {
-            entries: newest,
-            order: EntryOrder::Newest,
-            matching: EntryMatch::default(),
-            show: None,
-        },
-    ];
-    for command in commands {
-        client.ask(&command, |reply| {
-            match reply {
-                Reply::Status(status) => snapshot.status = Some(status),
-                Reply::Interfaces { interfaces } => snapshot.interfaces = interfaces,
-                Reply::Drops { drops } => snapshot.drops = drops,
-                Reply::Stats { stats, .. } => snapshot.stats = stats,
-                Reply::Summary(summary) => snapshot.summary = summary,
-                other => return Err(anyhow!("the router answered something else: {other:?}")),
-            }
-            Ok(())
-        })?;
-    }
-    Ok(snapshot)
 }

@@ -32,14 +32,17 @@ const EXAMPLES: &str = "Examples:
   stateway watch --lab article                    every packet of that lab
   stateway watch --fate dropped,rejected          what is not let through
   stateway watch --state INVALID --explain        and every rule that looked at it
-  stateway watch 192.0.2.104 192.0.2.77 --port 22 one conversation
+  stateway watch 192.0.2.104 192.0.2.77 --port 22  one conversation
   stateway watch --rule FORWARD/2 --count 1       wait until a rule decides
 
 A line says: the time, the packet's fate, its connection state, the packet, and in the words of `nft monitor trace` where it
 came in and left, and which rule decided. Ctrl-C ends it.
 
-Exit codes: 0 it was ended, or the router was; 1 the router ended before `--count` packets came; 2 the input is wrong;
-3 this machine cannot do it";
+Exit codes:
+  0  it was ended, or the router was
+  1  the router ended before `--count` packets came
+  2  the input is wrong
+  3  this machine cannot do it";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]

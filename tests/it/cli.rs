@@ -308,6 +308,18 @@ fn help_says_what_the_options_are_for() {
                   --until <N>                Stop after this frame
               -h, --help                     Print help
               -V, --version                  Print version
+
+            Examples:
+              stateway replay capture.pcapng --rules rules.v4
+                  what becomes of each frame
+              stateway replay capture.pcapng --lab article --format json
+                  with a lab's router, an object a frame
+
+            Exit codes:
+              0  all is well
+              1  a test failed, or a difference was found
+              2  the input is wrong
+              3  this machine cannot do it, and why
         "#]],
     );
     says(
@@ -363,6 +375,20 @@ fn help_says_what_the_options_are_for() {
                                              text, json]
               -h, --help                     Print help
               -V, --version                  Print version
+
+            Examples:
+              stateway explain --lab article --in host77 --tcp 192.0.2.77:22,192.0.2.104:22
+                  what the rules of that lab say of it; of a lab that is up, its router as it is now
+              stateway explain --rules rules.v4 --in eth0 --udp 192.0.2.1:5000,192.0.2.2:53
+                  of a ruleset alone
+              stateway explain --control edge.sock --in lan --icmp 192.0.2.1,192.0.2.2 --format json
+                  of a router that runs alone, for programs
+
+            Exit codes:
+              0  all is well
+              1  a test failed, or a difference was found
+              2  the input is wrong
+              3  this machine cannot do it, and why
         "#]],
     );
 }

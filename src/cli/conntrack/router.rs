@@ -35,6 +35,11 @@ impl RouterArgs {
         Self { control: Some(socket.to_owned()), lab: None }
     }
 
+    /// Whether it is said which router is meant: a second look finds the same one.
+    pub(in crate::cli) const fn names_one(&self) -> bool {
+        self.control.is_some() || self.lab.is_some()
+    }
+
     pub(in crate::cli) fn connect(&self) -> Result<Client> {
         match (&self.control, &self.lab) {
             (Some(path), _) => of_socket(path),

@@ -114,10 +114,7 @@ impl Look {
             (Format::Text, true) => found.save(self.verbose).iter().for_each(|line| render::line(line)),
             (Format::Text, false) if found.chains.is_empty() => render::tell("there are no rules"),
             (Format::Text, false) => {
-                let columns = fold::columns();
-                for line in found.list(self.exact) {
-                    render::line(&fold::fold(&line, columns, INDENT));
-                }
+                found.list(self.exact, fold::columns()).iter().for_each(|line| render::line(line));
             }
         }
     }
@@ -174,7 +171,8 @@ impl Found {
         self.chains.chunk_by(|one, other| one.family == other.family && one.table == other.table)
     }
 
-    fn list(&self, is_exact: bool) -> Vec<String> {
+    /// As `iptables -L` lists them; on a terminal of so many columns no line is longer.
+    fn list(&self, is_exact: bool, columns: Option<usize>) -> Vec<String> {
         let count = |number: u64| if is_exact { number.to_string() } else { shortened(number) };
         let mut lines = Vec::new();
         for section in self.sections() {
@@ -182,7 +180,7 @@ impl Found {
             for chain in section {
                 lines.push(self.title(chain, &count));
                 let rules = self.of(chain).filter(|rule| !is_policy(rule));
-                lines.extend(aligned(rules.map(|rule| row(rule, &count))));
+                lines.extend(aligned(rules.map(|rule| row(rule, &count)), columns));
                 lines.push(String::new());
             }
         }
@@ -219,7 +217,7 @@ const COUNTERS: std::ops::Range<usize> = 1..3;
 type Row = ([String; TITLES.len()], String);
 
 /// The titles and the rules below them, each column as wide as what stands in it.
-fn aligned(rows: impl Iterator<Item = Row>) -> Vec<String> {
+fn aligned(rows: impl Iterator<Item = Row>, columns: Option<usize>) -> Vec<String> {
     let titles: Row = (TITLES.map(str::to_owned), String::new());
     let rows: Vec<Row> = std::iter::once(titles).chain(rows).collect();
     let width = |n: usize| rows.iter().map(|(cells, _)| cells[n].chars().count()).max().unwrap_or(0);
@@ -233,7 +231,13 @@ fn aligned(rows: impl Iterator<Item = Row>) -> Vec<String> {
                 write!(line, "{cell:<width$} ")
             };
         }
-        (line + rest).trim_end().to_owned()
+        let is_narrow = columns.is_some_and(|columns| line.chars().count() + rest.chars().count() > columns);
+        if is_narrow && !rest.is_empty() {
+            // What a rule says beyond its columns stands below, in one piece if it fits there.
+            let below = fold::fold(&format!("{:INDENT$}{rest}", ""), columns, INDENT);
+            return format!("{}\n{below}", fold::fold(line.trim_end(), columns, INDENT));
+        }
+        fold::fold((line + rest).trim_end(), columns, INDENT)
     };
     rows.iter().map(line).collect()
 }
@@ -321,7 +325,20 @@ num pkts bytes target prot opt in out source       destination
 
 Chain unused (0 references)
 num pkts bytes target prot opt in out source destination";
-        assert_eq!(found().list(false).join("\n"), expected);
+        assert_eq!(found().list(false, None).join("\n"), expected);
+    }
+
+    #[test]
+    fn on_a_narrow_terminal_what_a_rule_says_stands_below_its_columns() {
+        let list = found().list(false, Some(80)).join("\n");
+        let expected = "\
+num pkts bytes target prot opt in out source    destination
+1   120K   10M ACCEPT all  --  *  *   0.0.0.0/0 0.0.0.0/0
+      state RELATED,ESTABLISHED
+2      2   168 ssh    tcp  --  a  *   0.0.0.0/0 0.0.0.0/0   tcp dpt:22
+";
+        assert!(list.contains(expected), "{list}");
+        assert!(list.lines().all(|line| line.chars().count() <= 80), "{list}");
     }
 
     #[test]

@@ -1,0 +1,146 @@
+//! Examples, and what exit codes stand for: behind `--help`, and in the manual pages.
+
+use clap::Command;
+
+/// For every command that does not say otherwise.
+pub(super) const EXIT_CODES: &str = "Exit codes:
+  0  all is well
+  1  a test failed, or a difference was found
+  2  the input is wrong
+  3  this machine cannot do it, and why";
+
+/// Commands by their words, and examples with what they do.
+const EXAMPLES: &[(&[&str], &str)] = &[
+    (
+        &["explain"],
+        "  stateway explain --lab article --in host77 --tcp 192.0.2.77:22,192.0.2.104:22
+      what the rules of that lab say of it; of a lab that is up, its router as it is now
+  stateway explain --rules rules.v4 --in eth0 --udp 192.0.2.1:5000,192.0.2.2:53
+      of a ruleset alone
+  stateway explain --control edge.sock --in lan --icmp 192.0.2.1,192.0.2.2 --format json
+      of a router that runs alone, for programs",
+    ),
+    (
+        &["replay"],
+        "  stateway replay capture.pcapng --rules rules.v4
+      what becomes of each frame
+  stateway replay capture.pcapng --lab article --format json
+      with a lab's router, an object a frame",
+    ),
+    (
+        &["conntrack"],
+        "  stateway conntrack -L -p tcp --state ESTABLISHED
+      connections of the router that runs
+  stateway conntrack --lab article -E
+      what becomes of them, as it happens
+  stateway conntrack -D -s 192.0.2.77
+      delete some",
+    ),
+    (
+        &["reload"],
+        "  stateway reload --control /run/stateway/edge.sock
+      all of the file's rules come into force, or none: what is wrong is told with line and column",
+    ),
+    (
+        &["sysctl"],
+        "  stateway sysctl
+      every setting of the router that runs
+  stateway sysctl nf_conntrack_acct=1 --control /run/stateway/edge.sock
+      count packets and bytes of new connections",
+    ),
+    (
+        &["rules", "list"],
+        "  stateway rules list FORWARD
+      one chain and its counters, as `iptables -L -v -n --line-numbers`
+  stateway rules list -S -v
+      as iptables-save writes them, with counters
+  stateway rules list -Z
+      count from nothing again",
+    ),
+    (
+        &["rules", "check"],
+        "  stateway rules check rules.v4\n      what is wrong with it, with line and column",
+    ),
+    (&["lab", "up"], "  stateway lab up article\n      build it, and leave it up"),
+    (
+        &["lab", "reload"],
+        "  stateway lab reload article
+      the rules of the lab's file as it is now; connections go on",
+    ),
+    (&["lab", "restart"], "  stateway lab restart article\n      build it again: other hosts, other ports"),
+    (
+        &["lab", "rules"],
+        "  stateway lab rules article FORWARD
+      one chain and its counters
+  stateway lab rules article -Z
+      count from nothing again",
+    ),
+    (&["lab", "logs"], "  stateway lab logs article -f\n      what the router says, as it says it"),
+    (
+        &["lab", "sysctl"],
+        "  stateway lab sysctl article nf_conntrack_udp_timeout=10
+      change a setting of a lab that is up",
+    ),
+    (
+        &["lab", "link"],
+        "  stateway lab link article host77 --delay 50ms --loss 5%
+      what host77 sends is late, or lost
+  stateway lab link article host77 --down
+      pull the cable",
+    ),
+    (
+        &["lab", "capture"],
+        "  stateway lab capture article -w article.pcapng
+      what the router sees, until Ctrl-C",
+    ),
+    (
+        &["doctor"],
+        "  stateway doctor
+      what this machine lacks, and the command that mends it",
+    ),
+];
+
+/// Adds examples and exit codes where a command has said nothing behind its options.
+pub(super) fn add(mut command: Command) -> Command {
+    for (words, examples) in EXAMPLES {
+        command = at(command, words, &|command| {
+            command.after_help(format!("Examples:\n{examples}\n\n{EXIT_CODES}"))
+        });
+    }
+    command
+}
+
+/// Changes the command that has these words; on a system where it is not, nothing.
+fn at(command: Command, words: &[&str], change: &dyn Fn(Command) -> Command) -> Command {
+    let Some((first, rest)) = words.split_first() else { return change(command) };
+    if command.find_subcommand(first).is_none() {
+        return command;
+    }
+    command.mut_subcommand(first, |command| at(command, rest, change))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use crate::cli::command;
+
+    /// Every line of an example that is a command.
+    fn examples(command: &clap::Command, found: &mut Vec<String>) {
+        let after = command.get_after_long_help().or(command.get_after_help());
+        let text = after.map(ToString::to_string).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| line.strip_prefix("  stateway "));
+        // Behind two blanks stands what it does.
+        found.extend(lines.map(|line| line.split("  ").next().unwrap_or_default().trim().to_owned()));
+        command.get_subcommands().for_each(|command| examples(command, found));
+    }
+
+    #[test]
+    fn every_example_is_a_command_line() {
+        let mut found = Vec::new();
+        examples(&command(), &mut found);
+        assert!(found.len() > 20, "{found:?}");
+        for line in found {
+            let words = std::iter::once("stateway").chain(line.split_whitespace());
+            assert!(command().try_get_matches_from(words).is_ok(), "{line}");
+        }
+    }
+}
