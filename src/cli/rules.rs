@@ -7,10 +7,14 @@ use stateway_core::filter::{Loaded, RuleError, Ruleset};
 use stateway_core::packet::Family;
 use std::path::{Path, PathBuf};
 
+mod changes;
+mod check;
+mod codes;
 #[cfg(target_os = "linux")]
 mod columns;
 mod coverage;
 mod diff;
+mod findings;
 mod json;
 #[cfg(target_os = "linux")]
 pub(super) mod list;
@@ -34,7 +38,9 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// List what is wrong with a ruleset, and what deserves a second look
-    Check(One),
+    Check(check::Args),
+    /// Say what a code of `check` means, why it matters, and what to write instead
+    ExplainCode(codes::Args),
     /// Print what iptables-save would print after iptables-restore FILE
     Show(Show),
     /// List the rules of a running router and what they counted, as `iptables -L -v -n --line-numbers` does
@@ -90,7 +96,8 @@ struct Show {
 
 pub(super) fn run(args: Args) -> Result {
     match args.command {
-        Command::Check(args) => check(&args),
+        Command::Check(args) => check::run(&args),
+        Command::ExplainCode(args) => codes::run(&args),
         Command::Show(args) => show(&args),
         #[cfg(target_os = "linux")]
         Command::List(args) => list::run(&args),
@@ -136,52 +143,6 @@ impl Reading {
             Ok(loaded) => Ok(loaded.ruleset),
             Err(errors) => Err(Failure::Input(anyhow::anyhow!("{}", text.problems(&errors)))),
         }
-    }
-}
-
-fn check(args: &One) -> Result {
-    let text = args.reading.text(&args.file)?;
-    let (errors, warnings) = match args.reading.load(&text, false) {
-        Ok(loaded) if loaded.ruleset.tables().is_empty() => (vec![no_rules(&text)], loaded.warnings),
-        Ok(loaded) => (Vec::new(), loaded.warnings),
-        Err(errors) => (errors, Vec::new()),
-    };
-    match args.format {
-        Format::Json => {
-            let own = |errors: &[RuleError]| errors.iter().map(|e| text.locate(e).1).collect::<Vec<_>>();
-            render::json(&json::findings(&own(&errors), &own(&warnings)));
-        }
-        Format::Text => {
-            for warning in &warnings {
-                let (file, warning) = text.locate(warning);
-                render::line(&format!("{}:{}", file.display(), Warning(&warning)));
-            }
-            if errors.is_empty() && warnings.is_empty() {
-                render::line(&format!("{}: nothing to report", args.file.display()));
-            }
-        }
-    }
-    if errors.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::Input(anyhow::anyhow!("{}", text.problems(&errors))))
-}
-
-/// A file without any section is seldom meant.
-fn no_rules(text: &RulesText) -> RuleError {
-    let hint = "is the file whole? a section begins with `*filter` and ends with `COMMIT`".to_owned();
-    let line = text.whole().lines().count().max(1);
-    RuleError { line, column: 1, message: "there are no rules in it".to_owned(), hint: Some(hint) }
-}
-
-/// A finding that does not stop the ruleset from being loaded.
-struct Warning<'a>(&'a RuleError);
-
-impl std::fmt::Display for Warning<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let RuleError { line, column, message, hint } = self.0;
-        write!(f, "{line}:{column}: warning: {message}")?;
-        hint.as_ref().map_or(Ok(()), |hint| write!(f, "\n  hint: {hint}"))
     }
 }
 

@@ -64,8 +64,11 @@ mod replay;
 mod restart;
 /// Broken rules, and what a person is told of each.
 mod rule_errors;
-/// Rulesets as people have them, and what iptables-save makes of them.
+/// Mistakes in rulesets, and what changes between two of them.
+mod rules_check;
+/// Questions about every packet.
 mod rules_search;
+/// Rulesets as people have them, and what iptables-save makes of them.
 mod rulesets;
 /// `stateway run` on TAPs in namespaces: fallbacks, load, and what it prints.
 #[cfg(target_os = "linux")]

@@ -77,11 +77,13 @@ pub(crate) struct Conditions<'a> {
     met: BTreeMap<String, usize>,
     /// Sets that rules add to or remove from.
     pub(crate) changing: Vec<String>,
+    /// What sets hold is nothing that rules can count on: others add to them.
+    pub(crate) sets_are_unknown: bool,
 }
 
 impl<'a> Conditions<'a> {
     pub(crate) fn new(space: &'a Space, changing: Vec<String>) -> Self {
-        Self { space, members: BTreeMap::new(), met: BTreeMap::new(), changing }
+        Self { space, members: BTreeMap::new(), met: BTreeMap::new(), changing, sets_are_unknown: false }
     }
 
     /// The packets for which all conditions of a rule hold.
@@ -325,6 +327,10 @@ impl<'a> Conditions<'a> {
 
     fn set(&mut self, c: &SetMatch, sight: Sight) -> Made<Set> {
         let SetMatch { set, sides, negated, query } = c;
+        if self.sets_are_unknown && !self.changing.contains(&c.set.name) {
+            let asked = SetMatch { negated: false, ..c.clone() };
+            return turned(self.unknown_of_packet(&format!("-m set{asked}"))?, c.negated);
+        }
         let text = format!("-m set{c}");
         let asks_more = query.packets.is_some() || query.bytes.is_some() || query.wants_nomatch;
         if asks_more || sight.before_translation || self.changing.contains(&set.name) {

@@ -10,6 +10,7 @@
 //! - [`walk`]: all packets through the tables at once
 //! - `domain`: which packets there are, and which states packets before them bring about
 //! - [`model`]: both together
+//! - [`changes`]: where two models differ; [`lint`]: what is wrong for certain
 //! - [`describe`], [`witness`], [`story`]: a set in words, and one packet of it with what comes before
 //!
 //! The model decides nothing by itself: conditions and targets are those that the core has loaded, and what is said of one
@@ -18,9 +19,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod changes;
 mod condition;
 pub mod describe;
 mod domain;
+pub mod lint;
 mod marks;
 pub mod model;
 pub mod space;
@@ -28,6 +31,7 @@ pub mod story;
 pub mod walk;
 pub mod witness;
 
+pub use changes::{Change, changes};
 pub use condition::{STATES, matching};
 pub use describe::{Group, groups};
 pub use model::{Fate, Model, Router, interfaces, state_number, translates};

@@ -53,6 +53,8 @@ pub struct Model<'a> {
     /// Packets that leave where packets can leave.
     pub real: Set,
     pub fates: Fates,
+    /// What would become of packets in states that no packet before brings about.
+    pub supposed: Fates,
     /// NEW packets that pass, and so begin a connection.
     pub opened: Set,
 }
@@ -73,6 +75,7 @@ impl<'a> Model<'a> {
         let following = space.follow_from(&all_opened, has_helpers)?;
         possible = possible.and(&following)?;
         let following = possible.clone();
+        let supposed = fates.clone();
         let Fates { passed, dropped, rejected, untracked } = fates;
         let fates = Fates {
             passed: passed.and(&following)?,
@@ -80,7 +83,7 @@ impl<'a> Model<'a> {
             rejected: rejected.and(&following)?,
             untracked,
         };
-        Ok(Self { space, way, possible, real, fates, opened })
+        Ok(Self { space, way, possible, real, fates, supposed, opened })
     }
 
     pub const fn of(&self, fate: Fate) -> &Set {
@@ -88,6 +91,15 @@ impl<'a> Model<'a> {
             Fate::Passed => &self.fates.passed,
             Fate::Dropped => &self.fates.dropped,
             Fate::Rejected => &self.fates.rejected,
+        }
+    }
+
+    /// As [`Model::of`], in any state that a packet can have by itself.
+    pub const fn supposed(&self, fate: Fate) -> &Set {
+        match fate {
+            Fate::Passed => &self.supposed.passed,
+            Fate::Dropped => &self.supposed.dropped,
+            Fate::Rejected => &self.supposed.rejected,
         }
     }
 

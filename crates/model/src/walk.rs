@@ -143,9 +143,11 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// As [`Walk::new`], and keeps what each rule met.
+    /// As [`Walk::new`], and keeps what each rule met, whatever sets hold.
     pub fn seeing(rules: &'a Ruleset, space: &'a Space) -> Self {
-        Self { seen: Some(Seen::new()), ..Self::new(rules, space) }
+        let mut walk = Self::new(rules, space);
+        walk.conditions.sets_are_unknown = true;
+        Self { seen: Some(Seen::new()), ..walk }
     }
 
     /// Takes the packets along a whole way. `tracked` narrows them once the raw table has said which are not tracked.
@@ -187,10 +189,11 @@ impl<'a> Walk<'a> {
 
     /// One table at one hook, for lints that look at it alone.
     pub fn only(&mut self, table: Table, hook: Hook, packets: &Set) -> Made<Fates> {
+        // What tables before it have set is not known here.
         self.marks = Marks::none(self.space);
-        let before_translation = self.changes.translates && hook == Hook::Prerouting;
+        self.marks.restore(self.space, &self.space.full())?;
         let is_own = hook == Hook::Output;
-        self.sight = Sight { table, hook, before_translation, is_own, ..self.sight };
+        self.sight = Sight { table, hook, before_translation: false, is_own, ..self.sight };
         let Ends { accepted, dropped, rejected, .. } = self.stage(packets)?;
         Ok(Fates { passed: accepted, dropped, rejected, untracked: self.untracked.clone() })
     }
@@ -270,6 +273,7 @@ impl<'a> Walk<'a> {
                     }
                     continue;
                 }
+                other if other.translation().is_some() => ends.accepted = ends.accepted.or(&held)?,
                 other => {
                     self.carry_out(other, &held)?;
                     continue;

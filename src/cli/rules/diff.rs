@@ -1,5 +1,6 @@
 //! `stateway rules diff`: what changes from one ruleset to another.
 
+use super::changes;
 use super::traced::{self, Traced};
 use crate::cli::render::{self, Format};
 use crate::cli::{Failure, Result};
@@ -47,9 +48,25 @@ pub(super) fn run(args: &Args) -> Result {
     let (old, new) = (reading.load_right(&old_text, false)?, reading.load_right(&new_text, false)?);
     let changes = compare(&old, &new);
     let packets = packets(args, [old_text.whole(), new_text.whole()])?;
+    // A capture is the question, where there is one.
+    let fates = if args.traces.is_empty() {
+        Some(changes::of(&reading, [&old_text, &new_text], [&old, &new])?)
+    } else {
+        None
+    };
+    let translates = changes.iter().any(|change| change.table == Table::Nat);
+    let is_equivalent = fates.as_ref().is_some_and(Vec::is_empty) && !translates;
     match args.format {
         Format::Text => {
             print(&changes);
+            if let Some(fates) = &fates {
+                changes::print(fates);
+                if translates {
+                    render::line("table nat changes: how packets are translated is not compared");
+                } else if is_equivalent {
+                    render::line("equivalent: every packet meets the same fate");
+                }
+            }
             for packet in &packets {
                 render::line(&format!(
                     "frame {} of {}, {}: {} → {}",
@@ -70,10 +87,15 @@ pub(super) fn run(args: &Args) -> Result {
                 json!({ "trace": trace, "frame": p.frame, "packet": p.summary, "old": p.old, "new": p.new })
             });
             let (list, frames): (Vec<_>, Vec<_>) = (list.collect(), frames.collect());
-            render::json(&json!({ "changes": list, "frames": frames }));
+            let mut value = json!({ "changes": list, "frames": frames });
+            if let Some(fates) = &fates {
+                value["equivalent"] = json!(is_equivalent);
+                value["fates"] = changes::as_json(fates);
+            }
+            render::json(&value);
         }
     }
-    if changes.is_empty() && packets.is_empty() { Ok(()) } else { Err(Failure::Differs) }
+    if is_equivalent || changes.is_empty() && packets.is_empty() { Ok(()) } else { Err(Failure::Differs) }
 }
 
 /// A frame that meets another fate under the new rules.

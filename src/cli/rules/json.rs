@@ -3,13 +3,7 @@
 use serde_json::{Value, json};
 use stateway_core::filter::{RuleError, RuleId, Ruleset, Table};
 
-pub(super) fn findings(errors: &[RuleError], warnings: &[RuleError]) -> Value {
-    let list =
-        errors.iter().map(|e| finding(e, "error")).chain(warnings.iter().map(|w| finding(w, "warning")));
-    json!({ "ok": errors.is_empty(), "findings": list.collect::<Vec<_>>() })
-}
-
-fn finding(e: &RuleError, severity: &str) -> Value {
+pub(super) fn finding(e: &RuleError, severity: &str) -> Value {
     let mut value = json!({ "severity": severity, "line": e.line, "column": e.column, "message": e.message });
     if let Some(hint) = &e.hint {
         value["hint"] = json!(hint);

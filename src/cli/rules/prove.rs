@@ -63,6 +63,30 @@ pub(super) fn show(
     Ok(first)
 }
 
+/// Shows a packet that meets one fate under the first rules and another under the second; the story is under the second.
+pub(super) fn show_both(
+    before: &Model<'_>,
+    after: &Model<'_>,
+    set: &Set,
+    [old, new]: [Rules<'_>; 2],
+    [was, is]: [Fate; 2],
+    title: &dyn Fn(&str) -> String,
+) -> Result<Option<Shown>, TooLarge> {
+    let mut first = None;
+    let mut all = witnesses(after, set)?;
+    all.extend(witnesses(before, set)?);
+    for witness in all {
+        let is_new = run(after, &witness, new, is, title);
+        let was_old = run(before, &witness, old, was, title);
+        match (&is_new.proof, &was_old.proof) {
+            (Ok(_), Ok(_)) => return Ok(Some(is_new)),
+            (Err(_), _) => first.get_or_insert(is_new),
+            (Ok(_), Err(_)) => first.get_or_insert(was_old),
+        };
+    }
+    Ok(first)
+}
+
 fn run(
     model: &Model<'_>,
     witness: &Witness,

@@ -174,7 +174,7 @@ fn answer(
         if real.is_empty() {
             return Ok(None);
         }
-        let (groups, is_more) = describe(&model, &set)?;
+        let (groups, is_more) = describe_among(&space, &set, &model.possible, &model.real)?;
         let title = |packet: &str| format!("{} under `{}`", packet, file.display());
         let shown = prove::show(&model, &real, Rules { rules, text: text.whole() }, fates, &title)?;
         Ok(Some(Answer { family, groups, is_more, shown }))
@@ -182,12 +182,18 @@ fn answer(
     found().map_err(too_large)
 }
 
-/// A set in words. What turns back is said as the rules say it, unless nothing else is in a group.
-pub(super) fn describe(model: &Model<'_>, set: &Set) -> std::result::Result<(Vec<Group>, bool), TooLarge> {
-    let (mut groups, is_more) = groups(model.space, set, &model.possible, MOST_GROUPS)?;
+/// A set in words, and perhaps packets that are not among `possible`. What turns back is said as the rules say it, unless nothing
+/// else is in a group.
+pub(super) fn describe_among(
+    space: &Space,
+    set: &Set,
+    possible: &Set,
+    real: &Set,
+) -> std::result::Result<(Vec<Group>, bool), TooLarge> {
+    let (mut groups, is_more) = groups(space, set, possible, MOST_GROUPS)?;
     let mut is_real = Vec::new();
     for group in &groups {
-        is_real.push(group.set.and(set)?.meets(&model.real)?);
+        is_real.push(group.set.and(set)?.meets(real)?);
     }
     let mut is_real = is_real.into_iter();
     groups.retain(|_| is_real.next().unwrap_or(true));
