@@ -71,9 +71,13 @@ impl Conntrack {
     #[cold]
     fn track_unusually(&self, look: Look, tracked: &mut Tracked) -> Result<(), Unfit> {
         let Look { pkt, template, sysctls, .. } = look;
-        let Tracking::AnswersIn(answers_in) = template.tracking else {
-            tracked.state = CtState::Untracked;
-            return Ok(());
+        let (opens_in, answers_in) = match template.tracking {
+            Tracking::OriginalInZone => (template.zone, 0),
+            Tracking::RepliesInZone => (0, template.zone),
+            Tracking::Usual | Tracking::Off => {
+                tracked.state = CtState::Untracked;
+                return Ok(());
+            }
         };
         // As in Linux: what opened a connection in the one zone, or what answers one in the other.
         let is_icmp = icmp::is_icmp(pkt.family(), pkt.proto()) && !pkt.is_later_fragment();
@@ -88,9 +92,9 @@ impl Conntrack {
                 .and_then(|tuple| Some(self.table.hold(&tuple)?.direction == direction))
                 .unwrap_or(false)
         };
-        let opens = goes(template.zone, Direction::Original);
+        let opens = goes(opens_in, Direction::Original);
         let answers = !opens && goes(answers_in, Direction::Reply);
-        let zone = if answers { answers_in } else { template.zone };
+        let zone = if answers { answers_in } else { opens_in };
         let in_zone = Template { zone, tracking: Tracking::Usual, ..*template };
         let look = Look { template: &in_zone, ..look };
         let known = if opens || answers {
@@ -360,7 +364,7 @@ impl Conntrack {
                     self.follow_master(&mut entry, master, follows, now);
                 }
             }
-            None => self.assign_helper(&mut entry, *template),
+            None => self.assign_helper(&mut entry, template),
         }
         if template.told.is_some() {
             entry.extra_mut().told = template.told;
@@ -418,7 +422,7 @@ impl Conntrack {
         Ok(())
     }
 
-    fn assign_helper(&self, entry: &mut Entry, template: Template) {
+    fn assign_helper(&self, entry: &mut Entry, template: &Template) {
         let proto = entry.original.proto;
         let by_rule = template.helper.filter(|helper| helper.proto() == proto);
         let is_usual =

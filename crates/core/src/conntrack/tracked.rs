@@ -90,8 +90,10 @@ pub enum Tracking {
     Usual,
     /// It is not tracked at all.
     Off,
-    /// Answers are in this zone, and [`Template::zone`] is that of what opens a connection.
-    AnswersIn(u16),
+    /// [`Template::zone`] is that of what opens a connection; its answers are in the usual one.
+    OriginalInZone,
+    /// [`Template::zone`] is that of answers; what opens their connection is in the usual one.
+    RepliesInZone,
 }
 
 /// Which confirmed connection: a handle that outlives it harmlessly.

@@ -158,11 +158,11 @@ impl Targeted for Ct {
             Zone::Number(n) => n,
             Zone::Mark => ctx.mark as u16,
         };
-        let (zone, tracking) = match spread {
-            _ if notrack => (zone, Tracking::Off),
-            Spread::Original if zone != 0 => (zone, Tracking::AnswersIn(0)),
-            Spread::Reply if zone != 0 => (0, Tracking::AnswersIn(zone)),
-            Spread::Both | Spread::Original | Spread::Reply => (zone, Tracking::Usual),
+        let tracking = match spread {
+            _ if notrack => Tracking::Off,
+            Spread::Original if zone != 0 => Tracking::OriginalInZone,
+            Spread::Reply if zone != 0 => Tracking::RepliesInZone,
+            Spread::Both | Spread::Original | Spread::Reply => Tracking::Usual,
         };
         ctx.template = Template { is_set: true, tracking, zone, helper, told };
         Next::Rule
