@@ -60,17 +60,32 @@ impl Conntrack {
         sysctls: &Sysctls,
         tracked: &mut Tracked,
     ) -> Result<(), Unfit> {
-        let look = Look { pkt, template, now, sysctls };
         if template.tracking != Tracking::Usual {
-            return self.track_unusually(look, tracked);
+            return self.track_unusually(pkt, template, (now, sysctls), tracked);
         }
-        self.track_in_zone(look, tracked)
+        let look = Look { pkt, template, now, sysctls };
+        // One way for all of them, which the compiler writes out for what most packets are.
+        match (pkt.family(), pkt.proto()) {
+            (Family::Ipv4, PROTO_UDP) if !pkt.is_fragment() => {
+                self.follow(Family::Ipv4, PROTO_UDP, look, tracked)
+            }
+            (Family::Ipv4, PROTO_TCP) if !pkt.is_fragment() => {
+                self.follow(Family::Ipv4, PROTO_TCP, look, tracked)
+            }
+            (family, proto) => self.follow(family, proto, look, tracked),
+        }
     }
 
     /// A packet that is not tracked, or whose connection has a zone for each direction.
     #[cold]
-    fn track_unusually(&self, look: Look, tracked: &mut Tracked) -> Result<(), Unfit> {
-        let Look { pkt, template, sysctls, .. } = look;
+    #[inline(never)]
+    fn track_unusually(
+        &self,
+        pkt: &Packet,
+        template: &Template,
+        (now, sysctls): (Instant, &Sysctls),
+        tracked: &mut Tracked,
+    ) -> Result<(), Unfit> {
         let (opens_in, answers_in) = match template.tracking {
             Tracking::OriginalInZone => (template.zone, 0),
             Tracking::RepliesInZone => (0, template.zone),
@@ -96,11 +111,10 @@ impl Conntrack {
         let answers = !opens && goes(answers_in, Direction::Reply);
         let zone = if answers { answers_in } else { opens_in };
         let in_zone = Template { zone, tracking: Tracking::Usual, ..*template };
-        let look = Look { template: &in_zone, ..look };
         let known = if opens || answers {
-            self.track_in_zone(look, tracked)
+            self.track_with(pkt, &in_zone, now, sysctls, tracked)
         } else {
-            self.open_in_zone(look, tracked)
+            self.open_in_zone(Look { pkt, template: &in_zone, now, sysctls }, tracked)
         };
         if let Some(entry) = tracked.new.as_mut().filter(|entry| !entry.status.contains(Status::CONFIRMED)) {
             entry.set_reply(Tuple { zone: answers_in, ..entry.reply() });
@@ -128,21 +142,6 @@ impl Conntrack {
             Err(reason) => return self.invalid(reason, tracked),
         }
         self.open(layer4, look, tracked)
-    }
-
-    #[inline(always)]
-    fn track_in_zone(&self, look: Look, tracked: &mut Tracked) -> Result<(), Unfit> {
-        let pkt = look.pkt;
-        // One way for all of them, which the compiler writes out for what most packets are.
-        match (pkt.family(), pkt.proto()) {
-            (Family::Ipv4, PROTO_UDP) if !pkt.is_fragment() => {
-                self.follow(Family::Ipv4, PROTO_UDP, look, tracked)
-            }
-            (Family::Ipv4, PROTO_TCP) if !pkt.is_fragment() => {
-                self.follow(Family::Ipv4, PROTO_TCP, look, tracked)
-            }
-            (family, proto) => self.follow(family, proto, look, tracked),
-        }
     }
 
     /// The lookup and what stands around it, in the kernel's order. `family` and `proto` are the packet's.
@@ -364,7 +363,7 @@ impl Conntrack {
                     self.follow_master(&mut entry, master, follows, now);
                 }
             }
-            None => self.assign_helper(&mut entry, template),
+            None => self.assign_helper(&mut entry, *template),
         }
         if template.told.is_some() {
             entry.extra_mut().told = template.told;
@@ -422,7 +421,7 @@ impl Conntrack {
         Ok(())
     }
 
-    fn assign_helper(&self, entry: &mut Entry, template: &Template) {
+    fn assign_helper(&self, entry: &mut Entry, template: Template) {
         let proto = entry.original.proto;
         let by_rule = template.helper.filter(|helper| helper.proto() == proto);
         let is_usual =
