@@ -5,13 +5,13 @@
 //!                                                  └─witness→ one packet ─story→ a scenario that proves it
 //! ```
 //!
-//! - [`space`]: the fields of a packet as bits, and sets of packets
+//! - [`mod@space`]: the fields of a packet as bits, and sets of packets
 //! - `condition`: what a rule asks, as a set
-//! - [`walk`]: all packets through the tables at once
+//! - [`mod@walk`]: all packets through the tables at once
 //! - `domain`: which packets there are, and which states packets before them bring about
-//! - [`model`]: both together
-//! - [`changes`]: where two models differ; [`lint`]: what is wrong for certain
-//! - [`describe`], [`witness`], [`story`]: a set in words, and one packet of it with what comes before
+//! - [`mod@model`]: both together
+//! - [`mod@changes`]: where two models differ; [`mod@lint`]: what is wrong for certain
+//! - [`mod@describe`], [`mod@witness`], [`mod@story`]: a set in words, and one packet of it with what comes before
 //!
 //! The model decides nothing by itself: conditions and targets are those that the core has loaded, and what is said of one
 //! packet is proved by running its story through the core. What it cannot know (time, chance, payload, routes) is a variable
