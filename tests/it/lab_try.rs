@@ -105,7 +105,7 @@ fn a_rule_that_did_not_match_is_told_with_the_packets_own_value() {
     let folder = Folder::new("t-value");
     for (condition, said) in [
         ("-s 198.51.100.0/24", "no: the packet comes from 192.0.2.1"),
-        ("-d 198.51.100.0/24", "no: the packet goes to 192.0.2.2"),
+        ("-d 198.51.100.9", "^^^^^^^^^^^^^^^ no: the packet goes to 192.0.2.2"),
         ("-i b", "no: the packet came in on a"),
         ("-o a", "no: the packet leaves on b"),
         ("-p udp", "no: the packet is tcp"),
@@ -170,6 +170,8 @@ fn other_rules_are_tested_in_place_of_the_labs_own_and_it_is_said() {
         code == 2 && errors.contains("new.v4:4:") && errors.contains("did you mean `--dport`?"),
         "{errors}"
     );
+    let (code, _, errors) = folder.run("lab test . --on sim --rules -");
+    assert!(code == 2 && errors.contains("standard input is read once"), "{errors}");
     // The sets that they name stand in a file of their own; lines are those of the rules.
     folder.write("sets", "create inside hash:ip\nadd inside 192.0.2.9\n");
     folder.write("new.v4", &RULES.replace("-i a -p tcp", "-m set --match-set inside src -p tcp"));

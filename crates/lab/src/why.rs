@@ -172,7 +172,10 @@ impl Book<'_> {
                 continue;
             }
             let bare = bare(failed);
-            let Some(rule) = self.ruling(rule, &[failed, bare, last_option(bare)]) else { continue };
+            let Some(rule) = self.ruling(rule, &[failed, bare, without_length(bare), last_option(bare)])
+            else {
+                continue;
+            };
             let value = self.value(bare, seen, account);
             // The more of its conditions held, the more likely it is the one.
             let depth = text.find(bare).map_or(0, |at| 1000 * at / text.len().max(1));
@@ -237,6 +240,11 @@ fn bare(condition: &str) -> &str {
         (Some("-m"), Some(_), Some(rest)) => rest,
         _ => condition,
     }
+}
+
+/// An address is often written without the length of a whole one.
+fn without_length(condition: &str) -> &str {
+    condition.strip_suffix("/32").or_else(|| condition.strip_suffix("/128")).unwrap_or(condition)
 }
 
 /// The last option alone: of `--ctstate NEW,RELATED` the name, since a text may list its values in another order.

@@ -44,6 +44,11 @@ fn one(args: &TestArgs, path: &Path) -> Result<Lab> {
     if !args.has_other_rules() {
         return load(path);
     }
+    if args.rules.iter().chain(&args.rules6).chain(&args.sets).any(|file| file == Path::new("-")) {
+        return Err(Failure::Input(anyhow!(
+            "standard input is read once, and each lab reads the rules: name a file"
+        )));
+    }
     // The rules are checked by the ports of this lab.
     let own = stateway_lab::load(path).map_err(|errors| Failure::Input(anyhow!(errors.with_lines())))?;
     let ports: Vec<String> = own.router.ifaces.iter().map(|iface| iface.name.clone()).collect();
