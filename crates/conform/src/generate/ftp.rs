@@ -51,6 +51,22 @@ pub(super) fn session(rng: &mut Rng, ends: &Ends, own: [Addr; 2]) -> Trace {
     talk.finish()
 }
 
+/// A line that translation makes longer or shorter, and errors of the client's side about what comes then; `own` is the client's
+/// address.
+pub(super) fn complaint(rng: &mut Rng, ends: &Ends, own: Addr) -> Trace {
+    let mut talk = Talk::opened(rng, ends);
+    talk.say(1, b"220 ready\r\n");
+    talk.say(0, b"USER x\r\n");
+    for _ in 0..talk.rng().usize(1..3) {
+        let port = *pick(talk.rng(), &[1024, 50000]);
+        let line = line(talk.rng(), (ends.family, own), 0, port);
+        talk.say(0, &line);
+        talk.say(1, b"200 fine\r\n");
+        talk.complain_of_the_last();
+    }
+    talk.finish()
+}
+
 /// What announces that `sender` listens on `port`.
 fn line(rng: &mut Rng, (family, own): (Family, Addr), sender: usize, port: u16) -> Vec<u8> {
     let mut addr = own;

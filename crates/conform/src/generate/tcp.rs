@@ -74,6 +74,23 @@ pub(super) fn trace(rng: &mut Rng, ends: &Ends) -> Trace {
     talk.finish()
 }
 
+/// A connection that is reset as soon as it stands.
+pub(super) fn reset(rng: &mut Rng, ends: &Ends) -> Trace {
+    let mut talk = Talk::opened(rng, ends);
+    talk.by_the_book(0, RST | ACK);
+    talk.finish()
+}
+
+/// The first segment of a connection, perhaps twice.
+pub(super) fn opening(rng: &mut Rng, ends: &Ends) -> Trace {
+    let mut talk = Talk::new(rng, ends);
+    talk.by_the_book(0, SYN);
+    if chance(talk.rng, 20) {
+        talk.repeat();
+    }
+    talk.finish()
+}
+
 fn sides(rng: &mut Rng) -> [Side; 2] {
     [0, 1].map(|_| {
         let next = *pick(rng, &[1000, 0, u32::MAX - 3, 0x7fff_fff0, 0x8000_0000]);
@@ -116,6 +133,14 @@ impl<'a> Talk<'a> {
         let len = text.len() as u32;
         let seg = Segment { flags: PSH | ACK, seq, ack, win, len, options: Vec::new() };
         self.send_bytes(sender, seg, text.to_vec(), "ftp");
+    }
+
+    /// An error about what was said last, from the side that it was for.
+    pub(super) fn complain_of_the_last(&mut self) {
+        if let Some(Step::Frame(last)) = self.steps.last().cloned() {
+            let step = error::about(self.rng, self.ends, &last.bytes);
+            self.steps.push(step);
+        }
     }
 
     pub(super) fn again(&mut self) {

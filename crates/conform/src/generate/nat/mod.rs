@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod aimed;
 mod net;
 mod rules;
 
@@ -63,10 +64,18 @@ fn addresses(rng: &mut Rng) -> Vec<Address> {
 /// Several connections side by side, in a world that was made with `setup`.
 pub(super) fn trace(rng: &mut Rng, serial: u64, setup: &Setup) -> Trace {
     let family = if chance(rng, 40) { Family::Ipv6 } else { Family::Ipv4 };
-    let scene = Scene::draw(rng, Net(family), serial);
-    let count = rng.u16(1..6);
-    let mut flows: Vec<VecDeque<Step>> = (1..=count).map(|n| scene.flow(rng, n * NUMBERS)).collect();
     let mut steps = Vec::new();
+    let mut flows: Vec<VecDeque<Step>> = Vec::new();
+    if chance(rng, 15) {
+        let aimed = aimed::flows(rng, Net(family), serial);
+        for (number, (ends, trace)) in (1..).zip(aimed) {
+            steps.extend(linked(rng, trace, &ends, number * NUMBERS));
+        }
+    } else {
+        let scene = Scene::draw(rng, Net(family), serial);
+        let count = rng.u16(1..6);
+        flows.extend((1..=count).map(|n| scene.flow(rng, n * NUMBERS)));
+    }
     // Mostly one goes on for a while before another has its turn.
     while let Some(at) = (!flows.is_empty()).then(|| rng.usize(..flows.len())) {
         let run = rng.usize(1..6).min(flows[at].len());
@@ -140,12 +149,6 @@ impl Scene {
         }
     }
 
-    /// The router's addresses.
-    fn own_addresses(&self) -> [Addr; 4] {
-        let net = self.net;
-        [net.router(0), net.router(1), net.server(0, OWN), net.server(1, OWN)]
-    }
-
     /// What one connection does, from its number on.
     fn flow(&self, rng: &mut Rng, number: u16) -> VecDeque<Step> {
         let (from, client) = *pick(rng, &self.clients);
@@ -177,21 +180,32 @@ impl Scene {
             }
             _ => ftp::tftp(rng, &ends),
         };
-        let mut steps: VecDeque<Step> = trace.steps.into();
-        let own = self.own_addresses();
-        steps.retain(|step| {
-            let is_fit =
-                |frame: &Frame| is_plain(frame) && !asks_for_the_time(frame) && !claims_to_be(&own, frame);
-            step.frame().is_none_or(is_fit)
-        });
+        let mut steps = linked(rng, trace, &ends, number);
         steps.truncate(longest);
-        for step in &mut steps {
-            if let Step::Frame(frame) = step {
-                frame.link = link(rng, frame, &ends, number);
-            }
-        }
         steps
     }
+}
+
+/// The steps of a connection that can be told, its frames with their connection's number.
+fn linked(rng: &mut Rng, trace: Trace, ends: &Ends, number: u16) -> VecDeque<Step> {
+    let mut steps: VecDeque<Step> = trace.steps.into();
+    let own = own_addresses(Net(ends.family));
+    steps.retain(|step| {
+        let is_fit =
+            |frame: &Frame| is_plain(frame) && !asks_for_the_time(frame) && !claims_to_be(&own, frame);
+        step.frame().is_none_or(is_fit)
+    });
+    for step in &mut steps {
+        if let Step::Frame(frame) = step {
+            frame.link = link(rng, frame, ends, number);
+        }
+    }
+    steps
+}
+
+/// The router's addresses.
+fn own_addresses(net: Net) -> [Addr; 4] {
+    [net.router(0), net.router(1), net.server(0, OWN), net.server(1, OWN)]
 }
 
 /// Whether it can be told which connection a frame belongs to: there are no tags, and no pieces but those of the profile.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::super::{chance, pick};
+use super::aimed;
 use super::net::Net;
 use fastrand::Rng;
 use stateway_core::packet::Family;
@@ -76,6 +77,9 @@ fn nat(rng: &mut Rng, net: Net) -> String {
     if has_chain {
         text.push_str(":dnat - [0:0]\n");
     }
+    for rule in aimed::destination(net) {
+        let _ = writeln!(text, "-A PREROUTING {rule}");
+    }
     let mut destination = destination(rng, net);
     rng.shuffle(&mut destination);
     destination.truncate(rng.usize(2..12));
@@ -93,6 +97,9 @@ fn nat(rng: &mut Rng, net: Net) -> String {
             "-A INPUT {} -j SNAT --to-source {to}",
             pick(rng, &["-p udp", "-p tcp", "-i left"])
         );
+    }
+    for rule in aimed::source(net) {
+        let _ = writeln!(text, "-A POSTROUTING {rule}");
     }
     let mut source = source(rng, net);
     rng.shuffle(&mut source);
