@@ -512,7 +512,7 @@ fn what_cannot_be_written_is_an_error() {
 #[test]
 fn a_terminal_that_cannot_move_gets_lines_alone() {
     let folder = two_rulesets();
-    let story = "# 104 opens.\nmode bridge\nflow f host104 192.0.2.104:40000 host77 192.0.2.77:22 tcp\n0 host104 S 100\n";
+    let story = "# 104 opens.\nmode bridge\nports host104 host77\nflow f left 192.0.2.104:40000 right 192.0.2.77:22 tcp\n0 left S 100\n";
     std::fs::write(folder.path().join("story.flow"), story).unwrap();
     for (term, moves) in [("xterm", true), ("dumb", false), ("", false)] {
         let program = format!("{} rules mutate rules --replay story.flow", env!("CARGO_BIN_EXE_stateway"));

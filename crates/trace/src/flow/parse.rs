@@ -414,7 +414,7 @@ const fn place_of_family(family: Family) -> usize {
 /// The place of an interface.
 fn place_of(name: &str) -> Result<usize, String> {
     let at = IFACES.iter().position(|iface| *iface == name);
-    at.ok_or_else(|| format!("`{name}` is no interface: left, right"))
+    at.ok_or_else(|| format!("`{name}` is no interface: left, right (`ports` says what rules call them)"))
 }
 
 /// `ADDR/LEN`
