@@ -91,7 +91,7 @@ pub fn run(
 }
 
 /// What a run did with a frame, whichever rule decided: fate, ports, frames that left.
-pub fn what_became(verdict: &FrameVerdict) -> (&str, &[String], &[Emitted]) {
+pub fn what_became<'v>(verdict: &'v FrameVerdict<'_>) -> (&'static str, &'v [&'v str], &'v [Emitted]) {
     (verdict.fate, &verdict.out, &verdict.emitted)
 }
 

@@ -112,15 +112,22 @@ fn run(
 /// Runs a story; its last packet must have this state and meet this fate.
 fn prove(flow: String, state: &str, fate: &str) -> Result<Proof, String> {
     let last = last_verdict(&flow)?;
-    let was = last.ctstate.unwrap_or("untracked");
+    let was = last.state;
     if last.fate != fate || was != state {
         return Err(format!("run, it is {was} and {}, not {state} and {fate}", last.fate));
     }
     Ok(Proof { flow, fate: last.fate, rule: last.rule })
 }
 
+/// What became of a packet.
+struct Verdict {
+    state: &'static str,
+    fate: &'static str,
+    rule: Option<String>,
+}
+
 /// What becomes of the last packet of a story.
-fn last_verdict(flow: &str) -> Result<FrameVerdict, String> {
+fn last_verdict(flow: &str) -> Result<Verdict, String> {
     let scenario = flow::parse(flow)
         .map_err(|errors| errors.first().map_or_else(String::new, |error| format!("its story: {error}")))?;
     let said = |failure: crate::cli::Failure| match failure {
@@ -135,7 +142,12 @@ fn last_verdict(flow: &str) -> Result<FrameVerdict, String> {
     let router = router_args::build(config).map_err(said)?;
     let mut last = None;
     coverage::run(&opened.source, &[&router], |_, verdicts| {
-        last = verdicts.first().cloned();
+        let told = |FrameVerdict { ctstate, fate, rule, .. }: &FrameVerdict<'_>| Verdict {
+            state: ctstate.unwrap_or("untracked"),
+            fate,
+            rule: rule.clone(),
+        };
+        last = verdicts.first().map(told);
         Continue(())
     })
     .map_err(|error| format!("its story does not run: {error:?}"))?;

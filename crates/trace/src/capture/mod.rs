@@ -16,6 +16,7 @@
 
 use core::fmt;
 use stateway_core::packet::Offload;
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 
 mod ahead;
@@ -282,7 +283,7 @@ impl Capture {
     fn read_placed(&mut self, frame: &mut Frame) -> Result<bool, CaptureError> {
         let read = match self.first.take() {
             Some(first) => first?,
-            None => self.format.next(&mut self.input, self.number + 1, &mut self.raw)?,
+            None => self.read_raw()?,
         };
         if !read {
             return Ok(false);
@@ -299,10 +300,34 @@ impl Capture {
         Ok(true)
     }
 
+    fn read_raw(&mut self) -> Result<bool, CaptureError> {
+        self.format.next(&mut self.input, self.number + 1, &mut self.raw)
+    }
+
     /// Reads to the end, or to where the file is damaged, so that all ports are known; gives back how many frames there are.
     fn read_over(&mut self) -> u64 {
         let mut frame = Frame::default();
-        while matches!(self.read_placed(&mut frame), Ok(true)) {}
+        // The interfaces whose frames all came in on one port: one frame of each tells it.
+        let mut have_one = BTreeSet::new();
+        while let Ok(true) = self.first.take().unwrap_or_else(|| self.read_raw()) {
+            self.number += 1;
+            let interface = self.raw.interface;
+            if have_one.contains(&interface) {
+                continue;
+            }
+            core::mem::swap(&mut frame.data, &mut self.raw.data);
+            frame.captured_len = frame.data.len();
+            // Unless its place says otherwise.
+            frame.link_is_made_up = true;
+            if self.place(&mut frame).is_err() {
+                break;
+            }
+            if !frame.link_is_made_up {
+                have_one.insert(interface);
+            }
+        }
+        // Also those that no frame came in on.
+        let _ = self.ports.describe(self.format.interfaces());
         self.number
     }
 

@@ -40,21 +40,21 @@ pub fn epoch_of(first_nanos: Option<i128>) -> u64 {
 
 /// What the router made of one frame, as `replay --format json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct FrameVerdict {
+pub struct FrameVerdict<'a> {
     /// From 1.
     pub frame: u64,
     /// Since the first frame, by the frame's own timestamp.
     #[serde(serialize_with = "seconds")]
     pub time: i128,
     #[serde(rename = "in")]
-    pub in_port: String,
+    pub in_port: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ctstate: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub direction: Option<&'static str>,
     pub fate: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub out: Vec<String>,
+    pub out: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -185,7 +185,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Takes a frame to its fate, and tells of it.
-    pub fn step(&mut self, frame: &Frame) -> FrameVerdict {
+    pub fn step(&mut self, frame: &Frame) -> FrameVerdict<'a> {
         self.decision.clear();
         let mut decision = core::mem::take(&mut self.decision);
         let (iface, outcome) = self.process(frame, &mut decision);
@@ -268,8 +268,8 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn name(&self, iface: IfaceId) -> String {
-        self.router.ifaces()[iface.index()].name.clone()
+    fn name(&self, iface: IfaceId) -> &'a str {
+        &self.router.ifaces()[iface.index()].name
     }
 
     fn emitted(&mut self, original: &[u8], outcome: Outcome) -> Vec<Emitted> {
