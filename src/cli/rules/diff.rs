@@ -1,17 +1,15 @@
 //! `stateway rules diff`: what changes from one ruleset to another.
 
 use super::changes;
-use super::traced::{self, Traced};
+use super::traced::Traced;
 use crate::cli::render::{self, Format};
 use crate::cli::{Failure, Result};
-use core::ops::ControlFlow::Continue;
-use serde_json::json;
+use serde_json::{Value, json};
 use stateway_core::filter::{Ruleset, Table};
-use stateway_core::packet::{Family, summary};
-use stateway_trace::coverage::what_became;
-use stateway_trace::replay::FrameVerdict;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+mod frames;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -47,113 +45,37 @@ pub(super) fn run(args: &Args) -> Result {
     let (old_text, new_text) = (reading.text(&args.old)?, reading.text(&args.new)?);
     let (old, new) = (reading.load_right(&old_text, false)?, reading.load_right(&new_text, false)?);
     let changes = compare(&old, &new);
-    let packets = packets(args, [old_text.whole(), new_text.whole()])?;
-    // A capture is the question, where there is one.
-    let fates = if args.traces.is_empty() {
-        Some(changes::of(&reading, [&old_text, &new_text], [&old, &new])?)
-    } else {
-        None
-    };
+    if !args.traces.is_empty() {
+        // A capture is the question, where there is one.
+        let frames = frames::tell(args, &changes, [old_text.whole(), new_text.whole()])?;
+        return if changes.is_empty() && frames == 0 { Ok(()) } else { Err(Failure::Differs) };
+    }
+    let fates = changes::of(&reading, [&old_text, &new_text], [&old, &new])?;
     let translates = changes.iter().any(|change| change.table == Table::Nat);
-    let is_equivalent = fates.as_ref().is_some_and(Vec::is_empty) && !translates;
+    let is_equivalent = fates.is_empty() && !translates;
     match args.format {
         Format::Text => {
             print(&changes);
-            if let Some(fates) = &fates {
-                changes::print(fates);
-                if translates {
-                    render::line("table nat changes: how packets are translated is not compared");
-                } else if is_equivalent {
-                    render::line("equivalent: every packet meets the same fate");
-                }
-            }
-            for packet in &packets {
-                render::line(&format!(
-                    "frame {} of {}, {}: {} → {}",
-                    packet.frame,
-                    packet.trace.display(),
-                    packet.summary,
-                    packet.old,
-                    packet.new
-                ));
+            changes::print(&fates);
+            if translates {
+                render::line("table nat changes: how packets are translated is not compared");
+            } else if is_equivalent {
+                render::line("equivalent: every packet meets the same fate");
             }
         }
-        Format::Json => {
-            let list = changes.iter().map(
-                |c| json!({ "table": c.table.word(), "chain": c.chain, "change": c.kind, "text": c.text }),
-            );
-            let frames = packets.iter().map(|p| {
-                let trace = p.trace.display().to_string();
-                json!({ "trace": trace, "frame": p.frame, "packet": p.summary, "old": p.old, "new": p.new })
-            });
-            let (list, frames): (Vec<_>, Vec<_>) = (list.collect(), frames.collect());
-            let mut value = json!({ "changes": list, "frames": frames });
-            if let Some(fates) = &fates {
-                value["equivalent"] = json!(is_equivalent);
-                value["fates"] = changes::as_json(fates);
-            }
-            render::json(&value);
-        }
+        Format::Json => render::json(&json!({
+            "changes": changes.iter().map(Change::json).collect::<Vec<_>>(),
+            "frames": [],
+            "equivalent": is_equivalent,
+            "fates": changes::as_json(&fates),
+        })),
     }
-    if is_equivalent || changes.is_empty() && packets.is_empty() { Ok(()) } else { Err(Failure::Differs) }
+    if is_equivalent { Ok(()) } else { Err(Failure::Differs) }
 }
 
-/// A frame that meets another fate under the new rules.
-struct Packet {
-    trace: PathBuf,
-    frame: u64,
-    /// What it is.
-    summary: String,
-    old: String,
-    new: String,
-}
-
-/// Takes the captures through both rulesets.
-fn packets(args: &Args, rules: [&str; 2]) -> Result<Vec<Packet>> {
-    let words = |v: &FrameVerdict| match &v.rule {
-        Some(rule) => format!("{} by {rule}", v.fate),
-        None => v.fate.to_owned(),
-    };
-    let mut packets = Vec::new();
-    for trace in args.traced.open(&args.traces)? {
-        let config = args.traced.config(&trace)?;
-        warn_of_ports(trace.path, &trace.opened.source.survey().ports, args.traced.family(), rules);
-        let [old, new] =
-            [args.traced.router_right(&config, rules[0])?, args.traced.router_right(&config, rules[1])?];
-        traced::run(&trace, &[&old, &new], |frame, verdicts| {
-            if let [old, new] = verdicts
-                && what_became(old) != what_became(new)
-            {
-                packets.push(Packet {
-                    trace: trace.path.to_owned(),
-                    frame: frame.number,
-                    summary: summary::of_frame(&mut frame.data.clone()),
-                    old: words(old),
-                    new: words(new),
-                });
-            }
-            Continue(())
-        })?;
-    }
-    Ok(packets)
-}
-
-/// Rules for interfaces that the capture does not have can change nothing in it.
-fn warn_of_ports(trace: &Path, ports: &[String], family: Family, rules: [&str; 2]) {
-    let mut told = BTreeSet::new();
-    for text in rules {
-        let warnings =
-            Ruleset::load(text, family, ports).map_or_else(|_| Vec::new(), |loaded| loaded.warnings);
-        for warning in warnings.into_iter().filter(|w| w.message.starts_with("no interface named")) {
-            if told.insert(warning.message.clone()) {
-                let names = ports.join(", ");
-                render::warn(&format!(
-                    "{}: {} in this capture; it has {names}",
-                    trace.display(),
-                    warning.message
-                ));
-            }
-        }
+impl Change {
+    fn json(&self) -> Value {
+        json!({ "table": self.table.word(), "chain": self.chain, "change": self.kind, "text": self.text })
     }
 }
 
