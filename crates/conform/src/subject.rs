@@ -313,7 +313,7 @@ fn config(setup: &Setup) -> Result<RouterConfig> {
 
 fn address(text: &str) -> Result<(Addr, Family)> {
     let ip: IpAddr = text.parse().with_context(|| format!("`{text}` is no address"))?;
-    let family = if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+    let family = Family::from(ip);
     Ok((ip.into(), family))
 }
 

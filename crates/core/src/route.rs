@@ -340,7 +340,7 @@ mod tests {
     fn prefix(text: &str) -> Prefix {
         let (addr, len) = text.split_once('/').unwrap();
         let ip: IpAddr = addr.parse().unwrap();
-        let family = if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+        let family = Family::from(ip);
         Prefix::new(ip.into(), len.parse().unwrap(), family)
     }
 

@@ -547,6 +547,9 @@ impl Router {
     /// with; its checksums are corrected.
     ///
     /// A bridge has no programs: it drops the packet.
+    ///
+    /// # Panics
+    /// If the worker is not one of this router's.
     pub fn originate<R: Recorder>(
         &self,
         worker: &mut Worker,

@@ -86,7 +86,7 @@ impl Router {
                 true
             }
             (Planes::Host(host), Some(ip)) => {
-                let family = if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+                let family = Family::from(*ip);
                 host.neighbours().relearn(Key { family, iface, addr: Addr::from(*ip) }, mac, now);
                 true
             }

@@ -250,11 +250,8 @@ pub struct Flow {
 }
 
 impl Flow {
-    pub const fn family(&self) -> Family {
-        match self.to {
-            IpAddr::V4(_) => Family::Ipv4,
-            IpAddr::V6(_) => Family::Ipv6,
-        }
+    pub fn family(&self) -> Family {
+        self.to.into()
     }
 }
 

@@ -14,6 +14,7 @@ use super::spot::Spot;
 use stateway_core::config::{Mode, NeighbourPolicy};
 use stateway_core::conntrack::{CtState, Direction};
 use stateway_core::filter::Ruleset;
+use stateway_core::filter::matches::FlagList;
 use stateway_core::iface::IfaceId;
 use stateway_core::packet::tuple::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};
 use stateway_core::packet::{Family, Mac, Offload, TcpFlags};
@@ -67,7 +68,7 @@ pub(crate) fn why(
     let path = key.map_or_else(|| step.path.clone(), |key| format!("{}.expect.{key}", step.path));
     let mut why = Why { expected: lab.spot(&path), ..Why::default() };
     let Some(seen) = deciding else { return why };
-    let family = family_of(seen.src);
+    let family = Family::from(seen.src);
     let (Some(ruleset), Some(text)) = (in_force.ruleset(family), in_force.text(family)) else { return why };
     let book = Book { lab, ruleset, text };
     let account = Asked { lab, in_force, seen }.account();
@@ -96,7 +97,7 @@ fn meant(in_force: &InForce, expect: &Expect, seen: &Seen) -> Wanted {
     let is_answer = seen.direction == Some(Direction::Reply);
     match (&expect.rule, expect.result) {
         (Some(rule @ (RuleRef::Name(_) | RuleRef::Comment(_))), _) if !is_answer => {
-            Wanted::Named(in_force.names(rule, family_of(seen.src)))
+            Wanted::Named(in_force.names(rule, Family::from(seen.src)))
         }
         (_, Some(Word::Blocked | Word::Refused | Word::Unreachable)) => Wanted::Targets(&["DROP", "REJECT"]),
         _ => Wanted::Targets(&["ACCEPT"]),
@@ -263,26 +264,8 @@ fn protocol(number: u8) -> String {
     stateway_core::filter::protocol_name(number).map_or_else(|| number.to_string(), str::to_owned)
 }
 
-/// As iptables writes them.
 fn flags(flags: TcpFlags) -> String {
-    const NAMES: [(TcpFlags, &str); 6] = [
-        (TcpFlags::FIN, "FIN"),
-        (TcpFlags::SYN, "SYN"),
-        (TcpFlags::RST, "RST"),
-        (TcpFlags::PSH, "PSH"),
-        (TcpFlags::ACK, "ACK"),
-        (TcpFlags::URG, "URG"),
-    ];
-    let set: Vec<&str> =
-        NAMES.iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, name)| *name).collect();
-    if set.is_empty() { "no flags".to_owned() } else { set.join(",") }
-}
-
-const fn family_of(addr: IpAddr) -> Family {
-    match addr {
-        IpAddr::V4(_) => Family::Ipv4,
-        IpAddr::V6(_) => Family::Ipv6,
-    }
+    if flags.is_empty() { "no flags".to_owned() } else { FlagList(flags).to_string() }
 }
 
 /// A packet that was seen, to be judged again.

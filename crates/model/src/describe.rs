@@ -4,8 +4,9 @@
 
 use crate::condition::{ICMP, ICMPV6, STATES, icmp_of};
 use crate::space::{About, Field, Made, Picked, Set, Space};
+use stateway_core::filter::matches::FlagList;
 use stateway_core::filter::protocol_name;
-use stateway_core::packet::{Addr, Family};
+use stateway_core::packet::{Addr, Family, TcpFlags};
 use std::fmt::Write as _;
 
 /// In which order questions are left open: what matters least first, so that what is left says most.
@@ -298,13 +299,9 @@ fn states(space: &Space, set: &Set) -> Made<String> {
     Ok(format!("--ctstate {}", words.join(",")))
 }
 
-const FLAGS: [&str; 6] = ["FIN", "SYN", "RST", "PSH", "ACK", "URG"];
-
 /// Names of flags, from the bits of their field.
 pub fn flag_names(bits: u128) -> String {
-    let names: Vec<&str> =
-        FLAGS.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, name)| *name).collect();
-    if names.is_empty() { "NONE".to_owned() } else { names.join(",") }
+    FlagList(TcpFlags::from_bits_truncate(bits as u8)).to_string()
 }
 
 fn flags(space: &Space, set: &Set) -> Made<String> {

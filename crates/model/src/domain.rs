@@ -130,11 +130,20 @@ impl Space {
     /// A connection is known by its ends, not by interfaces: its packets may come in anywhere.
     pub fn follow_from(&self, opened: &Set, has_helpers: bool) -> Made<Set> {
         let of = |state: usize| self.is(Field::State, state as u128);
-        let is_icmp = self.is(Field::Proto, icmp_of(self.family).into())?;
-        const BESIDE: [Field; 9] = [
+        let opened = self.forget(&opened.and(&of(0)?)?, &[Field::In, Field::Out], false)?;
+        let connections = self.connections(&opened)?;
+        let hosts =
+            self.forget(&connections, &[Field::Src, Field::Sport, Field::Dport, Field::Proto], false)?;
+        let related = if has_helpers { self.full() } else { hosts };
+        let (established, related) = (of(1)?.and(&connections)?, of(2)?.and(&related)?);
+        let others = of(0)?.or(&of(3)?)?.or(&of(4)?)?;
+        others.or(&established)?.or(&related)
+    }
+
+    /// Packets of the connections that these open, and the answers the other way round.
+    pub(crate) fn connections(&self, opened: &Set) -> Made<Set> {
+        const BESIDE: [Field; 7] = [
             Field::State,
-            Field::In,
-            Field::Out,
             Field::Fragment,
             Field::Flags,
             Field::Length,
@@ -142,16 +151,11 @@ impl Space {
             Field::Ttl,
             Field::Connmark,
         ];
-        let ends = self.forget(&opened.and(&of(0)?)?, &BESIDE, true)?;
+        let ends = self.forget(opened, &BESIDE, true)?;
         // Answers of ICMP are of another type.
+        let is_icmp = self.is(Field::Proto, icmp_of(self.family).into())?;
         let of_icmp = self.forget(&ends.and(&is_icmp)?, &[Field::Dport, Field::Sport], false)?;
-        let one_way = is_icmp.choose(&of_icmp, &ends)?;
-        let connections = one_way.or(&self.mirrored(&one_way)?)?;
-        let hosts =
-            self.forget(&connections, &[Field::Src, Field::Sport, Field::Dport, Field::Proto], false)?;
-        let related = if has_helpers { self.full() } else { hosts };
-        let (established, related) = (of(1)?.and(&connections)?, of(2)?.and(&related)?);
-        let others = of(0)?.or(&of(3)?)?.or(&of(4)?)?;
-        others.or(&established)?.or(&related)
+        let ends = is_icmp.choose(&of_icmp, &ends)?;
+        ends.or(&self.mirrored(&ends)?)
     }
 }

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::condition::{STATES, icmp_of};
+use crate::condition::STATES;
 use crate::space::{Field, Made, Set, Space};
 use crate::walk::{Fates, Walk, Way};
 use stateway_core::conntrack::CtState;
@@ -105,21 +105,7 @@ impl<'a> Model<'a> {
 
     /// Packets of connections that were opened with the same two interfaces, the answers the other way round.
     pub(crate) fn in_connections(&self) -> Made<Set> {
-        let space = self.space;
-        const BESIDE: [Field; 7] = [
-            Field::State,
-            Field::Fragment,
-            Field::Flags,
-            Field::Length,
-            Field::Tos,
-            Field::Ttl,
-            Field::Connmark,
-        ];
-        let ends = space.forget(&self.opened, &BESIDE, true)?;
-        let is_icmp = space.is(Field::Proto, icmp_of(space.family).into())?;
-        let of_icmp = space.forget(&ends.and(&is_icmp)?, &[Field::Dport, Field::Sport], false)?;
-        let ends = is_icmp.choose(&of_icmp, &ends)?;
-        ends.or(&space.mirrored(&ends)?)
+        self.space.connections(&self.opened)
     }
 }
 

@@ -15,6 +15,12 @@ pub enum Family {
     Ipv6 = 6,
 }
 
+impl From<IpAddr> for Family {
+    fn from(addr: IpAddr) -> Self {
+        if addr.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
+    }
+}
+
 impl Family {
     /// For people.
     pub const fn name(self) -> &'static str {

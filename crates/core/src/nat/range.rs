@@ -115,7 +115,7 @@ impl Target {
                 Some(Range { addrs: Some((own, own)), ..range })
             }
             Self::Netmap { network, prefix_len } => {
-                let family = if network.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+                let family = Family::from(network);
                 Some(Range::to(moved(current, network, prefix_len), family))
             }
         }

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Check, family_of, network};
+use super::{Check, network};
 use crate::error::hint;
 use crate::locate::{item, key};
 use crate::model::{Host, HostRoute, Service, ServiceKind};
@@ -153,8 +153,8 @@ impl Check<'_> {
         let mut gateways: Vec<IpAddr> = Vec::new();
         for text in spec.gateway.iter().flat_map(|OneOrMany(texts)| texts) {
             let Some(gateway) = self.addr(&path, text) else { continue };
-            let family = family_of(gateway);
-            if gateways.iter().any(|other| family_of(*other) == family) {
+            let family = Family::from(gateway);
+            if gateways.iter().any(|other| Family::from(*other) == family) {
                 self.problem(&path, "one gateway for each family is enough", None);
             } else if !own.iter().any(|net| net.family == family && net.contains(gateway.into())) {
                 self.problem(&path, format!("{gateway} is not in a network of the host"), None);
@@ -163,7 +163,7 @@ impl Check<'_> {
             }
         }
         for family in [Family::Ipv4, Family::Ipv6] {
-            if gateways.iter().any(|gateway| family_of(*gateway) == family) {
+            if gateways.iter().any(|gateway| Family::from(*gateway) == family) {
                 continue;
             }
             let in_reach = |net: &&Prefix| {

@@ -355,19 +355,12 @@ fn parse_prefix(text: &str) -> Result<Prefix, String> {
         return Err("lacks the length of its network".into());
     };
     let addr: IpAddr = addr.parse().map_err(|_| "is not an IP address with a length".to_owned())?;
-    let family = family_of(addr);
+    let family = Family::from(addr);
     let len: u8 = len.parse().map_err(|_| "is not an IP address with a length".to_owned())?;
     if len > family.bits() {
         return Err(format!("has a length above {}", family.bits()));
     }
     Ok(Prefix::new(Addr::from(addr), len, family))
-}
-
-const fn family_of(addr: IpAddr) -> Family {
-    match addr {
-        IpAddr::V4(_) => Family::Ipv4,
-        IpAddr::V6(_) => Family::Ipv6,
-    }
 }
 
 /// The part of a network that all its addresses share.

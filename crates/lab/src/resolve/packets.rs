@@ -12,7 +12,6 @@
 
 #![forbid(unsafe_code)]
 
-use super::family_of;
 use stateway_core::conntrack::Direction;
 use stateway_core::packet::Family;
 use stateway_core::packet::tuple::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};
@@ -49,7 +48,7 @@ fn flow(opener: (IpAddr, u16), responder: (IpAddr, u16), proto: u8) -> Flow {
     let side = |(addr, port): (IpAddr, u16)| Side { iface: String::new(), addr: addr.into(), port };
     Flow {
         name: "it".into(),
-        family: family_of(opener.0),
+        family: Family::from(opener.0),
         proto,
         opener: side(opener),
         responder: side(responder),
@@ -59,7 +58,7 @@ fn flow(opener: (IpAddr, u16), responder: (IpAddr, u16), proto: u8) -> Flow {
 }
 
 fn icmp(src: IpAddr, dst: IpAddr, ports: (u16, u16), line: &str) -> Result<Vec<u8>, String> {
-    let is_v6 = family_of(src) == Family::Ipv6;
+    let is_v6 = Family::from(src) == Family::Ipv6;
     let mut words: Vec<&str> = line.split_whitespace().collect();
     let kind = if words.is_empty() { return Err("which message?".into()) } else { words.remove(0) };
     if let Some(query) = kind.strip_prefix("echo_") {

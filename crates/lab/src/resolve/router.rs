@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Check, OtherText, family_of, network};
+use super::{Check, OtherText, network};
 use crate::error::{Problem, hint};
 use crate::locate::{item, key};
 use crate::model::{RuleText, RulesFrom, Source};
@@ -258,7 +258,7 @@ impl Check<'_> {
             (None, None, Some(port)) => RouteTarget::OnLink(port?),
             (None, Some(via), port) => {
                 let via = via?;
-                let (family, gateway) = (family_of(via), Addr::from(via));
+                let (family, gateway) = (Family::from(via), Addr::from(via));
                 if family != to.family {
                     self.problem(&key(path, "via"), format!("{via} is of another family than {to}"), None);
                     return None;
@@ -299,7 +299,12 @@ impl Check<'_> {
             let mac = self.mac(&key(&path, "mac"), Some(&neighbour.mac));
             let iface = self.port(&key(&path, "port"), &neighbour.port, ifaces);
             if let (Some(addr), Some(mac), Some(iface)) = (addr, mac, iface) {
-                neighbours.push(NeighbourConfig { addr: addr.into(), family: family_of(addr), mac, iface });
+                neighbours.push(NeighbourConfig {
+                    addr: addr.into(),
+                    family: Family::from(addr),
+                    mac,
+                    iface,
+                });
             }
         }
         neighbours

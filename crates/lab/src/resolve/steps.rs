@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Check, family_of};
+use super::Check;
 use crate::error::{hint, near};
 use crate::locate::{item, key};
 use crate::model::{Action, Expect, Flow, Host, HostId, Impairment, RunnerKind, Session, Step, Test, Word};
@@ -277,11 +277,11 @@ impl Check<'_> {
             let addr_in = |family| to_addr.or_else(|| scope.hosts[to_host?.0 as usize].address(family));
             let families = match (asked, to_addr) {
                 (Some(family), _) => vec![family],
-                (None, Some(addr)) => vec![family_of(addr)],
+                (None, Some(addr)) => vec![Family::from(addr)],
                 (None, None) => vec![Family::Ipv4, Family::Ipv6],
             };
             let ends = families.into_iter().find_map(|family| {
-                let to = addr_in(family).filter(|addr| family_of(*addr) == family)?;
+                let to = addr_in(family).filter(|addr| Family::from(*addr) == family)?;
                 Some((sender.address(family)?, to))
             });
             match ends {

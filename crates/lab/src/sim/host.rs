@@ -205,18 +205,13 @@ impl IcmpError {
     }
 }
 
-/// The address as smoltcp has it, checked to be of the family.
-pub(crate) fn family_of(addr: IpAddr) -> Family {
-    if addr.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
-}
-
 /// Whether a host with these parts knows a way to `to`.
 pub(crate) fn has_way(host: &model::Host, to: IpAddr) -> bool {
-    let (family, addr) = (family_of(to), Addr::from(to));
+    let (family, addr) = (Family::from(to), Addr::from(to));
     let within = |net: &Prefix| net.family == family && net.contains(addr);
     host.addresses.iter().any(within)
         || host.routes.iter().any(|route| within(&route.to))
-        || host.gateways.iter().any(|via| family_of(*via) == family)
+        || host.gateways.iter().any(|via| Family::from(*via) == family)
 }
 
 /// The end of the cable, in memory.

@@ -5,7 +5,6 @@
 
 #![forbid(unsafe_code)]
 
-use crate::sim::host::family_of;
 use stateway_core::packet::{ETHERNET_LEN, Family};
 use stateway_core::time::{Duration, Instant};
 use std::net::IpAddr;
@@ -43,7 +42,7 @@ impl Unresolved {
         }
         // Who has asked a moment ago does not ask again.
         let asked = || self.waiting.iter().rev().map(|waiting| waiting.next_hop);
-        let same_family = |hop: &IpAddr| (family_of(*hop) == Family::Ipv6) == (frame[12..14] == IPV6);
+        let same_family = |hop: &IpAddr| (Family::from(*hop) == Family::Ipv6) == (frame[12..14] == IPV6);
         let next_hop = match sent {
             [] if !has_socket && is_answered(frame) => asked().find(same_family),
             sent => sent.iter().find_map(|frame| asked_for(frame)),

@@ -261,7 +261,7 @@ pub(super) fn read_change(change: &EntryChange) -> Result<Change, String> {
 fn read_address(text: Option<&String>, what: &str) -> Result<(Addr, Family), String> {
     let text = text.ok_or_else(|| format!("it takes a {what} address"))?;
     let addr: IpAddr = text.parse().map_err(|_| format!("`{text}` is no address"))?;
-    Ok((Addr::from(addr), if addr.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }))
+    Ok((Addr::from(addr), Family::from(addr)))
 }
 
 /// `192.0.2.1` or `192.0.2.0/24`, either family.
@@ -269,7 +269,7 @@ pub(crate) fn read_prefix(text: &str) -> Result<Prefix, String> {
     let problem = || format!("`{text}` is no address or network");
     let (addr, len) = text.split_once('/').map_or((text, None), |(addr, len)| (addr, Some(len)));
     let addr: IpAddr = addr.parse().map_err(|_| problem())?;
-    let family = if addr.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+    let family = Family::from(addr);
     let len = match len {
         None => family.bits(),
         Some(len) => len.parse().ok().filter(|&len| len <= family.bits()).ok_or_else(problem)?,

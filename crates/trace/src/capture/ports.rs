@@ -70,7 +70,7 @@ fn prefix(text: &str) -> Result<Prefix, String> {
     let wrong = || format!("`{text}` is no network such as 192.0.2.0/24");
     let (addr, len) = text.split_once('/').ok_or_else(wrong)?;
     let addr: IpAddr = addr.parse().map_err(|_| wrong())?;
-    let family = if addr.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+    let family = Family::from(addr);
     let len = len.parse().ok().filter(|len| *len <= family.bits()).ok_or_else(wrong)?;
     Ok(Prefix::new(addr.into(), len, family))
 }

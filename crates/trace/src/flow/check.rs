@@ -11,7 +11,8 @@ use stateway_core::packet::ETHERNET_LEN;
 /// What went differently, a line for what was wanted and one for what came instead; empty if all went as it is written.
 /// `run` has played all steps, and `observed` is what it saw.
 pub fn differences(scenario: &Scenario, run: &Run, observed: &[Observed]) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut found: Vec<String> =
+        run.refused().iter().map(|why| format!("addresses do not change: {why}")).collect();
     for (step, observed) in scenario.steps.iter().zip(observed) {
         let wanted = step.expect.as_ref().map(ToString::to_string).unwrap_or_default();
         let got = observed.columns.to_string();

@@ -362,7 +362,7 @@ fn side(words: &mut Words) -> Result<(Side, Family), String> {
         (_, Ok(socket)) => (socket.ip(), socket.port()),
         _ => return Err(format!("`{word}` is no address")),
     };
-    let family = if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+    let family = Family::from(ip);
     Ok((Side { iface, addr: Addr::from(ip), port }, family))
 }
 
@@ -421,7 +421,7 @@ fn place_of(name: &str) -> Result<usize, String> {
 fn prefix_of(text: &str) -> Option<Prefix> {
     let (ip, len) = text.split_once('/')?;
     let ip: IpAddr = ip.parse().ok()?;
-    let family = if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+    let family = Family::from(ip);
     let len = number(len).filter(|len| *len <= family.bits())?;
     Some(Prefix::new(Addr::from(ip), len, family))
 }

@@ -66,6 +66,8 @@ pub struct Run {
     /// In force: IPv4 and IPv6.
     rules: [Option<String>; 2],
     now: Instant,
+    /// Changes of addresses that could not be made, and why.
+    refused: Vec<String>,
 }
 
 impl Run {
@@ -85,7 +87,17 @@ impl Run {
         }
         let listeners = scenario.listeners.clone();
         let config = config(scenario);
-        Ok(Self { config, listeners, router, worker, mode: scenario.mode, zones, rules, now: START })
+        Ok(Self {
+            config,
+            listeners,
+            router,
+            worker,
+            mode: scenario.mode,
+            zones,
+            rules,
+            now: START,
+            refused: Vec::new(),
+        })
     }
 
     /// The router as it stands.
@@ -192,9 +204,15 @@ impl Run {
     fn readdress(&mut self, changes: &[AddressChange]) {
         let mut config = self.config.clone();
         change_addresses(&mut config.ifaces, changes);
-        if self.router.readdress(config.clone(), self.now).is_ok() {
-            self.config = config;
+        match self.router.readdress(config.clone(), self.now) {
+            Ok(()) => self.config = config,
+            Err(errors) => self.refused.extend(errors.iter().map(ToString::to_string)),
         }
+    }
+
+    /// Why changes of addresses could not be made.
+    pub fn refused(&self) -> &[String] {
+        &self.refused
     }
 
     /// The connections that are expected now, in the order of their text: `198.51.100.10 > 192.0.2.10:51210 tcp`.
@@ -396,7 +414,7 @@ fn iface(scenario: &Scenario, at: usize) -> Iface {
 
 fn address(text: &str) -> (Addr, Family) {
     let ip: IpAddr = text.parse().unwrap_or(IpAddr::from([0, 0, 0, 0]));
-    (Addr::from(ip), if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 })
+    (Addr::from(ip), Family::from(ip))
 }
 
 fn prefix(text: &str, len: u8) -> Prefix {

@@ -88,7 +88,7 @@ pub use self::spi::{Ah, Ah6, Esp};
 pub use self::state::{State, StateSet};
 pub use self::statistic::Statistic;
 pub use self::string::StringMatch;
-pub use self::tcp::{PortMatch, Tcp};
+pub use self::tcp::{FlagList, PortMatch, Tcp};
 pub use self::tcpmss::Tcpmss;
 pub use self::time::Time;
 pub use self::tos::{Dscp, Tos};

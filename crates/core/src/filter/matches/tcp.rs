@@ -218,7 +218,9 @@ impl fmt::Display for Tcp {
     }
 }
 
-struct FlagList(TcpFlags);
+/// Flags as iptables-save prints them: `SYN,ACK`, `NONE`.
+#[derive(Clone, Copy, Debug)]
+pub struct FlagList(pub TcpFlags);
 
 impl fmt::Display for FlagList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
