@@ -99,9 +99,9 @@ fn kernel_counts(bench: &Bench) -> Vec<u64> {
     saved.lines().filter_map(of).collect()
 }
 
-/// The same of a replay.
-fn replay_counts(bench: &Bench, args: &str) -> Vec<u64> {
-    let said = bench.well(&format!("replay {args} --lab one --summary --format json"));
+/// The same of a replay with the rules of a lab.
+fn replay_counts(bench: &Bench, lab: &str, args: &str) -> Vec<u64> {
+    let said = bench.well(&format!("replay {args} --lab {lab} --summary --format json"));
     let totals: serde_json::Value = serde_json::from_str(&said).unwrap();
     let counts: BTreeMap<&str, u64> = totals["rules"]
         .as_array()
@@ -122,8 +122,8 @@ fn replay_counts(bench: &Bench, args: &str) -> Vec<u64> {
     names.map(|name| counts.get(format!("filter/{name}").as_str()).copied().unwrap_or(0)).to_vec()
 }
 
-/// Traffic that meets every rule.
-fn traffic(bench: &Bench) {
+/// Traffic between the server and the client, at `client`, that meets every rule.
+fn traffic(bench: &Bench, client: &str) {
     let on = |host: &str, words: &[&str]| {
         let output = bench.command(&format!("lab exec one {host}")).args(words).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
@@ -136,7 +136,7 @@ fn traffic(bench: &Bench) {
     assert_eq!(shell("exec 3<>/dev/tcp/198.51.100.10/22; head -c 4 <&3"), "SSH-");
     // A closed port that is let through; then a stranger, and what no rule lets through.
     shell("exec 3<>/dev/tcp/198.51.100.10/81");
-    ping("server", "-c 2 -i 0.05 -W 1 192.0.2.10");
+    ping("server", &format!("-c 2 -i 0.05 -W 1 {client}"));
     shell("head -c 200 /dev/zero >/dev/udp/198.51.100.10/4000");
     shell("echo short >/dev/udp/198.51.100.10/4000");
     assert!(ping("client", &format!("-c 1 -W 10 -s 48 -p {MARK} 198.51.100.10")).contains(" 0% packet loss"));
@@ -156,40 +156,95 @@ fn captures_of_real_programs_replayed_count_what_the_kernel_counted() {
         let text = bench.well(&format!("lab exec one router ip -o link show {port}"));
         text.split(':').next().unwrap().to_owned()
     };
-    let tcpdump = |interface: &str| format!("tcpdump -U --immediate-mode -i {interface}");
-    let mut all = vec![
+    let all = [
         Capturing::begin(&bench, "router", &tcpdump("any"), "any.pcap", 4),
         Capturing::begin(&bench, "router", &tcpdump("lan"), "lan.pcap", 2),
         Capturing::begin(&bench, "router", &tcpdump("wan"), "wan.pcap", 2),
         Capturing::begin(&bench, "client", &tcpdump("eth0"), "eth0.pcap", 2),
+        Capturing::begin(&bench, "router", "dumpcap -q -i lan -i wan", "both.pcapng", 4),
     ];
-    let has_dumpcap = Command::new("dumpcap").arg("-v").output().is_ok_and(|output| output.status.success());
-    if has_dumpcap {
-        all.push(Capturing::begin(&bench, "router", "dumpcap -q -i lan -i wan", "both.pcapng", 4));
-    }
-    traffic(&bench);
+    traffic(&bench, "192.0.2.10");
     all.into_iter().for_each(Capturing::end);
-    let counted = kernel_counts(&bench);
-    assert_eq!(counted.len(), 8);
-    // Nothing is INVALID; all else met something.
-    assert!(counted.iter().enumerate().all(|(at, n)| (*n > 0) != (at == 1)), "{counted:?}");
+    let counted = all_but_invalid(&bench);
     let sides = "--port 192.0.2.0/24=lan --port 0.0.0.0/0=wan";
     let numbers = format!("--port {}=lan --port {}=wan", index("lan"), index("wan"));
     gzip(&bench.at("any.pcap"));
-    let mut cases = vec![
+    let cases = [
         format!("any.pcap {numbers}"),
         format!("any.pcap.gz {numbers}"),
         "--capture lan=lan.pcap wan=wan.pcap".to_owned(),
+        "both.pcapng".to_owned(),
     ];
-    cases.extend(has_dumpcap.then(|| "both.pcapng".to_owned()));
     for args in cases {
-        assert_eq!(replay_counts(&bench, &args), counted, "{args}");
+        assert_eq!(replay_counts(&bench, "one", &args), counted, "{args}");
     }
     // The client never saw what was dropped on its way to it.
-    let seen = replay_counts(&bench, &format!("eth0.pcap {sides}"));
+    let seen = replay_counts(&bench, "one", &format!("eth0.pcap {sides}"));
     assert_eq!(seen[1..], counted[1..], "eth0.pcap");
     let refused = 2;
     assert_eq!(seen[0] + refused, counted[0], "eth0.pcap");
+}
+
+#[test]
+fn a_capture_of_a_tun_replayed_counts_what_the_kernel_counted() {
+    if sim_only() {
+        return;
+    }
+    let bench = Bench::new("t-tunnel");
+    let rules = LAB.replace("NAME", "t-tunnel").replace("-i lan", "! -i wan");
+    fs::write(bench.at("one/lab.yaml"), &rules).unwrap();
+    // The same router as the capture sees it: its clients are behind the tunnel.
+    let seen = rules
+        .replace("lan: { address: [192.0.2.1/24] }", "vpn: { address: [198.18.0.1/24] }")
+        .replace("port: lan, address: 192.0.2.10/24", "port: vpn, address: 198.18.0.10/24");
+    fs::create_dir(bench.at("tunnel")).unwrap();
+    fs::write(bench.at("tunnel/lab.yaml"), seen).unwrap();
+    bench.well("lab up one --on kernel");
+    let mut ends: Vec<_> = [("router", 1, 10), ("client", 10, 1)]
+        .map(|(host, own, other)| {
+            let outside = format!("UDP4:192.0.2.{other}:5555,bind=192.0.2.{own}:5555");
+            let inside = format!("TUN:198.18.0.{own}/24,tun-type=tun,tun-name=vpn,iff-no-pi,iff-up");
+            bench.command(&format!("lab exec one {host} socat {outside} {inside}")).spawn().unwrap()
+        })
+        .into();
+    for host in ["router", "client"] {
+        let is_up = || {
+            let output = bench.command(&format!("lab exec one {host} ip -o link show vpn up")).output();
+            !output.unwrap().stdout.is_empty()
+        };
+        let began = now();
+        while !is_up() {
+            assert!(now().duration_since(began) < PATIENCE, "no tunnel at {host}");
+        }
+    }
+    bench.well("lab exec one client ip route add 198.51.100.10 dev vpn");
+    // What came before is in no capture.
+    bench.well("lab exec one router iptables-legacy -Z");
+    let all = [
+        Capturing::begin(&bench, "router", &tcpdump("vpn"), "vpn.pcap", 2),
+        Capturing::begin(&bench, "router", &tcpdump("wan"), "wan.pcap", 2),
+    ];
+    traffic(&bench, "198.18.0.10");
+    all.into_iter().for_each(Capturing::end);
+    let counted = all_but_invalid(&bench);
+    assert_eq!(replay_counts(&bench, "tunnel", "--capture vpn=vpn.pcap wan=wan.pcap"), counted);
+    for end in &mut ends {
+        let pid = rustix::process::Pid::from_child(end);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        end.wait().unwrap();
+    }
+}
+
+fn tcpdump(interface: &str) -> String {
+    format!("tcpdump -U --immediate-mode -i {interface}")
+}
+
+/// What the kernel counted, where no packet was INVALID and every other rule met some.
+fn all_but_invalid(bench: &Bench) -> Vec<u64> {
+    let counted = kernel_counts(bench);
+    assert_eq!(counted.len(), 8);
+    assert!(counted.iter().enumerate().all(|(at, n)| (*n > 0) != (at == 1)), "{counted:?}");
+    counted
 }
 
 /// As Wireshark saves a compressed capture.

@@ -246,7 +246,7 @@ fn what_cannot_run_live_ends_with_code_3_before_the_build() {
 }
 
 /// What `setup test` looks for beside [`ALWAYS`].
-const FOR_TESTS: [&str; 16] = [
+const FOR_TESTS: [&str; 18] = [
     "nc",
     "curl",
     "vsftpd",
@@ -259,6 +259,8 @@ const FOR_TESTS: [&str; 16] = [
     "ipset",
     "ethtool",
     "iperf3",
+    "dumpcap",
+    "socat",
     "valgrind",
     "c++",
     "cargo-fmt",

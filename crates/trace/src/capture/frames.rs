@@ -14,6 +14,10 @@ pub struct Frames {
     /// What came in lately; `None` if every frame is taken as it stands.
     copies: Option<Copies>,
     number: u64,
+    /// What is read are the interfaces of one file, each on its own: frames have their numbers in that file.
+    is_one_file: bool,
+    /// Where a file could not be read further, while others still could.
+    failure: Option<CaptureError>,
 }
 
 #[derive(Debug)]
@@ -32,6 +36,11 @@ impl Frames {
         Self::of_all(vec![capture])
     }
 
+    /// Those of one capture, merged by their timestamps: each reader takes one interface of it.
+    pub(super) fn of_interfaces(readers: Vec<Capture>) -> Self {
+        Self { is_one_file: true, ..Self::of_all(readers) }
+    }
+
     /// Those of several captures, merged by their timestamps.
     pub(super) fn of_all(captures: Vec<Capture>) -> Self {
         let tells_copies = captures.iter().all(|capture| !capture.as_it_stands);
@@ -46,6 +55,8 @@ impl Frames {
             ports: Vec::new(),
             copies: tells_copies.then(Copies::default),
             number: 0,
+            is_one_file: false,
+            failure: None,
         };
         frames.learn_ports();
         frames
@@ -76,9 +87,14 @@ impl Frames {
 
     /// What there is, as far as the files can be read.
     pub(super) fn survey(mut self) -> Survey {
-        let frames = self.files.iter_mut().map(|file| file.capture.read_over()).sum();
+        let read: Vec<_> = self.files.iter_mut().map(|file| file.capture.read_over()).collect();
         self.learn_ports();
-        Survey { first_nanos: self.first_nanos(), ports: self.ports, frames }
+        Survey {
+            first_nanos: self.first_nanos(),
+            ports: self.ports,
+            frames: read.iter().map(|file| file.frames).sum(),
+            lanes: read.iter().map(|file| file.lanes).collect(),
+        }
     }
 
     /// Reads the next frame; `false` behind the last one.
@@ -92,9 +108,11 @@ impl Frames {
             _ => self.read_earliest(frame)?,
         };
         let Some(at) = found else { return Ok(false) };
-        self.number += 1;
-        frame.number = self.number;
-        frame.place.0 = at as u32;
+        if !self.is_one_file {
+            self.number += 1;
+            frame.number = self.number;
+            frame.place.0 = at as u32;
+        }
         if self.files[at].capture.ports().len() > self.files[at].ports.len() {
             self.learn_ports();
         }
@@ -120,21 +138,28 @@ impl Frames {
         !has_number && matches!(&self.files[..], [only] if only.capture.has_one_interface())
     }
 
-    /// Of the next frames of all files, takes the one that came first; of two at the same time, that of the first file.
+    /// Of the next frames of all files, takes the one that came first; of two at the same time, the one that stands first, or
+    /// that of the first file. What cannot be read of one file is an error once the others were read.
     fn read_earliest(&mut self, frame: &mut Frame) -> Result<Option<usize>, CaptureError> {
         for file in &mut self.files {
             if file.next.is_none() && !file.has_ended {
                 let mut next = Frame::default();
-                if file.capture.read(&mut next)? {
-                    file.next = Some(next);
-                } else {
-                    file.has_ended = true;
+                match file.capture.read(&mut next) {
+                    Ok(true) => file.next = Some(next),
+                    Ok(false) => file.has_ended = true,
+                    Err(error) => {
+                        file.has_ended = true;
+                        self.failure.get_or_insert(error);
+                    }
                 }
             }
         }
-        let waiting =
-            self.files.iter().enumerate().filter_map(|(at, file)| Some((file.next.as_ref()?.nanos, at)));
-        let Some((_, at)) = waiting.min() else { return Ok(None) };
+        let is_one_file = self.is_one_file;
+        let waiting = self.files.iter().enumerate().filter_map(|(at, file)| {
+            let next = file.next.as_ref()?;
+            Some((next.nanos, if is_one_file { next.number } else { 0 }, at))
+        });
+        let Some((.., at)) = waiting.min() else { return self.failure.take().map_or(Ok(None), Err) };
         if let Some(next) = self.files[at].next.take() {
             *frame = next;
         }
@@ -148,6 +173,7 @@ impl Frames {
     pub fn annotate<W: Write>(&self, out: W) -> io::Result<Annotator<W>> {
         match &self.files[..] {
             [only] => Annotator::new(out, &only.capture),
+            _ if self.is_one_file => Annotator::anew(out, &self.ports),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "several captures cannot be written back as one",

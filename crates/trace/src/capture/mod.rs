@@ -216,6 +216,45 @@ impl Format {
     }
 }
 
+/// What a reading of a whole file finds.
+#[derive(Clone, Copy, Debug)]
+struct ReadOver {
+    frames: u64,
+    /// As [`Times::lanes`].
+    lanes: Option<usize>,
+}
+
+/// In which order the frames of a file stand.
+#[derive(Debug, Default)]
+struct Times {
+    /// Of each interface, when its last frame was captured.
+    last: Vec<Option<i128>>,
+    latest: Option<i128>,
+    goes_back: bool,
+    goes_back_at_one_interface: bool,
+}
+
+impl Times {
+    /// A file is read once for each interface where they are put in order; more of them are left as they stand.
+    const MAX_LANES: usize = 64;
+
+    fn note(&mut self, interface: usize, nanos: i128) {
+        if self.last.len() <= interface {
+            self.last.resize(interface + 1, None);
+        }
+        self.goes_back_at_one_interface |= self.last[interface].replace(nanos) > Some(nanos);
+        self.goes_back |= self.latest > Some(nanos);
+        self.latest = self.latest.max(Some(nanos));
+    }
+
+    /// How many interfaces there are, if the frames of each stand in the order of time, but those of all do not: that is how
+    /// dumpcap writes what it captures of several, a buffer of each in turn.
+    fn lanes(&self) -> Option<usize> {
+        let is_mixed = self.goes_back && !self.goes_back_at_one_interface;
+        (is_mixed && self.last.len() <= Self::MAX_LANES).then_some(self.last.len())
+    }
+}
+
 /// A capture that is being read.
 #[derive(Debug)]
 pub struct Capture {
@@ -223,6 +262,8 @@ pub struct Capture {
     format: Format,
     ports: Ports,
     as_it_stands: bool,
+    /// The only interface whose frames are taken; those of others are passed over.
+    only: Option<usize>,
     /// Frames read so far.
     number: u64,
     raw: Raw,
@@ -248,6 +289,7 @@ impl Capture {
             format,
             ports,
             as_it_stands: reading.as_it_stands,
+            only: None,
             number: 0,
             first_nanos: matches!(first, Ok(true)).then_some(raw.nanos),
             raw,
@@ -281,14 +323,19 @@ impl Capture {
 
     /// Reads the next frame as it was captured, and finds its port.
     fn read_placed(&mut self, frame: &mut Frame) -> Result<bool, CaptureError> {
-        let read = match self.first.take() {
-            Some(first) => first?,
-            None => self.read_raw()?,
-        };
-        if !read {
-            return Ok(false);
+        loop {
+            let read = match self.first.take() {
+                Some(first) => first?,
+                None => self.read_raw()?,
+            };
+            if !read {
+                return Ok(false);
+            }
+            self.number += 1;
+            if self.only.is_none_or(|only| only == self.raw.interface) {
+                break;
+            }
         }
-        self.number += 1;
         frame.number = self.number;
         frame.nanos = self.raw.nanos;
         core::mem::swap(&mut frame.data, &mut self.raw.data);
@@ -304,14 +351,15 @@ impl Capture {
         self.format.next(&mut self.input, self.number + 1, &mut self.raw)
     }
 
-    /// Reads to the end, or to where the file is damaged, so that all ports are known; gives back how many frames there are.
-    fn read_over(&mut self) -> u64 {
-        let mut frame = Frame::default();
+    /// Reads to the end, or to where the file is damaged, so that all ports are known.
+    fn read_over(&mut self) -> ReadOver {
+        let (mut frame, mut times) = (Frame::default(), Times::default());
         // The interfaces whose frames all came in on one port: one frame of each tells it.
         let mut have_one = BTreeSet::new();
         while let Ok(true) = self.first.take().unwrap_or_else(|| self.read_raw()) {
             self.number += 1;
             let interface = self.raw.interface;
+            times.note(interface, self.raw.nanos);
             if have_one.contains(&interface) {
                 continue;
             }
@@ -328,7 +376,15 @@ impl Capture {
         }
         // Also those that no frame came in on.
         let _ = self.ports.describe(self.format.interfaces());
-        self.number
+        ReadOver { frames: self.number, lanes: times.lanes().filter(|_| !self.as_it_stands) }
+    }
+
+    /// The same file, of which the frames of one interface are taken only. Its blocks are not kept: nobody would take them.
+    fn of_interface(mut self, interface: usize) -> Self {
+        if let Format::Pcapng(reader) = &mut self.format {
+            reader.keep_no_blocks();
+        }
+        Self { only: Some(interface), ..self }
     }
 
     /// All its ports are known: a first reading found them.

@@ -106,6 +106,11 @@ impl Reader {
         Self { kept: keeps_blocks.then(Kept::default), ..Self::default() }
     }
 
+    /// From here on none is kept.
+    pub(super) fn keep_no_blocks(&mut self) {
+        self.kept = None;
+    }
+
     /// The blocks before the frame that was read last, and its own, if blocks are kept.
     pub(super) fn raw(&mut self) -> Option<RawBlock<'_>> {
         let Self { order, kept, .. } = self;

@@ -33,6 +33,8 @@ pub struct Survey {
     pub frames: u64,
     /// When the first one was captured, in nanoseconds since 1970.
     pub first_nanos: Option<i128>,
+    /// Of each file: how many interfaces it has, if each is in the order of time and all of them together are not.
+    pub(super) lanes: Vec<Option<usize>>,
 }
 
 impl Source {
@@ -86,23 +88,44 @@ impl Source {
         &self.survey
     }
 
+    /// Whether the interfaces of one of the files stand one behind the other there, and are put in the order of time.
+    pub fn is_put_in_order(&self) -> bool {
+        self.survey.lanes.iter().any(Option::is_some)
+    }
+
     /// Begins to read; all ports are known from the first reading.
     ///
     /// # Errors
     /// A file is gone, or is another one by now.
     pub fn open(&self) -> Result<Frames, CaptureError> {
-        let begin = |(from, reading): &(From, Reading)| match from {
-            From::File(path) => {
-                let file = File::open(path).map_err(|error| CaptureError::read(0, &error))?;
-                Capture::new(file, reading)
+        let mut captures = Vec::new();
+        for (at, file) in self.files.iter().enumerate() {
+            match self.survey.lanes.get(at).copied().flatten() {
+                Some(lanes) => {
+                    for interface in 0..lanes {
+                        captures.push(begin(file)?.of_interface(interface));
+                    }
+                }
+                None => captures.push(begin(file)?),
             }
-            From::Memory(bytes) => Capture::new(Cursor::new(Shared(Arc::clone(bytes))), reading),
-        };
-        let mut captures: Vec<Capture> = self.files.iter().map(begin).collect::<Result<_, _>>()?;
-        if let ([capture], false) = (&mut captures[..], self.survey.ports.is_empty()) {
+        }
+        if self.files.len() > 1 || self.survey.ports.is_empty() {
+            return Ok(Frames::of_all(captures));
+        }
+        for capture in &mut captures {
             capture.complete(&self.survey.ports);
         }
-        Ok(Frames::of_all(captures))
+        Ok(if captures.len() == 1 { Frames::of_all(captures) } else { Frames::of_interfaces(captures) })
+    }
+}
+
+fn begin((from, reading): &(From, Reading)) -> Result<Capture, CaptureError> {
+    match from {
+        From::File(path) => {
+            let file = File::open(path).map_err(|error| CaptureError::read(0, &error))?;
+            Capture::new(file, reading)
+        }
+        From::Memory(bytes) => Capture::new(Cursor::new(Shared(Arc::clone(bytes))), reading),
     }
 }
 

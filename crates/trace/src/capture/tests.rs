@@ -319,6 +319,63 @@ fn frames_before_the_cut_are_read_and_then_the_cut_is_told() {
     assert!(error.to_string().starts_with("byte 92: the file is cut short: a block goes beyond"), "{error}");
 }
 
+/// Two interfaces as dumpcap writes them: a buffer of one, then the buffer of the other.
+fn one_behind_the_other() -> File {
+    let buffers = [(0, 10, b"a"), (0, 30, b"c"), (0, 40, b"d"), (1, 20, b"b"), (1, 40, b"e"), (0, 50, b"f")];
+    let file = File::new(Order::Little).named("lan").named("wan");
+    buffers.into_iter().fold(file, |file, (interface, at, data)| file.frame(interface, at, data))
+}
+
+/// Number, port and bytes of the frames up to the end, and the error that ends them.
+fn in_order(bytes: &[u8], reading: Reading) -> (Vec<(u64, u16, u8)>, Option<CaptureError>) {
+    let mut frames = Source::of_stream(bytes, reading).unwrap().open().unwrap();
+    let (mut all, mut frame) = (Vec::new(), Frame::default());
+    loop {
+        match frames.read(&mut frame) {
+            Ok(true) => all.push((frame.number, frame.port, frame.data[0])),
+            end => return (all, end.err()),
+        }
+    }
+}
+
+#[test]
+fn interfaces_that_stand_one_behind_the_other_are_put_in_the_order_of_time() {
+    let bytes = one_behind_the_other().bytes;
+    let by_time = [(1, 0, b'a'), (4, 1, b'b'), (2, 0, b'c'), (3, 0, b'd'), (5, 1, b'e'), (6, 0, b'f')];
+    assert_eq!(in_order(&bytes, Reading::default()), (by_time.to_vec(), None));
+    // Where the file ends early, all that can be read comes first.
+    let (read, error) = in_order(&bytes[..bytes.len() - 3], Reading::default());
+    assert_eq!(read, by_time[..5]);
+    assert!(error.unwrap().to_string().contains("the file is cut short"));
+    // Asked for as they stand, and where an interface itself goes back in time, they are left so.
+    let stands = Reading { as_it_stands: true, ..Reading::default() };
+    assert_eq!(
+        in_order(&bytes, stands).0.iter().map(|(number, ..)| *number).collect::<Vec<_>>(),
+        [1, 2, 3, 4, 5, 6]
+    );
+    let goes_back = one_behind_the_other().frame(0, 1, b"g").bytes;
+    let numbers: Vec<_> =
+        in_order(&goes_back, Reading::default()).0.iter().map(|(number, ..)| *number).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn frames_that_were_put_in_order_are_written_back_in_it() {
+    let bytes = one_behind_the_other().bytes;
+    let reading = Reading { keeps_blocks: true, ..Reading::default() };
+    let mut frames = Source::of_stream(&bytes[..], reading).unwrap().open().unwrap();
+    let mut out = Vec::new();
+    let mut annotator = frames.annotate(&mut out).unwrap();
+    let mut frame = Frame::default();
+    while frames.read(&mut frame).unwrap() {
+        annotator.frame(&mut frames, &frame, "a verdict").unwrap();
+    }
+    annotator.finish(&mut frames).unwrap();
+    let again = as_it_stands(out).unwrap();
+    assert_eq!(again.ports, ["lan", "wan"]);
+    assert_eq!(nanos(&again), [10_000, 20_000, 30_000, 40_000, 40_000, 50_000]);
+}
+
 /// An IPv4 datagram from 192.0.2.FROM to 198.51.100.TO with so many bytes of payload; right checksums.
 fn datagram(from: u8, to: u8, ttl: u8, len: usize) -> Vec<u8> {
     use stateway_core::packet::checksum::Sum;

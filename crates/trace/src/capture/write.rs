@@ -18,7 +18,8 @@ use std::time::Duration;
 const MAX_COMMENT: usize = u16::MAX as usize;
 
 /// Writes a capture back as it is read, with a comment for each frame in front of those that it had. Of a pcapng file
-/// everything else stays as it was; any other becomes pcapng, with Ethernet frames.
+/// everything else stays as it was; any other becomes pcapng, with Ethernet frames, and so does one whose interfaces had to be
+/// put in the order of time.
 #[expect(missing_debug_implementations, reason = "the writer within has none")]
 pub struct Annotator<W: Write> {
     out: To<W>,
@@ -37,9 +38,14 @@ impl<W: Write> Annotator<W> {
         let out = if capture.is_pcapng() {
             To::Blocks(out)
         } else {
-            To::Frames(Writer::new(out, capture.ports().iter().map(String::as_str))?)
+            return Self::anew(out, capture.ports());
         };
         Ok(Self { out })
+    }
+
+    /// Writes frames of these ports, and nothing else of the file that they come from.
+    pub(super) fn anew(out: W, ports: &[String]) -> io::Result<Self> {
+        Ok(Self { out: To::Frames(Writer::new(out, ports.iter().map(String::as_str))?) })
     }
 
     /// Writes the frame that was read last; an empty comment is none.
