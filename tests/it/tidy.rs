@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
+use std::process::Command;
 
 /// A file longer than this holds two topics.
 const MAX_LINES: usize = 900;
@@ -240,6 +241,26 @@ fn crates_are_named_where_they_belong() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What comes into a program that has the router inside: all crates that are compiled, without those of build scripts.
+#[test]
+fn the_router_alone_brings_little() {
+    for (package, features) in [("stateway-core", &[][..]), ("stateway", &["--no-default-features"])] {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--offline", "--edges", "normal", "--prefix", "none", "--package", package])
+            .args(features)
+            .current_dir(root())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let crates: BTreeSet<_> = said.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert!(crates.contains("smoltcp"), "{output:?}");
+        assert!(crates.len() <= 41, "{package}: {crates:?}");
+        let foreign =
+            ["clap", "ratatui", "crossterm", "serde_yaml", "io-uring", "tun-tap", "netlink-sys", "tracing"];
+        assert!(foreign.iter().all(|name| !crates.contains(name)), "{package}: {crates:?}");
+    }
 }
 
 #[test]
