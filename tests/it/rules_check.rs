@@ -181,3 +181,44 @@ fn a_diff_is_of_every_packet() {
     assert_eq!(code, 1, "{out}");
     assert!(out.contains("FORWARD: dropped → rejected\n  -p udp"), "{out}");
 }
+
+#[test]
+fn a_diff_tells_how_connections_are_translated() {
+    let folder = tempfile::tempdir().unwrap();
+    let diff = |old: &str, new: &str| {
+        let [a, b] = ["old", "new"].map(|name| folder.path().join(name));
+        let text = |nat: &str| {
+            let filter =
+                "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -d 192.0.2.0/24 -p tcp -j ACCEPT\nCOMMIT\n";
+            format!("*nat\n{nat}\nCOMMIT\n{filter}")
+        };
+        std::fs::write(&a, text(old)).unwrap();
+        std::fs::write(&b, text(new)).unwrap();
+        rules(&["diff", a.to_str().unwrap(), b.to_str().unwrap()])
+    };
+    let one = "-A PREROUTING -d 203.0.113.1 -p tcp --dport 80 -j DNAT --to-destination 192.0.2.10";
+    let two =
+        "-A PREROUTING -p tcp -d 203.0.113.1 -m multiport --dports 80 -j DNAT --to-destination 192.0.2.10";
+    let (code, out, _) = diff(one, two);
+    assert!(code == 0 && out.ends_with("equivalent: every packet meets the same fate\n"), "{out}");
+
+    let (code, out, _) = diff(one, &one.replace("2.10", "2.11"));
+    let said = "FORWARD: DNAT --to-destination 192.0.2.10 → DNAT --to-destination 192.0.2.11\n  -d 203.0.113.1 -p tcp --dport 80 --ctstate NEW\n";
+    assert!(code == 1 && out.contains(said), "{out}");
+    assert!(out.contains(", proved by running it under both\n"), "{out}");
+    assert!(!out.contains("dropped"), "{out}");
+
+    // What leads elsewhere is refused there.
+    let (code, out, _) = diff(one, &one.replace("192.0.2.10", "198.51.100.9"));
+    let said = "FORWARD: forwarded → dropped\n  -d 203.0.113.1 -p tcp --dport 80 --ctstate NEW\n";
+    assert!(code == 1 && out.contains(said), "{out}");
+
+    let masquerade = "-A POSTROUTING -o wan -j MASQUERADE";
+    let (code, out, _) = diff(one, &format!("{one}\n{masquerade}"));
+    assert!(code == 1 && out.contains("FORWARD: not translated → MASQUERADE\n  -o wan"), "{out}");
+
+    // What is dropped under both is translated nowhere.
+    let udp = "-A PREROUTING -d 203.0.113.1 -p udp -j DNAT --to-destination 198.51.100.9";
+    let (code, out, _) = diff(one, &format!("{one}\n{udp}"));
+    assert!(!out.contains("FORWARD:"), "{code} {out}");
+}

@@ -143,6 +143,76 @@ fn an_answer_in_json_has_its_story_and_says_what_it_supposes() {
     assert_eq!(replayed(witness["flow"].as_str().unwrap())["fate"], "forwarded");
 }
 
+/// A home router: a web server behind another port, DNS caught, everybody masqueraded.
+const TRANSLATES: &str = "*nat
+-A PREROUTING -i wan -d 203.0.113.1 -p tcp --dport 80 -j DNAT --to-destination 192.0.2.10:8080
+-A PREROUTING -i wan -d 203.0.113.2 -p udp -j DNAT --to-destination 192.0.2.20-192.0.2.21
+-A PREROUTING -i lan -p udp --dport 53 -j REDIRECT --to-ports 5353
+-A POSTROUTING -o wan -s 192.0.2.0/24 -j MASQUERADE
+-A POSTROUTING -o dmz -s 192.0.2.0/24 -j NETMAP --to 198.18.0.0/24
+COMMIT
+*filter
+:INPUT DROP [0:0]
+-A INPUT -p udp --dport 5353 -j ACCEPT
+:FORWARD DROP [0:0]
+-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+-A FORWARD -i lan -m conntrack --ctstate NEW -j ACCEPT
+-A FORWARD -i wan ! -o wan -d 192.0.2.10 -p tcp --dport 8080 -m conntrack --ctstate NEW -j ACCEPT
+-A FORWARD -i wan ! -o wan -d 192.0.2.20 -p udp -m conntrack --ctstate DNAT -j ACCEPT
+COMMIT
+";
+
+#[test]
+fn packets_are_asked_for_with_the_ends_that_forward_sees_and_described_as_they_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder, "rules", TRANSLATES);
+    let path = path.to_str().unwrap();
+    let ask = |question: &str| {
+        let question: Vec<&str> = question.split(' ').collect();
+        search(&[&[path, "--fate", "forwarded"], question.as_slice()].concat())
+    };
+    let (code, story) = ask("--in wan --out lan --dst 192.0.2.10 --orig-dport 80 --state NEW");
+    assert_eq!(code, 0, "{story}");
+    let group = "-i wan -o lan -d 203.0.113.1 -p tcp --dport 80 --ctstate NEW, then DNAT --to-destination 192.0.2.10:8080";
+    assert!(story.contains(&format!("#   {group}\n")), "{story}");
+    let sent = "proved by running it: forwarded as 198.51.100.66:40000 > 192.0.2.10:8080 by filter/FORWARD/3";
+    assert!(story.contains(sent), "{story}");
+    assert_eq!(replayed(&story)["fate"], "forwarded");
+
+    // FORWARD never sees the address that it was sent to.
+    let (code, text) = ask("--in wan --dst 203.0.113.1 --state NEW");
+    assert_eq!((code, text.trim()), (1, "no such packet"));
+    let (code, text) = ask("--in wan --orig-dst 203.0.113.2 --proto tcp --state NEW");
+    assert_eq!((code, text.trim()), (1, "no such packet"));
+    // Which of two addresses is chosen is not known.
+    let (_, text) = ask("--in wan --out lan --orig-dst 203.0.113.2 --state NEW");
+    let chosen =
+        ", where `what `-j DNAT --to-destination 192.0.2.20-192.0.2.21` chooses fits` holds, then DNAT";
+    assert!(text.contains(chosen), "{text}");
+}
+
+#[test]
+fn answers_and_errors_of_translated_connections_are_proved() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder, "rules", TRANSLATES);
+    let path = path.to_str().unwrap();
+    for (question, fate, state) in [
+        ("--in wan --out lan --state ESTABLISHED --proto tcp --sport 80", "forwarded", "ESTABLISHED"),
+        ("--in wan --out lan --state RELATED", "forwarded", "RELATED"),
+        ("--in lan --out wan --state ESTABLISHED --src 192.0.2.10 --sport 8080", "forwarded", "ESTABLISHED"),
+        ("--in dmz --out lan --state ESTABLISHED --proto udp --dst 192.0.2.9", "forwarded", "ESTABLISHED"),
+        ("--in lan --out dmz --state ESTABLISHED --proto icmp --src 192.0.2.9", "forwarded", "ESTABLISHED"),
+        ("--hook INPUT --in lan --state NEW --fate forwarded", "delivered", "NEW"),
+    ] {
+        let question: Vec<&str> = question.split(' ').collect();
+        let (code, story) = search(&[&[path], question.as_slice()].concat());
+        assert_eq!(code, 0, "{question:?}\n{story}");
+        assert!(story.contains("\n# proved by running it: "), "{question:?}\n{story}");
+        let last = replayed(&story);
+        assert_eq!((&last["fate"], &last["ctstate"]), (&fate.into(), &state.into()), "{story}");
+    }
+}
+
 #[test]
 fn what_cannot_be_asked_is_an_error_of_the_input() {
     let article = corpus("article-3-state.rules");

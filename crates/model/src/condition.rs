@@ -36,8 +36,10 @@ const MOST_MEMBERS: usize = 200_000;
 pub(crate) struct Sight {
     pub(crate) table: Table,
     pub(crate) hook: Hook,
-    /// Addresses may still be other ones than the ones that FORWARD sees.
+    /// Packets of known connections may still have other addresses than those that FORWARD sees.
     pub(crate) before_translation: bool,
+    /// So may every packet, since prefixes are translated.
+    pub(crate) before_prefixes: bool,
     pub(crate) ttl_changes: bool,
     pub(crate) tos_changes: bool,
     pub(crate) length_changes: bool,
@@ -61,12 +63,14 @@ pub fn matching(space: &Space, matches: &Matches) -> Made<Set> {
         table: Table::Filter,
         hook: Hook::Forward,
         before_translation: false,
+        before_prefixes: false,
         ttl_changes: false,
         tos_changes: false,
         length_changes: false,
         is_own: false,
     };
-    Conditions::new(space, Vec::new()).of(matches, sight, &Marks::none(space))
+    let mut conditions = Conditions::new(space, Vec::new());
+    conditions.of(matches, sight)?.and(&conditions.of_marks(matches, &Marks::none(space))?)
 }
 
 /// Conditions → sets. Keeps what was made of sets, which are large and named often.
@@ -79,21 +83,38 @@ pub(crate) struct Conditions<'a> {
     pub(crate) changing: Vec<String>,
     /// What sets hold is nothing that rules can count on: others add to them.
     pub(crate) sets_are_unknown: bool,
+    /// A rule asked whether its packet's connection is translated.
+    pub(crate) asks_translation: bool,
 }
 
 impl<'a> Conditions<'a> {
     pub(crate) fn new(space: &'a Space, changing: Vec<String>) -> Self {
-        Self { space, members: BTreeMap::new(), met: BTreeMap::new(), changing, sets_are_unknown: false }
+        Self {
+            space,
+            members: BTreeMap::new(),
+            met: BTreeMap::new(),
+            changing,
+            sets_are_unknown: false,
+            asks_translation: false,
+        }
     }
 
-    /// The packets for which all conditions of a rule hold.
-    pub(crate) fn of(&mut self, matches: &Matches, sight: Sight, marks: &Marks) -> Made<Set> {
+    /// What a rule asks of marks, which are known of packets as they came.
+    pub(crate) fn of_marks(&self, matches: &Matches, marks: &Marks) -> Made<Set> {
+        matches.listed.iter().try_fold(self.space.full(), |set, m| match m {
+            Match::Mark(c) => set.and(&turned(marks.masked(self.space, c.0.value, c.0.mask)?, c.0.negated)?),
+            _ => Ok(set),
+        })
+    }
+
+    /// The packets for which all other conditions of a rule hold, with the ends that they have there.
+    pub(crate) fn of(&mut self, matches: &Matches, sight: Sight) -> Made<Set> {
         // Named in full: a new condition does not compile until it is looked at here.
         let Matches { src, dst, in_iface, out_iface, proto, fragment, listed } = matches;
         let space = self.space;
         let mut all = Vec::new();
         for m in listed {
-            all.push(self.listed(m, sight, marks)?);
+            all.push(self.listed(m, sight)?);
         }
         for (field, addr) in [(Field::Src, src), (Field::Dst, dst)] {
             if let Some(addr) = addr {
@@ -121,16 +142,23 @@ impl<'a> Conditions<'a> {
     }
 
     fn addr(&mut self, field: Field, c: &AddrMatch, sight: Sight) -> Made<Set> {
-        if sight.before_translation {
-            let side = if field == Field::Src { "-s" } else { "-d" };
-            return turned(
-                self.unknown_of_packet(&format!("{side} {} before translation", c.net))?,
-                c.negated,
-            );
-        }
         let shift = 128 - u32::from(self.space.family.bits());
         let set = self.space.masked(field, c.net.addr.bits() >> shift, c.net.mask >> shift)?;
+        let side = if field == Field::Src { "-s" } else { "-d" };
+        let set = self.as_it_came(set, sight, || format!("{side} {} before translation", c.net))?;
         turned(set, c.negated)
+    }
+
+    /// What is asked of ends where packets may still have others than the ones that they are described with.
+    fn as_it_came(&self, set: Set, sight: Sight, text: impl FnOnce() -> String) -> Made<Set> {
+        if sight.before_prefixes {
+            return self.unknown_of_packet(&text());
+        }
+        if !sight.before_translation {
+            return Ok(set);
+        }
+        let unknown = self.unknown_of_packet(&text())?;
+        self.space.of_known_connections()?.choose(&unknown, &set)
     }
 
     fn iface(&self, field: Field, c: &IfaceMatch, sight: Sight) -> Made<Set> {
@@ -153,12 +181,12 @@ impl<'a> Conditions<'a> {
         self.space.unknown(&format!("{text} #{met}"), text)
     }
 
-    fn listed(&mut self, m: &Match, sight: Sight, marks: &Marks) -> Made<Set> {
+    fn listed(&mut self, m: &Match, sight: Sight) -> Made<Set> {
         let space = self.space;
         let whole = || space.bit(Field::Fragment, 0).not();
         let text = || format!("-m {}{m}", m.name());
         Ok(match m {
-            Match::Comment(_) => space.full(),
+            Match::Comment(_) | Match::Mark(_) => space.full(),
             Match::Tcp(tcp) => self.tcp(tcp, sight)?,
             Match::Udp(udp) => self.ports(udp.sport.as_ref(), udp.dport.as_ref(), sight)?.and(&whole()?)?,
             Match::Multiport(list) => self.multiport(list, sight)?.and(&whole()?)?,
@@ -166,7 +194,6 @@ impl<'a> Conditions<'a> {
             Match::Icmp6(c) => self.icmp((c.0.kind, c.0.codes, c.0.negated), None)?.and(&whole()?)?,
             Match::State(c) => self.states(c.states, c.negated, sight)?,
             Match::Conntrack(c) => self.conntrack(c, sight)?,
-            Match::Mark(c) => turned(marks.masked(space, c.0.value, c.0.mask)?, c.0.negated)?,
             Match::Length(_) if sight.length_changes => self.unknown_each_time(&text())?,
             Match::Length(c) => {
                 turned(space.between(Field::Length, c.low.into(), c.high.into())?, c.negated)?
@@ -237,11 +264,11 @@ impl<'a> Conditions<'a> {
         let mut set = self.space.full();
         for (field, port) in [(Field::Sport, sport), (Field::Dport, dport)] {
             let Some(port) = port else { continue };
-            let of = if sight.before_translation {
-                self.unknown_of_packet(&format!("{field:?} {:?} before translation", port.ports))?
-            } else {
-                self.space.between(field, port.ports.0.into(), port.ports.1.into())?
-            };
+            let of = self.space.between(field, port.ports.0.into(), port.ports.1.into())?;
+            let of = self.as_it_came(of, sight, || {
+                let side = if field == Field::Sport { "--sport" } else { "--dport" };
+                format!("{side} {}:{} before translation", port.ports.0, port.ports.1)
+            })?;
             set = set.and(&turned(of, port.negated)?)?;
         }
         Ok(set)
@@ -249,9 +276,6 @@ impl<'a> Conditions<'a> {
 
     fn multiport(&mut self, list: &Multiport, sight: Sight) -> Made<Set> {
         let Multiport { side, ports, negated } = list;
-        if sight.before_translation {
-            return self.unknown_of_packet(&format!("-m multiport{list}"));
-        }
         let of = |field| -> Made<Set> {
             let ranges =
                 ports.iter().map(|(ports, _)| self.space.between(field, ports.0.into(), ports.1.into()));
@@ -262,7 +286,8 @@ impl<'a> Conditions<'a> {
             MultiportSide::Destination => of(Field::Dport)?,
             MultiportSide::Either => of(Field::Sport)?.or(&of(Field::Dport)?)?,
         };
-        turned(set, *negated)
+        let plain = Multiport { negated: false, ..list.clone() };
+        turned(self.as_it_came(set, sight, || format!("-m multiport{plain} before translation"))?, *negated)
     }
 
     fn icmp(&self, (kind, codes, negated): (u8, (u8, u8), bool), any: Option<u8>) -> Made<Set> {
@@ -296,6 +321,7 @@ impl<'a> Conditions<'a> {
             let mut of = self.states(*states, false, sight)?;
             for (bit, word) in [(StateSet::SNAT, "SNAT"), (StateSet::DNAT, "DNAT")] {
                 if states.contains(bit) {
+                    self.asks_translation = true;
                     of = of.or(&self.unknown_of_packet(&format!("-m conntrack --ctstate {word}"))?)?;
                 }
             }
@@ -309,9 +335,6 @@ impl<'a> Conditions<'a> {
     }
 
     fn iprange(&mut self, range: &Iprange, sight: Sight) -> Made<Set> {
-        if sight.before_translation {
-            return self.unknown_of_packet(&format!("-m iprange{range}"));
-        }
         let shift = 128 - u32::from(self.space.family.bits());
         let mut set = self.space.full();
         for (field, range) in [(Field::Src, &range.src), (Field::Dst, &range.dst)] {
@@ -320,7 +343,7 @@ impl<'a> Conditions<'a> {
                 set = set.and(&turned(self.space.between(field, low, high)?, range.negated)?)?;
             }
         }
-        Ok(set)
+        self.as_it_came(set, sight, || format!("-m iprange{range} before translation"))
     }
 
     // ── sets ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -333,7 +356,8 @@ impl<'a> Conditions<'a> {
         }
         let text = format!("-m set{c}");
         let asks_more = query.packets.is_some() || query.bytes.is_some() || query.wants_nomatch;
-        if asks_more || sight.before_translation || self.changing.contains(&set.name) {
+        if asks_more || sight.before_translation || sight.before_prefixes || self.changing.contains(&set.name)
+        {
             return self.unknown_each_time(&text);
         }
         let is_source: Vec<bool> = sides.iter().map(|side| *side == Side::Src).collect();

@@ -57,10 +57,13 @@ pub struct Group {
     pub fields: Vec<(Field, String)>,
     /// What cannot be known of a packet, and is supposed here.
     pub supposing: Vec<String>,
+    /// What becomes of its packets' ends, in the words of rules, if somebody says so.
+    pub translated: Vec<String>,
 }
 
 impl Group {
-    /// In the words of rules: `-i wan -p tcp --sport 22 --ctstate NEW`; `every packet` where nothing is asked.
+    /// In the words of rules: `-i wan -p tcp --sport 22 --ctstate NEW`; `every packet` where nothing is asked. Behind it how they are
+    /// translated: `, then DNAT --to-destination 192.0.2.10`.
     pub fn text(&self) -> String {
         let mut text = self.fields.iter().map(|(_, words)| words.as_str()).collect::<Vec<_>>().join(" ");
         if text.is_empty() {
@@ -68,6 +71,9 @@ impl Group {
         }
         for (at, condition) in self.supposing.iter().enumerate() {
             let _ = write!(text, "{}{condition}", if at == 0 { ", where " } else { " and " });
+        }
+        for (at, target) in self.translated.iter().enumerate() {
+            let _ = write!(text, "{}{target}", if at == 0 { ", then " } else { " and " });
         }
         text
     }
@@ -167,7 +173,7 @@ fn widest(space: &Space, rest: &Set, wanted: &Set, possible: &Set) -> Made<Optio
             fields.push((field, words(space, field, part, is_icmp)?));
         }
     }
-    Ok(Some(Group { set, fields, supposing }))
+    Ok(Some(Group { set, fields, supposing, translated: Vec::new() }))
 }
 
 fn asks_of_ports(parts: &[(About, Set)]) -> bool {

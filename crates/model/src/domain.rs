@@ -29,6 +29,11 @@ impl Space {
         self.one_of(Field::Proto, WITH_PORTS.map(u128::from))
     }
 
+    /// Packets of connections that are known, and errors about them.
+    pub(crate) fn of_known_connections(&self) -> Made<Set> {
+        self.is(Field::State, 1)?.or(&self.is(Field::State, 2)?)
+    }
+
     /// Packets that leave by another interface than they came in on.
     pub fn crossing(&self) -> Made<Set> {
         let mut same = self.full();

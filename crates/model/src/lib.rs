@@ -7,6 +7,7 @@
 //!
 //! - [`mod@space`]: the fields of a packet as bits, and sets of packets
 //! - `condition`: what a rule asks, as a set
+//! - [`mod@moves`]: what the nat table makes of connections
 //! - [`mod@walk`]: all packets through the tables at once
 //! - `domain`: which packets there are, and which states packets before them bring about
 //! - [`mod@model`]: both together
@@ -26,16 +27,18 @@ mod domain;
 pub mod lint;
 mod marks;
 pub mod model;
+pub mod moves;
 pub mod space;
 pub mod story;
 pub mod walk;
 pub mod witness;
 
-pub use changes::{Change, changes};
+pub use changes::{Change, Translated, changes, retranslated};
 pub use condition::{STATES, matching};
 pub use describe::{Group, groups};
 pub use model::{Fate, Model, Router, interfaces, state_number, translates};
+pub use moves::{Moved, Moves, translations};
 pub use space::{Field, Room, Set, Space, TooLarge};
-pub use story::{Stage, story, summary};
+pub use story::{Sent, Stage, beginning, story, summary};
 pub use walk::{Walk, Way};
 pub use witness::{Witness, witnesses};

@@ -186,7 +186,7 @@ pub fn of_forward(rules: &Ruleset, model: &Model<'_>) -> Made<Vec<Finding>> {
     let space = model.space;
     let mut walk = Walk::seeing(rules, space);
     let start = model.possible.and(&model.real)?;
-    walk.only(Table::Filter, stateway_core::filter::Hook::Forward, &start)?;
+    walk.go(model.way, &start, |all, _| Ok(all.clone()))?;
     let seen = walk.into_seen();
     let new =
         space.is(Field::State, state_number(CtState::New))?.and(&model.fates.passed)?.and(&model.real)?;
@@ -198,10 +198,10 @@ pub fn of_forward(rules: &Ruleset, model: &Model<'_>) -> Made<Vec<Finding>> {
             let Some(met) = seen.get(&(Table::Filter, place as u16, index as u32)) else { continue };
             let lets_new = met.held.and(&new)?;
             if rule.target == Target::Accept && !lets_new.is_empty() {
-                findings.extend(by_source_port(space, rule, &lets_new)?);
+                findings.extend(by_source_port(model, rule, &lets_new)?);
                 findings.extend(new_from_anywhere(rule, &lets_new));
             }
-            findings.extend(by_flags(space, rule, asks_state, met, &new)?);
+            findings.extend(by_flags(model, rule, asks_state, met, &new)?);
         }
         findings.extend(trusted_hosts(chain, place, asks_state, &seen, &new)?);
     }
@@ -218,7 +218,7 @@ fn states(rule: &Rule) -> Option<(StateSet, bool)> {
     })
 }
 
-fn by_source_port(space: &Space, rule: &Rule, lets_new: &Set) -> Made<Option<Finding>> {
+fn by_source_port(model: &Model<'_>, rule: &Rule, lets_new: &Set) -> Made<Option<Finding>> {
     let is_asked = |port: &Option<PortMatch>| port.as_ref().is_some_and(|p| !p.negated && p.ports.1 < 1024);
     let mut is_by_source = false;
     for m in &rule.matches.listed {
@@ -231,7 +231,7 @@ fn by_source_port(space: &Space, rule: &Rule, lets_new: &Set) -> Made<Option<Fin
     // Some other way to narrow the other end would be an answer to the question who may ask.
     let is_plain =
         rule.matches.listed.iter().all(|m| matches!(m, Match::Tcp(_) | Match::Udp(_) | Match::Comment(_)));
-    let ports = space.between(Field::Dport, 1, 1023)?;
+    let ports = model.destinations.before(model.space, &model.space.between(Field::Dport, 1, 1023)?)?;
     if !is_by_source || !is_plain || !lets_new.meets(&ports)? {
         return Ok(None);
     }
@@ -282,7 +282,8 @@ fn is_state_alone(m: &Match) -> bool {
     }
 }
 
-fn by_flags(space: &Space, rule: &Rule, asks_state: bool, met: &Met, new: &Set) -> Made<Option<Finding>> {
+fn by_flags(model: &Model<'_>, rule: &Rule, asks_state: bool, met: &Met, new: &Set) -> Made<Option<Finding>> {
+    let space = model.space;
     if asks_state || met.held.is_empty() {
         return Ok(None);
     }
@@ -304,7 +305,7 @@ fn by_flags(space: &Space, rule: &Rule, asks_state: bool, met: &Met, new: &Set) 
     around.proto = None;
     around.listed.clear();
     let others = space.one_of(Field::Proto, [UDP, ICMP, ICMPV6].map(u128::from))?;
-    let open = matching(space, &around)?.and(new)?;
+    let open = model.destinations.before(space, &matching(space, &around)?)?.and(new)?;
     let beside = open.and(&others)?;
     // A probe without SYN comes through as well.
     let probes = open.and(&space.is(Field::Proto, TCP.into())?)?;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::condition::STATES;
+use crate::moves::Moves;
 use crate::space::{Field, Made, Set, Space};
 use crate::walk::{Fates, Walk, Way};
 use stateway_core::conntrack::CtState;
@@ -57,20 +58,26 @@ pub struct Model<'a> {
     pub supposed: Fates,
     /// NEW packets that pass, and so begin a connection.
     pub opened: Set,
+    /// The same as FORWARD sees them.
+    seen_opened: Set,
+    /// What the nat table makes of destinations, before FORWARD sees them, and of sources, behind it.
+    pub destinations: Moves,
+    pub sources: Moves,
 }
 
 impl<'a> Model<'a> {
     pub fn new(rules: &Ruleset, space: &'a Space, way: Way, router: Router) -> Made<Self> {
         let has_helpers = router.has_helpers || names_helper(rules);
-        let (mut possible, fates) = fates(rules, space, way, has_helpers)?;
+        let Judged { mut possible, fates, destinations, sources } = fates(rules, space, way, has_helpers)?;
         let may_turn_back = way != Way::Forward || router.turns_back;
         let real = if may_turn_back { space.full() } else { space.crossing()? };
         let opened = fates.passed.and(&space.is(Field::State, 0)?)?.and(&real)?;
+        let seen_opened = destinations.after(space, &opened)?;
         // What the router itself opened is answered at INPUT, and what others opened to it at OUTPUT.
         let all_opened = match way {
-            Way::Forward => opened.clone(),
-            Way::Input => opened.or(&other_way(rules, space, Way::Output, has_helpers)?)?,
-            Way::Output => opened.or(&other_way(rules, space, Way::Input, has_helpers)?)?,
+            Way::Forward => seen_opened.clone(),
+            Way::Input => seen_opened.or(&other_way(rules, space, Way::Output, has_helpers)?)?,
+            Way::Output => seen_opened.or(&other_way(rules, space, Way::Input, has_helpers)?)?,
         };
         let following = space.follow_from(&all_opened, has_helpers)?;
         possible = possible.and(&following)?;
@@ -83,7 +90,7 @@ impl<'a> Model<'a> {
             rejected: rejected.and(&following)?,
             untracked,
         };
-        Ok(Self { space, way, possible, real, fates, supposed, opened })
+        Ok(Self { space, way, possible, real, fates, supposed, opened, seen_opened, destinations, sources })
     }
 
     pub const fn of(&self, fate: Fate) -> &Set {
@@ -105,11 +112,19 @@ impl<'a> Model<'a> {
 
     /// Packets of connections that were opened with the same two interfaces, the answers the other way round.
     pub(crate) fn in_connections(&self) -> Made<Set> {
-        self.space.connections(&self.opened)
+        self.space.connections(&self.seen_opened)
     }
 }
 
-fn fates(rules: &Ruleset, space: &Space, way: Way, has_helpers: bool) -> Made<(Set, Fates)> {
+/// What a walk says.
+struct Judged {
+    possible: Set,
+    fates: Fates,
+    destinations: Moves,
+    sources: Moves,
+}
+
+fn fates(rules: &Ruleset, space: &Space, way: Way, has_helpers: bool) -> Made<Judged> {
     let mut packets = space.packets()?;
     match way {
         Way::Forward => {}
@@ -117,16 +132,25 @@ fn fates(rules: &Ruleset, space: &Space, way: Way, has_helpers: bool) -> Made<(S
         Way::Output => packets = packets.and(&space.is(Field::In, 0)?)?,
     }
     let mut possible = packets.clone();
-    let fates = Walk::new(rules, space).go(way, &packets, |all, untracked| {
+    let mut walk = Walk::new(rules, space);
+    let mut fates = walk.go(way, &packets, |all, untracked| {
         possible = all.and(&space.can_be_so(untracked, has_helpers)?)?;
         Ok(possible.clone())
     })?;
-    Ok((possible, fates))
+    let (destinations, sources) = (walk.destinations, walk.sources);
+    if way == Way::Forward {
+        // What is redirected is delivered to the router itself.
+        let redirected = destinations.redirected(space)?;
+        for set in [&mut possible, &mut fates.passed, &mut fates.dropped, &mut fates.rejected] {
+            *set = set.without(&redirected)?;
+        }
+    }
+    Ok(Judged { possible, fates, destinations, sources })
 }
 
 fn other_way(rules: &Ruleset, space: &Space, way: Way, has_helpers: bool) -> Made<Set> {
-    let (_, fates) = fates(rules, space, way, has_helpers)?;
-    fates.passed.and(&space.is(Field::State, 0)?)
+    let Judged { fates, destinations, .. } = fates(rules, space, way, has_helpers)?;
+    destinations.after(space, &fates.passed.and(&space.is(Field::State, 0)?)?)
 }
 
 /// Whether a rule gives connections a helper.
@@ -135,10 +159,10 @@ fn names_helper(rules: &Ruleset) -> bool {
     of_raw.into_iter().any(|rule| matches!(&rule.target, Target::Ct(ct) if ct.helper.is_some()))
 }
 
-/// Whether rules change addresses or ports.
+/// Whether rules change addresses or ports, or refuse packets where they would.
 pub fn translates(rules: &Ruleset) -> bool {
     let of_nat = rules.chains(Table::Nat).iter().flat_map(|chain| &chain.rules);
-    of_nat.into_iter().any(|rule| rule.target.translation().is_some())
+    of_nat.into_iter().any(|rule| rule.target.translation().is_some()) || rules.may_refuse(Table::Nat)
 }
 
 /// The number of a state in [`Field::State`].

@@ -302,6 +302,12 @@ impl Space {
         Ok(set)
     }
 
+    /// Something that is asked here and nowhere else.
+    pub fn unknown_once(&self, text: &str) -> Made<Set> {
+        let key = format!("{text} #{}", self.unknown.borrow().len());
+        self.unknown(&key, text)
+    }
+
     pub fn unknowns(&self) -> Vec<(Unknown, Set)> {
         self.unknown.borrow().iter().map(|(_, unknown, set)| (unknown.clone(), set.clone())).collect()
     }
@@ -332,6 +338,28 @@ impl Space {
     pub fn forget(&self, set: &Set, fields: &[Field], with_unknown: bool) -> Made<Set> {
         let cube = self.cube(self.vars_of(fields, with_unknown).into_iter())?;
         set.0.exists(&cube).map(Set).map_err(|_| TooLarge)
+    }
+
+    /// As [`Space::forget`], of some bits of a field.
+    pub(crate) fn forget_bits(&self, set: &Set, field: Field, mask: u128) -> Made<Set> {
+        let width = self.width(field);
+        let bits = self.vars(field).enumerate();
+        let vars = bits.filter(|(at, _)| mask >> (width - 1 - *at as u32) & 1 == 1).map(|(_, var)| var);
+        let cube = self.cube(vars)?;
+        set.0.exists(&cube).map(Set).map_err(|_| TooLarge)
+    }
+
+    /// What the set asks of everything else where the bits of `mask` are as in `value`.
+    pub(crate) fn fixed(&self, set: &Set, field: Field, value: u128, mask: u128) -> Made<Set> {
+        set.0.restrict(&self.masked(field, value, mask)?.0).map(Set).map_err(|_| TooLarge)
+    }
+
+    /// The set with what `known` says in place of something unknown.
+    pub(crate) fn knowing(&self, set: &Set, key: &str, known: &Set) -> Made<Set> {
+        let var =
+            self.unknown.borrow().iter().find(|(own, ..)| own == key).map(|(_, unknown, _)| unknown.var);
+        let Some(var) = var else { return Ok(set.clone()) };
+        set.0.substitute(&Subst::new(vec![var], vec![known.0.clone()])).map(Set).map_err(|_| TooLarge)
     }
 
     /// The packets that are in the set whatever is unknown.
@@ -379,6 +407,11 @@ impl Space {
 
     /// Whether a packet with these values is in the set; fields that are not named are 0, and what is unknown does not hold.
     pub fn holds(&self, set: &Set, values: &[(Field, u128)]) -> bool {
+        self.holds_as(set, values, &[])
+    }
+
+    /// As [`Space::holds`], with what is unknown as the answer supposes it.
+    pub(crate) fn holds_as(&self, set: &Set, values: &[(Field, u128)], supposed: &[bool]) -> bool {
         let of_fields = Field::ALL.into_iter().flat_map(|field| {
             let value = values.iter().find(|(named, _)| *named == field).map_or(0, |(_, value)| *value);
             let width = self.width(field);
@@ -387,7 +420,8 @@ impl Space {
                 .map(move |(at, var)| (var, value >> (width - 1 - at as u32) & 1 == 1))
         });
         let unknown: Vec<VarNo> = self.unknown.borrow().iter().map(|(_, unknown, _)| unknown.var).collect();
-        set.0.eval(of_fields.chain(unknown.into_iter().map(|var| (var, false))))
+        let supposed = supposed.iter().copied().chain(core::iter::repeat(false));
+        set.0.eval(of_fields.chain(unknown.into_iter().zip(supposed)))
     }
 
     /// Exactly this one packet.

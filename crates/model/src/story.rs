@@ -4,6 +4,7 @@
 
 use crate::condition::{ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE, icmp_of};
 use crate::describe::{address, flag_names, protocol_word};
+use crate::model::Model;
 use crate::space::{Field, Picked, Space};
 use crate::walk::Way;
 use crate::witness::{Opening, Witness};
@@ -23,9 +24,19 @@ pub struct Stage<'a> {
     pub title: &'a str,
     /// iptables-save text of the packet's family.
     pub rules: &'a str,
-    pub way: Way,
     /// A router, which has addresses to translate to; otherwise a bridge.
     pub is_routed: bool,
+    /// As what the first packet of the connection left, if rules may have translated it.
+    pub sent: Option<Sent>,
+}
+
+/// The ends of a packet that left, as numbers of their fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub src: u128,
+    pub dst: u128,
+    pub sport: u16,
+    pub dport: u16,
 }
 
 /// One line about a packet: `wan → lan, tcp 198.51.100.66:22 > 192.0.2.104:80 SYN, NEW`.
@@ -38,13 +49,7 @@ pub fn summary(space: &Space, way: Way, witness: &Witness) -> String {
         Way::Input => format!("{} → the router", name(Field::In)),
         Way::Output => format!("the router → {}", name(Field::Out)),
     };
-    let end = |addr, port| {
-        if has_ports(proto) {
-            socket(space.family, packet.get(addr), packet.get(port))
-        } else {
-            address(space.family, packet.get(addr))
-        }
-    };
+    let end = |addr, port| end(space.family, proto, packet.get(addr), packet.get(port));
     let more = match proto {
         TCP => format!(" {}", flag_names(packet.get(Field::Flags))),
         ICMP | ICMPV6 => format!(" {}/{}", packet.get(Field::Dport) >> 8, packet.get(Field::Dport) & 0xff),
@@ -60,13 +65,37 @@ pub fn summary(space: &Space, way: Way, witness: &Witness) -> String {
 }
 
 /// The story of a witness, for `stateway replay`; `None` where stories have no words for it.
-pub fn story(space: &Space, stage: Stage, witness: &Witness) -> Option<String> {
+pub fn story(model: &Model<'_>, stage: Stage, witness: &Witness) -> Option<String> {
     let Witness { state, packet, opening } = witness;
-    if stage.way == Way::Output {
+    let (mut text, sides) = around(model, stage, witness)?;
+    let space = model.space;
+    let lines = match (state, opening) {
+        (CtState::New | CtState::Untracked | CtState::Invalid, _) => alone(space, packet, *state, sides)?,
+        (CtState::Established, Some(opening)) => following(space, packet, opening, (sides, stage.sent))?,
+        (CtState::Related, Some(opening)) => error(space, packet, opening, (sides, stage.sent))?,
+        (CtState::Established | CtState::Related, None) => return None,
+    };
+    text.push_str(&lines);
+    Some(text)
+}
+
+/// As far as the first packet of the witness's connection.
+pub fn beginning(model: &Model<'_>, stage: Stage, witness: &Witness) -> Option<String> {
+    let opening = witness.opening.as_ref()?;
+    let (text, sides) = around(model, stage, witness)?;
+    let (opener, answerer) = sides.of(opening);
+    let first = segment(model.space, &opening.packet, ISS[0], 0)?;
+    Some(format!("{text}{}0 {opener}/w {first}\n", flow(model.space, &opening.packet, opener, answerer)))
+}
+
+/// Everything in front of the packets.
+fn around(model: &Model<'_>, stage: Stage, witness: &Witness) -> Option<(String, Sides)> {
+    let (space, packet) = (model.space, &witness.packet);
+    if model.way == Way::Output {
         return None;
     }
     let (came, leaves) = (packet.get(Field::In), packet.get(Field::Out));
-    let is_input = stage.way == Way::Input;
+    let is_input = model.way == Way::Input;
     // No bridge sends a packet back where it came from.
     let is_routed = stage.is_routed || is_input || came == leaves;
     let mut text = format!("# {}\nmode {}\n", stage.title, if is_routed { "route" } else { "bridge" });
@@ -84,16 +113,9 @@ pub fn story(space: &Space, stage: Stage, witness: &Witness) -> Option<String> {
     }
     let sides = Sides { here: "left", there: if came == leaves && !is_input { "left" } else { "right" } };
     if is_routed {
-        routes(space, &mut text, packet, is_input, sides);
+        routes(model, &mut text, packet, sides);
     }
-    let lines = match (state, opening) {
-        (CtState::New | CtState::Untracked | CtState::Invalid, _) => alone(space, packet, *state, sides)?,
-        (CtState::Established, Some(opening)) => following(space, packet, opening, sides)?,
-        (CtState::Related, Some(opening)) => error(space, packet, opening, sides)?,
-        (CtState::Established | CtState::Related, None) => return None,
-    };
-    text.push_str(&lines);
-    Some(text)
+    Some((text, sides))
 }
 
 /// Where the packet comes in, and where it leaves.
@@ -103,8 +125,19 @@ struct Sides {
     there: &'static str,
 }
 
+impl Sides {
+    /// Where the opener of the witness's connection is, and where who answers.
+    const fn of(self, opening: &Opening) -> (&'static str, &'static str) {
+        if opening.is_same_way { (self.here, self.there) } else { (self.there, self.here) }
+    }
+}
+
+/// So many hosts that a packet may be translated to get a route.
+const MOST_ROUTES: usize = 16;
+
 /// So that the router forwards between these hosts, or is the receiver itself.
-fn routes(space: &Space, text: &mut String, packet: &Picked, is_input: bool, sides: Sides) {
+fn routes(model: &Model<'_>, text: &mut String, packet: &Picked, sides: Sides) {
+    let space = model.space;
     let len = space.family.bits();
     let gateway = |side: &str| match (space.family, side) {
         (Family::Ipv4, "left") => "192.0.2.254",
@@ -112,13 +145,19 @@ fn routes(space: &Space, text: &mut String, packet: &Picked, is_input: bool, sid
         (Family::Ipv6, "left") => "2001:db8:1::fffe",
         (Family::Ipv6, _) => "2001:db8:2::fffe",
     };
-    let (src, dst) =
-        (address(space.family, packet.get(Field::Src)), address(space.family, packet.get(Field::Dst)));
+    let src = address(space.family, packet.get(Field::Src));
     let _ = writeln!(text, "route {src}/{len} via {} {}", gateway(sides.here), sides.here);
-    if is_input {
-        let _ = writeln!(text, "address {} {dst}/{len}", sides.here);
-    } else {
-        let _ = writeln!(text, "route {dst}/{len} via {} {}", gateway(sides.there), sides.there);
+    if model.destinations.is_redirected(space, packet) {
+        return;
+    }
+    let translated = model.destinations.addresses(space, packet, MOST_ROUTES);
+    for dst in translated.unwrap_or_else(|| vec![packet.get(Field::Dst)]) {
+        let dst = address(space.family, dst);
+        if model.way == Way::Input {
+            let _ = writeln!(text, "address {} {dst}/{len}", sides.here);
+        } else {
+            let _ = writeln!(text, "route {dst}/{len} via {} {}", gateway(sides.there), sides.there);
+        }
     }
 }
 
@@ -130,12 +169,23 @@ fn alone(space: &Space, packet: &Picked, state: CtState, sides: Sides) -> Option
 }
 
 /// A packet of a connection that has been answered.
-fn following(space: &Space, packet: &Picked, opening: &Opening, sides: Sides) -> Option<String> {
+fn following(
+    space: &Space,
+    packet: &Picked,
+    opening: &Opening,
+    (sides, sent): (Sides, Option<Sent>),
+) -> Option<String> {
     let opened = &opening.packet;
     let proto = packet.get(Field::Proto) as u8;
-    let (opener, answerer) =
-        if opening.is_same_way { (sides.here, sides.there) } else { (sides.there, sides.here) };
+    let (opener, answerer) = sides.of(opening);
     let mut text = flow(space, opened, opener, answerer);
+    let answers = match sent {
+        Some(sent) => {
+            text.push_str(&flow_of_answers(space, proto, sent, [opener, answerer]));
+            format!("{answerer}/v")
+        }
+        None => format!("{answerer}/w<"),
+    };
     let _ = writeln!(text, "0 {opener}/w {}", segment(space, opened, ISS[0], 0)?);
     let is_syn_ack = packet.get(Field::Flags) & 0x17 == SYN | ACK;
     let begins = opened.get(Field::Flags) & SYN != 0;
@@ -144,22 +194,22 @@ fn following(space: &Space, packet: &Picked, opening: &Opening, sides: Sides) ->
     if !is_first_answer {
         match proto {
             TCP if begins => {
-                let _ = writeln!(text, "+10ms {answerer}/w< S. {} ack {}", ISS[1], ISS[0] + 1);
+                let _ = writeln!(text, "+10ms {answers} S. {} ack {}", ISS[1], ISS[0] + 1);
                 let _ = writeln!(text, "+10ms {opener}/w . {} ack {}", ISS[0] + 1, ISS[1] + 1);
             }
             TCP => {
-                let _ = writeln!(text, "+10ms {answerer}/w< . {} ack {}", ISS[1], ISS[0]);
+                let _ = writeln!(text, "+10ms {answers} . {} ack {}", ISS[1], ISS[0]);
             }
             ICMP | ICMPV6 => {
                 let answer = match (space.family, opened.get(Field::Dport) >> 8) {
                     (Family::Ipv4, 8) => 0,
                     (_, kind) => kind + 1,
                 };
-                let _ = writeln!(text, "+10ms {answerer}/w< {answer}/0");
+                let _ = writeln!(text, "+10ms {answers} {answer}/0");
             }
             SCTP => return None,
             _ => {
-                let _ = writeln!(text, "+10ms {answerer}/w< (8)");
+                let _ = writeln!(text, "+10ms {answers} (8)");
             }
         }
     }
@@ -168,26 +218,36 @@ fn following(space: &Space, packet: &Picked, opening: &Opening, sides: Sides) ->
     let (from, seq, ack) = if opening.is_same_way {
         (format!("{opener}/w"), opener_next, answerer_next)
     } else if is_syn_ack {
-        (format!("{answerer}/w<"), ISS[1], opener_next)
+        (answers, ISS[1], opener_next)
     } else {
-        (format!("{answerer}/w<"), answerer_next, opener_next)
+        (answers, answerer_next, opener_next)
     };
     let _ = writeln!(text, "+10ms {from} {}", segment(space, packet, seq, ack)?);
     Some(text)
 }
 
 /// An error about a packet of a connection.
-fn error(space: &Space, packet: &Picked, opening: &Opening, sides: Sides) -> Option<String> {
+fn error(
+    space: &Space,
+    packet: &Picked,
+    opening: &Opening,
+    (sides, sent): (Sides, Option<Sent>),
+) -> Option<String> {
     if packet.get(Field::Proto) != u128::from(icmp_of(space.family)) {
         return None;
     }
     // The error goes to the opener, or to the answerer where the connection goes its way.
-    let (opener, answerer) =
-        if opening.is_same_way { (sides.here, sides.there) } else { (sides.there, sides.here) };
+    let (opener, answerer) = sides.of(opening);
+    let proto = opening.packet.get(Field::Proto) as u8;
     let mut text = flow(space, &opening.packet, opener, answerer);
+    let mut about = if opening.is_same_way { "w<" } else { "w" };
+    if let Some(sent) = sent.filter(|_| !opening.is_same_way) {
+        // It quotes the packet as it left.
+        text.push_str(&flow_of_answers(space, proto, sent, [opener, answerer]));
+        about = "v<";
+    }
     let _ = writeln!(text, "0 {opener}/w {}", segment(space, &opening.packet, ISS[0], 0)?);
     let (kind, code) = (packet.get(Field::Dport) >> 8, packet.get(Field::Dport) & 0xff);
-    let about = if opening.is_same_way { "w<" } else { "w" };
     let from = address(space.family, packet.get(Field::Src));
     let _ = writeln!(text, "+10ms left error {kind}/{code} about {about} from {from}");
     Some(text)
@@ -196,14 +256,20 @@ fn error(space: &Space, packet: &Picked, opening: &Opening, sides: Sides) -> Opt
 /// The line that says who talks to whom.
 fn flow(space: &Space, packet: &Picked, from: &str, to: &str) -> String {
     let proto = packet.get(Field::Proto) as u8;
-    let end = |addr, port| {
-        if has_ports(proto) {
-            socket(space.family, packet.get(addr), packet.get(port))
-        } else {
-            address(space.family, packet.get(addr))
-        }
-    };
-    let word = match proto {
+    let end = |addr, port| end(space.family, proto, packet.get(addr), packet.get(port));
+    let [src, dst] = [end(Field::Src, Field::Sport), end(Field::Dst, Field::Dport)];
+    format!("flow w {from} {src} {to} {dst} {}\n", flow_word(space, proto))
+}
+
+/// The same connection as who answers sees it, behind the router.
+fn flow_of_answers(space: &Space, proto: u8, sent: Sent, [opener, answerer]: [&str; 2]) -> String {
+    let from = end(space.family, proto, sent.dst, sent.dport.into());
+    let to = end(space.family, proto, sent.src, sent.sport.into());
+    format!("flow v {answerer} {from} {opener} {to} {}\n", flow_word(space, proto))
+}
+
+fn flow_word(space: &Space, proto: u8) -> String {
+    match proto {
         TCP => "tcp".to_owned(),
         UDP => "udp".to_owned(),
         UDPLITE => "udplite".to_owned(),
@@ -211,8 +277,12 @@ fn flow(space: &Space, packet: &Picked, from: &str, to: &str) -> String {
         ICMP | ICMPV6 if proto == icmp_of(space.family) => "icmp id 7".to_owned(),
         47 => "gre".to_owned(),
         other => other.to_string(),
-    };
-    format!("flow w {from} {} {to} {} {word}\n", end(Field::Src, Field::Sport), end(Field::Dst, Field::Dport))
+    }
+}
+
+/// An address, with its port where the protocol has ports.
+fn end(family: Family, proto: u8, addr: u128, port: u128) -> String {
+    if has_ports(proto) { socket(family, addr, port) } else { address(family, addr) }
 }
 
 /// The packet in the words of its protocol.

@@ -4,8 +4,10 @@
 
 use crate::condition::{Conditions, Sight};
 use crate::marks::Marks;
-use crate::space::{Made, Set, Space};
-use stateway_core::filter::{Chain, Hook, Policy, RuleId, Ruleset, Table, Target};
+use crate::moves::Moves;
+use crate::space::{Field, Made, Set, Space};
+use stateway_core::filter::{Chain, Hook, Matches, Policy, RuleId, Ruleset, Table, Target};
+use stateway_core::nat::Side;
 use std::collections::BTreeMap;
 
 /// Deeper than any ruleset that the core loads and people have.
@@ -23,27 +25,33 @@ pub enum Way {
 }
 
 impl Way {
-    /// The tables that are asked, in their order; table nat refuses nothing.
+    /// The tables that are asked, in their order.
     const fn stages(self) -> &'static [(Table, Hook)] {
         match self {
             Self::Forward => &[
                 (Table::Raw, Hook::Prerouting),
                 (Table::Mangle, Hook::Prerouting),
+                (Table::Nat, Hook::Prerouting),
                 (Table::Mangle, Hook::Forward),
                 (Table::Filter, Hook::Forward),
                 (Table::Mangle, Hook::Postrouting),
+                (Table::Nat, Hook::Postrouting),
             ],
             Self::Input => &[
                 (Table::Raw, Hook::Prerouting),
                 (Table::Mangle, Hook::Prerouting),
+                (Table::Nat, Hook::Prerouting),
                 (Table::Mangle, Hook::Input),
                 (Table::Filter, Hook::Input),
+                (Table::Nat, Hook::Input),
             ],
             Self::Output => &[
                 (Table::Raw, Hook::Output),
                 (Table::Mangle, Hook::Output),
+                (Table::Nat, Hook::Output),
                 (Table::Filter, Hook::Output),
                 (Table::Mangle, Hook::Postrouting),
+                (Table::Nat, Hook::Postrouting),
             ],
         }
     }
@@ -79,6 +87,7 @@ struct Changes {
     ttl: bool,
     tos: bool,
     length: bool,
+    prefixes: bool,
     translates: bool,
 }
 
@@ -89,6 +98,11 @@ pub struct Walk<'a> {
     marks: Marks,
     changes: Changes,
     untracked: Set,
+    /// What `nat` decides of destinations, and then of sources.
+    pub destinations: Moves,
+    pub sources: Moves,
+    /// What the chain that is walked decides; it sees nothing of it itself.
+    deciding: Moves,
     /// Kept only where somebody asks for it.
     seen: Option<Seen>,
     /// What a jump into the raw table's state conditions depends on is settled once tracking is done.
@@ -117,15 +131,17 @@ impl<'a> Walk<'a> {
                         let named = [&set.add, &set.remove].into_iter().flatten();
                         changing.extend(named.map(|(set, _)| set.name.clone()));
                     }
-                    Target::Snpt(_) | Target::Dnpt(_) => changes.translates = true,
-                    target => changes.translates |= target.translation().is_some(),
+                    Target::Snpt(_) | Target::Dnpt(_) => changes.prefixes = true,
+                    _ => {}
                 }
             }
         }
+        changes.translates = crate::model::translates(rules);
         let sight = Sight {
             table: Table::Raw,
             hook: Hook::Prerouting,
             before_translation: false,
+            before_prefixes: false,
             ttl_changes: changes.ttl,
             tos_changes: changes.tos,
             length_changes: changes.length,
@@ -138,6 +154,9 @@ impl<'a> Walk<'a> {
             marks: Marks::none(space),
             changes,
             untracked: space.empty(),
+            destinations: Moves::none(space, Side::Destination),
+            sources: Moves::none(space, Side::Source),
+            deciding: Moves::none(space, Side::Destination),
             seen: None,
             sight,
         }
@@ -177,8 +196,16 @@ impl<'a> Walk<'a> {
                 fates.untracked = self.untracked.clone();
             }
             let is_own = way == Way::Output;
-            let before_translation = self.changes.translates && *hook == Hook::Prerouting;
-            self.sight = Sight { table: *table, hook: *hook, before_translation, is_own, ..self.sight };
+            self.sight = Sight { table: *table, hook: *hook, is_own, ..self.sight };
+            let is_before = *hook == Hook::Prerouting || (*hook == Hook::Output && *table != Table::Filter);
+            self.sight.before_translation = self.changes.translates && is_before;
+            self.sight.before_prefixes = self.changes.prefixes && *hook == Hook::Prerouting;
+            if *table == Table::Nat {
+                if self.changes.translates {
+                    self.translate(*hook, &mut fates)?;
+                }
+                continue;
+            }
             let ends = self.stage(&fates.passed.clone())?;
             fates.passed = ends.accepted;
             fates.dropped = fates.dropped.or(&ends.dropped)?;
@@ -187,13 +214,29 @@ impl<'a> Walk<'a> {
         Ok(fates)
     }
 
+    /// The nat table decides of the first packets of connections.
+    fn translate(&mut self, hook: Hook, fates: &mut Fates) -> Made<()> {
+        let new = self.space.is(Field::State, 0)?;
+        let is_source = matches!(hook, Hook::Input | Hook::Postrouting);
+        let side = if is_source { Side::Source } else { Side::Destination };
+        self.deciding = Moves::none(self.space, side);
+        self.sight.before_translation = false;
+        let ends = self.stage(&fates.passed.and(&new)?)?;
+        fates.passed = fates.passed.without(&new)?.or(&ends.accepted)?;
+        fates.dropped = fates.dropped.or(&ends.dropped)?;
+        let decided = core::mem::replace(&mut self.deciding, Moves::none(self.space, side));
+        *(if is_source { &mut self.sources } else { &mut self.destinations }) = decided;
+        Ok(())
+    }
+
     /// One table at one hook, for lints that look at it alone.
     pub fn only(&mut self, table: Table, hook: Hook, packets: &Set) -> Made<Fates> {
         // What tables before it have set is not known here.
         self.marks = Marks::none(self.space);
         self.marks.restore(self.space, &self.space.full())?;
         let is_own = hook == Hook::Output;
-        self.sight = Sight { table, hook, before_translation: false, is_own, ..self.sight };
+        self.sight =
+            Sight { table, hook, before_translation: false, before_prefixes: false, is_own, ..self.sight };
         let Ends { accepted, dropped, rejected, .. } = self.stage(packets)?;
         Ok(Fates { passed: accepted, dropped, rejected, untracked: self.untracked.clone() })
     }
@@ -245,7 +288,7 @@ impl<'a> Walk<'a> {
             if rest.is_empty() && self.seen.is_none() {
                 break;
             }
-            let wanted = self.conditions.of(&rule.matches, self.sight, &self.marks)?;
+            let wanted = self.wanted(&rule.matches)?;
             let held = rest.and(&wanted)?;
             self.note((table, place as u16, index as u32), &rest, &held, &wanted)?;
             if held.is_empty() {
@@ -273,7 +316,10 @@ impl<'a> Walk<'a> {
                     }
                     continue;
                 }
-                other if other.translation().is_some() => ends.accepted = ends.accepted.or(&held)?,
+                other if other.translation().is_some() => {
+                    ends.accepted = ends.accepted.or(&held)?;
+                    self.decide(other, &held)?;
+                }
                 other => {
                     self.carry_out(other, &held)?;
                     continue;
@@ -283,6 +329,28 @@ impl<'a> Walk<'a> {
         }
         ends.back = ends.back.or(&rest)?;
         Ok(ends)
+    }
+
+    /// The packets, as they come in, that a rule's conditions hold for here.
+    fn wanted(&mut self, matches: &Matches) -> Made<Set> {
+        self.conditions.asks_translation = false;
+        let mut wanted = self.conditions.of(matches, self.sight)?;
+        wanted = self.destinations.before(self.space, &wanted)?;
+        if self.conditions.asks_translation {
+            let known = self.space.of_known_connections()?;
+            for (word, moves) in [("DNAT", &self.destinations), ("SNAT", &self.sources)] {
+                let key = format!("-m conntrack --ctstate {word}");
+                let is_so = known.choose(&self.space.unknown(&key, &key)?, moves.any())?;
+                wanted = self.space.knowing(&wanted, &key, &is_so)?;
+            }
+        }
+        wanted.and(&self.conditions.of_marks(matches, &self.marks)?)
+    }
+
+    /// A target of the nat table, which says how connections are translated.
+    fn decide(&mut self, target: &Target, held: &Set) -> Made<()> {
+        let Some(translation) = target.translation() else { return Ok(()) };
+        self.deciding.add(&format!("{}{target}", translation.name()), translation, held)
     }
 
     /// A target that lets the packet go on.

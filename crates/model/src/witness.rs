@@ -70,7 +70,8 @@ fn opening_of(model: &Model, packet: &Picked) -> Made<Option<Opening>> {
         (false, [(Field::Src, Field::Dst), (Field::Sport, Field::Dport), (Field::In, Field::Out)]),
         (true, [(Field::Src, Field::Src), (Field::Sport, Field::Sport), (Field::In, Field::In)]),
     ] {
-        let mut set = model.opened.and(&space.is(Field::Proto, packet.get(Field::Proto))?)?;
+        // As FORWARD sees it: the opener may have sent it to another address.
+        let mut seen = space.is(Field::Proto, packet.get(Field::Proto))?;
         for (a, b) in pairs {
             let other = |field| match field {
                 Field::Src => Field::Dst,
@@ -83,8 +84,8 @@ fn opening_of(model: &Model, packet: &Picked) -> Made<Option<Opening>> {
             if is_icmp && a == Field::Sport {
                 continue;
             }
-            set = set.and(&space.is(a, packet.get(b))?)?;
-            set = set.and(&space.is(other(a), packet.get(other(b)))?)?;
+            seen = seen.and(&space.is(a, packet.get(b))?)?;
+            seen = seen.and(&space.is(other(a), packet.get(other(b)))?)?;
         }
         if is_icmp {
             // An answer is of the type behind its request's, or before it.
@@ -97,8 +98,9 @@ fn opening_of(model: &Model, packet: &Picked) -> Made<Option<Opening>> {
             if (request == kind) != is_same_way {
                 continue;
             }
-            set = set.and(&space.between(Field::Dport, request << 8, request << 8 | 0xff)?)?;
+            seen = seen.and(&space.between(Field::Dport, request << 8, request << 8 | 0xff)?)?;
         }
+        let set = model.opened.and(&model.destinations.before(space, &seen)?)?;
         let certain = space.for_certain(&set)?;
         if let Some(packet) = plainest(space, &prefer(&set, &certain)?, SYN)? {
             return Ok(Some(Opening { packet, is_same_way }));
@@ -118,11 +120,11 @@ fn related(model: &Model, set: &Set) -> Made<Option<Witness>> {
     for (is_same_way, to, way_in, way_out) in
         [(false, Field::Src, Field::In, Field::Out), (true, Field::Dst, Field::Out, Field::In)]
     {
-        let set = model
-            .opened
-            .and(&space.is(to, packet.get(Field::Dst))?)?
+        let seen = space
+            .is(to, packet.get(Field::Dst))?
             .and(&space.is(way_in, packet.get(Field::Out))?)?
             .and(&space.is(way_out, packet.get(Field::In))?)?;
+        let set = model.opened.and(&model.destinations.before(space, &seen)?)?;
         let certain = space.for_certain(&set)?;
         // Best about a packet to whoever sends the error.
         let other = if to == Field::Src { Field::Dst } else { Field::Src };

@@ -1,4 +1,5 @@
-//! Random rulesets on a small universe: what the model says of every packet is what a walk through the core says of it.
+//! Random rulesets on a small universe: what the model says of every packet is what a walk through the core says of it, its
+//! translation included.
 //!
 //! 16 addresses on each side, 16 ports, three protocols, four interfaces, and all states. `STATEWAY_RULESETS` says how many
 //! rulesets, `STATEWAY_EVERY_PACKET` that each of them gets every packet of that universe, and not some of them.
@@ -7,18 +8,20 @@
 
 use fastrand::Rng;
 use stateway_core::base::{Iface, IfaceId, Instant};
-use stateway_core::conntrack::{Conntrack, CtState, Sysctls, Tracked};
+use stateway_core::conntrack::{Conntrack, CtState, Sysctls, Tracked, flow_of};
 use stateway_core::filter::context::{Arrival, Context, Env};
-use stateway_core::filter::{Hook, Rules, Ruleset, Table, Verdict};
-use stateway_core::packet::{Family, Offload, Packet};
+use stateway_core::filter::{Hook, RuleId, Rules, Ruleset, Table, Verdict};
+use stateway_core::nat::{self, Side};
+use stateway_core::packet::{Family, Offload, Packet, Tuple};
 use stateway_core::record::NoRecord;
 use stateway_model::walk::{Fates, Walk, Way};
-use stateway_model::{Field, Room, Set, Space, state_number};
+use stateway_model::{Field, Moved, Moves, Room, Set, Space, state_number};
+use std::net::IpAddr;
 
 /// In a debug build some seconds.
-const USUAL: u64 = 12;
+const USUAL: u64 = 16;
 /// Of each ruleset: every packet where there is time, else so many of them.
-const PACKETS: usize = 4_000;
+const PACKETS: usize = 3_000;
 
 const IFACES: [&str; 4] = ["lan", "wan", "eth0", "eth1"];
 const STATES: [CtState; 5] =
@@ -50,11 +53,12 @@ fn the_model_says_of_every_packet_what_the_core_says() {
             .unwrap_or_else(|errors| panic!("seed {seed}: {errors:?}\n{text}"))
             .ruleset;
         let space = Space::new(Family::Ipv4, names, Room::SMALL).unwrap();
-        let fates =
-            Walk::new(&rules, &space).go(Way::Forward, &space.full(), |all, _| Ok(all.clone())).unwrap();
+        let mut walk = Walk::new(&rules, &space);
+        let fates = walk.go(Way::Forward, &space.full(), |all, _| Ok(all.clone())).unwrap();
+        let model = Judged { space: &space, fates, moves: [walk.destinations, walk.sources] };
         let core = Core::new(&rules);
         let mut check = |sample: Sample| {
-            let (said, is) = (of_model(&space, &fates, sample), core.fate(sample));
+            let (said, is) = (model.becomes(sample), core.becomes(sample));
             assert_eq!(said, is, "seed {seed}, {sample:?}\n{text}");
             judged += 1;
         };
@@ -102,10 +106,39 @@ fn any(rng: &mut Rng) -> Sample {
 
 // ── the model ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-fn of_model(space: &Space, fates: &Fates, sample: Sample) -> &'static str {
+/// What becomes of a packet, and how it is translated, in the words of rules.
+type Becomes = (&'static str, [Option<String>; 2]);
+
+struct Judged<'a> {
+    space: &'a Space,
+    fates: Fates,
+    moves: [Moves; 2],
+}
+
+impl Judged<'_> {
+    fn becomes(&self, sample: Sample) -> Becomes {
+        let values = values(sample);
+        let meets = |set: &Set| self.space.holds(set, &values);
+        let Fates { passed, dropped, rejected, .. } = &self.fates;
+        let met: Vec<&str> = [("accept", passed), ("drop", dropped), ("reject", rejected)]
+            .into_iter()
+            .filter(|(_, set)| meets(set))
+            .map(|(word, _)| word)
+            .collect();
+        assert_eq!(met.len(), 1, "each packet meets one fate: {met:?} {sample:?}");
+        let translated = self.moves.each_ref().map(|moves| {
+            let by: Vec<&Moved> = moves.all().iter().filter(|moved| meets(&moved.held)).collect();
+            assert!(by.len() <= 1, "each packet is translated once: {by:?} {sample:?}");
+            by.first().map(|moved| moved.text.clone())
+        });
+        (met[0], translated)
+    }
+}
+
+fn values(sample: Sample) -> [(Field, u128); 12] {
     let Sample { state, came, leaves, proto, src, dst, sport, dport, flags } = sample;
     let is_icmp = proto == 1;
-    let values = [
+    [
         (Field::State, state_number(state)),
         (Field::In, came.into()),
         (Field::Out, leaves.into()),
@@ -118,15 +151,7 @@ fn of_model(space: &Space, fates: &Fates, sample: Sample) -> &'static str {
         (Field::Flags, if proto == 6 { flags.into() } else { 0 }),
         (Field::Length, bytes(sample).len() as u128 - 14),
         (Field::Tos, 0),
-    ];
-    let meets = |set: &Set| space.holds(set, &values);
-    let met: Vec<&str> = [("accept", &fates.passed), ("drop", &fates.dropped), ("reject", &fates.rejected)]
-        .into_iter()
-        .filter(|(_, set)| meets(set))
-        .map(|(word, _)| word)
-        .collect();
-    assert_eq!(met.len(), 1, "each packet meets one fate: {met:?} {sample:?}");
-    met[0]
+    ]
 }
 
 // ── the core ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -145,7 +170,7 @@ impl<'a> Core<'a> {
         Self { rules, env, none: Rules::default(), sysctls: Sysctls::default() }
     }
 
-    fn fate(&self, sample: Sample) -> &'static str {
+    fn becomes(&self, sample: Sample) -> Becomes {
         let mut frame = bytes(sample);
         let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
         let at = Arrival {
@@ -160,21 +185,65 @@ impl<'a> Core<'a> {
         let mut ctx = Context::new(&at, &mut rec);
         ctx.ct = Tracked::none();
         ctx.ct.state = sample.state;
+        let mut translated = [None, None];
         for (table, hook) in [
             (Table::Raw, Hook::Prerouting),
             (Table::Mangle, Hook::Prerouting),
+            (Table::Nat, Hook::Prerouting),
             (Table::Mangle, Hook::Forward),
             (Table::Filter, Hook::Forward),
             (Table::Mangle, Hook::Postrouting),
+            (Table::Nat, Hook::Postrouting),
         ] {
+            if table == Table::Nat && sample.state != CtState::New {
+                continue;
+            }
             ctx.out_iface = (hook != Hook::Prerouting).then_some(IfaceId(sample.leaves));
             match self.rules.run(table, hook, &mut pkt, &mut ctx) {
-                Verdict::Accept | Verdict::Translate(_) => {}
-                Verdict::Drop(_) | Verdict::DropByPolicy(_) | Verdict::DropTruncated(_) => return "drop",
-                Verdict::Reject(..) => return "reject",
+                Verdict::Accept => {}
+                Verdict::Translate(by) => {
+                    let side = if hook == Hook::Prerouting { Side::Destination } else { Side::Source };
+                    translated[usize::from(hook != Hook::Prerouting)] =
+                        Some(self.translate(by, side, &mut pkt));
+                }
+                Verdict::Drop(_) | Verdict::DropByPolicy(_) | Verdict::DropTruncated(_) => {
+                    return ("drop", translated);
+                }
+                Verdict::Reject(..) => return ("reject", translated),
             }
         }
-        "accept"
+        ("accept", translated)
+    }
+
+    /// Gives the packet another end as a rule says, as if there were no other connection.
+    fn translate(&self, by: RuleId, side: Side, pkt: &mut Packet<'_>) -> String {
+        let target = self.rules.translation(by).unwrap();
+        let current = if side == Side::Source { pkt.src() } else { pkt.dst() };
+        let range = target.range(current, || Some(IpAddr::from([203, 0, 113, 1]))).unwrap();
+        let tuple = nat::choose(&NothingElse, &flow_of(pkt, 0).unwrap(), 0, side, &range).tuple;
+        assert!(nat::rewrite(pkt, side, &tuple));
+        format!("{}{}", target.name(), self.rules.rule(by).unwrap().target)
+    }
+}
+
+/// There is no other connection.
+struct NothingElse;
+
+impl nat::Known for NothingElse {
+    fn is_taken(&self, _: &Tuple) -> bool {
+        false
+    }
+
+    fn takes_over(&self, _: &Tuple) -> bool {
+        false
+    }
+
+    fn mapping(&self, _: &Tuple, _: &dyn Fn(&Tuple) -> bool) -> Option<Tuple> {
+        None
+    }
+
+    fn start(&self, _: Side, first: u16, _: u32) -> u16 {
+        first
     }
 }
 
@@ -209,10 +278,15 @@ fn ruleset(rng: &mut Rng) -> String {
         add nets 192.0.2.0/29\nadd nets 192.0.2.4/30 nomatch\ncreate doors hash:ip,port\nadd doors 198.51.100.4,tcp:7\n\
         add doors 198.51.100.5,udp:9\nadd doors 198.51.100.6,icmp:8/0\n"
         .to_owned();
+    let translates = rng.bool();
+    if translates {
+        text.push_str(&nat(rng));
+    }
     if rng.u8(..3) == 0 {
         text.push_str("*mangle\n");
         for _ in 0..rng.usize(1..4) {
-            let hook = ["PREROUTING", "FORWARD"][rng.usize(..2)];
+            // What known connections were sent to before they were translated is no matter of this test.
+            let hook = ["FORWARD", "PREROUTING"][rng.usize(..if translates { 1 } else { 2 })];
             let mark = ["--set-mark 1", "--set-xmark 0x2/0x3", "--or-mark 4", "--xor-mark 1", "--and-mark 5"]
                 [rng.usize(..5)];
             let matches = conditions(rng, hook != "PREROUTING");
@@ -241,6 +315,39 @@ fn ruleset(rng: &mut Rng) -> String {
     }
     text.push_str("COMMIT\n");
     text
+}
+
+fn nat(rng: &mut Rng) -> String {
+    let mut text = "*nat\n:PREROUTING ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n:mine - [0:0]\n".to_owned();
+    let mut line = |chain: &str, matches: &str, target: &str| {
+        text.push_str(&format!("-A {chain}{matches} {target}\n"));
+    };
+    for _ in 0..rng.usize(1..5) {
+        let matches = if rng.bool() {
+            conditions(rng, false)
+        } else {
+            format!(" -p {}", ["tcp", "udp"][rng.usize(..2)])
+        };
+        let to = format!("198.51.100.{}", rng.u8(..16));
+        match rng.u8(..8) {
+            0..3 => line("PREROUTING", &matches, &format!("-j DNAT --to-destination {to}")),
+            3 => line("PREROUTING", " -p udp", &format!("-j DNAT --to-destination {to}:{}", rng.u8(1..16))),
+            4 => line("PREROUTING", " -p tcp -m tcp --dport 1:9", "-j DNAT --to-destination :7"),
+            5 => line("PREROUTING", &matches, "-j NETMAP --to 198.51.100.8/29"),
+            6 => line("PREROUTING", &matches, "-j RETURN"),
+            _ => line("PREROUTING", &matches, "-j mine"),
+        }
+    }
+    let matches = conditions(rng, false);
+    line("mine", &matches, "-j DNAT --to-destination 198.51.100.3");
+    for _ in 0..rng.usize(..4) {
+        // Where packets came in is not asked there.
+        let matches = core::iter::repeat_with(|| conditions(rng, true)).find(|m| !m.contains(" -i "));
+        let matches = matches.unwrap();
+        let targets = ["MASQUERADE", "SNAT --to-source 203.0.113.9", "NETMAP --to 198.18.0.0/24", "ACCEPT"];
+        line("POSTROUTING", &matches, &format!("-j {}", targets[rng.usize(..4)]));
+    }
+    text + "COMMIT\n"
 }
 
 fn conditions(rng: &mut Rng, knows_way_out: bool) -> String {
@@ -281,6 +388,7 @@ fn conditions(rng: &mut Rng, knows_way_out: bool) -> String {
     match rng.u8(..9) {
         0..2 => {
             let states = ["NEW", "RELATED,ESTABLISHED", "INVALID", "NEW,UNTRACKED"][rng.usize(..4)];
+
             text.push_str(&format!(" -m conntrack{} --ctstate {states}", not(rng)));
         }
         2 => text.push_str(&format!(

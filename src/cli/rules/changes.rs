@@ -9,14 +9,18 @@ use crate::cli::rules_text::RulesText;
 use serde_json::{Value, json};
 use stateway_core::filter::Ruleset;
 use stateway_model::{
-    Fate, Group, Model, Room, Router, Set, Space, TooLarge, Way, changes, interfaces, translates,
+    Fate, Field, Group, Model, Room, Router, Set, Space, TooLarge, Translated, Way, changes, interfaces,
+    retranslated, translates,
 };
+
+/// So many changes of translation are said one by one.
+const MOST_CHANGES: usize = 64;
 
 /// Packets of one way that had a fate and have another.
 pub(super) struct Changed {
     hook: &'static str,
-    old: &'static str,
-    new: &'static str,
+    old: String,
+    new: String,
     groups: Vec<Group>,
     is_more: bool,
     shown: Option<Shown>,
@@ -31,9 +35,11 @@ pub(super) fn of(reading: &Reading, texts: [&RulesText; 2], rules: [&Ruleset; 2]
     let space = Space::new(old.family, names, Room::USUAL).map_err(too_large)?;
     let router = Router { has_helpers: false, turns_back: translates(&old) || translates(&new) };
     let mut all = Vec::new();
+    // Where packets come in, rules do not know yet which way they go: each translation is told of once.
+    let mut told = space.empty();
     for (way, hook) in [(Way::Forward, "FORWARD"), (Way::Input, "INPUT"), (Way::Output, "OUTPUT")] {
         let sides = [(texts[0].whole(), &old), (texts[1].whole(), &new)];
-        all.extend(of_way(&space, sides, router, (way, hook)).map_err(too_large)?);
+        all.extend(of_way(&space, sides, router, (way, hook), &mut told).map_err(too_large)?);
     }
     Ok(all)
 }
@@ -43,6 +49,7 @@ fn of_way(
     [old, new]: [(&str, &Ruleset); 2],
     router: Router,
     (way, hook): (Way, &'static str),
+    told: &mut Set,
 ) -> std::result::Result<Vec<Changed>, TooLarge> {
     let before = Model::new(old.1, space, way, router)?;
     let after = Model::new(new.1, space, way, router)?;
@@ -56,12 +63,26 @@ fn of_way(
         let shown = show(&before, &after, &change.packets.and(&before.real)?, sides, fates)?;
         all.push(Changed {
             hook,
-            old: change.old.word(way),
-            new: change.new.word(way),
+            old: change.old.word(way).to_owned(),
+            new: change.new.word(way).to_owned(),
             groups,
             is_more,
             shown,
         });
+    }
+    for translated in of_translation(&before, &after, told)? {
+        *told = told.or(&space.forget(&translated.packets, &[Field::Out], false)?)?;
+        let (groups, is_more) =
+            describe_among(space, &translated.packets, &possible.or(&translated.packets)?, &before.real)?;
+        let title = |packet: &str| format!("{packet}: translated otherwise");
+        let sides = [Rules { rules: old.1, text: old.0 }, Rules { rules: new.1, text: new.0 }];
+        // What changes its fate as well has been shown.
+        let passed = before.fates.passed.and(&after.fates.passed)?.and(&before.real)?;
+        let packets = translated.packets.and(&passed)?;
+        let shown = prove::show_translated(&before, &after, &packets, sides, &title)?;
+        let word = |translated: Option<String>| translated.unwrap_or_else(|| "not translated".to_owned());
+        let (old, new) = (word(translated.old), word(translated.new));
+        all.push(Changed { hook, old, new, groups, is_more, shown });
     }
     if !tracked.is_empty() && way != Way::Output {
         for (set, was, is) in [
@@ -70,9 +91,26 @@ fn of_way(
         ] {
             if !set.is_empty() {
                 let (groups, is_more) = describe_among(space, &set, &space.packets()?, &before.real)?;
-                all.push(Changed { hook, old: was, new: is, groups, is_more, shown: None });
+                let (old, new) = (was.to_owned(), is.to_owned());
+                all.push(Changed { hook, old, new, groups, is_more, shown: None });
             }
         }
+    }
+    Ok(all)
+}
+
+/// What changes of translation; what would be too many lines is one.
+fn of_translation(
+    before: &Model<'_>,
+    after: &Model<'_>,
+    told: &Set,
+) -> std::result::Result<Vec<Translated>, TooLarge> {
+    let mut all = retranslated(before, after, told)?;
+    if all.len() > MOST_CHANGES {
+        let rest = all.split_off(MOST_CHANGES);
+        let packets = before.space.any(rest.into_iter().map(|translated| translated.packets).collect())?;
+        let word = |word: &str| Some(word.to_owned());
+        all.push(Translated { old: word("translated"), new: word("translated otherwise"), packets });
     }
     Ok(all)
 }

@@ -51,15 +51,12 @@ pub(super) fn run(args: &Args) -> Result {
         return if changes.is_empty() && frames == 0 { Ok(()) } else { Err(Failure::Differs) };
     }
     let fates = changes::of(&reading, [&old_text, &new_text], [&old, &new])?;
-    let translates = changes.iter().any(|change| change.table == Table::Nat);
-    let is_equivalent = fates.is_empty() && !translates;
+    let is_equivalent = fates.is_empty();
     match args.format {
         Format::Text => {
             print(&changes);
             changes::print(&fates);
-            if translates {
-                render::line("table nat changes: how packets are translated is not compared");
-            } else if is_equivalent {
+            if is_equivalent {
                 render::line("equivalent: every packet meets the same fate");
             }
         }

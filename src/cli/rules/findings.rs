@@ -50,9 +50,10 @@ impl Found {
         }
         if let Some(Shown { packet, proof }) = &self.shown {
             match proof {
-                Ok(Proof { fate, rule, .. }) => {
+                Ok(proof @ Proof { fate, rule, .. }) => {
+                    let sent = proof.sent_as(packet);
                     let by = rule.as_ref().map_or_else(String::new, |rule| format!(" by {rule}"));
-                    text.push_str(&format!("\n  packet: {packet}: {fate}{by}, proved by running it"));
+                    text.push_str(&format!("\n  packet: {packet}: {fate}{sent}{by}, proved by running it"));
                 }
                 Err(why) => text.push_str(&format!("\n  packet: {packet}, not proved: {why}")),
             }

@@ -1,5 +1,6 @@
 //! Which packets a question is about, from options in the words of rules.
 
+use super::search::too_large;
 use crate::cli::{Failure, Result};
 use anyhow::anyhow;
 use stateway_core::filter::{Ruleset, service_port};
@@ -22,6 +23,12 @@ pub(super) struct Question {
     /// An address or a network
     #[arg(long, value_name = "NET")]
     dst: Option<String>,
+    /// Where they were sent before a rule gave them another destination: an address or a network
+    #[arg(long, value_name = "NET")]
+    orig_dst: Option<String>,
+    /// The port that they were sent to, likewise
+    #[arg(long, value_name = "PORTS")]
+    orig_dport: Option<String>,
     /// A protocol by its name or number
     #[arg(long, value_name = "PROTO")]
     proto: Option<String>,
@@ -49,42 +56,37 @@ impl Question {
 
     /// Whether it can be about packets of the family: addresses say which one they are of.
     pub(super) fn is_about(&self, family: Family) -> bool {
-        self.src.iter().chain(&self.dst).all(|net| net.contains(':') == (family == Family::Ipv6))
+        self.src
+            .iter()
+            .chain(&self.dst)
+            .chain(&self.orig_dst)
+            .all(|net| net.contains(':') == (family == Family::Ipv6))
             && self.proto.as_deref().is_none_or(|proto| match proto {
                 "icmpv6" | "ipv6-icmp" | "icmp6" => family == Family::Ipv6,
                 _ => true,
             })
     }
 
-    /// The packets that it is about. `ifaces` are the names that may be meant.
-    pub(super) fn packets(&self, space: &Space) -> Result<Set> {
-        let rules = self.as_rule(space.family, &space.ifaces)?;
-        let too_large = |error: stateway_model::TooLarge| Failure::Machine(error.into());
-        let chain =
-            rules.chains(stateway_core::filter::Table::Filter).iter().find(|chain| chain.name == CHAIN);
-        let mut set = space.full();
-        for rule in chain.iter().flat_map(|chain| &chain.rules) {
-            set = set.and(&matching(space, &rule.matches).map_err(too_large)?).map_err(too_large)?;
+    /// What it asks of packets as they come in, before they are translated.
+    pub(super) fn as_it_came(&self, space: &Space) -> Result<Set> {
+        if self.orig_dst.is_none() && self.orig_dport.is_none() {
+            return Ok(space.full());
         }
-        for (field, ports, option) in
-            [(Field::Sport, &self.sport, "--sport"), (Field::Dport, &self.dport, "--dport")]
-        {
-            let Some(ports) = ports else { continue };
-            let ports = parse_ports(ports, option)?;
-            let of = with_ports(space, field, &ports).map_err(too_large)?;
-            set = set.and(&of).map_err(too_large)?;
-        }
-        Ok(set)
+        let conditions = [("--orig-dst", "-d", self.orig_dst.as_deref())];
+        let ports = [(Field::Dport, &self.orig_dport, "--orig-dport")];
+        let set = asked(space, &conditions, &ports)?;
+        // Known connections are described as FORWARD sees them, whatever their packets were sent to.
+        let new = space.is(Field::State, 0).map_err(too_large)?;
+        set.and(&new).map_err(too_large)
     }
 
-    /// Everything but ports as the conditions of a rule, so that it is read as rules are.
-    fn as_rule(&self, family: Family, ifaces: &[String]) -> Result<Ruleset> {
-        let mut line = format!("-A {CHAIN}");
-        let proto = self.proto.as_deref().map(|proto| match (proto, family) {
+    /// The packets that it is about, as FORWARD sees them.
+    pub(super) fn packets(&self, space: &Space) -> Result<Set> {
+        let proto = self.proto.as_deref().map(|proto| match (proto, space.family) {
             ("icmp", Family::Ipv6) | ("icmp6", _) => "icmpv6",
             _ => proto,
         });
-        let options = [
+        let conditions = [
             ("--in", "-i", self.in_iface.as_deref()),
             ("--out", "-o", self.out_iface.as_deref()),
             ("--src", "-s", self.src.as_deref()),
@@ -92,34 +94,64 @@ impl Question {
             ("--proto", "-p", proto),
             ("--state", "-m conntrack --ctstate", self.state.as_deref()),
         ];
-        for (option, word, value) in options {
-            let Some(value) = value else { continue };
-            let is_odd =
-                |c: char| c.is_whitespace() || "\"'\\#".contains(c) || (c == ',' && option != "--state");
-            if value.is_empty() || value.contains(is_odd) {
-                return Err(Failure::Input(anyhow!("`{option} {value}`: one value is expected")));
-            }
-            let one = format!("{line} {word} {value}");
-            // Each by itself, so that an error names its option.
-            let text = format!("*filter\n:{CHAIN} - [0:0]\n-A {CHAIN} {word} {value}\nCOMMIT\n");
-            Ruleset::load(&text, family, ifaces).map_err(|errors| {
-                let error = errors.into_iter().next();
-                let hint = error
-                    .as_ref()
-                    .and_then(|e| e.hint.clone())
-                    .map_or_else(String::new, |hint| format!("\n  hint: {hint}"));
-                Failure::Input(anyhow!(
-                    "`{option} {value}`: {}{hint}",
-                    error.map_or_else(String::new, |e| e.message)
-                ))
-            })?;
-            line = one;
-        }
-        let text = format!("*filter\n:{CHAIN} - [0:0]\n{line}\nCOMMIT\n");
-        Ruleset::load(&text, family, ifaces).map(|loaded| loaded.ruleset).map_err(|errors| {
-            Failure::Input(anyhow!("{}", errors.first().map_or_else(String::new, |e| e.message.clone())))
-        })
+        let ports = [(Field::Sport, &self.sport, "--sport"), (Field::Dport, &self.dport, "--dport")];
+        asked(space, &conditions, &ports)
     }
+}
+
+/// An option, the words of a rule for it, and its value.
+type Condition<'a> = (&'static str, &'static str, Option<&'a str>);
+
+fn asked(
+    space: &Space,
+    conditions: &[Condition<'_>],
+    ports: &[(Field, &Option<String>, &str)],
+) -> Result<Set> {
+    let rules = as_rule(space.family, &space.ifaces, conditions)?;
+    let chain = rules.chains(stateway_core::filter::Table::Filter).iter().find(|chain| chain.name == CHAIN);
+    let mut set = space.full();
+    for rule in chain.iter().flat_map(|chain| &chain.rules) {
+        set = set.and(&matching(space, &rule.matches).map_err(too_large)?).map_err(too_large)?;
+    }
+    for (field, ports, option) in ports {
+        let Some(ports) = ports else { continue };
+        let ports = parse_ports(ports, option)?;
+        let of = with_ports(space, *field, &ports).map_err(too_large)?;
+        set = set.and(&of).map_err(too_large)?;
+    }
+    Ok(set)
+}
+
+/// Everything but ports as the conditions of a rule, so that it is read as rules are.
+fn as_rule(family: Family, ifaces: &[String], conditions: &[Condition<'_>]) -> Result<Ruleset> {
+    let mut line = format!("-A {CHAIN}");
+    for (option, word, value) in conditions {
+        let Some(value) = value else { continue };
+        let is_odd =
+            |c: char| c.is_whitespace() || "\"'\\#".contains(c) || (c == ',' && *option != "--state");
+        if value.is_empty() || value.contains(is_odd) {
+            return Err(Failure::Input(anyhow!("`{option} {value}`: one value is expected")));
+        }
+        let one = format!("{line} {word} {value}");
+        // Each by itself, so that an error names its option.
+        let text = format!("*filter\n:{CHAIN} - [0:0]\n-A {CHAIN} {word} {value}\nCOMMIT\n");
+        Ruleset::load(&text, family, ifaces).map_err(|errors| {
+            let error = errors.into_iter().next();
+            let hint = error
+                .as_ref()
+                .and_then(|e| e.hint.clone())
+                .map_or_else(String::new, |hint| format!("\n  hint: {hint}"));
+            Failure::Input(anyhow!(
+                "`{option} {value}`: {}{hint}",
+                error.map_or_else(String::new, |e| e.message)
+            ))
+        })?;
+        line = one;
+    }
+    let text = format!("*filter\n:{CHAIN} - [0:0]\n{line}\nCOMMIT\n");
+    Ruleset::load(&text, family, ifaces).map(|loaded| loaded.ruleset).map_err(|errors| {
+        Failure::Input(anyhow!("{}", errors.first().map_or_else(String::new, |e| e.message.clone())))
+    })
 }
 
 /// Where the rule of a question stands.

@@ -13,7 +13,7 @@ use stateway_core::filter::Ruleset;
 use stateway_core::packet::Family;
 use stateway_lab as lab;
 use stateway_model::{
-    Fate, Group, Model, Room, Router, Set, Space, TooLarge, Way, groups, interfaces, translates,
+    Fate, Group, Model, Room, Router, Set, Space, TooLarge, Way, groups, interfaces, translates, translations,
 };
 use std::path::{Path, PathBuf};
 
@@ -155,7 +155,7 @@ fn answer(
         turns_back: is_routed || args.question.turns_back(),
     };
     let space = Space::new(family, names, Room::USUAL).map_err(too_large)?;
-    let question = args.question.packets(&space)?;
+    let (question, as_it_came) = (args.question.packets(&space)?, args.question.as_it_came(&space)?);
     let found = || -> std::result::Result<Option<Answer>, TooLarge> {
         let model = Model::new(rules, &space, args.hook.way(), router)?;
         let fates: &[Fate] = match args.fate {
@@ -169,17 +169,44 @@ fn answer(
         for fate in fates {
             set = set.or(model.of(*fate))?;
         }
-        let set = set.and(&question)?;
+        let set = set.and(&model.destinations.before(&space, &question)?)?.and(&as_it_came)?;
         let real = set.and(&model.real)?;
         if real.is_empty() {
             return Ok(None);
         }
-        let (groups, is_more) = describe_among(&space, &set, &model.possible, &model.real)?;
+        let (groups, is_more) = describe(&model, &set)?;
         let title = |packet: &str| format!("{} under `{}`", packet, file.display());
         let shown = prove::show(&model, &real, Rules { rules, text: text.whole() }, fates, &title)?;
         Ok(Some(Answer { family, groups, is_more, shown }))
     };
     found().map_err(too_large)
+}
+
+/// A set in words, by how its packets are translated.
+fn describe(model: &Model<'_>, set: &Set) -> std::result::Result<(Vec<Group>, bool), TooLarge> {
+    let moves = [&model.destinations, &model.sources];
+    // What is refused is translated no further.
+    let passed = set.and(model.of(Fate::Passed))?;
+    let (parts, mut is_more) = translations(model.space, moves, &passed, MOST_GROUPS)?;
+    if parts.iter().all(|(translated, _)| translated.is_empty()) {
+        return describe_among(model.space, set, &model.possible, &model.real);
+    }
+    let mut all = Vec::new();
+    let refused = set.without(&passed)?;
+    for (translated, part) in parts {
+        let part = if translated.is_empty() { part.or(&refused)? } else { part };
+        if all.len() >= MOST_GROUPS {
+            is_more = true;
+            break;
+        }
+        let (mut groups, more) = describe_among(model.space, &part, &model.possible, &model.real)?;
+        for group in &mut groups {
+            group.translated.clone_from(&translated);
+        }
+        all.extend(groups);
+        is_more |= more;
+    }
+    Ok((all, is_more))
 }
 
 /// A set in words, and perhaps packets that are not among `possible`. What turns back is said as the rules say it, unless nothing
@@ -225,7 +252,11 @@ fn print(answers: &[Answer]) {
         match answer.shown.as_ref().map(|shown| (&shown.packet, &shown.proof)) {
             Some((packet, Ok(proof))) => {
                 let by = proof.rule.as_ref().map_or_else(String::new, |rule| format!(" by {rule}"));
-                render::line(&format!("# one of them: {packet}\n# proved by running it: {}{by}", proof.fate));
+                let sent = proof.sent_as(packet);
+                render::line(&format!(
+                    "# one of them: {packet}\n# proved by running it: {}{sent}{by}",
+                    proof.fate
+                ));
             }
             Some((packet, Err(why))) => {
                 render::line(&format!("# one of them: {packet}\n# not proved: {why}"));
@@ -253,6 +284,9 @@ pub(super) fn group_json(group: &Group) -> Value {
     let mut value = json!({ "text": group.text() });
     for (field, words) in &group.fields {
         value[format!("{field:?}").to_lowercase()] = json!(words);
+    }
+    if !group.translated.is_empty() {
+        value["translated"] = json!(group.translated);
     }
     if !group.supposing.is_empty() {
         value["supposing"] = json!(group.supposing);
