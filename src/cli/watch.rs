@@ -23,6 +23,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// Packets a second that we want to be told of: more than anybody reads, and a few per cent of what a processor can do.
+const RATE: u32 = 5000;
+/// The same with all rules that looked: that is some kilobytes a packet.
+const RATE_OF_WAYS: u32 = 500;
 /// Replies that wait for us to print them.
 const QUEUE: usize = 256;
 /// Whoever interrupts us gets what was judged before that, as long as something comes within so long.
@@ -54,6 +58,10 @@ pub(super) struct Args {
     /// Show every rule that looked at the packet, and what it said
     #[arg(long)]
     explain: bool,
+    /// Be told of at most so many packets a second, those that are not wanted aside; what is beyond is lost, and counted. So the
+    /// router is not slowed down. 0: as many as can be read [default: 5000, with --explain 500]
+    #[arg(long, value_name = "N")]
+    rate: Option<u32>,
     /// End after so many packets
     #[arg(long, short = 'c', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -62,11 +70,22 @@ pub(super) struct Args {
     format: Format,
 }
 
+impl Args {
+    fn per_second(&self) -> Option<u32> {
+        match self.rate {
+            Some(0) => None,
+            Some(rate) => Some(rate),
+            None if self.explain => Some(RATE_OF_WAYS),
+            None => Some(RATE),
+        }
+    }
+}
+
 pub(super) fn run(args: Args) -> Result {
     let mut client = args.router.connect()?;
     let filter = args.select.filter(&mut client).map_err(Failure::Input)?;
     let begin = |client: &mut Client| {
-        client.send(&Command::Watch { filter, explain: args.explain })?;
+        client.send(&Command::Watch { filter, explain: args.explain, per_second: args.per_second() })?;
         match client.next_reply()? {
             Some(Reply::Watching) => Ok(()),
             other => Err(anyhow!("the router does not let us watch: {other:?}")),
@@ -142,7 +161,10 @@ impl Show {
             }
         };
         render::finish(self.out.flush());
-        let lost = if self.lost == 0 { String::new() } else { format!(", {} lost", self.lost) };
+        let lost = match self.lost {
+            0 => String::new(),
+            lost => format!(", {lost} lost (`--rate` says how many are told in a second)"),
+        };
         let packets =
             if self.packets == 1 { "1 packet".to_owned() } else { format!("{} packets", self.packets) };
         render::tell(&format!("{packets}{lost}"));

@@ -127,9 +127,9 @@ pub(super) fn answer(
                 Err(_) => return Ok(error(ENDING.into())),
             }
         }
-        Command::Watch { filter, explain } => {
+        Command::Watch { filter, explain, per_second } => {
             let (watchers, ifaces) = (&context.shared.watchers, router.ifaces());
-            match watchers.subscribe(filter, explain, ifaces) {
+            match watchers.subscribe(filter, explain, per_second, ifaces) {
                 Ok(subscription) => watch(visitor, context, lines, &subscription)?,
                 Err(problem) => return Ok(error(problem)),
             }

@@ -43,7 +43,7 @@ impl Listening {
         filter: VerdictFilter,
         (sender, heard): (Sender<Heard>, Receiver<Heard>),
     ) -> anyhow::Result<Self> {
-        client.send(&Command::Watch { filter, explain: false })?;
+        client.send(&Command::Watch { filter, explain: false, per_second: None })?;
         match client.next_reply()? {
             Some(Reply::Watching) => {}
             other => bail!("the router does not let us watch: {other:?}"),

@@ -117,6 +117,9 @@ pub enum Command {
         /// With every rule that looked at it.
         #[serde(default)]
         explain: bool,
+        /// So many packets a second at most; what is beyond is lost. As many as the client can take unless told otherwise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        per_second: Option<u32>,
     },
     /// What would become of a frame now: it is judged by a copy of the router, and nothing is changed. [`Reply::Explained`].
     Explain {

@@ -110,7 +110,7 @@ fn a_watcher_hears_of_every_packet_before_it_ended_and_of_none_that_it_did_not_w
     let bench = Bench::new();
     let mut client = bench.client();
     let filter = VerdictFilter { dport: Some(53), ..VerdictFilter::default() };
-    client.send(&Command::Watch { filter, explain: false }).unwrap();
+    client.send(&Command::Watch { filter, explain: false, per_second: None }).unwrap();
     assert_eq!(client.next_reply().unwrap(), Some(Reply::Watching));
     for dport in [52, 53, 54, 53] {
         bench.hosts[0].send(&datagram(dport)).unwrap();
@@ -127,6 +127,23 @@ fn a_watcher_hears_of_every_packet_before_it_ended_and_of_none_that_it_did_not_w
     assert_eq!((seen[0].in_iface.as_str(), seen[0].fate.as_str()), ("left", "forwarded"));
     assert_eq!(seen[0].out, ["right"]);
     assert!(matches!(client.call(&Command::Status).unwrap()[..], [Reply::Status(_)]), "the client may go on");
+}
+
+#[test]
+fn what_is_beyond_the_pace_that_a_watcher_asked_for_is_lost_and_counted() {
+    for filter in [VerdictFilter::default(), VerdictFilter { dport: Some(53), ..VerdictFilter::default() }] {
+        let bench = Bench::new();
+        let mut client = bench.client();
+        client.send(&Command::Watch { filter, explain: false, per_second: Some(0) }).unwrap();
+        assert_eq!(client.next_reply().unwrap(), Some(Reply::Watching));
+        for _ in 0..5 {
+            bench.hosts[0].send(&datagram(53)).unwrap();
+            bench.hosts[1].recv(Duration::from_secs(10)).unwrap().expect("forwarded");
+        }
+        client.end_stream().unwrap();
+        assert_eq!(client.next_reply().unwrap(), Some(Reply::Lost { events: 5 }));
+        assert_eq!(client.next_reply().unwrap(), None);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! A listener has a bounded channel. The worker never waits for it: what does not fit is lost, and counted. What it puts there
 //! is a [`Sighting`]; the listener's own thread makes words of it.
 
+mod pace;
 mod sighting;
 mod wanted;
 
@@ -12,7 +13,9 @@ pub(super) use sighting::{Arriving, Witness};
 use crate::control::protocol::VerdictFilter;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use pace::Pace;
 use stateway_core::iface::Iface;
+use stateway_core::time::Instant;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +37,8 @@ pub(super) struct Watcher {
     wanted: Wanted,
     /// It is told the whole way of a packet.
     explains: bool,
+    /// How many packets it is told of in a second; `None` if as many as it can take.
+    pace: Option<Pace>,
     events: Sender<Sighting>,
     lost: Arc<AtomicU64>,
 }
@@ -77,7 +82,7 @@ impl<T> Drop for Subscription<T> {
 
 impl Watchers {
     /// Begins to listen: every packet that comes in from now on and that `filter` wants is told; its whole way as well, if
-    /// `explains`.
+    /// `explains`. What is beyond `per_second` packets in a second is lost; `None` sets no such bound.
     ///
     /// # Errors
     /// What in the filter means nothing, for the client.
@@ -85,12 +90,14 @@ impl Watchers {
         self: &Arc<Self>,
         filter: VerdictFilter,
         explains: bool,
+        per_second: Option<u32>,
         ifaces: &[Iface],
     ) -> Result<Subscription<Sighting>, String> {
         let wanted = Wanted::read(filter, ifaces)?;
         let (sender, events) = bounded(if explains { QUEUE_OF_WAYS } else { QUEUE });
         let lost = Arc::new(AtomicU64::new(0));
-        let watcher = Arc::new(Watcher { wanted, explains, events: sender, lost: Arc::clone(&lost) });
+        let pace = per_second.map(Pace::new);
+        let watcher = Arc::new(Watcher { wanted, explains, pace, events: sender, lost: Arc::clone(&lost) });
         self.all.rcu(|all| all.iter().cloned().chain([Arc::clone(&watcher)]).collect::<Vec<_>>());
         let watchers = Arc::clone(self);
         let end = move || {
@@ -108,6 +115,24 @@ impl Watchers {
     }
 }
 
+impl Watcher {
+    /// It would lose a packet that came in now.
+    fn has_no_room(&self, now: Instant) -> bool {
+        self.events.is_full() || self.pace.as_ref().is_some_and(|pace| pace.is_spent(now))
+    }
+}
+
+/// Whether nobody has to look at a packet: all who listen want every one, and have no room for this. It is lost to them then.
+pub(super) fn is_lost_to_all(watchers: &[Arc<Watcher>], now: Instant) -> bool {
+    let is_lost = watchers.iter().all(|watcher| watcher.wanted.is_everything() && watcher.has_no_room(now));
+    if is_lost {
+        for watcher in watchers {
+            watcher.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    is_lost
+}
+
 /// Whether anybody may want to hear of a packet, whatever becomes of it.
 pub(super) fn concerns_any(watchers: &[Arc<Watcher>], arriving: &Arriving) -> bool {
     watchers.iter().any(|watcher| watcher.wanted.may_want(arriving))
@@ -115,14 +140,16 @@ pub(super) fn concerns_any(watchers: &[Arc<Watcher>], arriving: &Arriving) -> bo
 
 /// Whether anybody wants the whole way of a packet, and has room for it.
 pub(super) fn is_explained(watchers: &[Arc<Watcher>], arriving: &Arriving) -> bool {
-    watchers.iter().any(|w| w.explains && !w.events.is_full() && w.wanted.may_want(arriving))
+    watchers.iter().any(|w| w.explains && !w.has_no_room(arriving.time) && w.wanted.may_want(arriving))
 }
 
 /// Tells everybody whom it concerns.
 pub(super) fn tell(watchers: &[Arc<Watcher>], sighting: &Sighting) {
     for watcher in watchers.iter().filter(|watcher| watcher.wanted.wants(sighting)) {
-        // Nothing is copied for one who has stopped reading.
-        let is_lost = watcher.events.is_full() || {
+        // Nothing is copied for one who has stopped reading, or was told enough.
+        let has_room = !watcher.events.is_full()
+            && watcher.pace.as_ref().is_none_or(|pace| pace.take(sighting.arriving.time));
+        let is_lost = !has_room || {
             let told = if watcher.explains { sighting.clone() } else { sighting.without_way() };
             watcher.events.try_send(told).is_err()
         };

@@ -32,6 +32,11 @@ impl Wanted {
         })
     }
 
+    /// Every packet is wanted, whatever it is.
+    pub(super) fn is_everything(&self) -> bool {
+        self.filter == VerdictFilter::default()
+    }
+
     /// What can be said before it is judged.
     pub(super) fn may_want(&self, arriving: &Arriving) -> bool {
         let VerdictFilter { src, dst, protocol, sport, dport, port, .. } = &self.filter;
