@@ -5,11 +5,12 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, MMsgHdr, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, sendmmsg,
 };
 use rustix::thread::{CpuSet, sched_setaffinity};
+use stateway_runtime::uninterrupted;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, IoSlice, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -128,7 +129,7 @@ fn sink(seconds: u32) -> anyhow::Result<u64> {
     let (mut received, end) = (0, end_after(seconds));
     let mut buffer = [0; 2048];
     while Instant::now() < end {
-        received += u64::from(socket.recv(&mut buffer).is_ok());
+        received += u64::from(uninterrupted(|| socket.recv(&mut buffer)).is_ok());
     }
     Ok(received)
 }
@@ -145,7 +146,7 @@ fn connect(target: IpAddr, seconds: u32) -> anyhow::Result<u64> {
     while Instant::now() < end {
         events.clear();
         let patience = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-        epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), Some(&patience))?;
+        retry_on_intr(|| epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), Some(&patience)))?;
         for event in &events {
             let n = event.data.u64() as usize;
             let (stream, flags) = (&streams[n], event.flags);
@@ -187,7 +188,7 @@ fn accept(seconds: u32) -> anyhow::Result<u64> {
     while Instant::now() < end {
         events.clear();
         let patience = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-        epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), Some(&patience))?;
+        retry_on_intr(|| epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), Some(&patience)))?;
         for event in &events {
             let n = event.data.u64();
             let Some(mut stream) = streams.get(&n) else {
@@ -217,7 +218,7 @@ fn ask(target: IpAddr, seconds: u32) -> anyhow::Result<u64> {
     while Instant::now() < end {
         let start = Instant::now();
         socket.send(&[1])?;
-        if socket.recv(&mut [0; 16]).is_ok() {
+        if uninterrupted(|| socket.recv(&mut [0; 16])).is_ok() {
             times.push(start.elapsed());
         }
     }
@@ -232,7 +233,7 @@ fn answer(seconds: u32) -> anyhow::Result<u64> {
     let (mut answered, end) = (0, end_after(seconds));
     let mut buffer = [0; 16];
     while Instant::now() < end {
-        match socket.recv_from(&mut buffer) {
+        match uninterrupted(|| socket.recv_from(&mut buffer)) {
             Ok((len, from)) => {
                 socket.send_to(&buffer[..len], from)?;
                 answered += 1;

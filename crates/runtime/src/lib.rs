@@ -18,3 +18,6 @@ pub mod runtime;
 pub mod statefile;
 pub mod stderr;
 pub mod terminal;
+mod uninterrupted;
+
+pub use uninterrupted::uninterrupted;

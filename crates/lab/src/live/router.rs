@@ -14,6 +14,7 @@ use stateway_core::packet::TcpFlags;
 use stateway_core::packet::summary::Gist;
 use stateway_runtime::control::protocol::{Command, EntryFilter, Reply, Verdict, VerdictFilter};
 use stateway_runtime::control::{Client, Listening, place};
+use stateway_runtime::uninterrupted;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -65,14 +66,10 @@ impl RouterProcess {
         let mut word = [0; 64];
         loop {
             state.interrupt.check()?;
-            match socket.recv(&mut word) {
+            match uninterrupted(|| socket.recv(&mut word)) {
                 Ok(len) if word[..len].starts_with(b"READY=1") => break,
                 Ok(_) => {}
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                    ) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 Err(error) => return Err(error.into()),
             }
             let said = || fs::read_to_string(&log).unwrap_or_default();

@@ -14,6 +14,7 @@ use rustix::net::{
     socket_with, sockopt,
 };
 use stateway_core::packet::TcpFlags;
+use stateway_runtime::uninterrupted;
 use std::fs;
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -117,7 +118,7 @@ pub fn pipe(target: &Target) -> io::Result<()> {
     let mut buffer = [0; 16384];
     let mut stdout = io::stdout().lock();
     loop {
-        let len = back.read(&mut buffer)?;
+        let len = uninterrupted(|| back.read(&mut buffer))?;
         if len == 0 {
             return Ok(());
         }
@@ -199,7 +200,7 @@ fn converse(mut stream: TcpStream, say: Option<&[u8]>, timeout: Duration) -> io:
         if !wait(&stream, PollFlags::IN, patience)? {
             break;
         }
-        match stream.read(&mut buffer) {
+        match uninterrupted(|| stream.read(&mut buffer)) {
             Ok(0) => break,
             Ok(len) => heard.extend_from_slice(&buffer[..len]),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {

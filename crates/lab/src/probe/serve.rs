@@ -4,6 +4,7 @@
 
 use super::tftp;
 use crate::dns;
+use stateway_runtime::uninterrupted;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
@@ -85,7 +86,7 @@ fn accept(
 fn echo(mut stream: TcpStream) -> io::Result<()> {
     let mut buffer = [0; 16384];
     loop {
-        let len = stream.read(&mut buffer)?;
+        let len = uninterrupted(|| stream.read(&mut buffer))?;
         if len == 0 {
             return Ok(());
         }
@@ -112,7 +113,7 @@ fn http(stream: TcpStream, page: &str) -> io::Result<()> {
 
 fn answer(socket: &UdpSocket, reply: impl Fn(&[u8]) -> Option<Vec<u8>>) {
     let mut buffer = vec![0; 65536];
-    while let Ok((len, peer)) = socket.recv_from(&mut buffer) {
+    while let Ok((len, peer)) = uninterrupted(|| socket.recv_from(&mut buffer)) {
         if let Some(reply) = reply(&buffer[..len]) {
             // Whoever asked may have gone.
             let _ = socket.send_to(&reply, peer);

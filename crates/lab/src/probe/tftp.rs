@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+use stateway_runtime::uninterrupted;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
@@ -27,7 +28,7 @@ const ACK: u8 = 4;
 /// Answers requests until the socket is gone.
 pub(super) fn serve(socket: &UdpSocket, folder: &Path) {
     let mut buffer = [0; 1024];
-    while let Ok((len, peer)) = socket.recv_from(&mut buffer) {
+    while let Ok((len, peer)) = uninterrupted(|| socket.recv_from(&mut buffer)) {
         let Some((code, name)) = request(&buffer[..len]) else { continue };
         let Ok(own) = socket.local_addr() else { return };
         let file = folder.join(name);
@@ -46,7 +47,7 @@ pub(super) fn answers(server: SocketAddr, timeout: Duration) -> io::Result<bool>
     // Counted in questions, since a busy machine takes longer for each.
     for _ in 0..timeout.as_millis().div_ceil(ASK_AGAIN.as_millis()) {
         socket.send_to(REQUEST, server)?;
-        match socket.recv_from(&mut buffer) {
+        match uninterrupted(|| socket.recv_from(&mut buffer)) {
             Ok((len, _)) if len >= 4 => return Ok(true),
             Ok(_) => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
@@ -114,7 +115,7 @@ fn exchange(socket: &UdpSocket, packet: &[u8], code: u8, block: u16) -> io::Resu
     let mut buffer = [0; 4 + BLOCK];
     for _ in 0..TRIES {
         socket.send(packet)?;
-        while let Ok(len) = socket.recv(&mut buffer) {
+        while let Ok(len) = uninterrupted(|| socket.recv(&mut buffer)) {
             if let Some(data) = buffer[..len].strip_prefix(&head(code, block)) {
                 return Ok(data.to_vec());
             }

@@ -9,6 +9,7 @@ use super::door::{Door, Seat};
 use super::metrics;
 use crate::confine::{self, Role};
 use crate::runtime::{Shared, unix_nanos};
+use crate::uninterrupted;
 use anyhow::Context as _;
 use httparse::{EMPTY_HEADER, Request, Status};
 use parking_lot::Mutex;
@@ -264,14 +265,18 @@ impl Timed<'_> {
     }
 
     fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(Some(self.left()?))?;
-        self.stream.read(piece)
+        uninterrupted(|| {
+            self.stream.set_read_timeout(Some(self.left()?))?;
+            self.stream.read(piece)
+        })
     }
 
     fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            self.stream.set_write_timeout(Some(self.left()?))?;
-            let len = self.stream.write(bytes)?;
+            let len = uninterrupted(|| {
+                self.stream.set_write_timeout(Some(self.left()?))?;
+                self.stream.write(bytes)
+            })?;
             bytes = &bytes[len..];
         }
         Ok(())

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{HEADROOM, Kind, Port};
+use crate::uninterrupted;
 use stateway_core::packet::Offload;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -48,7 +49,7 @@ impl FarEnd {
     pub fn recv(&self, timeout: Duration) -> io::Result<Option<Vec<u8>>> {
         self.socket.set_read_timeout(Some(timeout))?;
         let mut frame = vec![0; super::SLOT_LEN];
-        match self.socket.recv(&mut frame) {
+        match uninterrupted(|| self.socket.recv(&mut frame)) {
             Ok(len) => {
                 frame.truncate(len);
                 Ok(Some(frame))
