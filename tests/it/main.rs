@@ -27,6 +27,9 @@ mod kernel_captures;
 /// Route mode and the kernel as a router: the same frames in, the same frames out.
 #[cfg(target_os = "linux")]
 mod kernel_route;
+/// `kill -9` under OpenSSH, a server's push, a download and UDP, restarted as the systemd unit says.
+#[cfg(target_os = "linux")]
+mod kills;
 /// `lab capture`: what is in it while it runs, how it ends, and what a replay makes of it.
 #[cfg(target_os = "linux")]
 mod lab_capture;

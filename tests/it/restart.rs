@@ -16,17 +16,23 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Hosts A and B on bridges, to which the router's TAPs are connected: they stay when the router goes.
-struct Site {
-    name: String,
-    folder: tempfile::TempDir,
+pub(crate) struct Site {
+    pub(crate) name: String,
+    pub(crate) folder: tempfile::TempDir,
+    /// What it is told beside its files.
+    args: &'static [&'static str],
     router: Child,
     /// What it has said so far, up to the ready line.
-    said: String,
+    pub(crate) said: String,
     _namespaces: [Netns; 3],
 }
 
 impl Site {
     fn new() -> Self {
+        Self::with(&["--state-interval", "100ms"])
+    }
+
+    pub(crate) fn with(args: &'static [&'static str]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("swr-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = tempfile::tempdir().unwrap();
@@ -36,8 +42,8 @@ impl Site {
         );
         fs::write(folder.path().join("router.yaml"), file).unwrap();
         let namespaces = ["a", "b", "r"].map(|host| Netns::new(format!("{name}{host}")));
-        let (router, said) = start(&name, &folder);
-        let site = Self { name, folder, router, said, _namespaces: namespaces };
+        let (router, said) = start(&name, &folder, args);
+        let site = Self { name, folder, args, router, said, _namespaces: namespaces };
         for (host, port, address) in [("a", "left", A), ("b", "right", B)] {
             let (r, ns) = (format!("{}r", site.name), format!("{}{host}", site.name));
             ip(&format!("-n {r} link add br{host} type bridge"));
@@ -57,16 +63,20 @@ impl Site {
         self.folder.path().join("state")
     }
 
-    /// Ends the router by `signal`, and starts another one.
-    fn restart(&mut self, signal: Signal) {
+    /// Ends the router by `signal`.
+    pub(crate) fn end(&mut self, signal: Signal) {
         kill_process(Pid::from_child(&self.router), signal).unwrap();
         let status = self.router.wait().unwrap();
         assert!(signal != Signal::TERM || status.success(), "{status}");
-        (self.router, self.said) = start(&self.name, &self.folder);
+    }
+
+    /// Starts another one.
+    pub(crate) fn start(&mut self) {
+        (self.router, self.said) = start(&self.name, &self.folder, self.args);
     }
 
     /// Waits until a state file was begun and finished after now.
-    fn wait_until_saved(&self) {
+    pub(crate) fn wait_until_saved(&self) {
         let inode = || fs::metadata(self.state()).map_or(0, |metadata| metadata.ino());
         for _ in 0..2 {
             let before = inode();
@@ -83,7 +93,7 @@ impl Site {
     }
 
     /// Makes something in a host's namespace.
-    fn on<T: Send>(&self, host: &str, what: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn on<T: Send>(&self, host: &str, what: impl FnOnce() -> T + Send) -> T {
         let netns = File::open(format!("/run/netns/{}{host}", self.name)).unwrap();
         std::thread::scope(|scope| {
             let inside = || {
@@ -133,7 +143,7 @@ fn far_side_speaks(
     assert_eq!(heard, [word]);
 }
 
-fn start(name: &str, folder: &tempfile::TempDir) -> (Child, String) {
+fn start(name: &str, folder: &tempfile::TempDir, args: &[&str]) -> (Child, String) {
     let at = |file: &str| folder.path().join(file);
     let mut router = Command::new("ip")
         .args(["netns", "exec", &format!("{name}r"), env!("CARGO_BIN_EXE_stateway"), "run"])
@@ -142,7 +152,7 @@ fn start(name: &str, folder: &tempfile::TempDir) -> (Child, String) {
         .arg(at("control"))
         .arg("--state")
         .arg(at("state"))
-        .args(["--state-interval", "100ms"])
+        .args(args)
         .env_remove("JOURNAL_STREAM")
         .stderr(Stdio::piped())
         .spawn()
@@ -175,7 +185,8 @@ fn sessions_in_which_only_the_far_side_speaks_survive_restarts_and_kills() {
         if signal == Signal::KILL {
             site.wait_until_saved();
         }
-        site.restart(signal);
+        site.end(signal);
+        site.start();
         assert!(site.said.contains("state of "), "{}", site.said);
         far_side_speaks(&mut sessions, word);
     }
@@ -191,10 +202,9 @@ fn a_damaged_state_file_is_put_aside_and_the_router_runs() {
         return;
     }
     let mut site = Site::new();
-    kill_process(Pid::from_child(&site.router), Signal::KILL).unwrap();
-    site.router.wait().unwrap();
+    site.end(Signal::KILL);
     fs::write(site.state(), "no state").unwrap();
-    (site.router, site.said) = start(&site.name, &site.folder);
+    site.start();
     assert!(site.said.contains("is refused, no connection is known: it is no state file"), "{}", site.said);
     assert_eq!(fs::read_to_string(site.folder.path().join("state.bad")).unwrap(), "no state");
     site.sessions();

@@ -231,17 +231,49 @@ fn a_tap_that_was_deleted_is_told_of_and_taken_again_when_it_is_back() {
 }
 
 #[test]
-fn what_nobody_makes_again_the_router_makes_itself() {
+fn a_tap_that_went_with_its_namespace_is_told_of_and_made_again_by_the_router() {
+    if is_left_out() {
+        return;
+    }
+    for settings in ["", "  device: tap\n", "  busy_poll: always\n"] {
+        let mut lab = Lab::start(settings, STATEFUL, Refused::Nothing);
+        datagrams(&lab, 10);
+        ip(&format!("netns del {}b", lab.name));
+        lab.hear("port right is gone");
+        // Nobody makes it again.
+        lab.hear("port right is back");
+        assert_eq!((link(&lab), gone(&lab)), ("up".to_owned(), vec![]), "{settings}");
+        for line in ["gone_total", "returns_total"] {
+            let line = format!("stateway_network_{line}{{device=\"right\"}} 1");
+            assert!(metrics(&lab).contains(&line), "{settings}: {line}");
+        }
+        // As on the first day: it is to be found in the router's namespace, and who plugs it in has the network.
+        ip(&format!("netns add {}b", lab.name));
+        lab.plug("b", "right", B);
+        forget_neighbours(&lab);
+        datagrams(&lab, 100);
+        assert_eq!(end(&mut lab.router, Signal::TERM), Some(0));
+    }
+}
+
+#[test]
+fn what_was_moved_to_another_namespace_is_not_gone() {
     if is_left_out() {
         return;
     }
     let mut lab = Lab::start("", STATEFUL, Refused::Nothing);
-    ip(&format!("netns del {}b", lab.name));
-    lab.hear("port right is gone");
-    ip(&format!("netns add {}b", lab.name));
-    lab.hear("port right is back");
+    datagrams(&lab, 10);
+    let elsewhere = Netns::new(format!("{}c", lab.name));
+    ip(&format!("-n {}b link set eth0 netns {}", lab.name, elsewhere.0));
+    // It is down by then, and its address is lost, as the kernel has it.
+    assert_eq!((link(&lab), gone(&lab)), ("down".to_owned(), vec![]));
+    ip(&format!("-n {} link set eth0 name right", elsewhere.0));
+    ip(&format!("-n {} link set right netns {}r", elsewhere.0, lab.name));
     lab.plug("b", "right", B);
     datagrams(&lab, 100);
+    drop(elsewhere);
+    assert!(metrics(&lab).contains("stateway_network_gone_total{device=\"right\"} 0"));
+    assert_eq!(end(&mut lab.router, Signal::TERM), Some(0));
 }
 
 #[test]
