@@ -7,10 +7,11 @@
 
 use super::restart::Site;
 use super::run::{A, B, PATIENCE, is_left_out, patiently};
-use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -73,20 +74,36 @@ struct Session {
     name: &'static str,
     ear: Arc<Ear>,
     threads: Vec<JoinHandle<()>>,
+    /// A program of it, which must not outlive a test that failed.
+    program: Option<OwnedFd>,
 }
 
 impl Session {
     fn new(name: &'static str, threads: impl FnOnce(&Arc<Ear>) -> Vec<JoinHandle<()>>) -> Self {
         let ear = Arc::default();
         let threads = threads(&ear);
-        Self { name, ear, threads }
+        Self { name, ear, threads, program: None }
+    }
+
+    fn of(mut self, program: OwnedFd) -> Self {
+        self.program = Some(program);
+        self
     }
 
     /// Nothing was lost, doubled or changed, or a thread panics.
-    fn end(self) {
+    fn end(mut self) {
         self.ear.heard.lock().unwrap().is_over = true;
-        for thread in self.threads {
+        for thread in self.threads.drain(..) {
             assert!(thread.join().is_ok(), "{}", self.name);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(program) = &self.program {
+            // It may have ended.
+            let _ = pidfd_send_signal(program, Signal::KILL);
         }
     }
 }
@@ -129,7 +146,9 @@ impl Ssh {
         // It wants a folder in /run, and its own whole path.
         let within = "mount -t tmpfs -o mode=755 tmpfs /run && mkdir /run/sshd && exec \"$(command -v sshd)\" -D -e -f \"$1\"";
         let mut server = Command::new("ip")
-            .args(["netns", "exec", &format!("{name}b"), "sh", "-c", within, "sh"])
+            .args(["netns", "exec", &format!("{name}b")])
+            // What it starts for each session ends with it.
+            .args(["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", within, "sh"])
             .arg(at.join("sshd_config"))
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .stderr(Stdio::piped())
@@ -164,7 +183,8 @@ impl Ssh {
     /// A line there, and the same line back.
     fn echo(&self) -> Session {
         let (mut client, mut stdin, mut stdout) = self.client("exec cat");
-        Session::new("ssh", |ear| {
+        let program = pidfd_open(Pid::from_child(&client), PidfdFlags::empty()).unwrap();
+        let session = Session::new("ssh", |ear| {
             let ear = Arc::clone(ear);
             vec![spawn(move || {
                 for number in 0_u64.. {
@@ -181,14 +201,16 @@ impl Ssh {
                 drop(stdin);
                 assert!(client.wait().unwrap().success());
             })]
-        })
+        });
+        session.of(program)
     }
 
     /// The far side counts until its reader is gone.
     fn push(&self) -> Session {
         let count = "n=0; while echo $n; do n=$((n + 1)); sleep 0.01; done 2>/dev/null";
         let (mut client, stdin, mut stdout) = self.client(count);
-        Session::new("ssh, the server alone", |ear| {
+        let program = pidfd_open(Pid::from_child(&client), PidfdFlags::empty()).unwrap();
+        let session = Session::new("ssh, the server alone", |ear| {
             let ear = Arc::clone(ear);
             vec![spawn(move || {
                 for number in 0_u64.. {
@@ -204,7 +226,8 @@ impl Ssh {
                 client.wait().unwrap();
                 drop(stdin);
             })]
-        })
+        });
+        session.of(program)
     }
 }
 

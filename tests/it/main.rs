@@ -60,6 +60,9 @@ mod netns;
 mod privileges;
 /// Properties that hold for whatever comes: tuples, checksums, and frames made of noise.
 mod props;
+/// Good, cut, empty and wrong rules files, loaded while datagrams pass.
+#[cfg(target_os = "linux")]
+mod reloads;
 /// Captures through the `replay` command, and the exact lines that come of them.
 mod replay;
 /// `stateway run --state`: sessions live through restarts and kills.
