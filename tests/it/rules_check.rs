@@ -30,6 +30,26 @@ fn codes(text: &str) -> Vec<String> {
     findings.iter().map(|finding| finding["code"].as_str().unwrap_or("none").to_owned()).collect()
 }
 
+/// As [`codes`], of rules for both families.
+fn codes_of_both(four: &str, six: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = [("four", four), ("six", six)].map(|(name, text)| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    });
+    let (code, out, err) = rules(&["check", &a, "--rules6", &b, "--format", "json"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let answer: Value = serde_json::from_str(&out).unwrap();
+    let of = |finding: &Value| {
+        let file =
+            Path::new(finding["file"].as_str().unwrap()).file_name().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(finding["witness"]["proved"], true, "{finding:#}");
+        format!("{file} {} {}", finding["line"], finding["code"].as_str().unwrap())
+    };
+    answer["findings"].as_array().unwrap().iter().map(of).collect()
+}
+
 fn filter(policy: &str, rules: &str) -> String {
     format!("*filter\n:FORWARD {policy} [0:0]\n:mine - [0:0]\n{rules}\nCOMMIT\n")
 }
@@ -76,6 +96,31 @@ fn a_planted_mistake_is_found_and_a_mended_one_is_not() {
             "-A FORWARD -p udp -j LOG\n-A FORWARD -p icmp -j LOG",
         ),
         (
+            "SW005",
+            "-A FORWARD -p tcp --dport 22 -j DROP\n-A FORWARD -p tcp -m multiport --dports 22,80,443 -j ACCEPT",
+            "-A FORWARD -s 192.0.2.9 -p tcp --dport 22 -j DROP\n-A FORWARD -p tcp -m multiport --dports 22,80,443 -j ACCEPT",
+        ),
+        (
+            "SW005",
+            "-A FORWARD -m conntrack --ctstate INVALID -j DROP\n-A FORWARD -i lan -m conntrack --ctstate NEW,INVALID -j ACCEPT",
+            "-A FORWARD -m conntrack --ctstate RELATED -j ACCEPT\n-A FORWARD -i lan -m conntrack --ctstate NEW,RELATED -j ACCEPT",
+        ),
+        (
+            "SW017",
+            "-A INPUT -p tcp -j DROP\n-A INPUT -i lan -p tcp --dport 22 -j ACCEPT",
+            "-A INPUT -i lan -p tcp --dport 22 -j ACCEPT\n-A INPUT -p tcp -j DROP",
+        ),
+        (
+            "SW017",
+            "-A INPUT -p tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT\n-A INPUT -p tcp -j DROP",
+            "-A INPUT -p tcp --dport 22 -m conntrack --ctstate NEW,ESTABLISHED -j ACCEPT\n-A INPUT -p tcp -j DROP",
+        ),
+        (
+            "SW017",
+            "-A INPUT -p tcp -m multiport --dports 22,80 -j ACCEPT\n-A OUTPUT -p udp -j ACCEPT\n-A OUTPUT -j DROP",
+            "-A INPUT -p tcp -m multiport --dports 22,80 -j ACCEPT\n-A OUTPUT -p tcp --sport 22 -j ACCEPT\n-A OUTPUT -j DROP",
+        ),
+        (
             "SW010",
             "-A FORWARD -i world -p udp --sport 53 -j ACCEPT",
             "-A FORWARD -i world -p udp --sport 53 -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
@@ -104,6 +149,22 @@ fn a_planted_mistake_is_found_and_a_mended_one_is_not() {
         assert_eq!(codes(&filter("DROP", wrong)), [mistake], "{wrong}");
         assert_eq!(codes(&filter("DROP", mended)), [""; 0], "{mended}");
     }
+}
+
+#[test]
+fn a_family_that_is_left_open_is_found() {
+    let four = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n-A FORWARD -i lan -j ACCEPT\nCOMMIT\n";
+    let open = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n-A FORWARD -i lan -j ACCEPT\nCOMMIT\n";
+    assert_eq!(codes_of_both(four, open), ["six 3 SW016"]);
+    assert_eq!(codes_of_both(open, four), ["four 3 SW016"]);
+    assert_eq!(codes_of_both(four, four), [""; 0]);
+    assert_eq!(codes_of_both(open, open), [""; 0]);
+    // Closed by its last rule, and open for want of any.
+    let last =
+        four.replace(":FORWARD DROP", ":FORWARD ACCEPT").replace("COMMIT", "-A FORWARD -j REJECT\nCOMMIT");
+    assert_eq!(codes_of_both(&last, "*mangle\nCOMMIT\n"), ["six 2 SW016"]);
+    let narrow = "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -i wan -j DROP\nCOMMIT\n";
+    assert_eq!(codes_of_both(four, narrow), [""; 0], "what it refuses was thought about");
 }
 
 #[test]

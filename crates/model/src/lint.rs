@@ -11,14 +11,22 @@ use stateway_core::filter::matches::{Match, PortMatch, StateSet};
 use stateway_core::filter::{Chain, Policy, Rule, Ruleset, Table, Target};
 use std::collections::BTreeSet;
 
+mod families;
+mod partly;
+mod ssh;
+
+pub use families::left_open;
+pub use ssh::{names_ssh, of_router};
+
 /// One finding.
 #[derive(Clone, Debug)]
 pub struct Finding {
     pub code: &'static str,
+    /// From 1; 0 if it is about no rule.
     pub line: u32,
     pub message: String,
     pub hint: String,
-    /// Packets that show it, at FORWARD.
+    /// Packets that show it, on the way that was asked about.
     pub shown_by: Option<Set>,
 }
 
@@ -59,6 +67,9 @@ pub fn of_rules(rules: &Ruleset, space: &Space) -> Made<Vec<Finding>> {
                 continue;
             }
             never_holding(table, id, chain, &seen, &mut findings)?;
+            if table == Table::Filter {
+                findings.extend(partly::of_chain(space, id, chain, &seen)?);
+            }
             copies(rules, table, chain, &mut findings);
         }
     }

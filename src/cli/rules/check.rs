@@ -2,13 +2,13 @@
 
 use super::Reading;
 use super::codes;
-use super::findings::{self, Found};
+use super::findings::{self, Checked, Found};
 use crate::cli::render;
 use crate::cli::rules_text::RulesText;
 use crate::cli::{Failure, Result};
 use anyhow::anyhow;
 use stateway_core::filter::{RuleError, Ruleset};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -16,6 +16,9 @@ pub(super) struct Args {
     file: PathBuf,
     #[command(flatten)]
     reading: Reading,
+    /// The rules for IPv6, as of ip6tables-save, beside FILE: also checked, and whether one of the families is left open
+    #[arg(long, value_name = "FILE", conflicts_with = "ipv6")]
+    rules6: Option<PathBuf>,
     /// End with exit code 1 if there is a finding of this code; `all` for any
     #[arg(long, value_name = "CODE", value_delimiter = ',', value_parser = codes::parse)]
     deny: Vec<String>,
@@ -39,52 +42,92 @@ enum Format {
 }
 
 pub(super) fn run(args: &Args) -> Result {
-    let text = args.reading.text(&args.file)?;
-    let (errors, mut found) = match args.reading.load(&text, false) {
-        Ok(loaded) if loaded.ruleset.tables().is_empty() => {
-            (vec![no_rules(&text)], loaded.warnings.iter().map(Found::of_core).collect())
+    let mut all = vec![check(args, &args.reading, &args.file)?];
+    if let Some(file) = &args.rules6 {
+        let reading = Reading { ipv6: true, ..args.reading.clone() };
+        all.push(check(args, &reading, file)?);
+        if let [Checked { rules: Some(four), .. }, Checked { rules: Some(six), .. }] = all.as_slice() {
+            let of_four = findings::of_families(&args.reading, &all[0].text, four, six)?;
+            let of_six = findings::of_families(&reading, &all[1].text, six, four)?;
+            all[0].found.extend(of_four);
+            all[1].found.extend(of_six);
         }
-        Ok(loaded) => (Vec::new(), all(args, &text, &loaded.ruleset, &loaded.warnings)?),
-        Err(errors) => (errors, Vec::new()),
-    };
-    let is_allowed = |code: &str| args.allow.iter().any(|allowed| allowed == code || allowed == "all");
-    let in_file = findings::allowed(text.whole())
-        .map_err(|error| Failure::Input(anyhow!("{}", text.problems(&[error]))))?;
-    found.retain(|found| {
-        found.code.is_none_or(|code| {
-            !is_allowed(code) && !in_file.iter().any(|a| a.is_about(code, found.error.line))
-        })
-    });
+    }
+    for checked in &mut all {
+        leave_out_allowed(args, checked)?;
+    }
     match args.format {
-        Format::Json => render::json(&findings::json(&text, &errors, &found)),
-        Format::Sarif => render::json(&findings::sarif(&text, &errors, &found)),
-        Format::Github => findings::github(&text, &errors, &found),
+        Format::Json => render::json(&findings::json(&all)),
+        Format::Sarif => render::json(&findings::sarif(&all)),
+        Format::Github => all.iter().for_each(findings::github),
         Format::Text => {
-            for found in &found {
-                render::line(&found.text(&text));
-            }
-            if errors.is_empty() && found.is_empty() {
-                render::line(&format!("{}: nothing to report", args.file.display()));
+            for (checked, file) in all.iter().zip([Some(&args.file), args.rules6.as_ref()].into_iter().flatten()) {
+                for found in &checked.found {
+                    render::line(&found.text(&checked.text));
+                }
+                if checked.errors.is_empty() && checked.found.is_empty() {
+                    render::line(&format!("{}: nothing to report", file.display()));
+                }
             }
         }
     }
-    if !errors.is_empty() {
-        return Err(Failure::Input(anyhow!("{}", text.problems(&errors))));
+    for Checked { text, errors, .. } in &all {
+        if !errors.is_empty() {
+            return Err(Failure::Input(anyhow!("{}", text.problems(errors))));
+        }
     }
     let is_denied = |found: &Found| {
         let code = found.code.unwrap_or_default();
         args.deny.iter().any(|denied| denied == code || denied == "all")
     };
-    if found.iter().any(is_denied) { Err(Failure::Differs) } else { Ok(()) }
+    if all.iter().flat_map(|checked| &checked.found).any(is_denied) { Err(Failure::Differs) } else { Ok(()) }
+}
+
+/// One file.
+fn check(args: &Args, reading: &Reading, file: &Path) -> Result<Checked> {
+    let text = reading.text(file)?;
+    Ok(match reading.load(&text, false) {
+        // An empty file beside another one is a family without rules.
+        Ok(loaded) if loaded.ruleset.tables().is_empty() && args.rules6.is_none() => {
+            let (errors, found) = (vec![no_rules(&text)], loaded.warnings.iter().map(Found::of_core).collect());
+            Checked { text, errors, found, rules: None }
+        }
+        Ok(loaded) => {
+            let found = all(reading, &text, &loaded.ruleset, &loaded.warnings)?;
+            Checked { text, errors: Vec::new(), found, rules: Some(loaded.ruleset) }
+        }
+        Err(errors) => Checked { text, errors, found: Vec::new(), rules: None },
+    })
+}
+
+/// Leaves out what options and comments in the file allow.
+fn leave_out_allowed(args: &Args, checked: &mut Checked) -> Result {
+    let is_allowed = |code: &str| args.allow.iter().any(|allowed| allowed == code || allowed == "all");
+    let in_file = findings::allowed(checked.text.whole())
+        .map_err(|error| Failure::Input(anyhow!("{}", checked.text.problems(&[error]))))?;
+    checked.found.retain(|found| {
+        found.code.is_none_or(|code| {
+            !is_allowed(code) && !in_file.iter().any(|a| a.is_about(code, found.error.line))
+        })
+    });
+    Ok(())
 }
 
 /// What the core warns of, and what the model finds besides.
-fn all(args: &Args, text: &RulesText, rules: &Ruleset, warnings: &[RuleError]) -> Result<Vec<Found>> {
+fn all(
+    reading: &Reading,
+    text: &RulesText,
+    rules: &Ruleset,
+    warnings: &[RuleError],
+) -> Result<Vec<Found>> {
     let mut found: Vec<Found> = warnings.iter().map(Found::of_core).collect();
-    let own = findings::of_model(&args.reading, text, rules)?;
+    let own = findings::of_model(reading, text, rules)?;
     // The core has told of these rules, and knows the column.
     let is_told = |line: usize| warnings.iter().any(|warning| warning.line == line);
     found.extend(own.into_iter().filter(|own| !own.is_of_never() || !is_told(own.error.line)));
+    // That nobody can log in says more than that a rule never holds.
+    let ssh: Vec<usize> = found.iter().filter(|f| f.code == Some("SW017")).map(|f| f.error.line).collect();
+    found.retain(|found| !found.is_of_never() || !ssh.contains(&found.error.line));
     found.sort_by_key(|found| (found.error.line, found.error.column));
     Ok(found)
 }

@@ -53,6 +53,19 @@ that the chain should refuse pass, or the chain is left over.",
 Two rules of one chain log the same packets in the same words. One will do.",
     },
     Code {
+        name: "SW005",
+        title: "a value in the list of a rule never holds",
+        page: "\
+The rule names several ports or states, and all packets of one of them are decided before, and otherwise: the rule accepts, and what is
+before it drops them, or the other way round. Exceptions in front of a wider rule are no finding; a value that somebody wrote
+out and that does nothing is.
+
+Take the value out, or move the rule in front.
+
+    -A FORWARD -p tcp --dport 22 -j DROP
+    -A FORWARD -p tcp -m multiport --dports 22,80,443 -j ACCEPT                # 22 never holds",
+    },
+    Code {
         name: "SW010",
         title: "answers are let in by their source port",
         page: "\
@@ -109,6 +122,30 @@ A rule that accepts NEW and asks for nothing else lets both sides open connectio
 who may.
 
     -A FORWARD -i inside -m conntrack --ctstate NEW -j ACCEPT",
+    },
+    Code {
+        name: "SW016",
+        title: "one family of addresses is closed, and the other is open",
+        page: "\
+The rules for IPv4 refuse what they do not name, those for IPv6 refuse nothing, or the reverse. Whoever is kept out by one address
+comes in by the other: hosts have both, and names lead to both. `rules check FILE --rules6 FILE` compares them.
+
+    *filter
+    :FORWARD DROP [0:0]                                                        # for IPv6 as well
+    -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+    -A FORWARD -p ipv6-icmp -j ACCEPT
+    COMMIT",
+    },
+    Code {
+        name: "SW017",
+        title: "nobody can log in to the router, though a rule accepts ssh",
+        page: "\
+A rule of INPUT accepts port 22, but every first packet is refused before, or the rule waits for ESTABLISHED and nobody may open; or
+OUTPUT refuses every answer. Loaded on a router far away, such rules lock out who loaded them.
+
+    -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+    -A INPUT -i lan -p tcp --dport 22 -m conntrack --ctstate NEW -j ACCEPT     # in front of what drops
+    -A OUTPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
     },
 ];
 

@@ -91,16 +91,73 @@ pub(super) fn of_model(reading: &Reading, text: &RulesText, rules: &Ruleset) -> 
         let model = Model::new(rules, &space, Way::Forward, router)?;
         let whole = Rules { rules, text: text.whole() };
         for finding in lint::of_forward(rules, &model)? {
-            let title = |packet: &str| format!("{}: {packet}", finding.code);
-            let shown = match &finding.shown_by {
-                Some(set) => prove::show(&model, set, whole, &Fate::ALL, &title)?,
-                None => None,
-            };
+            let shown = shown(&model, &finding, whole)?;
+            found.push(plain(finding, shown));
+        }
+        if lint::names_ssh(rules) {
+            let input = Model::new(rules, &space, Way::Input, router)?;
+            let output = Model::new(rules, &space, Way::Output, router)?;
+            if let Some(finding) = lint::of_router(rules, &input, &output)? {
+                let shown = shown(&input, &finding, whole)?;
+                found.push(plain(finding, shown));
+            }
+        }
+        Ok(found)
+    };
+    found().map_err(too_large)
+}
+
+/// What is wrong with rules beside those of the other family: they let everything pass, and those do not.
+pub(super) fn of_families(
+    reading: &Reading,
+    text: &RulesText,
+    rules: &Ruleset,
+    other: &Ruleset,
+) -> Result<Vec<Found>> {
+    let names = match reading.ifaces.is_empty() {
+        true => interfaces([rules, other].into_iter(), &[]),
+        false => reading.ifaces.clone(),
+    };
+    let rules = &Reading { ifaces: names.clone(), ..reading.clone() }.load_right(text, false)?;
+    let space = Space::new(rules.family, names, Room::USUAL).map_err(too_large)?;
+    let router = Router { has_helpers: false, turns_back: translates(rules) };
+    let found = || -> std::result::Result<Vec<Found>, TooLarge> {
+        let mut found = Vec::new();
+        for (way, chain) in [(Way::Input, "INPUT"), (Way::Forward, "FORWARD")] {
+            let model = Model::new(rules, &space, way, router)?;
+            let Some(mut finding) = lint::left_open(other, &model)? else { continue };
+            finding.line = line_of_chain(text.whole(), chain);
+            let shown = shown(&model, &finding, Rules { rules, text: text.whole() })?;
             found.push(plain(finding, shown));
         }
         Ok(found)
     };
     found().map_err(too_large)
+}
+
+/// Where the chain of the table `filter` is declared, or else the table, or else the text ends.
+fn line_of_chain(text: &str, chain: &str) -> u32 {
+    let is_filter = |line: &str| line.trim_start().starts_with("*filter");
+    let begins = text.lines().position(is_filter);
+    let inside = text.lines().enumerate().skip(begins.unwrap_or_default());
+    let declared = inside
+        .take_while(|(_, line)| !line.trim_start().starts_with("COMMIT"))
+        .find(|(_, line)| line.trim_start().starts_with(&format!(":{chain} ")));
+    let at = declared.map(|(at, _)| at).or(begins).unwrap_or_else(|| text.lines().count().max(1) - 1);
+    at as u32 + 1
+}
+
+/// The packet that shows a finding.
+fn shown(
+    model: &Model<'_>,
+    finding: &Finding,
+    rules: Rules<'_>,
+) -> std::result::Result<Option<Shown>, TooLarge> {
+    let title = |packet: &str| format!("{}: {packet}", finding.code);
+    match &finding.shown_by {
+        Some(set) => prove::show(model, set, rules, &Fate::ALL, &title),
+        None => Ok(None),
+    }
 }
 
 fn plain(finding: Finding, shown: Option<Shown>) -> Found {
@@ -158,7 +215,36 @@ pub(super) fn allowed(text: &str) -> std::result::Result<Vec<Allowed>, RuleError
 
 // ── formats ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-pub(super) fn json(text: &RulesText, errors: &[RuleError], found: &[Found]) -> Value {
+/// A file of rules, and what is wrong with it.
+pub(super) struct Checked {
+    pub(super) text: RulesText,
+    pub(super) errors: Vec<RuleError>,
+    pub(super) found: Vec<Found>,
+    /// As it was loaded, if it could be.
+    pub(super) rules: Option<Ruleset>,
+}
+
+pub(super) fn json(all: &[Checked]) -> Value {
+    let findings = |checked: &Checked| {
+        let mut list = json_of(checked);
+        if all.len() > 1 {
+            for (value, file) in list.iter_mut().zip(files(checked)) {
+                value["file"] = json!(file);
+            }
+        }
+        list
+    };
+    let list: Vec<Value> = all.iter().flat_map(findings).collect();
+    json!({ "ok": all.iter().all(|checked| checked.errors.is_empty()), "findings": list })
+}
+
+/// The file of each error and finding.
+fn files(Checked { text, errors, found, .. }: &Checked) -> Vec<String> {
+    let errors = errors.iter().chain(found.iter().map(|found| &found.error));
+    errors.map(|error| text.locate(error).0.display().to_string()).collect()
+}
+
+fn json_of(Checked { text, errors, found, .. }: &Checked) -> Vec<Value> {
     let of_error = |error: &RuleError| super::json::finding(&text.locate(error).1, "error");
     let of_found = |found: &Found| {
         let mut error = text.locate(&found.error).1;
@@ -172,34 +258,11 @@ pub(super) fn json(text: &RulesText, errors: &[RuleError], found: &[Found]) -> V
         }
         value
     };
-    let list: Vec<Value> = errors.iter().map(of_error).chain(found.iter().map(of_found)).collect();
-    json!({ "ok": errors.is_empty(), "findings": list })
+    errors.iter().map(of_error).chain(found.iter().map(of_found)).collect()
 }
 
-pub(super) fn sarif(text: &RulesText, errors: &[RuleError], found: &[Found]) -> Value {
-    let result = |error: &RuleError, code: &str, level: &str, more: String| {
-        let (file, error) = text.locate(error);
-        let hint = error.hint.map_or_else(String::new, |hint| format!("; {hint}"));
-        json!({
-            "ruleId": code,
-            "level": level,
-            "message": { "text": format!("{}{hint}{more}", error.message) },
-            "locations": [{ "physicalLocation": {
-                "artifactLocation": { "uri": file.display().to_string() },
-                "region": { "startLine": error.line.max(1), "startColumn": error.column.max(1) },
-            }}],
-        })
-    };
-    let of_found = |found: &Found| {
-        let more =
-            found.shown.as_ref().map_or_else(String::new, |shown| format!("; packet: {}", shown.packet));
-        result(&found.error, found.code.unwrap_or("warning"), "warning", more)
-    };
-    let results: Vec<Value> = errors
-        .iter()
-        .map(|error| result(error, "error", "error", String::new()))
-        .chain(found.iter().map(of_found))
-        .collect();
+pub(super) fn sarif(all: &[Checked]) -> Value {
+    let results: Vec<Value> = all.iter().flat_map(sarif_of).collect();
     let rules: Vec<Value> = codes::ALL
         .iter()
         .map(|code| {
@@ -220,8 +283,34 @@ pub(super) fn sarif(text: &RulesText, errors: &[RuleError], found: &[Found]) -> 
     })
 }
 
+fn sarif_of(Checked { text, errors, found, .. }: &Checked) -> Vec<Value> {
+    let result = |error: &RuleError, code: &str, level: &str, more: String| {
+        let (file, error) = text.locate(error);
+        let hint = error.hint.map_or_else(String::new, |hint| format!("; {hint}"));
+        json!({
+            "ruleId": code,
+            "level": level,
+            "message": { "text": format!("{}{hint}{more}", error.message) },
+            "locations": [{ "physicalLocation": {
+                "artifactLocation": { "uri": file.display().to_string() },
+                "region": { "startLine": error.line.max(1), "startColumn": error.column.max(1) },
+            }}],
+        })
+    };
+    let of_found = |found: &Found| {
+        let more =
+            found.shown.as_ref().map_or_else(String::new, |shown| format!("; packet: {}", shown.packet));
+        result(&found.error, found.code.unwrap_or("warning"), "warning", more)
+    };
+    errors
+        .iter()
+        .map(|error| result(error, "error", "error", String::new()))
+        .chain(found.iter().map(of_found))
+        .collect()
+}
+
 /// Lines that a workflow on GitHub shows beside the file.
-pub(super) fn github(text: &RulesText, errors: &[RuleError], found: &[Found]) {
+pub(super) fn github(Checked { text, errors, found, .. }: &Checked) {
     let say = |error: &RuleError, kind: &str, code: Option<&str>| {
         let (file, error) = text.locate(error);
         let escaped = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
