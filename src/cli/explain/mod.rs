@@ -4,6 +4,7 @@ mod flow;
 mod hex;
 #[cfg(target_os = "linux")]
 mod live;
+mod why_not;
 
 use super::captures::{self, CaptureArgs};
 use super::render::{self, Format};
@@ -92,15 +93,32 @@ pub(super) struct Args {
     #[cfg(target_os = "linux")]
     #[arg(long, requires = "lab")]
     fresh: bool,
+    /// If it does not pass: the nearest packet that would, and the nearest change of the rules with which this one would; each is tried
+    #[arg(long, conflicts_with = "frame")]
+    why_not: bool,
     /// For people, or one JSON object
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+}
+
+/// What is printed as JSON.
+#[derive(serde::Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    account: &'a explain::Account,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why_not: Option<why_not::WhyNot>,
 }
 
 pub(super) fn run(args: Args) -> Result {
     let capture = args.capture.as_deref().map(|path| args.captures.open(path)).transpose()?;
     #[cfg(target_os = "linux")]
     if let Some(live) = live::Live::meant(&args)? {
+        if args.why_not {
+            return Err(Failure::Input(anyhow!(
+                "`--why-not` tries other rules, which a running router is not given\n  hint: `--fresh` with a lab, or `--rules FILE`"
+            )));
+        }
         return live.explain(&args);
     }
     let packet = args.packet("S").map_err(|why| Failure::Input(anyhow!(why)))?;
@@ -111,15 +129,26 @@ pub(super) fn run(args: Args) -> Result {
         .as_ref()
         .map_or(config.unix_epoch_nanos, |capture| epoch_of(capture.source.survey().first_nanos));
     let mode = config.mode;
-    let router = router_args::build(config)?;
+    let router = router_args::build(config.clone())?;
     let source = capture.as_ref().map(|capture| &capture.source);
     let account = match (source, args.frame) {
         (Some(capture), Some(number)) => of_frame(capture, &router, number)?,
         (capture, _) => args.of_packet(capture, &router, mode, &packet)?,
     };
+    let why_not = if args.why_not {
+        let (args, config, packet, account) = (&args, &config, packet.as_slice(), &account);
+        Some(why_not::Case { args, config, capture: source, packet, account }.look()?)
+    } else {
+        None
+    };
     match args.format {
-        Format::Text => render::line(explain::render(&account).trim_end()),
-        Format::Json => render::json(&account),
+        Format::Text => {
+            render::line(explain::render(&account).trim_end());
+            if let Some(why_not) = why_not {
+                render::line(&why_not.text());
+            }
+        }
+        Format::Json => render::json(&Told { account: &account, why_not }),
     }
     Ok(())
 }
@@ -268,7 +297,18 @@ impl Args {
         mode: Mode,
         packet: &[u8],
     ) -> Result<Account> {
-        let name = self.in_port.as_deref().unwrap_or_default();
+        self.of_packet_at(self.in_port.as_deref().unwrap_or_default(), capture, router, mode, packet)
+    }
+
+    /// The account of a packet that comes in at a port.
+    fn of_packet_at(
+        &self,
+        name: &str,
+        capture: Option<&Source>,
+        router: &Router,
+        mode: Mode,
+        packet: &[u8],
+    ) -> Result<Account> {
         let at = router.ifaces().iter().position(|iface| iface.name == name).ok_or_else(|| {
             let names: Vec<String> = router.ifaces().iter().map(|i| format!("`{}`", i.name)).collect();
             Failure::Input(anyhow!("no port `{name}`\n  hint: the router has {}", names.join(", ")))

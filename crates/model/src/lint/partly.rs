@@ -55,9 +55,10 @@ fn listed(space: &Space, rule: &Rule) -> Made<Vec<(String, Set)>> {
         if list.negated || list.ports.len() < 2 {
             continue;
         }
-        for ((low, high), _) in &list.ports {
+        for (ports, _) in &list.ports {
+            let (low, high) = (ports.0, ports.1);
             let word = if low == high { format!("port {low}") } else { format!("ports {low}:{high}") };
-            all.push((word, space.between(field, (*low).into(), (*high).into())?));
+            all.push((word, space.between(field, low.into(), high.into())?));
         }
     }
     if let Some((named, false)) = states(rule) {

@@ -82,13 +82,15 @@ fn rule_for_ssh<'a>(rules: &'a Ruleset, input: &Model<'_>) -> Made<Option<&'a Ru
 fn is_for_ssh(rule: &Rule) -> bool {
     let is_tcp = rule.target == Target::Accept
         && rule.matches.proto.is_some_and(|proto| proto.proto == TCP && !proto.negated);
-    let has_ssh = |(low, high): (u16, u16)| low <= SSH && SSH <= high;
+    let has_ssh = |low: u16, high: u16| low <= SSH && SSH <= high;
     is_tcp
         && rule.matches.listed.iter().any(|m| match m {
-            Match::Tcp(tcp) => tcp.dport.is_some_and(|port| !port.negated && port.ports == (SSH, SSH)),
+            Match::Tcp(tcp) => {
+                tcp.dport.is_some_and(|port| !port.negated && port.ports.0 == SSH && port.ports.1 == SSH)
+            }
             Match::Multiport(list) => {
                 let is_to = list.side == MultiportSide::Destination && !list.negated;
-                is_to && list.ports.iter().any(|(ports, _)| has_ssh(*ports))
+                is_to && list.ports.iter().any(|(ports, _)| has_ssh(ports.0, ports.1))
             }
             _ => false,
         })
