@@ -96,3 +96,4 @@ mod tidy;
 /// `stateway watch`: lines of packets, slow readers, and every way it ends.
 #[cfg(target_os = "linux")]
 mod watch;
+mod why_not;

@@ -57,7 +57,9 @@ pub fn retranslated(old: &Model<'_>, new: &Model<'_>, told: &Set) -> Made<Vec<Tr
     }
     let passed = passed.and(&space.is(Field::State, 0)?)?;
     let mut all = differing([&old.destinations, &new.destinations], &passed.without(told)?)?;
-    all.extend(differing([&old.sources, &new.sources], &passed)?);
+    // What is refused comes nowhere where sources are translated.
+    let both = passed.and(&old.fates.passed)?.and(&new.fates.passed)?;
+    all.extend(differing([&old.sources, &new.sources], &both)?);
     Ok(all)
 }
 

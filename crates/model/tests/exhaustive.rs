@@ -2,9 +2,11 @@
 //! translation included.
 //!
 //! 16 addresses on each side, 16 ports, three protocols, four interfaces, and all states. `STATEWAY_RULESETS` says how many
-//! rulesets, `STATEWAY_EVERY_PACKET` that each of them gets every packet of that universe, and not some of them.
+//! rulesets, `STATEWAY_EVERY_PACKET` that each of them gets every packet of that universe, and not some of them. Of pairs of
+//! rulesets it is what the model says of their difference: `STATEWAY_PAIRS` and `STATEWAY_PACKETS` say how many.
 
 #![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+#![expect(clippy::print_stdout, reason = "who asks for a great number wants to see it")]
 
 use fastrand::Rng;
 use stateway_core::base::{Iface, IfaceId, Instant};
@@ -15,13 +17,19 @@ use stateway_core::nat::{self, Side};
 use stateway_core::packet::{Family, Offload, Packet, Tuple};
 use stateway_core::record::NoRecord;
 use stateway_model::walk::{Fates, Walk, Way};
-use stateway_model::{Field, Moved, Moves, Room, Set, Space, state_number};
+use stateway_model::{
+    Field, Model, Moved, Moves, Room, Router, Set, Space, changes, retranslated, state_number,
+};
 use std::net::IpAddr;
 
 /// In a debug build some seconds.
 const USUAL: u64 = 16;
 /// Of each ruleset: every packet where there is time, else so many of them.
 const PACKETS: usize = 3_000;
+
+/// Pairs of rulesets, and packets for each.
+const USUAL_PAIRS: u64 = 8;
+const USUAL_PACKETS: u64 = 3_000;
 
 const IFACES: [&str; 4] = ["lan", "wan", "eth0", "eth1"];
 const STATES: [CtState; 5] =
@@ -42,7 +50,7 @@ struct Sample {
 
 #[test]
 fn the_model_says_of_every_packet_what_the_core_says() {
-    let rulesets = std::env::var("STATEWAY_RULESETS").ok().and_then(|n| n.parse().ok()).unwrap_or(USUAL);
+    let rulesets = number("STATEWAY_RULESETS", USUAL);
     let is_whole = std::env::var_os("STATEWAY_EVERY_PACKET").is_some();
     let mut judged = 0_u64;
     for seed in 0..rulesets {
@@ -68,10 +76,84 @@ fn the_model_says_of_every_packet_what_the_core_says() {
             (0..PACKETS).for_each(|_| check(any(&mut rng)));
         }
     }
+    println!("{judged} packets under {rulesets} rulesets");
     assert!(judged > 0, "no packet was judged");
     if is_whole {
         assert!(judged >= rulesets * 61_440, "{judged} packets");
     }
+}
+
+#[test]
+fn a_difference_is_what_two_walks_through_the_core_disagree_on() {
+    let (pairs, packets) = (number("STATEWAY_PAIRS", USUAL_PAIRS), number("STATEWAY_PACKETS", USUAL_PACKETS));
+    let (mut judged, mut differing) = (0_u64, 0_u64);
+    for seed in 0..pairs {
+        let mut rng = Rng::with_seed(1_000_000 + seed);
+        let before = ruleset(&mut rng);
+        let after = changed(&mut rng, &before);
+        let load = |text: &str| {
+            let names = IFACES.map(str::to_owned);
+            Ruleset::load(text, Family::Ipv4, &names)
+                .unwrap_or_else(|errors| panic!("seed {seed}: {errors:?}\n{text}"))
+                .ruleset
+        };
+        let (old, new) = (load(&before), load(&after));
+        let space = Space::new(Family::Ipv4, IFACES.map(str::to_owned).to_vec(), Room::SMALL).unwrap();
+        let model = |rules| Model::new(rules, &space, Way::Forward, Router::default()).unwrap();
+        let (was, is) = (model(&old), model(&new));
+        let (fates, tracked) = changes(&was, &is).unwrap();
+        assert!(tracked.is_empty(), "these rules exempt nothing from tracking");
+        let otherwise = retranslated(&was, &is, &space.empty()).unwrap();
+        let possible = was.possible.or(&is.possible).unwrap();
+        let cores = [Core::new(&old), Core::new(&new)];
+        for _ in 0..packets {
+            let sample = any(&mut rng);
+            let values = values(sample);
+            if sample.came == sample.leaves || !space.holds(&possible, &values) {
+                continue;
+            }
+            let said = [
+                fates.iter().any(|change| space.holds(&change.packets, &values)),
+                otherwise.iter().any(|translated| space.holds(&translated.packets, &values)),
+            ];
+            let [a, b] = cores.each_ref().map(|core| core.becomes(sample));
+            let passes = [a.0, b.0].map(|fate| fate == "accept");
+            let [destination, source] = [0, 1].map(|side| a.1[side] != b.1[side]);
+            let differs =
+                [a.0 != b.0, destination && passes.contains(&true) || source && passes == [true, true]];
+            assert_eq!(said, differs, "seed {seed}, {sample:?}: {a:?} → {b:?}\n{before}\n{after}");
+            judged += 1;
+            differing += u64::from(differs.contains(&true));
+        }
+    }
+    println!("{judged} packets through both of {pairs} pairs, {differing} of them differ");
+    assert!(differing > 0, "no packet differed");
+}
+
+fn number(name: &str, usual: u64) -> u64 {
+    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
+}
+
+/// The same ruleset with a rule less, two rules the other way round, or another verdict.
+fn changed(rng: &mut Rng, text: &str) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for _ in 0..rng.usize(1..4) {
+        let rules: Vec<usize> = (0..lines.len()).filter(|at| lines[*at].starts_with("-A ")).collect();
+        let at = rules[rng.usize(..rules.len())];
+        match rng.u8(..3) {
+            0 => drop(lines.remove(at)),
+            1 if lines[at + 1].starts_with("-A ") => lines.swap(at, at + 1),
+            _ if lines[at].ends_with("-j ACCEPT") => {
+                let verdict =
+                    if lines[at].starts_with("-A POSTROUTING") { "-j MASQUERADE" } else { "-j DROP" };
+                lines[at] = lines[at].replace("-j ACCEPT", verdict);
+            }
+            _ => {
+                lines[at] = lines[at].replace("-j DROP", "-j ACCEPT").replace("198.51.100.3", "198.51.100.4")
+            }
+        }
+    }
+    lines.join("\n") + "\n"
 }
 
 /// Every packet of the small universe: each address with each port, protocol, state and pair of interfaces.

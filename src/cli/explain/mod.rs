@@ -105,7 +105,7 @@ pub(super) struct Args {
 #[derive(serde::Serialize)]
 struct Told<'a> {
     #[serde(flatten)]
-    account: &'a explain::Account,
+    account: &'a Account,
     #[serde(skip_serializing_if = "Option::is_none")]
     why_not: Option<why_not::WhyNot>,
 }
