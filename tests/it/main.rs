@@ -96,4 +96,5 @@ mod tidy;
 /// `stateway watch`: lines of packets, slow readers, and every way it ends.
 #[cfg(target_os = "linux")]
 mod watch;
+/// `stateway explain --why-not`.
 mod why_not;

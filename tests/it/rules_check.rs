@@ -175,6 +175,20 @@ fn what_sets_and_marks_may_be_is_no_mistake() {
     let marks = "create empty hash:ip\n*filter\n:FORWARD DROP [0:0]\n-A FORWARD -m set --match-set empty src -j ACCEPT\n\
         -A FORWARD -m mark --mark 1 -j ACCEPT\n-A FORWARD -m limit --limit 1/s -j LOG\n-A FORWARD -m limit --limit 1/s -j ACCEPT\nCOMMIT\n";
     assert_eq!(codes(marks), [""; 0]);
+    let translated = "*nat\n-A PREROUTING -i wan -j DNAT --to-destination 192.0.2.9\nCOMMIT\n*filter\n:FORWARD DROP [0:0]\n\
+        -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\n-A FORWARD -i wan -m conntrack --ctstate DNAT -j ACCEPT\nCOMMIT\n";
+    assert_eq!(codes(translated), [""; 0], "what another table decides is known only with it");
+}
+
+#[test]
+fn what_the_last_rule_refuses_is_not_passed_by_the_policy() {
+    let rules = "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\n\
+        -A FORWARD -i lan -j ACCEPT\n";
+    assert_eq!(codes(&format!("{rules}-A FORWARD -j DROP\nCOMMIT\n")), [""; 0]);
+    assert_eq!(
+        codes(&format!("{rules}-A FORWARD -i wan -m conntrack --ctstate NEW -j DROP\nCOMMIT\n")),
+        ["SW014"]
+    );
 }
 
 #[test]

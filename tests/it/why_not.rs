@@ -49,7 +49,10 @@ fn the_nearest_packet_is_told_and_passes() {
     let told = explain(RULES, &tcp("wan", "192.0.2.10:40000,198.51.100.10:22"));
     assert_eq!(told["why_not"]["packet"]["change"], "in at lan in place of wan");
     let told = explain(RULES, &tcp("wan", "192.0.2.10:40000,198.51.100.10:23"));
-    assert_eq!(told["why_not"]["packet"]["change"], "in at lan in place of wan and to port 22 in place of 23");
+    assert_eq!(
+        told["why_not"]["packet"]["change"],
+        "in at lan in place of wan and to port 22 in place of 23"
+    );
 }
 
 #[test]
@@ -72,7 +75,8 @@ fn the_nearest_rules_are_told_and_let_it_pass() {
 
 #[test]
 fn a_rule_that_drops_is_the_nearest_change() {
-    let rules = "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -p icmp -j ACCEPT\n-A FORWARD -p tcp -j DROP\nCOMMIT\n";
+    let rules =
+        "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -p icmp -j ACCEPT\n-A FORWARD -p tcp -j DROP\nCOMMIT\n";
     let told = explain(rules, &tcp("lan", "192.0.2.10:40000,198.51.100.10:23"));
     let why = &told["why_not"];
     assert_eq!(why["packet"]["change"], "of protocol udp in place of tcp");

@@ -216,7 +216,7 @@ pub fn of_forward(rules: &Ruleset, model: &Model<'_>) -> Made<Vec<Finding>> {
         }
         findings.extend(trusted_hosts(chain, place, asks_state, &seen, &new)?);
     }
-    findings.extend(answers(rules, model)?);
+    findings.extend(answers(rules, model, &seen)?);
     Ok(findings)
 }
 
@@ -379,7 +379,7 @@ fn trusted_hosts(
 }
 
 /// What becomes of packets that belong to connections, or to none.
-fn answers(rules: &Ruleset, model: &Model<'_>) -> Made<Vec<Finding>> {
+fn answers(rules: &Ruleset, model: &Model<'_>, seen: &Seen) -> Made<Vec<Finding>> {
     let space = model.space;
     let passed = model.fates.passed.and(&model.real)?;
     let of = |state| space.is(Field::State, state_number(state));
@@ -419,7 +419,8 @@ fn answers(rules: &Ruleset, model: &Model<'_>) -> Made<Vec<Finding>> {
         });
     } else if let Some(rule) = named(StateSet::ESTABLISHED, &accepts)
         && named(StateSet::INVALID, &|_| true).is_none()
-        && rules.chains(Table::Filter).iter().any(|c| c.name == "FORWARD" && c.policy == Some(Policy::Accept))
+        && let Some(by_policy) = accepted_by_policy(rules, seen)
+        && let invalid = invalid.and(by_policy)?
         && refuses_new(rules, model)?
         && !invalid.is_empty()
     {
@@ -432,6 +433,13 @@ fn answers(rules: &Ruleset, model: &Model<'_>) -> Made<Vec<Finding>> {
         });
     }
     Ok(findings)
+}
+
+/// The packets at FORWARD that no rule ends, if the policy lets them pass.
+fn accepted_by_policy<'a>(rules: &Ruleset, seen: &'a Seen) -> Option<&'a Set> {
+    let mut chains = rules.chains(Table::Filter).iter().enumerate();
+    let (place, chain) = chains.find(|(_, c)| c.name == "FORWARD" && c.policy == Some(Policy::Accept))?;
+    Some(&seen.get(&(Table::Filter, place as u16, chain.rules.len() as u32))?.held)
 }
 
 /// Whether the rules keep anybody from opening a connection.

@@ -101,6 +101,8 @@ pub struct Walk<'a> {
     /// What `nat` decides of destinations, and then of sources.
     pub destinations: Moves,
     pub sources: Moves,
+    /// Whether the tables in front have been walked, so that these are all there is.
+    knows_translation: bool,
     /// What the chain that is walked decides; it sees nothing of it itself.
     deciding: Moves,
     /// Kept only where somebody asks for it.
@@ -156,6 +158,7 @@ impl<'a> Walk<'a> {
             untracked: space.empty(),
             destinations: Moves::none(space, Side::Destination),
             sources: Moves::none(space, Side::Source),
+            knows_translation: false,
             deciding: Moves::none(space, Side::Destination),
             seen: None,
             sight,
@@ -178,6 +181,7 @@ impl<'a> Walk<'a> {
     ) -> Made<Fates> {
         self.marks = Marks::none(self.space);
         self.untracked = self.space.empty();
+        self.knows_translation = true;
         let mut tracked = Some(tracked);
         let mut fates = Fates {
             passed: packets.clone(),
@@ -336,7 +340,7 @@ impl<'a> Walk<'a> {
         self.conditions.asks_translation = false;
         let mut wanted = self.conditions.of(matches, self.sight)?;
         wanted = self.destinations.before(self.space, &wanted)?;
-        if self.conditions.asks_translation {
+        if self.conditions.asks_translation && self.knows_translation {
             let known = self.space.of_known_connections()?;
             for (word, moves) in [("DNAT", &self.destinations), ("SNAT", &self.sources)] {
                 let key = format!("-m conntrack --ctstate {word}");

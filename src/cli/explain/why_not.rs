@@ -68,7 +68,8 @@ impl Case<'_> {
         if PASSED.contains(&self.account.fate) {
             return nothing("it passes".to_owned());
         }
-        let Some(decided) = &self.account.rule else {
+        let decided = self.account.rule.as_ref().and_then(|_| self.decided());
+        let Some(decided) = decided else {
             let why = self.account.why.unwrap_or("the router could not carry it further");
             return nothing(format!("no rule refuses it: {why}"));
         };
@@ -87,6 +88,14 @@ impl Case<'_> {
             packet: self.nearest_packet(rules, &ends)?,
             rule: self.nearest_rule(text, rules)?,
             more: self.one_rule_more(text, rules, decided, &ends)?,
+        })
+    }
+
+    /// The rule or policy that was asked last.
+    fn decided(&self) -> Option<&str> {
+        self.account.steps.iter().rev().find_map(|step| match step {
+            Step::Rule { rule, matched: true, .. } | Step::Policy { rule, .. } => Some(rule.as_str()),
+            _ => None,
         })
     }
 
@@ -219,25 +228,28 @@ fn sets_of(text: &str) -> &str {
     &text[..begins.map(str::len).sum()]
 }
 
-/// A condition less on a rule that accepts is nearest, another policy furthest.
-fn distance(mutant: &Mutant, rules: &Ruleset) -> u8 {
+/// How near a change is: a condition less on a rule that accepts is nearest, best of one that has many; another policy is furthest.
+fn distance(mutant: &Mutant, rules: &Ruleset) -> (u8, usize) {
     let is_it = |table: Table, chain: &str, index: usize| {
         mutant.name == format!("{}/{chain}/{}", table.word(), index + 1)
     };
-    let accepts = Table::ALL.into_iter().any(|table| {
-        rules.chains(table).iter().any(|chain| {
-            let mut accepting = chain.rules.iter().enumerate().filter(|(_, rule)| rule.target == Target::Accept);
-            accepting.any(|(index, _)| is_it(table, &chain.name, index))
+    let changed = Table::ALL.into_iter().find_map(|table| {
+        rules.chains(table).iter().find_map(|chain| {
+            let mut of_chain = chain.rules.iter().enumerate();
+            of_chain.find(|(index, _)| is_it(table, &chain.name, *index)).map(|(_, rule)| rule)
         })
     });
-    match mutant.change.split(' ').next() {
+    let accepts = changed.is_some_and(|rule| rule.target == Target::Accept);
+    let words = changed.map_or(0, |rule| rule.matches.words().len());
+    let kind = match mutant.change.split(' ').next() {
         Some("without" | "state") if accepts => 0,
         Some("without" | "state") => 1,
         Some("removed") => 2,
         Some("swapped") => 3,
         Some("target") => 4,
         _ => 5,
-    }
+    };
+    (kind, usize::MAX - words)
 }
 
 /// The ruleset with a rule in front of the one at `place`, or behind all of the chain's; and its number.
