@@ -149,7 +149,7 @@ fn changed(rng: &mut Rng, text: &str) -> String {
                 lines[at] = lines[at].replace("-j ACCEPT", verdict);
             }
             _ => {
-                lines[at] = lines[at].replace("-j DROP", "-j ACCEPT").replace("198.51.100.3", "198.51.100.4")
+                lines[at] = lines[at].replace("-j DROP", "-j ACCEPT").replace("198.51.100.3", "198.51.100.4");
             }
         }
     }
