@@ -13,7 +13,7 @@ use stateway_core::packet::{Addr, Family, Offload, Packet};
 use stateway_core::router::Router;
 use stateway_lab::resolve::packets;
 use stateway_model::describe::flag_names;
-use stateway_model::{Fate, Field, Model, Room, Set, Space, STATES, TooLarge, Way, state_number};
+use stateway_model::{Fate, Field, Model, Room, STATES, Set, Space, TooLarge, Way, state_number};
 use stateway_trace::capture::Source;
 use stateway_trace::coverage::{Mutant, Mutants};
 use stateway_trace::explain::{Account, Step};
@@ -44,7 +44,8 @@ pub(super) struct WhyNot {
 /// A change that was tried.
 #[derive(Debug, Serialize)]
 struct Change {
-    change: String,
+    #[serde(rename = "change")]
+    what: String,
     fate: &'static str,
     #[serde(rename = "by", skip_serializing_if = "Option::is_none")]
     rule: Option<String>,
@@ -118,7 +119,7 @@ impl Case<'_> {
     fn passes(&self, rules: Option<&str>, port: &str, packet: &[u8], change: &str) -> Result<Option<Change>> {
         let account = self.try_out(rules, port, packet)?;
         Ok(account.filter(|account| PASSED.contains(&account.fate)).map(|account| Change {
-            change: change.to_owned(),
+            what: change.to_owned(),
             fate: account.fate,
             rule: account.rule,
         }))
@@ -198,7 +199,8 @@ impl Case<'_> {
         };
         let table = if table == "filter" { String::new() } else { format!("-t {table} ") };
         let change = format!("iptables {table}-I {chain} {number}{rule}");
-        let change = if seen.family == Family::Ipv6 { change.replacen("iptables", "ip6tables", 1) } else { change };
+        let change =
+            if seen.family == Family::Ipv6 { change.replacen("iptables", "ip6tables", 1) } else { change };
         let rules = format!("{}{inserted}", sets_of(text));
         self.passes(Some(&rules), self.port(), self.packet, &change)
     }
@@ -253,7 +255,13 @@ fn distance(mutant: &Mutant, rules: &Ruleset) -> (u8, usize) {
 }
 
 /// The ruleset with a rule in front of the one at `place`, or behind all of the chain's; and its number.
-fn inserted(rules: &str, table: &str, chain: &str, place: Option<usize>, rule: &str) -> Option<(String, usize)> {
+fn inserted(
+    rules: &str,
+    table: &str,
+    chain: &str,
+    place: Option<usize>,
+    rule: &str,
+) -> Option<(String, usize)> {
     let mut text = String::new();
     let (mut is_inside, mut number, mut done) = (false, 0, None);
     for line in rules.lines() {
@@ -261,7 +269,8 @@ fn inserted(rules: &str, table: &str, chain: &str, place: Option<usize>, rule: &
             is_inside = name == table;
             number = 0;
         }
-        let is_of_chain = is_inside && line.strip_prefix("-A ").is_some_and(|l| l.split(' ').next() == Some(chain));
+        let is_of_chain =
+            is_inside && line.strip_prefix("-A ").is_some_and(|l| l.split(' ').next() == Some(chain));
         number += usize::from(is_of_chain);
         let is_here = is_inside
             && done.is_none()
@@ -329,14 +338,20 @@ impl Ends {
         let Self { proto, src, dst, ports, kind, flags, payload, .. } = *self;
         let line = match proto {
             PROTO_TCP => {
-                let letters: String =
-                    "FSRP.UEW".chars().enumerate().filter(|(bit, _)| flags >> bit & 1 == 1).map(|(_, c)| c).collect();
+                let letters: String = "FSRP.UEW"
+                    .chars()
+                    .enumerate()
+                    .filter(|(bit, _)| flags >> bit & 1 == 1)
+                    .map(|(_, c)| c)
+                    .collect();
                 let letters = if letters.is_empty() { "none".to_owned() } else { letters };
                 format!("{letters} 0:{payload}({payload}) ack 0 win 65535")
             }
             PROTO_UDP => format!("udp ({payload})"),
             _ => match (self.family, kind) {
-                (Family::Ipv4, (8, 0)) | (Family::Ipv6, (128, 0)) => "icmp echo_request id 1 seq 1".to_owned(),
+                (Family::Ipv4, (8, 0)) | (Family::Ipv6, (128, 0)) => {
+                    "icmp echo_request id 1 seq 1".to_owned()
+                }
                 (Family::Ipv4, (0, 0)) | (Family::Ipv6, (129, 0)) => "icmp echo_reply id 1 seq 1".to_owned(),
                 _ => return Err("no such packet is made here".to_owned()),
             },
@@ -450,7 +465,9 @@ impl<'a> Near<'a> {
         let mut found = Vec::new();
         for change in CHANGES {
             let mut near = passed.clone();
-            for field in [Field::Sport, Field::Dport, Field::Src, Field::Dst, Field::Proto, Field::In, Field::Flags] {
+            for field in
+                [Field::Sport, Field::Dport, Field::Src, Field::Dst, Field::Proto, Field::In, Field::Flags]
+            {
                 // Of another protocol also its flags are others.
                 let is_of_proto = field == Field::Flags && change.contains(&Field::Proto);
                 if !change.contains(&field) && !is_of_proto {
@@ -479,7 +496,9 @@ impl<'a> Near<'a> {
         for (at, field) in change.iter().enumerate() {
             let others: Vec<Field> = Field::ALL.into_iter().filter(|other| other != field).collect();
             let values = space.forget(&near, &others, true)?;
-            let Some(values) = nearest_values(space, &values, *field, self.value(*field))? else { return Ok(()) };
+            let Some(values) = nearest_values(space, &values, *field, self.value(*field))? else {
+                return Ok(());
+            };
             if at + 1 == change.len() {
                 for value in values {
                     let (mut ends, mut port, mut words) = (ends, port, words.clone());
@@ -570,9 +589,9 @@ impl WhyNot {
         ];
         for (how, change) in all {
             match change {
-                Some(Change { change, fate, rule }) => {
+                Some(Change { what, fate, rule }) => {
                     let by = rule.as_ref().map_or_else(String::new, |rule| format!(" by {rule}"));
-                    text.push_str(&format!("\n  {how}: {change}\n    tried: {fate}{by}"));
+                    text.push_str(&format!("\n  {how}: {what}\n    tried: {fate}{by}"));
                 }
                 None => text.push_str(&format!("\n  {how}: none was found")),
             }

@@ -61,7 +61,9 @@ pub(super) fn run(args: &Args) -> Result {
         Format::Sarif => render::json(&findings::sarif(&all)),
         Format::Github => all.iter().for_each(findings::github),
         Format::Text => {
-            for (checked, file) in all.iter().zip([Some(&args.file), args.rules6.as_ref()].into_iter().flatten()) {
+            for (checked, file) in
+                all.iter().zip([Some(&args.file), args.rules6.as_ref()].into_iter().flatten())
+            {
                 for found in &checked.found {
                     render::line(&found.text(&checked.text));
                 }
@@ -89,7 +91,8 @@ fn check(args: &Args, reading: &Reading, file: &Path) -> Result<Checked> {
     Ok(match reading.load(&text, false) {
         // An empty file beside another one is a family without rules.
         Ok(loaded) if loaded.ruleset.tables().is_empty() && args.rules6.is_none() => {
-            let (errors, found) = (vec![no_rules(&text)], loaded.warnings.iter().map(Found::of_core).collect());
+            let (errors, found) =
+                (vec![no_rules(&text)], loaded.warnings.iter().map(Found::of_core).collect());
             Checked { text, errors, found, rules: None }
         }
         Ok(loaded) => {
@@ -114,12 +117,7 @@ fn leave_out_allowed(args: &Args, checked: &mut Checked) -> Result {
 }
 
 /// What the core warns of, and what the model finds besides.
-fn all(
-    reading: &Reading,
-    text: &RulesText,
-    rules: &Ruleset,
-    warnings: &[RuleError],
-) -> Result<Vec<Found>> {
+fn all(reading: &Reading, text: &RulesText, rules: &Ruleset, warnings: &[RuleError]) -> Result<Vec<Found>> {
     let mut found: Vec<Found> = warnings.iter().map(Found::of_core).collect();
     let own = findings::of_model(reading, text, rules)?;
     // The core has told of these rules, and knows the column.

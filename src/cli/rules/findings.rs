@@ -114,9 +114,10 @@ pub(super) fn of_families(
     rules: &Ruleset,
     other: &Ruleset,
 ) -> Result<Vec<Found>> {
-    let names = match reading.ifaces.is_empty() {
-        true => interfaces([rules, other].into_iter(), &[]),
-        false => reading.ifaces.clone(),
+    let names = if reading.ifaces.is_empty() {
+        interfaces([rules, other].into_iter(), &[])
+    } else {
+        reading.ifaces.clone()
     };
     let rules = &Reading { ifaces: names.clone(), ..reading.clone() }.load_right(text, false)?;
     let space = Space::new(rules.family, names, Room::USUAL).map_err(too_large)?;
