@@ -58,6 +58,11 @@ impl RouterArgs {
         self.lab.is_some()
     }
 
+    /// The lab that is named.
+    pub(super) fn lab(&self) -> Option<&Path> {
+        self.lab.as_deref()
+    }
+
     /// The lab, if nothing else is said of the router.
     pub(super) fn lab_alone(&self) -> Option<&Path> {
         let Self { rules, rules6, sets, lab, sysctl, helper } = self;

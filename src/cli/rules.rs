@@ -14,10 +14,12 @@ mod codes;
 mod columns;
 mod coverage;
 mod diff;
+mod equivalent;
 mod findings;
 mod json;
 #[cfg(target_os = "linux")]
 pub(super) mod list;
+mod mutate;
 mod prove;
 mod question;
 mod search;
@@ -53,8 +55,8 @@ enum Command {
     Search(search::Args),
     /// Say which rules held while captures went through a ruleset
     Coverage(coverage::Args),
-    /// Change a ruleset a little, over and over, and say which changes no capture notices
-    Mutate(coverage::Args),
+    /// Change a ruleset a little, over and over, and say which changes no capture notices, or no test of a lab
+    Mutate(mutate::Args),
     /// Print which matches and targets of iptables are honoured
     #[command(hide = true)]
     Matrix,
@@ -104,7 +106,7 @@ pub(super) fn run(args: Args) -> Result {
         Command::Diff(args) => diff::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Coverage(args) => coverage::coverage(&args),
-        Command::Mutate(args) => coverage::mutate(&args),
+        Command::Mutate(args) => mutate::run(&args),
         Command::Matrix => {
             render::line(stateway_core::filter::matrix::render().trim_end());
             Ok(())
@@ -135,6 +137,15 @@ impl Reading {
             return Err(vec![RuleError { line: 1, column: 1, message, hint: Some(hint.to_owned()) }]);
         }
         loaded
+    }
+
+    /// Loads a text that was read without a mistake before.
+    fn load_text(&self, text: &str) -> Result<Ruleset> {
+        let loaded = Ruleset::load(text, self.family(), &self.ifaces);
+        loaded.map(|loaded| loaded.ruleset).map_err(|errors| {
+            let first = errors.first().map_or_else(String::new, ToString::to_string);
+            Failure::Input(anyhow::anyhow!("the rules do not load: {first}"))
+        })
     }
 
     /// Loads rules that must be right.

@@ -305,6 +305,14 @@ fn a_scenario_is_taken_where_a_capture_is() {
     assert!(code == 0 && out.contains("       2  filter/FORWARD/1"), "{out}");
     let (code, out, _) = files.run(&["rules", "mutate", "rules", "--replay", "story.flow"]);
     assert!(code == 1 && out.contains("changes were noticed"), "{out}");
+    let some = ["rules", "mutate", "rules", "--replay", "story.flow", "--fail-under"];
+    assert_eq!(files.run(&[&some[..], &["1", "--jobs", "3"]].concat()).0, 0);
+    assert_eq!(files.run(&[&some[..], &["100"]].concat()).0, 1);
+    assert_eq!(files.run(&[&some[..], &["101"]].concat()).0, 2);
+    let (code, out, _) =
+        files.run(&["rules", "coverage", "rules", "--replay", "story.flow", "--format", "cobertura"]);
+    assert!(code == 0 && out.contains("<class name=\"rules\" filename=\"rules\" line-rate="), "{out}");
+    assert!(out.contains(" hits=\"2\"/>"), "{out}");
     let (code, out, err) =
         files.run(&["explain", "--rules", "rules", "--capture", "story.flow", "--frame", "2"]);
     assert!(code == 0 && out.contains("ESTABLISHED"), "{out}{err}");

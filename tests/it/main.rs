@@ -49,6 +49,8 @@ mod lab_up;
 /// Labs broken on purpose, labs that use the lab file in odd ways, and a lab without root.
 mod labs;
 mod metrics;
+/// `stateway rules mutate --lab`.
+mod mutate;
 /// What people see of translation beside the fate of packets.
 mod nat;
 /// Rules of table `nat`: what is printed of each, or why it is refused, and what the kernel's own tools say.

@@ -185,6 +185,8 @@ fn what_the_last_rule_refuses_is_not_passed_by_the_policy() {
     let rules = "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\n\
         -A FORWARD -i lan -j ACCEPT\n";
     assert_eq!(codes(&format!("{rules}-A FORWARD -j DROP\nCOMMIT\n")), [""; 0]);
+    let wan = format!("{rules}-A FORWARD -i wan -j DROP\nCOMMIT\n");
+    assert_eq!(codes(&wan), [""; 0], "INVALID passes where NEW passes as well");
     assert_eq!(
         codes(&format!("{rules}-A FORWARD -i wan -m conntrack --ctstate NEW -j DROP\nCOMMIT\n")),
         ["SW014"]
@@ -296,4 +298,18 @@ fn a_diff_tells_how_connections_are_translated() {
     let udp = "-A PREROUTING -d 203.0.113.1 -p udp -j DNAT --to-destination 198.51.100.9";
     let (code, out, _) = diff(one, &format!("{one}\n{udp}"));
     assert!(!out.contains("FORWARD:"), "{code} {out}");
+}
+
+/// Rulesets as public ones are: of servers, desktops, home routers, gateways with zones, machines and containers, ban lists.
+const MANY: &str = include_str!("rules_many.txt");
+
+#[test]
+fn rulesets_in_the_manner_of_public_ones_have_no_finding() {
+    let mut count = 0;
+    for section in MANY.split("\n== ").skip(1) {
+        let (name, text) = section.split_once('\n').unwrap();
+        assert_eq!(codes(text), [""; 0], "{name}\n{text}");
+        count += 1;
+    }
+    assert!(count >= 100, "{count} rulesets");
 }

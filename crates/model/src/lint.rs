@@ -420,8 +420,7 @@ fn answers(rules: &Ruleset, model: &Model<'_>, seen: &Seen) -> Made<Vec<Finding>
     } else if let Some(rule) = named(StateSet::ESTABLISHED, &accepts)
         && named(StateSet::INVALID, &|_| true).is_none()
         && let Some(by_policy) = accepted_by_policy(rules, seen)
-        && let invalid = invalid.and(by_policy)?
-        && refuses_new(rules, model)?
+        && let invalid = invalid.and(by_policy)?.and(&where_new_is_refused(rules, model)?)?
         && !invalid.is_empty()
     {
         findings.push(Finding {
@@ -442,9 +441,12 @@ fn accepted_by_policy<'a>(rules: &Ruleset, seen: &'a Seen) -> Option<&'a Set> {
     Some(&seen.get(&(Table::Filter, place as u16, chain.rules.len() as u32))?.held)
 }
 
-/// Whether the rules keep anybody from opening a connection.
-fn refuses_new(rules: &Ruleset, model: &Model<'_>) -> Made<bool> {
+/// Packets with the ends of those that may not open a connection, whatever their own state and flags.
+fn where_new_is_refused(rules: &Ruleset, model: &Model<'_>) -> Made<Set> {
+    if !rules.may_refuse(Table::Filter) {
+        return Ok(model.space.empty());
+    }
     let new = model.space.is(Field::State, state_number(CtState::New))?;
-    let refused = model.fates.dropped.or(&model.fates.rejected)?.and(&model.real)?;
-    Ok(rules.may_refuse(Table::Filter) && new.meets(&refused)?)
+    let refused = model.fates.dropped.or(&model.fates.rejected)?.and(&model.real)?.and(&new)?;
+    model.space.forget(&refused, &[Field::State, Field::Flags, Field::Length], false)
 }

@@ -1,14 +1,14 @@
-//! `stateway rules coverage` and `mutate`: how well captures test a ruleset.
+//! `stateway rules coverage`: which rules of a ruleset captures meet.
 
-use super::traced::{self, Trace, Traced};
-use crate::cli::render::{self, Format};
-use crate::cli::{Failure, Result};
-use core::ops::ControlFlow::{Break, Continue};
+use super::traced::{self, Traced};
+use crate::cli::Result;
+use crate::cli::render;
+use crate::cli::rules_text::RulesText;
+use core::ops::ControlFlow::Continue;
 use serde_json::json;
-use stateway_core::config::RouterConfig;
-use stateway_trace::coverage::{self, Covered, Mutants};
-use stateway_trace::replay::FrameVerdict;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use stateway_core::filter::RuleError;
+use stateway_trace::coverage::{self, Covered};
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -23,6 +23,16 @@ pub(super) struct Args {
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+}
+
+/// How the rules that were met are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    #[default]
+    Text,
+    Json,
+    /// A line of FILE for each rule, for programs that show coverage (XML)
+    Cobertura,
 }
 
 /// Says of every rule how often it held.
@@ -52,6 +62,7 @@ pub(super) fn coverage(args: &Args) -> Result {
             let list: Vec<_> = list.collect();
             render::json(&json!({ "met": met, "rules": total.len(), "list": list }));
         }
+        Format::Cobertura => render::line(cobertura(&text, &total).trim_end()),
         Format::Text => {
             for c in &total {
                 let packets =
@@ -64,86 +75,41 @@ pub(super) fn coverage(args: &Args) -> Result {
     Ok(())
 }
 
-/// A capture, the router around the rules, and what became of every frame under the rules as they are.
-struct Usual<'a> {
-    trace: Trace<'a>,
-    config: RouterConfig,
-    /// A number a frame, so that memory stays small whatever the capture.
-    fates: Vec<u64>,
-}
-
-/// Changes the ruleset a little, over and over, and says which changes no capture notices.
-pub(super) fn mutate(args: &Args) -> Result {
-    let reading = args.traced.reading();
-    let text = reading.text(&args.file)?;
-    let rules = reading.load_right(&text, false)?;
-    let traces = args.traced.open(&args.traces)?.into_iter().map(|trace| usual(args, trace, text.whole()));
-    let traces: Vec<Usual> = traces.collect::<Result<_>>()?;
-    let (mut noticed, mut unnoticed) = (0, Vec::new());
-    let mutants = Mutants::of(&rules);
-    let all = mutants.count();
-    for (done, mutant) in mutants.iter().enumerate() {
-        render::progress(&format!("{done} of {all} changes tried"));
-        match is_noticed(args, &traces, &format!("{}{}", text.sets(), mutant.text)) {
-            Some(true) => noticed += 1,
-            Some(false) => unnoticed.push((mutant.name, mutant.change)),
-            // A change that the rules do not survive is no test of the captures.
-            None => {}
-        }
+/// One class, which is the file, with a line for each rule.
+fn cobertura(text: &RulesText, total: &[Covered]) -> String {
+    let mut lines = String::new();
+    let (mut all, mut met) = (0_usize, 0_usize);
+    let mut name = String::new();
+    for Covered { line, count, .. } in total {
+        let Some(line) = line else { continue };
+        let error = RuleError { line: *line as usize, column: 1, message: String::new(), hint: None };
+        let (file, at) = text.locate(&error);
+        name = file.display().to_string();
+        (all, met) = (all + 1, met + usize::from(count.packets > 0));
+        // Writing to a string cannot fail.
+        let _ = writeln!(lines, "            <line number=\"{}\" hits=\"{}\"/>", at.line, count.packets);
     }
-    render::progress("");
-    let all = noticed + unnoticed.len();
-    match args.format {
-        Format::Json => {
-            let list: Vec<_> =
-                unnoticed.iter().map(|(rule, change)| json!({ "rule": rule, "change": change })).collect();
-            render::json(&json!({ "mutants": all, "noticed": noticed, "unnoticed": list }));
-        }
-        Format::Text => {
-            for (rule, change) in &unnoticed {
-                render::line(&format!("unnoticed  {rule}  {change}"));
-            }
-            render::line(&format!("{noticed} of {all} changes were noticed"));
-        }
-    }
-    if unnoticed.is_empty() { Ok(()) } else { Err(Failure::Differs) }
-}
-
-/// A capture under the rules as they are.
-fn usual<'a>(args: &Args, trace: Trace<'a>, rules: &str) -> Result<Usual<'a>> {
-    let config = args.traced.config(&trace)?;
-    let router = args.traced.router_right(&config, rules)?;
-    let mut fates = Vec::new();
-    traced::run(&trace, &[&router], |_, verdicts| {
-        fates.extend(verdicts.iter().map(number_of));
-        Continue(())
-    })?;
-    Ok(Usual { trace, config, fates })
-}
-
-/// Whether a frame meets another fate under changed rules; `None` if they do not load.
-fn is_noticed(args: &Args, traces: &[Usual], rules: &str) -> Option<bool> {
-    for usual in traces {
-        let router = args.traced.router_of(&usual.config, rules)?;
-        let mut before = usual.fates.iter();
-        let mut differs = false;
-        // The capture was read to its end before: what is wrong with it was said.
-        let _ = coverage::run(&usual.trace.opened.source, &[&router], |frame, verdicts| {
-            if frame.unjudged.is_none() {
-                differs = verdicts.iter().any(|verdict| before.next() != Some(&number_of(verdict)));
-            }
-            if differs { Break(()) } else { Continue(()) }
-        });
-        if differs {
-            return Some(true);
-        }
-    }
-    Some(false)
-}
-
-/// What became of a frame, whichever rule decided, as a number.
-fn number_of(verdict: &FrameVerdict) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    coverage::what_became(verdict).hash(&mut hasher);
-    hasher.finish()
+    let rate = if all == 0 { 1.0 } else { met as f64 / all as f64 };
+    let name = name.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
+    let rates = format!("line-rate=\"{rate:.4}\" branch-rate=\"0\" complexity=\"0\"");
+    format!(
+        r#"<?xml version="1.0"?>
+<!DOCTYPE coverage SYSTEM "http://cobertura.sourceforge.net/xml/coverage-04.dtd">
+<coverage {rates} lines-covered="{met}" lines-valid="{all}" branches-covered="0" branches-valid="0" version="{}" timestamp="0">
+  <sources><source>.</source></sources>
+  <packages>
+    <package name="rules" {rates}>
+      <classes>
+        <class name="{name}" filename="{name}" {rates}>
+          <methods/>
+          <lines>
+{lines}          </lines>
+        </class>
+      </classes>
+    </package>
+  </packages>
+</coverage>
+"#,
+        env!("CARGO_PKG_VERSION")
+    )
 }

@@ -40,6 +40,12 @@ impl Traced {
         Reading { ipv6: self.ipv6, sets: self.router.sets().to_vec(), ifaces: self.ifaces.clone() }
     }
 
+    /// The lab that is named.
+    pub(super) fn lab(&self) -> Result<Option<stateway_lab::Lab>> {
+        let Some(path) = self.router.lab() else { return Ok(None) };
+        stateway_lab::resolve::load(path).map(Some).map_err(|errors| Failure::Input(errors.into()))
+    }
+
     pub(super) const fn family(&self) -> Family {
         if self.ipv6 { Family::Ipv6 } else { Family::Ipv4 }
     }
