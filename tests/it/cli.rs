@@ -371,6 +371,8 @@ fn help_says_what_the_options_are_for() {
                   --control <SOCKET>         Ask the router that listens at this control socket: the packet is
                                              judged by a copy of what it knows now
                   --fresh                    Judge by the lab's file, though the lab is up
+                  --why-not                  If it does not pass: the nearest packet that would, and the nearest
+                                             change of the rules with which this one would; each is tried
                   --format <FORMAT>          For people, or one JSON object [default: text] [possible values:
                                              text, json]
               -h, --help                     Print help
