@@ -18,7 +18,8 @@ pub(super) struct Equivalence<'a> {
 
 impl<'a> Equivalence<'a> {
     pub(super) fn new(rules: &'a Ruleset, names: Vec<String>, is_bridge: bool) -> Self {
-        let all = || Table::ALL.into_iter().flat_map(|table| rules.chains(table)).flat_map(|chain| &chain.rules);
+        let all =
+            || Table::ALL.into_iter().flat_map(|table| rules.chains(table)).flat_map(|chain| &chain.rules);
         let is_known = all().count() <= MOST_RULES && all().all(|rule| decides(&rule.target));
         Self { rules, names, is_bridge, is_known }
     }

@@ -79,7 +79,9 @@ pub(super) fn run(args: &Args) -> Result {
         (None, None) => return Err(Failure::Input(anyhow!("`FILE` or `--lab LAB` is wanted"))),
     };
     let watchers = if args.traces.is_empty() {
-        let Some(lab) = lab else { return Err(Failure::Input(anyhow!("`--replay TRACE` or `--lab LAB` is wanted"))) };
+        let Some(lab) = lab else {
+            return Err(Failure::Input(anyhow!("`--replay TRACE` or `--lab LAB` is wanted")));
+        };
         Watchers::Tests(Box::new(tested(with_rules(lab, args.traced.family(), &whole))?))
     } else {
         let traces = args.traced.open(&args.traces)?.into_iter();
