@@ -11,6 +11,10 @@ use stateway_core::time::Instant;
 use std::fmt::Write as _;
 use std::hint::black_box;
 
+#[path = "../examples/packets/services.rs"]
+#[expect(unreachable_pub, reason = "nothing in a program is reached from outside")]
+mod services;
+
 /// Listens without hearing: the walk is linear, and nothing else is measured.
 struct Linear;
 
@@ -134,6 +138,12 @@ fn loading(c: &mut Criterion) {
         let ifaces = ["left".to_owned(), "right".to_owned()];
         group.bench_function(BenchmarkId::from_parameter(before), |b| {
             b.iter(|| black_box(Ruleset::load(&text, Family::Ipv4, &ifaces)));
+        });
+    }
+    for count in [5, 5_000] {
+        let text = services::rules(count);
+        group.bench_function(BenchmarkId::new("services", count), |b| {
+            b.iter(|| black_box(Ruleset::load(&text, Family::Ipv4, &[])));
         });
     }
     group.finish();

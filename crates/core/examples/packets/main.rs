@@ -6,12 +6,14 @@
 use stateway_core::router::Router;
 use std::hint::black_box;
 
+mod services;
 #[expect(dead_code, reason = "other programs use more of it")]
 mod traffic;
 
 use traffic::{
     Frame, LEFT, PUBLIC, answered_tcp, answered_udp, open_tcp, open_udp, readdressed, resident, router,
-    router_with_helpers, routing, send, tftp_request, to_many, translating, translating_to_many, udp,
+    router_with_helpers, routing, send, tftp_request, to_many, translating, translating_by,
+    translating_to_many, udp,
 };
 
 /// More than `nf_conntrack_expect_max` lets wait.
@@ -40,22 +42,26 @@ fn main() -> anyhow::Result<()> {
             routed(&translating(), &frames, count);
         }
         "translated-connections" => translated_connections(count)?,
-        "new-udp" => new(&router(0), count),
+        "new-udp" => new(&router(0), udp_flows_to_come(count)),
+        "new-10-services" => new(&translating_services(5), to_services(5, count)),
+        "new-10k-services" => new(&translating_services(5_000), to_services(5_000, count)),
         // The same beside a client that may announce connections, and beside one that has: as many as may wait.
-        "new-udp-helpers" => new(&router_with_helpers(), count),
+        "new-udp-helpers" => new(&router_with_helpers(), udp_flows_to_come(count)),
         "new-udp-announced" => {
             let router = router_with_helpers();
             let mut worker = router.worker();
             for n in 0..ANNOUNCED {
                 send(&router, &mut worker, LEFT, &mut tftp_request(n));
             }
-            new(&router, count);
+            new(&router, udp_flows_to_come(count));
         }
-        // What `new-udp` spends on making its frames, to be taken off.
-        "frames" => drop(black_box((0..count).map(|flow| udp(flow, false)).collect::<Vec<_>>())),
+        // What `new-udp` and `new-10k-services` spend on making their frames, to be taken off.
+        "frames" => drop(black_box(udp_flows_to_come(count))),
+        "frames-services" => drop(black_box(to_services(5_000, count))),
         other => anyhow::bail!(
             "no kind `{other}`: established-udp, established-udp-10k-rules, established-tcp, routed-udp, \
-             translated-udp, translated-connections, new-udp, new-udp-helpers, new-udp-announced, frames"
+             translated-udp, translated-connections, new-udp, new-10-services, new-10k-services, \
+             new-udp-helpers, new-udp-announced, frames, frames-services"
         ),
     }
     Ok(())
@@ -79,12 +85,26 @@ fn routed(router: &Router, frames: &[Frame], count: u32) {
     }
 }
 
-/// Opens `count` flows.
-fn new(router: &Router, count: u32) {
-    let (mut worker, mut frames) =
-        (router.worker(), (0..count).map(|flow| udp(flow, false)).collect::<Vec<_>>());
-    for frame in &mut frames {
-        black_box(send(router, &mut worker, LEFT, frame));
+/// The first frames of so many flows.
+fn udp_flows_to_come(count: u32) -> Vec<Vec<u8>> {
+    (0..count).map(|flow| udp(flow, false)).collect()
+}
+
+/// The same, to one service after the other. A service has two hosts: 5 services are 10 DNAT rules.
+fn to_services(services: u32, count: u32) -> Vec<Vec<u8>> {
+    (0..count).map(|flow| readdressed(udp(flow, false), services::service(flow % services))).collect()
+}
+
+fn translating_services(services: u32) -> Router {
+    translating_by(&services::rules(services))
+}
+
+/// Opens a flow with each frame.
+fn new(router: &Router, frames: Vec<Vec<u8>>) {
+    let mut worker = router.worker();
+    for mut frame in frames {
+        let outcome = send(router, &mut worker, LEFT, &mut frame);
+        assert!(outcome.out.is_some(), "{:?}", outcome.fate);
     }
 }
 

@@ -73,9 +73,12 @@ const SERVERS: u32 = 4000;
 /// As [`translating`], for [`to_many`]: with room for millions of connections, and servers behind another router.
 pub fn translating_to_many() -> Router {
     let [a, b, c, d] = PUBLIC;
-    let mut config = routing_config(&format!(
-        "*nat\n-A POSTROUTING -o right -j SNAT --to-source {a}.{b}.{c}.{d}\nCOMMIT\n"
-    ));
+    translating_by(&format!("*nat\n-A POSTROUTING -o right -j SNAT --to-source {a}.{b}.{c}.{d}\nCOMMIT\n"))
+}
+
+/// The same by other rules.
+pub fn translating_by(rules: &str) -> Router {
+    let mut config = routing_config(rules);
     let gateway = Addr::from_v4([198, 18, 0, 1]);
     config.routes = vec![RouteConfig {
         to: Prefix::new(Addr::from_v4([198, 18, 128, 0]), 17, Family::Ipv4),

@@ -23,7 +23,8 @@ impl Endings {
     pub(in crate::filter) fn of(chains: &[Chain]) -> Self {
         let mut endings = Self(vec![false; chains.len()]);
         for _ in 0..DEEPEST {
-            let known: Vec<bool> = chains.iter().map(|chain| endings.ends_every_packet(chain)).collect();
+            let ends = |(chain, known): (&Chain, &bool)| *known || endings.ends_every_packet(chain);
+            let known: Vec<bool> = chains.iter().zip(&endings.0).map(ends).collect();
             if known == endings.0 {
                 break;
             }
@@ -61,8 +62,15 @@ pub(in crate::filter) fn shadowed<'a>(endings: &Endings, rules: &'a [Rule]) -> V
 
 /// Whether every packet matches.
 pub(in crate::filter) fn is_unconditional(matches: &Matches) -> bool {
-    matches.listed.iter().all(|m| matches!(m, Match::Comment(_)))
-        && Matches { listed: Vec::new(), ..matches.clone() } == Matches::default()
+    // Named in full: a new condition does not compile until it is asked for here.
+    let Matches { src, dst, in_iface, out_iface, proto, fragment, listed } = matches;
+    src.is_none()
+        && dst.is_none()
+        && in_iface.is_none()
+        && out_iface.is_none()
+        && proto.is_none()
+        && fragment.is_none()
+        && listed.iter().all(|m| matches!(m, Match::Comment(_)))
 }
 
 /// Whether every packet that agrees with `later` agrees with `earlier`.

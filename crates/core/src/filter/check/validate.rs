@@ -6,13 +6,12 @@ use crate::filter::check::shadow::{self, Endings};
 use crate::filter::check::walk_length;
 use crate::filter::kept::shared::Named;
 use crate::filter::text::rule_line::DraftRule;
-use crate::filter::text::save::{Draft, DraftChain, DraftTable, NOT_FOR_FILTERING};
+use crate::filter::text::save::{ByName, Draft, DraftChain, DraftTable, NOT_FOR_FILTERING};
 use crate::filter::walk::classify::{self, Classifier};
 use crate::filter::walk::counters::Counters;
 use crate::filter::walk::memo::Generation;
 use crate::filter::{Chain, ChainId, Chains, Hook, RuleError, Ruleset, Table, Target};
 use crate::packet::Family;
-use std::collections::BTreeMap;
 
 /// Makes the ruleset, unless something is wrong with it.
 pub(in crate::filter) fn build(
@@ -53,29 +52,29 @@ pub(in crate::filter) fn build(
 /// Gives every chain its id and turns the names in jumps into ids.
 fn resolve(table: Table, draft: DraftTable, slots: &mut usize, errors: &mut Vec<RuleError>) -> Vec<Chain> {
     let DraftTable { base, user } = draft;
-    let names = table.hooks().iter().map(|h| h.word().to_owned()).chain(user.keys().cloned());
-    let names: Vec<String> = names.collect();
-    if names.len() > usize::from(u16::MAX) {
+    let mut user: Vec<(String, DraftChain)> = user.into_iter().collect();
+    user.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    let base = table.hooks().iter().map(|h| h.word().to_owned()).zip(base);
+    let drafts: Vec<(String, DraftChain)> = base.chain(user).collect();
+    if drafts.len() > usize::from(u16::MAX) {
         errors.push(RuleError {
             line: 1,
             column: 1,
-            message: format!("table `{}` has {} chains", table.word(), names.len()),
+            message: format!("table `{}` has {} chains", table.word(), drafts.len()),
             hint: Some(format!("at most {}", u16::MAX)),
         });
         return Vec::new();
     }
-    let ids: BTreeMap<&str, ChainId> =
-        names.iter().enumerate().map(|(id, name)| (name.as_str(), ChainId(id as u16))).collect();
-    let mut chains = Vec::with_capacity(names.len());
-    for (name, DraftChain { policy, count, rules, .. }) in
-        names.iter().zip(base.into_iter().chain(user.into_values()))
-    {
+    let ids: ByName<ChainId> =
+        drafts.iter().enumerate().map(|(id, (name, _))| (name.clone(), ChainId(id as u16))).collect();
+    let mut chains = Vec::with_capacity(drafts.len());
+    for (name, DraftChain { policy, count, rules, .. }) in drafts {
         let first_slot = *slots;
         *slots += rules.len() + 1;
         let mut resolved = Vec::with_capacity(rules.len());
         for DraftRule { mut rule, jump, target_at } in rules {
             if let Some(jump) = jump {
-                let Some(to) = ids.get(jump.to.as_str()) else {
+                let Some(to) = ids.get(&jump.to) else {
                     errors.push(RuleError {
                         line: rule.line as usize,
                         column: target_at + 1,
@@ -93,7 +92,6 @@ fn resolve(table: Table, draft: DraftTable, slots: &mut usize, errors: &mut Vec<
         // In the raw table a rule may exempt the packet from tracking, and so change its state.
         let classifier = Classifier::new(&resolved, table != Table::Raw);
         let steady = resolved.iter().take_while(|r| classify::is_steady(r)).count() as u32;
-        let name = name.clone();
         chains.push(Chain { name, policy, initial: count, rules: resolved, first_slot, classifier, steady });
     }
     chains

@@ -19,8 +19,9 @@ type Wanted<T> = Option<(T, bool)>;
 pub struct Conntrack {
     pub states: Wanted<StateSet>,
     pub proto: Wanted<u8>,
-    /// Original source and destination, reply source and destination.
-    pub addrs: [Wanted<AddrMask>; 4],
+    /// Original source and destination, reply source and destination. Few rules ask for one, and every condition of every
+    /// rule would be as large.
+    pub addrs: Box<[Wanted<AddrMask>; 4]>,
     /// In the same order.
     pub ports: [Wanted<Ports>; 4],
     pub status: Wanted<Status>,
@@ -245,7 +246,7 @@ impl fmt::Display for Conntrack {
         if let Some((proto, negated)) = proto {
             write!(f, "{} --ctproto {proto}", not(*negated))?;
         }
-        for (name, addr) in ADDRS.iter().zip(addrs) {
+        for (name, addr) in ADDRS.iter().zip(&**addrs) {
             if let Some((addr, negated)) = addr {
                 write!(f, "{} --{name} {addr}", not(*negated))?;
             }

@@ -4,6 +4,7 @@
 
 use crate::filter::text::options::Opt;
 use crate::packet::Family;
+use std::sync::LazyLock;
 
 pub(in crate::filter) const LETTERS: &[(&str, &str)] = &[
     ("-A", "append"),
@@ -89,11 +90,23 @@ pub(in crate::filter) fn known(family: Family) -> &'static [Opt] {
     }
 }
 
+/// The option of each letter: a large ruleset asks for one some hundred thousand times.
+static BY_LETTER: LazyLock<[Option<&'static Opt>; 128]> = LazyLock::new(|| {
+    let mut by_letter = [None; 128];
+    for (short, name) in LETTERS {
+        by_letter[usize::from(short.as_bytes()[1])] = named(name);
+    }
+    by_letter
+});
+
 /// The option that a single letter stands for.
 pub(in crate::filter) fn of_letter(letter: char) -> Option<&'static Opt> {
-    let is = |(short, _): &&(&str, &str)| short[1..].starts_with(letter);
-    let (_, name) = LETTERS.iter().find(is)?;
-    BASE.iter().find(|o| o.name == *name)
+    *BY_LETTER.get(letter as usize)?
+}
+
+/// The option of that name.
+pub(in crate::filter) fn named(name: &str) -> Option<&'static Opt> {
+    BASE.iter().find(|opt| opt.name == name)
 }
 
 /// Whether what follows the letter in the same word is its value.

@@ -31,14 +31,15 @@ pub(in crate::filter) fn cut(line: &str, from: usize) -> (Vec<Token<'_>>, Option
             at += 1;
             continue;
         }
-        let end = bytes[at..].iter().position(|&b| is_blank(b) || b == b'"').map_or(bytes.len(), |n| at + n);
+        let ends = |&b: &u8| b <= b'"' && (is_blank(b) || b == b'"');
+        let end = bytes[at..].iter().position(ends).map_or(bytes.len(), |n| at + n);
         if bytes.get(end) == Some(&b'"') {
             let (text, next) = quoted(line, at, end);
             let next = next.unwrap_or_else(|| {
                 unclosed = Some(end);
                 line.len()
             });
-            tokens.push(Token { text: Cow::Owned(text), at });
+            tokens.push(Token { text, at });
             at = next;
         } else {
             tokens.push(Token { text: Cow::Borrowed(&line[at..end]), at });
@@ -50,21 +51,27 @@ pub(in crate::filter) fn cut(line: &str, from: usize) -> (Vec<Token<'_>>, Option
 
 /// Reads a word that begins at `start` and has a quote at `quote`; returns it and where the next may begin, unless the
 /// quote is never closed.
-fn quoted(line: &str, start: usize, quote: usize) -> (String, Option<usize>) {
+fn quoted(line: &str, start: usize, quote: usize) -> (Cow<'_, str>, Option<usize>) {
+    let inside = &line[quote + 1..];
+    // Most texts begin with their quote and hold no backslash: they are taken as they stand.
+    let len = inside.bytes().position(|b| matches!(b, b'"' | b'\\')).filter(|_| start == quote);
+    if let Some(len) = len.filter(|len| inside.as_bytes()[*len] == b'"') {
+        return (Cow::Borrowed(&inside[..len]), Some(quote + 1 + len + 1));
+    }
     let mut text = line[start..quote].to_owned();
     let mut escaped = false;
-    for (n, c) in line[quote + 1..].char_indices() {
+    for (n, c) in inside.char_indices() {
         match c {
             _ if escaped => {
                 text.push(c);
                 escaped = false;
             }
             '\\' => escaped = true,
-            '"' => return (text, Some(quote + 1 + n + 1)),
+            '"' => return (Cow::Owned(text), Some(quote + 1 + n + 1)),
             _ => text.push(c),
         }
     }
-    (text, None)
+    (Cow::Owned(text), None)
 }
 
 const fn is_blank(b: u8) -> bool {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use crate::filter::text::lex::Token;
+use arrayvec::ArrayVec;
 use std::borrow::Cow;
 
 /// An option that an extension takes.
@@ -91,12 +92,15 @@ impl Problem {
     }
 }
 
+/// The words behind an option: none has more than two.
+pub(in crate::filter) type Args<'a> = ArrayVec<Token<'a>, 2>;
+
 /// One option as it was written.
 #[derive(Clone, Debug)]
 pub(in crate::filter) struct Given<'a> {
     pub(in crate::filter) opt: &'static Opt,
     pub(in crate::filter) negated: bool,
-    pub(in crate::filter) args: Vec<Token<'a>>,
+    pub(in crate::filter) args: Args<'a>,
     /// Where the option stands.
     pub(in crate::filter) at: usize,
 }

@@ -6,15 +6,16 @@ use crate::filter::kept::shared::Shared;
 use crate::filter::matches::{self, Match, Setting};
 use crate::filter::rule::{AddrMatch, Count, IfaceMatch, Matches, ProtoMatch, Rule};
 use crate::filter::targets::{self, Target};
-use crate::filter::text::base::{self, BASE, LETTERS};
+use crate::filter::text::base::{self, LETTERS};
 use crate::filter::text::lex::Token;
 use crate::filter::text::options::{
-    Found, Given, Opt, Options, Problem, did_you_mean, find, meant_option, split_long,
+    Args, Found, Given, Opt, Options, Problem, did_you_mean, find, meant_option, split_long,
 };
 use crate::filter::text::value::{Network, number};
 use crate::filter::text::{hints, names, value};
 use crate::packet::Family;
 use core::cell::RefCell;
+use core::iter::repeat_n;
 use std::borrow::Cow;
 
 /// What a line of a table asks for.
@@ -103,6 +104,9 @@ pub(in crate::filter) struct Findings {
     pub(in crate::filter) is_for_other_family: bool,
 }
 
+/// The base and so many matches and targets fit a list that does not grow.
+const USUAL_EXTENSIONS: usize = 6;
+
 /// Reads the words of one command, which begin at `from`. `None` if there is nothing to do; what is wrong is in the
 /// findings.
 pub(in crate::filter) fn parse(
@@ -111,12 +115,16 @@ pub(in crate::filter) fn parse(
     around: &Surroundings<'_>,
     findings: &mut Findings,
 ) -> Option<Line> {
+    let (mut given, mut is_target) =
+        (Vec::with_capacity(USUAL_EXTENSIONS), Vec::with_capacity(USUAL_EXTENSIONS));
+    given.push(Options::new("iptables", base::known(around.family), from));
+    is_target.push(false);
     let mut reader = Reader {
         words,
         next: 0,
         negated: None,
-        given: vec![Options::new("iptables", base::known(around.family), from)],
-        is_target: vec![false],
+        given,
+        is_target,
         command: None,
         proto: None,
         proto_match: false,
@@ -216,7 +224,7 @@ impl<'a> Reader<'a, '_> {
             let value =
                 glued.then(|| Token { text: Cow::Owned(word.text[rest..].to_owned()), at: word.at + rest });
             let at = if place == 1 { word.at } else { word.at + place };
-            self.base(opt.name, value, at, negated);
+            self.base(opt, value, at, negated);
             if base::takes_rest(opt) {
                 return;
             }
@@ -263,7 +271,7 @@ impl<'a> Reader<'a, '_> {
     fn long(&mut self, name: &str, value: Option<Token<'a>>, at: usize, negated: Option<usize>) {
         loop {
             match find(&self.given, name) {
-                Found::One(0, opt) => return self.base(opt.name, value, at, negated),
+                Found::One(0, opt) => return self.base(opt, value, at, negated),
                 Found::One(place, opt) => return self.give(place, opt, value, at, negated),
                 Found::Ambiguous(names) => {
                     self.skip_values();
@@ -272,8 +280,10 @@ impl<'a> Reader<'a, '_> {
                     return self.problem(problem.hint(format!("one of {}", names.join(", "))));
                 }
                 Found::None if self.bring_protocol_match(name) => {}
-                Found::None if name == "fragments" => return self.base("fragments", value, at, negated),
-                Found::None => return self.unknown(name, at),
+                Found::None => match base::named(name).filter(|opt| opt.name == "fragments") {
+                    Some(opt) => return self.base(opt, value, at, negated),
+                    None => return self.unknown(name, at),
+                },
             }
         }
     }
@@ -336,7 +346,7 @@ impl<'a> Reader<'a, '_> {
         at: usize,
         negated: Option<usize>,
     ) {
-        let mut args = Vec::with_capacity(usize::from(opt.args));
+        let mut args = Args::new();
         args.extend(value);
         split_counters(opt, &mut args);
         if args.len() > usize::from(opt.args) {
@@ -394,8 +404,8 @@ impl<'a> Reader<'a, '_> {
         self.given[place].given.push(Given { opt, negated: negated.is_some(), args, at });
     }
 
-    fn base(&mut self, name: &'static str, value: Option<Token<'a>>, at: usize, negated: Option<usize>) {
-        let Some(opt) = BASE.iter().find(|o| o.name == name) else { return };
+    fn base(&mut self, opt: &'static Opt, value: Option<Token<'a>>, at: usize, negated: Option<usize>) {
+        let name = opt.name;
         match name {
             "append" | "insert" | "replace" | "delete" | "flush" | "zero" | "new-chain" | "delete-chain"
             | "rename-chain" | "policy" | "check" | "list" | "list-rules" => self.command(name, value, at),
@@ -427,7 +437,8 @@ impl<'a> Reader<'a, '_> {
 
     /// What an option of the base means for those that follow it.
     fn act(&mut self, name: &str) {
-        let Some(given) = self.given[0].given.last().cloned() else { return };
+        // It is taken out while others are asked about it.
+        let Some(given) = self.given[0].given.pop() else { return };
         match name {
             "protocol" => match given.read(|text| parse_protocol(text, given.negated)) {
                 Ok(proto) => self.proto = proto.map(|proto| (proto, given.at)),
@@ -451,6 +462,7 @@ impl<'a> Reader<'a, '_> {
             }
             _ => {}
         }
+        self.given[0].given.push(given);
     }
 
     fn name_match(&mut self, given: &Given<'_>) {
@@ -635,22 +647,17 @@ impl<'a> Reader<'a, '_> {
         if self.findings.problems.len() > problems_before {
             return None;
         }
-        let mut rules = Vec::with_capacity(sources.len() * destinations.len());
-        for src in &sources {
-            for dst in &destinations {
-                let matches = Matches {
-                    src: *src,
-                    dst: *dst,
-                    in_iface: in_iface.clone(),
-                    out_iface: out_iface.clone(),
-                    proto: self.proto.map(|(proto, _)| proto),
-                    fragment,
-                    listed: listed.clone(),
-                };
-                let rule = Rule { matches, target: target.clone(), initial, line: self.around.line as u32 };
-                rules.push(DraftRule { rule, jump: jump.clone(), target_at });
-            }
-        }
+        let proto = self.proto.map(|(proto, _)| proto);
+        let matches = Matches { src: None, dst: None, in_iface, out_iface, proto, fragment, listed };
+        let rule = Rule { matches, target, initial, line: self.around.line as u32 };
+        let draft = DraftRule { rule, jump, target_at };
+        let ends = sources.iter().flat_map(|src| destinations.iter().map(move |dst| (*src, *dst)));
+        let count = sources.len() * destinations.len();
+        let mut rules = Vec::with_capacity(count);
+        rules.extend(ends.zip(repeat_n(draft, count)).map(|(ends, mut draft)| {
+            (draft.rule.matches.src, draft.rule.matches.dst) = ends;
+            draft
+        }));
         Some(rules)
     }
 
@@ -783,14 +790,15 @@ impl<'a> Reader<'a, '_> {
 }
 
 /// `-c 1,2` is as good as `-c 1 2`.
-fn split_counters(opt: &Opt, args: &mut Vec<Token<'_>>) {
+fn split_counters(opt: &Opt, args: &mut Args<'_>) {
     let [word] = &args[..] else { return };
-    let Some((packets, bytes)) = word.text.split_once(',').filter(|_| opt.name == "set-counters") else {
+    if opt.name != "set-counters" {
         return;
-    };
+    }
+    let Some((packets, bytes)) = word.text.split_once(',') else { return };
     let second = Token { text: Cow::Owned(bytes.to_owned()), at: word.at + packets.len() + 1 };
     let first = Token { text: Cow::Owned(packets.to_owned()), at: word.at };
-    *args = vec![first, second];
+    *args = Args::from([first, second]);
 }
 
 /// `tcp`, `6`, `all`; `None` stands for any protocol.

@@ -15,8 +15,9 @@ use crate::filter::text::options::{Problem, did_you_mean};
 use crate::filter::text::rule_line::{self, Command, DraftRule, Findings, Line, Surroundings};
 use crate::filter::{Hook, Loaded, Policy, RuleError, Ruleset, Table, Target};
 use crate::packet::Family;
-use core::fmt::Write as _;
+use core::fmt::{self, Write as _};
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 
 /// The kernel's bound on the name of a chain, without the final zero.
 const MAX_CHAIN_NAME: usize = 28;
@@ -33,11 +34,17 @@ pub(in crate::filter) struct Draft {
     pub(in crate::filter) order: Vec<Table>,
 }
 
-/// One table: base chains in the order of the hooks, the others by name.
+/// Something for each chain, by its name: of thousands of chains, every line of a ruleset asks for one or two. Nothing
+/// that is said or built depends on their order in here.
+#[expect(clippy::disallowed_types, reason = "the hasher has fixed keys, and the order is not used")]
+pub(in crate::filter) type ByName<T> =
+    std::collections::HashMap<String, T, BuildHasherDefault<DefaultHasher>>;
+
+/// One table: base chains in the order of the hooks, and the others.
 #[derive(Clone, Debug)]
 pub(in crate::filter) struct DraftTable {
     pub(in crate::filter) base: Vec<DraftChain>,
-    pub(in crate::filter) user: BTreeMap<String, DraftChain>,
+    pub(in crate::filter) user: ByName<DraftChain>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -53,7 +60,7 @@ pub(in crate::filter) struct DraftChain {
 impl DraftTable {
     fn new(table: Table) -> Self {
         let base = DraftChain { policy: Some(Policy::Accept), ..DraftChain::default() };
-        Self { base: vec![base; table.hooks().len()], user: BTreeMap::new() }
+        Self { base: vec![base; table.hooks().len()], user: ByName::default() }
     }
 
     /// What `*NAME` does to a table that was there: policies stay, all else goes.
@@ -63,6 +70,13 @@ impl DraftTable {
             chain.rules.clear();
             chain.count = Count::default();
         }
+    }
+
+    /// Names of the chains that are no base chains, in order.
+    fn user_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.user.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
     }
 
     fn chain_mut(&mut self, table: Table, name: &str) -> Option<&mut DraftChain> {
@@ -517,9 +531,9 @@ impl Reader<'_> {
     ) {
         let mut findings = Findings::default();
         let parsed = {
-            let user = self.draft.tables[table as usize].as_ref().map(|t| &t.user);
-            let has_chain = |name: &str| user.is_some_and(|u| u.contains_key(name));
-            let chain_names = || user.map_or_else(Vec::new, |u| u.keys().cloned().collect());
+            let draft = self.draft.tables[table as usize].as_ref();
+            let has_chain = |name: &str| draft.is_some_and(|draft| draft.user.contains_key(name));
+            let chain_names = || draft.iter().flat_map(|d| d.user_names()).map(str::to_owned).collect();
             let around = Surroundings {
                 family: self.family,
                 ifaces: self.ifaces,
@@ -656,7 +670,7 @@ impl Reader<'_> {
 
     fn no_chain(&mut self, line: &str, table: Table, name: &str, at: usize) {
         let draft = self.draft.tables[table as usize].as_ref();
-        let user = draft.into_iter().flat_map(|d| d.user.keys().map(String::as_str));
+        let user = draft.into_iter().flat_map(DraftTable::user_names);
         let base = table.hooks().iter().map(|h| h.word());
         let problem = Problem::new(at, format!("table `{}` has no chain `{name}`", table.word()));
         let problem = match did_you_mean(name, base.clone().chain(user)) {
@@ -676,10 +690,10 @@ impl Reader<'_> {
             None => return self.no_chain(line, table, name, at),
             Some(chain) if !chain.rules.is_empty() => Some(format!("chain `{name}` is not empty")),
             Some(_) => {
-                let mut all = draft.base.iter().chain(draft.user.values()).flat_map(|c| &c.rules);
-                let jumps_there = |r: &DraftRule| r.jump.as_ref().is_some_and(|j| j.to == name);
-                all.find(|r| jumps_there(r))
-                    .map(|r| format!("line {} still jumps to chain `{name}`", r.rule.line))
+                let all = draft.base.iter().chain(draft.user.values()).flat_map(|c| &c.rules);
+                let jumps_there = |r: &&DraftRule| r.jump.as_ref().is_some_and(|j| j.to == name);
+                let first = all.filter(jumps_there).map(|r| r.rule.line).min();
+                first.map(|line| format!("line {line} still jumps to chain `{name}`"))
             }
         };
         match problem {
@@ -773,7 +787,9 @@ impl Ruleset {
                 if counters {
                     let _ = write!(out, "{} ", self.count(id(place, index)));
                 }
-                let _ = writeln!(out, "-A {}{}", chain.name, self.rule_text(table, rule));
+                let _ = write!(out, "-A {}", chain.name);
+                let _ = self.write_rule(table, rule, out);
+                out.push('\n');
             }
         }
         out.push_str("COMMIT\n");
@@ -781,17 +797,23 @@ impl Ruleset {
 
     /// The conditions and the target of a rule, with a blank in front, as iptables-save prints them.
     pub fn rule_text(&self, table: Table, rule: &Rule) -> String {
-        let mut text = rule.matches.to_string();
-        let chain = |id: crate::filter::ChainId| &self.chains(table)[id.index()].name;
-        let _ = match &rule.target {
-            Target::None => Ok(()),
-            Target::Accept => write!(text, " -j ACCEPT"),
-            Target::Drop => write!(text, " -j DROP"),
-            Target::Return => write!(text, " -j RETURN"),
-            Target::Jump(to) => write!(text, " -j {}", chain(*to)),
-            Target::Goto(to) => write!(text, " -g {}", chain(*to)),
-            other => write!(text, " -j {}{other}", other.spec().map_or("", |s| s.name)),
-        };
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = self.write_rule(table, rule, &mut text);
         text
+    }
+
+    fn write_rule(&self, table: Table, rule: &Rule, out: &mut String) -> fmt::Result {
+        let chain = |id: crate::filter::ChainId| &self.chains(table)[id.index()].name;
+        write!(out, "{}", rule.matches)?;
+        match &rule.target {
+            Target::None => Ok(()),
+            Target::Accept => out.write_str(" -j ACCEPT"),
+            Target::Drop => out.write_str(" -j DROP"),
+            Target::Return => out.write_str(" -j RETURN"),
+            Target::Jump(to) => write!(out, " -j {}", chain(*to)),
+            Target::Goto(to) => write!(out, " -g {}", chain(*to)),
+            other => write!(out, " -j {}{other}", other.spec().map_or("", |s| s.name)),
+        }
     }
 }
