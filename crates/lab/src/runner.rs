@@ -18,6 +18,9 @@ pub trait Runner {
     /// Why this runner cannot take the step; asked before a test begins.
     fn lacks(&mut self, step: &Step) -> Option<String>;
 
+    /// A step is about to be taken, perhaps several times.
+    fn begins(&mut self, _: &Step) {}
+
     /// Takes one step and says what came of it, with every packet that the router saw meanwhile.
     ///
     /// `Wait`, `Rules`, `Conntrack` and `Counters` are steps as well: the last two only report what is there

@@ -191,6 +191,7 @@ fn take(
     runner: &mut dyn Runner,
     known: &mut Known,
 ) -> Result<(StepReport, Wrong), RunError> {
+    runner.begins(step);
     let deadline = step.within.map(|within| runner.now() + within);
     if !step.impair.is_empty() {
         runner.impair(&step.impair)?;

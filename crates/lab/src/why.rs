@@ -177,7 +177,7 @@ impl Book<'_> {
             else {
                 continue;
             };
-            let value = self.value(bare, seen, account);
+            let value = value(self.lab, bare, seen, account);
             // The more of its conditions held, the more likely it is the one.
             let depth = text.find(bare).map_or(0, |at| 1000 * at / text.len().max(1));
             found.push((depth, place, Miss { rule, condition: bare.to_owned(), value }));
@@ -187,51 +187,48 @@ impl Book<'_> {
         found.sort_by_key(|(_, place, _)| *place);
         found.into_iter().map(|(.., miss)| miss).collect()
     }
+}
 
-    /// What the packet has where a condition wants something else.
-    fn value(&self, condition: &str, seen: &Seen, account: &Account) -> Option<String> {
-        let option = condition.split_whitespace().find(|word| word.starts_with('-'))?;
-        // Rules behind PREROUTING see where it goes to by then.
-        let translated = account.steps.iter().find_map(|step| match step {
-            WayStep::Translated { side: "destination", to, .. } => to.rsplit_once(':'),
-            _ => None,
-        });
-        let to = translated
-            .map_or_else(|| seen.dst.to_string(), |(addr, _)| addr.trim_matches(['[', ']']).to_owned());
-        let dport = translated.map(|(_, port)| port.to_owned());
-        let dport = dport.or_else(|| seen.ports.map(|(_, port)| port.to_string()));
-        let sport = seen.ports.map(|(port, _)| port.to_string());
-        let says = |what: &str, value: Option<String>| value.map(|value| format!("{what} {value}"));
-        match option {
-            "-s" => says("the packet comes from", Some(seen.src.to_string())),
-            "-d" => says("the packet goes to", Some(to)),
-            "-i" => says("the packet came in on", Some(seen.in_port.clone())),
-            "-o" => says("the packet leaves on", self.way_out(seen, account)),
-            "-p" => says("the packet is", Some(protocol(seen.protocol))),
-            "--dport" | "--dports" if !condition.contains("--sport") => {
-                says("the packet goes to port", dport)
-            }
-            "--sport" | "--sports" if !condition.contains("--dport") => {
-                says("the packet comes from port", sport)
-            }
-            "--dport" | "--dports" | "--sport" | "--sports" | "--ports" | "--port" => {
-                sport.zip(dport).map(|(from, to)| format!("the packet goes from port {from} to {to}"))
-            }
-            "--ctstate" | "--state" => says("the packet is", seen.state.map(|state| state.word().to_owned())),
-            "--tcp-flags" | "--syn" => says("the packet has", seen.gist.tcp_flags.map(flags)),
-            "--icmp-type" | "--icmpv6-type" => {
-                seen.gist.icmp.map(|(kind, code)| format!("the packet has type {kind} code {code}"))
-            }
-            _ => None,
+/// What the packet has where a condition wants something else.
+pub fn value(lab: &Lab, condition: &str, seen: &Seen, account: &Account) -> Option<String> {
+    let condition = bare(condition);
+    let option = condition.split_whitespace().find(|word| word.starts_with('-'))?;
+    // Rules behind PREROUTING see where it goes to by then.
+    let translated = account.steps.iter().find_map(|step| match step {
+        WayStep::Translated { side: "destination", to, .. } => to.rsplit_once(':'),
+        _ => None,
+    });
+    let to =
+        translated.map_or_else(|| seen.dst.to_string(), |(addr, _)| addr.trim_matches(['[', ']']).to_owned());
+    let dport = translated.map(|(_, port)| port.to_owned());
+    let dport = dport.or_else(|| seen.ports.map(|(_, port)| port.to_string()));
+    let sport = seen.ports.map(|(port, _)| port.to_string());
+    let says = |what: &str, value: Option<String>| value.map(|value| format!("{what} {value}"));
+    match option {
+        "-s" => says("the packet comes from", Some(seen.src.to_string())),
+        "-d" => says("the packet goes to", Some(to)),
+        "-i" => says("the packet came in on", Some(seen.in_port.clone())),
+        "-o" => says("the packet leaves on", way_out(lab, seen, account)),
+        "-p" => says("the packet is", Some(protocol(seen.protocol))),
+        "--dport" | "--dports" if !condition.contains("--sport") => says("the packet goes to port", dport),
+        "--sport" | "--sports" if !condition.contains("--dport") => says("the packet comes from port", sport),
+        "--dport" | "--dports" | "--sport" | "--sports" | "--ports" | "--port" => {
+            sport.zip(dport).map(|(from, to)| format!("the packet goes from port {from} to {to}"))
         }
+        "--ctstate" | "--state" => says("the packet is", seen.state.map(|state| state.word().to_owned())),
+        "--tcp-flags" | "--syn" => says("the packet has", seen.gist.tcp_flags.map(flags)),
+        "--icmp-type" | "--icmpv6-type" => {
+            seen.gist.icmp.map(|(kind, code)| format!("the packet has type {kind} code {code}"))
+        }
+        _ => None,
     }
+}
 
-    /// The port where the packet is to leave.
-    fn way_out(&self, seen: &Seen, account: &Account) -> Option<String> {
-        let host = || self.lab.hosts.iter().find(|host| host.has_address(seen.dst));
-        let known = account.out.first().or(seen.out_port.as_ref()).cloned().or_else(|| routed(account));
-        known.or_else(|| host().map(|host| self.lab.port_name(host.iface).to_owned()))
-    }
+/// The port where the packet is to leave.
+fn way_out(lab: &Lab, seen: &Seen, account: &Account) -> Option<String> {
+    let host = || lab.hosts.iter().find(|host| host.has_address(seen.dst));
+    let known = account.out.first().or(seen.out_port.as_ref()).cloned().or_else(|| routed(account));
+    known.or_else(|| host().map(|host| lab.port_name(host.iface).to_owned()))
 }
 
 /// `--dport 22` of `-m tcp --dport 22`, since rules are often written without the first half.

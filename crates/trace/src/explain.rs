@@ -8,6 +8,7 @@
 use crate::replay::{Emitted, entry_behind};
 use core::net::IpAddr;
 use serde::Serialize;
+use stateway_core::Emission;
 use stateway_core::base::{Fate, Reason};
 use stateway_core::conntrack::{CtState, InvalidReason, Tracked};
 use stateway_core::decision::Decision;
@@ -22,6 +23,7 @@ use stateway_core::time::Instant;
 use std::fmt::Write as _;
 
 /// What happened to one packet.
+#[cfg_attr(feature = "types", derive(ts_rs::TS), ts(optional_fields))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Account {
     pub packet: String,
@@ -30,6 +32,7 @@ pub struct Account {
     pub steps: Vec<Step>,
     pub fate: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "types", ts(as = "Option<Vec<String>>"))]
     pub out: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
@@ -42,10 +45,12 @@ pub struct Account {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "types", ts(as = "Option<Vec<Emitted>>"))]
     pub emitted: Vec<Emitted>,
 }
 
 /// One thing on its way.
+#[cfg_attr(feature = "types", derive(ts_rs::TS), ts(rename = "WayStep", optional_fields))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "step", rename_all = "lowercase")]
 pub enum Step {
@@ -138,26 +143,52 @@ pub fn explain(
     let mut trace = Trace::default();
     let outcome =
         router.process(worker, now, iface, Frame::new(&mut buffer).with_offload(offload), &mut trace);
+    let emissions: Vec<Emission> = worker.take_emissions().collect();
+    let met = Met { iface, frame, fate: outcome.fate, notes: &trace.notes, emissions: &emissions };
+    account(router, &router.rules(), now, &met)
+}
+
+/// A frame, and what the router made of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Met<'a> {
+    /// Where it came in.
+    pub iface: IfaceId,
+    /// As it came.
+    pub frame: &'a [u8],
+    pub fate: Fate,
+    pub notes: &'a [Note],
+    /// What the router sent because of it.
+    pub emissions: &'a [Emission],
+}
+
+/// Tells of a frame that `rules` judged, right after it met its fate: the connection behind it is asked of the router.
+pub fn account(router: &Router, rules: &Rules, now: Instant, met: &Met<'_>) -> Account {
+    let v6 = met.frame.get(12..14) == Some(&[0x86, 0xdd]);
+    Account { steps: way(met.notes, router, rules, v6), ..verdict(router, rules, now, met) }
+}
+
+/// The account without its steps, which [`way`] makes of the notes whenever they are wanted: of a packet that met hundreds
+/// of rules they are most of it.
+pub fn verdict(router: &Router, rules: &Rules, now: Instant, met: &Met<'_>) -> Account {
+    let Met { iface, frame, fate, notes, emissions } = *met;
     let mut decision = Decision::default();
-    for note in &trace.notes {
+    for note in notes {
         decision.note(|| note.clone());
     }
-    let v6 = frame.get(12..14) == Some(&[0x86, 0xdd]);
     let name = |iface: IfaceId| router.ifaces()[iface.index()].name.clone();
-    let reason = decision.reason(outcome.fate);
-    let emissions = worker.take_emissions().map(|e| Emitted { port: name(e.iface), bytes: e.frame });
-    let emitted: Vec<Emitted> = emissions.collect();
+    let reason = decision.reason(fate);
+    let emitted = emissions.iter().map(|e| Emitted { port: name(e.iface), bytes: e.frame.clone() });
     Account {
         packet: summary::of_frame(&mut frame.to_vec()),
         in_port: name(iface),
-        steps: steps(&trace.notes, &Names { router, rules: &router.rules() }, v6),
-        fate: outcome.fate.word(),
+        steps: Vec::new(),
+        fate: fate.word(),
         out: decision.out.iter().map(|iface| name(*iface)).collect(),
-        rule: decision.rule(outcome.fate, router),
+        rule: decision.rule_among(fate, rules),
         why: reason.map(Reason::sentence),
         reason: reason.map(Reason::code),
         entry: entry_behind(router, &decision, frame, now),
-        emitted,
+        emitted: emitted.collect(),
     }
 }
 

@@ -20,24 +20,30 @@ mod path_mtu;
 pub(crate) mod services;
 mod unheard;
 mod unresolved;
+mod witness;
 
 use super::model::{Action, HostId, Impairment, Lab, RulesText, RunnerKind, Step};
 use super::runner::{Awaits, Observation, RunError, Runner, Seen};
 use host::Host;
 use link::Link;
 use smoltcp::iface::SocketHandle;
-use stateway_core::RouterError;
 use stateway_core::conntrack::{Filter, listing};
 use stateway_core::decision::Decision;
 use stateway_core::fate::Fate;
 use stateway_core::filter::{RuleError, RuleId};
 use stateway_core::iface::IfaceId;
 use stateway_core::packet::{Frame, Mac, Offload, Packet};
-use stateway_core::router::{Router, Worker};
+use stateway_core::record::{Note, Recorder as _, Trace};
+use stateway_core::router::{Outcome, Router, Worker};
 use stateway_core::time::Instant;
+use stateway_core::{Emission, RouterError};
+use stateway_trace::explain::Met;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use unheard::Unheard;
+use witness::{Witness, host_of};
+
+pub use witness::{Passage, Tell};
 
 /// A lab in simulation.
 pub struct Sim {
@@ -60,6 +66,9 @@ pub struct Sim {
     pub(crate) seen: Vec<Seen>,
     /// Connections that outlive their step.
     pub(crate) kept: BTreeMap<String, (HostId, SocketHandle)>,
+    witness: Witness,
+    /// The path of the step that is under way.
+    step: String,
 }
 
 impl std::fmt::Debug for Sim {
@@ -128,6 +137,8 @@ impl Sim {
             chance,
             seen: Vec::new(),
             kept: BTreeMap::new(),
+            witness: Witness::default(),
+            step: String::new(),
         })
     }
 
@@ -180,7 +191,8 @@ impl Sim {
             if let Some(unheard) = &mut self.unheard {
                 unheard.handle_timeout(self.now);
             }
-            self.send_emissions();
+            let emissions = self.take_emissions();
+            self.send_emissions(emissions);
             // A router that has more to do than one step takes does the rest a moment later.
             if self.router.poll_timeout().is_some_and(|due| due <= self.now) {
                 self.now += Duration::from_micros(1);
@@ -258,23 +270,55 @@ impl Sim {
 
     /// The router takes a frame to its fate, and what it sends goes over the links.
     fn route(&mut self, iface: IfaceId, mut frame: Vec<u8>) {
-        let mut decision = Decision::default();
         let mut seen = self.look(iface, &mut frame);
-        let as_it_came = self.unheard.is_some().then(|| frame.clone());
-        let outcome =
-            self.router.process(&mut self.worker, self.now, iface, Frame::new(&mut frame), &mut decision);
-        if let (Some(unheard), Some(as_it_came)) = (&mut self.unheard, as_it_came) {
-            unheard.process(self.now, iface, &as_it_came, (outcome, &frame));
+        let needs_original = self.unheard.is_some() || self.witness.0.is_some();
+        let as_it_came = needs_original.then(|| frame.clone());
+        let (outcome, decision, notes) = self.decide(iface, &mut frame);
+        if let (Some(unheard), Some(as_it_came)) = (&mut self.unheard, &as_it_came) {
+            unheard.process(self.now, iface, as_it_came, (outcome, &frame));
         }
+        let emissions = self.take_emissions();
         if let Some(seen) = &mut seen {
             self.judge(seen, &decision, outcome.fate);
+        }
+        if let (Some(seen), Some(original)) = (&seen, &as_it_came) {
+            let fate = outcome.fate;
+            let met = Met { iface, frame: original, fate, notes: &notes, emissions: &emissions };
+            self.tell(seen, met, (&decision.out, &frame));
         }
         self.seen.extend(seen);
         if let Some(out) = outcome.out {
             frame.truncate(outcome.len);
             self.send(out, frame);
         }
-        self.send_emissions();
+        self.send_emissions(emissions);
+    }
+
+    /// What the router makes of a frame. Every note is kept only for a witness.
+    fn decide(&mut self, iface: IfaceId, frame: &mut Vec<u8>) -> (Outcome, Decision, Vec<Note>) {
+        let mut decision = Decision::default();
+        let (now, buffered) = (self.now, Frame::new(frame));
+        if self.witness.0.is_none() {
+            let outcome = self.router.process(&mut self.worker, now, iface, buffered, &mut decision);
+            return (outcome, decision, Vec::new());
+        }
+        let mut trace = Trace::default();
+        let outcome = self.router.process(&mut self.worker, now, iface, buffered, &mut trace);
+        for note in &trace.notes {
+            decision.note(|| note.clone());
+        }
+        (outcome, decision, trace.notes)
+    }
+
+    /// Tells the witness of a packet; `left` is where it left, and in which frame.
+    fn tell(&mut self, seen: &Seen, met: Met<'_>, left: (&[IfaceId], &[u8])) {
+        let Some(tell) = &mut self.witness.0 else { return };
+        let (out, frame) = left;
+        let receiver = |out: &IfaceId| host_of(&self.lab, *out, dst_mac(frame));
+        let sender = met.frame.get(6..).and_then(|rest| host_of(&self.lab, met.iface, dst_mac(rest)));
+        let receivers = out.iter().filter_map(receiver).collect();
+        let (now, step, router) = (self.now, self.step.as_str(), &self.router);
+        tell(&Passage { now, step, seen, met, sender, receivers, router });
     }
 
     fn send(&mut self, out: IfaceId, frame: Vec<u8>) {
@@ -284,12 +328,17 @@ impl Sim {
         }
     }
 
-    fn send_emissions(&mut self) {
+    /// What the router itself has to send.
+    fn take_emissions(&mut self) -> Vec<Emission> {
         let emissions: Vec<_> = self.worker.take_emissions().collect();
         if let Some(unheard) = &mut self.unheard {
             unheard.compare_emissions(&emissions);
             unheard.compare_counters(&self.router);
         }
+        emissions
+    }
+
+    fn send_emissions(&mut self, emissions: Vec<Emission>) {
         for emission in emissions {
             self.send(emission.iface, emission.frame);
         }
@@ -354,6 +403,10 @@ impl Runner for Sim {
 
     fn lacks(&mut self, step: &Step) -> Option<String> {
         step.action.lacks_in_simulation(&self.lab)
+    }
+
+    fn begins(&mut self, step: &Step) {
+        self.step.clone_from(&step.path);
     }
 
     fn act(&mut self, action: &Action, _: Awaits) -> Result<Observation, RunError> {

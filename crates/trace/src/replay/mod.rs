@@ -66,10 +66,12 @@ pub struct FrameVerdict<'a> {
 }
 
 /// A frame that left: one that the router wrote or changed, or any.
+#[cfg_attr(feature = "types", derive(ts_rs::TS))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Emitted {
     pub port: String,
     #[serde(serialize_with = "hex")]
+    #[cfg_attr(feature = "types", ts(type = "string"))]
     pub bytes: Vec<u8>,
 }
 
