@@ -2,6 +2,7 @@
 # makes. To be sourced, not run.
 
 self=$(realpath "$0")
+called_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 target=${CARGO_TARGET_DIR:-target}
 # Servers and rustup's programs lie where not every PATH leads.
@@ -68,6 +69,30 @@ need_toolchain() {
         if command -v rustup >/dev/null; then get='`rustup update stable && rustup default stable`'; fi
         cannot "the Rust toolchain is $found ($(command -v cargo)), and stateway takes $wanted or later" "$get"
     }
+}
+
+# The part of the toolchain that makes WebAssembly.
+need_wasm() {
+    [ -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown/lib" ] ||
+        cannot "the Rust toolchain lacks the target wasm32-unknown-unknown, which the playground is built for" \
+            "\`rustup target add wasm32-unknown-unknown\`; with Debian's toolchain, \`apt-get install libstd-rust-dev-wasm32\`"
+}
+
+# Node with npm, which builds the page.
+need_node() {
+    local get="\`apt-get install nodejs npm\`, or https://nodejs.org"
+    command -v node >/dev/null && command -v npm >/dev/null || cannot "there is no Node.js with npm, which builds the page" "$get"
+    node -e 'const [major, minor] = process.versions.node.split("."); process.exit(major > 18 || (major == 18 && minor >= 13) ? 0 : 1)' ||
+        cannot "Node.js is $(node --version), and the page takes 18.13 or later" "$get"
+}
+
+# The page's packages as its lock file says, if they are not there yet. None of their own scripts is run.
+npm_packages() {
+    local stamp=web/node_modules/.stateway-lock
+    cmp -s web/package-lock.json "$stamp" && return
+    (cd web && npm ci --ignore-scripts --no-audit --no-fund) || cannot "npm cannot install the page's packages" \
+        "it fetches what web/package-lock.json names from the registry that \`npm config get registry\` prints"
+    cp web/package-lock.json "$stamp"
 }
 
 # The device that the router's ports are made of.

@@ -1,0 +1,95 @@
+import type { Speed, State, Store } from '../state';
+import { useWords } from '../use';
+
+/** Not every machine has letters for these. */
+const SIGNS = {
+  first: 'M3 3h2v10H3zM13 3v10L6 8z',
+  back: 'M11 3v10L4 8zM12 3h1.5v10H12z',
+  play: 'M4 2.5v11l9-5.5z',
+  pause: 'M4 3h3v10H4zM9 3h3v10H9z',
+  forward: 'M5 3v10l7-5zM2.5 3H4v10H2.5z',
+  last: 'M11 3h2v10h-2zM3 3v10l7-5z',
+  stopped: 'M2 4.5 3.5 3 8 7.5 12.5 3 14 4.5 9.5 8.5 14 12.5 12.5 14 8 9.8 3.5 14 2 12.5 6.5 8.5z',
+};
+
+/** Steps through the packets, as the buttons of a player do. */
+export function Bar({ store, state }: { store: Store; state: State }) {
+  const words = useWords();
+  const packets = state.run?.packets ?? [];
+  const time = packets[state.at]?.time_us;
+  const button = (id: string, label: string, sign: keyof typeof SIGNS, act: () => void, isOff: boolean) => (
+    <button type="button" id={id} aria-label={label} title={label} onClick={act} disabled={isOff}>
+      <svg class="sign" viewBox="0 0 16 16" aria-hidden="true">
+        <path d={SIGNS[sign]} />
+      </svg>
+    </button>
+  );
+  const atStart = state.at < 0;
+  const atEnd = state.at >= packets.length - 1;
+  const play = () => store.set({ isPlaying: !state.isPlaying });
+  return (
+    <div class="bar">
+      <div class="buttons">
+        {button('first', words.first, 'first', () => void store.goTo(-1), atStart)}
+        {button('back', words.back, 'back', () => void store.goTo(state.at - 1), atStart)}
+        {button(
+          'play',
+          state.isPlaying ? words.pause : words.play,
+          state.isPlaying ? 'pause' : 'play',
+          play,
+          atEnd,
+        )}
+        {button('forward', words.forward, 'forward', () => void store.forward(), atEnd)}
+        {button('last', words.last, 'last', () => void store.goTo(packets.length - 1), atEnd)}
+        {button('next-stopped', words.nextStopped, 'stopped', () => void store.nextStopped(), atEnd)}
+        <label>
+          <span class="unseen">{words.speed}</span>
+          <select
+            value={state.speed}
+            onChange={(event) => store.set({ speed: event.currentTarget.value as Speed })}
+          >
+            {(['slow', 'normal', 'fast'] as Speed[]).map((speed) => (
+              <option key={speed} value={speed}>
+                {words.speeds[speed]}
+              </option>
+            ))}
+          </select>
+        </label>
+        <label class="check" title={words.predictHint}>
+          <input
+            type="checkbox"
+            id="predict"
+            checked={state.isPredicting}
+            onChange={(event) =>
+              store.set({ isPredicting: event.currentTarget.checked, isPlaying: false, view: 'way' })
+            }
+          />
+          {words.predict}
+        </label>
+      </div>
+      <div class="place">
+        <input
+          type="range"
+          aria-label={words.views.packets}
+          min={0}
+          max={packets.length}
+          value={state.at + 1}
+          onInput={(event) => void store.goTo(Number(event.currentTarget.value) - 1)}
+        />
+        <output>
+          {atStart ? words.start : words.packetOf(state.at + 1, packets.length)}
+          {time !== undefined && ` · ${clock(time)}`}
+        </output>
+      </div>
+    </div>
+  );
+}
+
+/** Virtual time since the lab came up: `0.012 s`, `3 d 04:05:06`. */
+export function clock(us: number): string {
+  const seconds = us / 1e6;
+  if (seconds < 60) return `${seconds.toFixed(3)} s`;
+  const two = (value: number) => String(Math.floor(value)).padStart(2, '0');
+  const rest = `${two((seconds / 3600) % 24)}:${two((seconds / 60) % 60)}:${two(seconds % 60)}`;
+  return seconds < 86_400 ? rest : `${Math.floor(seconds / 86_400)} d ${rest}`;
+}

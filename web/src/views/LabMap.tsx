@@ -1,0 +1,237 @@
+import { useEffect, useMemo, useRef } from 'preact/hooks';
+import type { Lab, Packet, Run } from '../protocol';
+import { isStopped } from '../replay';
+import type { Speed } from '../state';
+import { useQuery, useWords } from '../use';
+
+const WIDTH = 640;
+const HEIGHT = 250;
+const MIDDLE = { x: WIDTH / 2, y: HEIGHT / 2 };
+const HOST_WIDTH = 150;
+/** So many hosts of a port are drawn; the others are one box. */
+const MOST_HOSTS = 5;
+const TRAVEL_MS = { slow: 1600, normal: 700, fast: 180 };
+
+interface Point {
+  x: number;
+  y: number;
+}
+
+interface Box extends Point {
+  label: string;
+  below: string;
+  /** Which hosts it stands for. */
+  hosts: number[];
+}
+
+interface Drawn {
+  ports: (Point & { name: string; below: string })[];
+  boxes: Box[];
+  /** The box of each host. */
+  boxOf: Map<number, Box>;
+}
+
+interface Props {
+  run: Run;
+  at: number;
+  isHidden: boolean;
+  speed: Speed;
+}
+
+/** Hosts, router and ports, and the chosen packet: it ends at the router where a rule stops it. */
+export function LabMap({ run, at, isHidden, speed }: Props) {
+  const words = useWords();
+  const drawn = useMemo(() => draw(run, words.moreHosts), [run, words]);
+  const packet = run.packets[at];
+  const { lab } = run;
+  return (
+    <svg
+      class="map"
+      viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
+      role="img"
+      aria-label={told(lab, packet, isHidden, words)}
+    >
+      {drawn.boxes.map((box) => {
+        const port = drawn.ports[lab.hosts[box.hosts[0] ?? 0]?.port ?? 0];
+        return port && <path key={`link ${box.label}`} class="link" d={line([inner(box), port])} />;
+      })}
+      {drawn.ports.map((port) => (
+        <path key={`port ${port.name}`} class="link" d={line([port, MIDDLE])} />
+      ))}
+      {drawn.boxes.map((box) => (
+        <g key={box.label} class="host" transform={`translate(${box.x - HOST_WIDTH / 2} ${box.y - 17})`}>
+          <rect width={HOST_WIDTH} height={34} rx={6} />
+          <text x={HOST_WIDTH / 2} y={box.below ? 15 : 22}>
+            {short(box.label, 20)}
+          </text>
+          {box.below && (
+            <text class="below" x={HOST_WIDTH / 2} y={28}>
+              {short(box.below, 26)}
+            </text>
+          )}
+        </g>
+      ))}
+      {packet && (
+        <Travel key={at} lab={lab} drawn={drawn} packet={packet} isHidden={isHidden} speed={speed} />
+      )}
+      <g class="router" transform={`translate(${MIDDLE.x - 52} ${MIDDLE.y - 26})`}>
+        <rect width={104} height={52} rx={10} />
+        <text x={52} y={24}>
+          {words.router}
+        </text>
+        <text class="below" x={52} y={40}>
+          {words.modes[lab.mode]}
+        </text>
+      </g>
+      {drawn.ports.map((port) => (
+        <g key={port.name} class="port">
+          <circle cx={port.x} cy={port.y} r={4} />
+          <text x={port.x} y={port.y - 9}>
+            {short(port.name, 14)}
+          </text>
+        </g>
+      ))}
+    </svg>
+  );
+}
+
+/** Ports stand to the left and to the right in turn, each side's hosts in a column. */
+function draw({ lab, packets }: Run, more: (count: number) => string): Drawn {
+  const busy = new Set(packets.flatMap((packet) => [packet.sender ?? -1, ...packet.receivers]));
+  const boxes: Box[] = [];
+  const ports: Drawn['ports'] = [];
+  for (const side of [0, 1]) {
+    const mine = lab.ports.map((port, at) => ({ port, at })).filter(({ at }) => at % 2 === side);
+    const columns = mine.map(({ at }) => boxesOf(lab, at, busy, more));
+    const count = columns.reduce((sum, column) => sum + Math.max(column.length, 1), 0);
+    const x = side === 0 ? 10 + HOST_WIDTH / 2 : WIDTH - 10 - HOST_WIDTH / 2;
+    let row = 0;
+    mine.forEach(({ port, at }, index) => {
+      const column = columns[index] ?? [];
+      const first = row;
+      for (const box of column) {
+        boxes.push({ ...box, x, y: (HEIGHT * (row + 0.5)) / count });
+        row += 1;
+      }
+      row = Math.max(row, first + 1);
+      const y = (HEIGHT * (first + row)) / 2 / count;
+      // Between the hosts' row and the router, nearer to the router.
+      const place = { x: side === 0 ? MIDDLE.x - 100 : MIDDLE.x + 100, y: MIDDLE.y + (y - MIDDLE.y) * 0.55 };
+      ports[at] = { ...place, name: port.name, below: port.addresses.join(' ') };
+    });
+  }
+  const boxOf = new Map(boxes.flatMap((box) => box.hosts.map((host) => [host, box] as const)));
+  return { ports, boxes, boxOf };
+}
+
+function boxesOf(lab: Lab, port: number, busy: Set<number>, more: (count: number) => string): Box[] {
+  const hosts = lab.hosts.map((host, at) => ({ host, at })).filter(({ host }) => host.port === port);
+  // Those that say or hear something come first, in the order of the file.
+  const wanted = hosts.length <= MOST_HOSTS ? hosts : hosts.filter(({ at }) => busy.has(at));
+  const own = wanted.slice(0, hosts.length <= MOST_HOSTS ? MOST_HOSTS : MOST_HOSTS - 1);
+  const rest = hosts.filter((one) => !own.includes(one));
+  const boxes = own.map(({ host, at }) => ({
+    x: 0,
+    y: 0,
+    label: host.name,
+    below: host.addresses.map((address) => address.replace(/\/\d+$/, '')).join(' '),
+    hosts: [at],
+  }));
+  if (rest.length > 0) {
+    boxes.push({ x: 0, y: 0, label: more(rest.length), below: '', hosts: rest.map(({ at }) => at) });
+  }
+  return boxes;
+}
+
+interface TravelProps {
+  lab: Lab;
+  drawn: Drawn;
+  packet: Packet;
+  isHidden: boolean;
+  speed: Speed;
+}
+
+/** The packet's way as a line in the colour of its state, and a dot that goes along it once. */
+function Travel({ lab, drawn, packet, isHidden, speed }: TravelProps) {
+  const dot = useRef<SVGCircleElement>(null);
+  const isStill = useQuery('(prefers-reduced-motion: reduce)');
+  const from = ends(drawn, packet.sender, packet.in_port);
+  const arrives = [...from, MIDDLE];
+  const leaves = isHidden
+    ? []
+    : packet.out_ports.map((port) => {
+        const receiver = packet.receivers.find((host) => lab.hosts[host]?.port === port) ?? null;
+        return [MIDDLE, ...ends(drawn, receiver, port).reverse()];
+      });
+  const whole = [...arrives, ...(leaves[0]?.slice(1) ?? [])];
+  const last = whole.at(-1) ?? MIDDLE;
+  useEffect(() => {
+    if (isStill || !dot.current?.animate) return;
+    const frames = whole.map(({ x, y }) => ({ transform: `translate(${x - last.x}px, ${y - last.y}px)` }));
+    const going = dot.current.animate(frames, { duration: TRAVEL_MS[speed], easing: 'ease-in-out' });
+    return () => going.cancel();
+    // Once for each packet, and again when it is known where it goes.
+  }, [isHidden]);
+  const kind = isHidden ? 's-hidden' : `s-${packet.ctstate ?? 'none'}`;
+  const stops = !isHidden && isStopped(packet);
+  const answered = isHidden ? [] : packet.answers.map(({ port }) => [MIDDLE, drawn.ports[port] ?? MIDDLE]);
+  return (
+    <g class={`travel ${kind}`}>
+      <path class="way" d={line(arrives)} />
+      {leaves.map((points) => (
+        <path key={line(points)} class="way" d={line(points)} />
+      ))}
+      {answered.map((points) => (
+        <path key={line(points)} class="answer" d={line(points)} />
+      ))}
+      <circle ref={dot} class="dot" cx={last.x} cy={last.y} r={7} />
+      {stops && <Stop from={from.at(-1) ?? MIDDLE} packet={packet} />}
+    </g>
+  );
+}
+
+/** The cross where a packet was stopped: at the edge of the router. */
+function Stop({ from, packet }: { from: Point; packet: Packet }) {
+  const x = from.x < MIDDLE.x ? MIDDLE.x - 64 : MIDDLE.x + 64;
+  const y = MIDDLE.y + (from.y - MIDDLE.y) * 0.2;
+  return (
+    <g class="stop">
+      <path d={`M${x - 7} ${y - 7}l14 14m0 -14l-14 14`} />
+      <text x={MIDDLE.x} y={MIDDLE.y + 46}>
+        {short(packet.rule ?? packet.reason ?? packet.fate, 30)}
+      </text>
+    </g>
+  );
+}
+
+/** From a host to its port. */
+function ends(drawn: Drawn, host: number | null, port: number): Point[] {
+  const box = host === null ? undefined : drawn.boxOf.get(host);
+  const at = drawn.ports[port];
+  return [...(box ? [inner(box)] : []), ...(at ? [at] : [])];
+}
+
+/** Where a host's link leaves its box. */
+function inner(box: Point): Point {
+  return { x: box.x < MIDDLE.x ? box.x + HOST_WIDTH / 2 : box.x - HOST_WIDTH / 2, y: box.y };
+}
+
+function line(points: Point[]): string {
+  return points.map(({ x, y }, at) => `${at === 0 ? 'M' : 'L'}${x.toFixed(1)} ${y.toFixed(1)}`).join('');
+}
+
+function short(text: string, most: number): string {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
+/** What a reader who does not see the picture is told. */
+function told(
+  lab: Lab,
+  packet: Packet | undefined,
+  isHidden: boolean,
+  words: ReturnType<typeof useWords>,
+): string {
+  if (!packet) return `${words.map}: ${lab.name}`;
+  if (isHidden) return `${packet.summary}, ${words.cameIn} ${lab.ports[packet.in_port]?.name ?? ''}`;
+  return `${packet.summary}: ${packet.ctstate ?? words.noState}, ${words.fates[packet.fate] ?? packet.fate}`;
+}

@@ -1,0 +1,10 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  // The folder works under any path of any static host.
+  base: './',
+  esbuild: { jsx: 'automatic', jsxImportSource: 'preact' },
+  test: { include: ['test/**/*.test.ts'] },
+  worker: { format: 'es' },
+  build: { target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false } },
+});
