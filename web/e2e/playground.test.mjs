@@ -50,6 +50,14 @@ const picture = (page) =>
     document.querySelector('.bar output').textContent,
   ]);
 
+/** Writes a text in place of what the editor holds. */
+const write = async (page, text) => {
+  await page.click('.cm-content');
+  await page.keyboard.press('ControlOrMeta+a');
+  await page.keyboard.press('Delete');
+  await page.keyboard.insertText(text);
+};
+
 const at = (page, number) => page.waitForSelector(`main[data-at="${number}"][data-told="true"]`);
 
 describe('labs', () => {
@@ -140,12 +148,6 @@ describe('packets', () => {
 describe('rules', () => {
   const OPEN = '*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n';
 
-  const write = async (page, text) => {
-    await page.click('.cm-content');
-    await page.keyboard.press('ControlOrMeta+a');
-    await page.keyboard.insertText(text);
-  };
-
   test('an edited rule changes the next verdict', async () => {
     await on('#lab=article&view=rules', async (page) => {
       const number = await stopped(page).getAttribute('data-packet');
@@ -179,9 +181,7 @@ describe('rules', () => {
 describe('links', () => {
   test('a link opens what was shared, edits too, and a reload loses nothing', async () => {
     await on('#lab=article&view=rules', async (page) => {
-      await page.click('.cm-content');
-      await page.keyboard.press('ControlOrMeta+a');
-      await page.keyboard.insertText('*filter\n:FORWARD DROP [0:0]\nCOMMIT\n');
+      await write(page, '*filter\n:FORWARD DROP [0:0]\nCOMMIT\n');
       await page.click('#apply');
       await page.waitForSelector('.changes li');
       await page.locator('[data-packet="2"]').click();

@@ -81,7 +81,7 @@ pub(crate) fn take(lab: Lab) -> Result<(Run, Kept), Vec<Problem>> {
     let gathered = Arc::new(Mutex::new(Gathered::default()));
     let witness = Arc::clone(&gathered);
     sim.witness(Box::new(move |passage| witness.lock().add(passage)));
-    let width = lab.tests.iter().map(|test| test.name.chars().count()).max().unwrap_or_default().min(WIDEST);
+    let width = width(&lab);
     let taken = trial::run(&lab, &mut sim, |_| {});
     let reports = taken.iter().map(|report| Report {
         ending: report.ending.word().to_lowercase(),
@@ -92,6 +92,12 @@ pub(crate) fn take(lab: Lab) -> Result<(Run, Kept), Vec<Problem>> {
     let reports = reports.collect();
     let Gathered { packets, noted, .. } = std::mem::take(&mut *gathered.lock());
     Ok((Run { lab: view, reports, packets, warnings }, Kept { lab, sim, packets: noted }))
+}
+
+/// How wide the names of tests are in their lines.
+fn width(lab: &Lab) -> usize {
+    let names = lab.tests.iter().map(|test| test.name.chars().count());
+    names.max().unwrap_or_default().min(WIDEST)
 }
 
 fn of_router(error: stateway_core::RouterError) -> Problem {
@@ -168,4 +174,60 @@ fn place(host: HostId) -> usize {
 /// Since the lab came up.
 pub(crate) fn micros(at: Instant) -> u64 {
     at.saturating_since(Instant::ZERO).as_micros() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::OtherRules;
+    use stateway_lab::builtin;
+    use std::collections::BTreeMap;
+
+    fn lab(name: &str) -> Lab {
+        let files = BTreeMap::from([("lab.yaml".to_owned(), builtin::text(name).unwrap().to_owned())]);
+        lab::read(&files, OtherRules::default()).unwrap()
+    }
+
+    #[test]
+    fn every_lab_comes_out_as_without_a_witness() {
+        for name in builtin::names() {
+            let lab = lab(name);
+            let (run, _) = take(lab.clone()).unwrap();
+            let mut unwitnessed = Sim::new(lab.clone(), SEED).unwrap();
+            let plain = trial::run(&lab, &mut unwitnessed, |_| {});
+            for (report, plain) in run.reports.iter().zip(&plain) {
+                assert_eq!(report.line, report::line(plain, width(&lab), Look::PLAIN), "{name}");
+            }
+            assert_eq!(run.reports.len(), plain.len(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_packet_is_told_of_as_it_stands_in_the_list() {
+        for name in ["article", "masquerade", "tcp-flags", "two-networks"] {
+            let (run, kept) = take(lab(name)).unwrap();
+            assert!(!run.packets.is_empty(), "{name}");
+            for (number, packet) in run.packets.iter().enumerate() {
+                let (account, values) = kept.account(number).unwrap();
+                assert_eq!((account.fate, &account.rule), (packet.fate, &packet.rule), "{name} {number}");
+                assert_eq!(account.steps.len(), values.len(), "{name} {number}");
+            }
+            assert!(kept.account(run.packets.len()).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_in_the_table_from_its_first_packet_to_its_last() {
+        let (run, _) = take(lab("article")).unwrap();
+        let first = &run.packets[0];
+        assert_eq!(first.connection, Some(1));
+        assert_eq!(
+            first.changed.iter().map(|one| (one.number, one.state)).collect::<Vec<_>>(),
+            [(1, Some("SYN_SENT"))]
+        );
+        let dropped = run.packets.iter().find(|packet| packet.fate == "dropped").unwrap();
+        assert_eq!((dropped.connection, dropped.ctstate), (None, Some("NEW")));
+        assert_eq!((dropped.sender, dropped.receivers.len()), (Some(1), 0));
+        assert_eq!(dropped.held, ["filter/FORWARD/policy"]);
+    }
 }

@@ -55,3 +55,61 @@ fn description(name: &str) -> String {
     let said = document.as_ref().and_then(|document| document.tree.get("description")?.as_str());
     said.unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn ask(session: &mut Session, question: Value) -> Value {
+        serde_json::to_value(session.answer(serde_json::from_value(question).unwrap())).unwrap()
+    }
+
+    fn article(rules: &str) -> Value {
+        let files = json!({ "lab.yaml": builtin::text("article").unwrap() });
+        json!({ "ask": "run", "files": files, "rules": { "v4": rules } })
+    }
+
+    #[test]
+    fn every_built_in_lab_is_told_of_with_its_files() {
+        let answer = ask(&mut Session::default(), json!({ "ask": "labs" }));
+        let labs = answer["labs"].as_array().unwrap();
+        let names: Vec<_> = labs.iter().map(|lab| lab["name"].as_str().unwrap()).collect();
+        assert_eq!(names, builtin::names());
+        assert!(labs.iter().all(|lab| !lab["description"].as_str().unwrap().is_empty()));
+        assert!(labs.iter().all(|lab| lab["files"]["lab.yaml"].is_string()));
+    }
+
+    #[test]
+    fn what_is_wrong_with_rules_has_its_place_and_leaves_the_last_run() {
+        let mut session = Session::default();
+        let packet = json!({ "ask": "packet", "number": 0 });
+        assert_eq!(ask(&mut session, packet.clone())["answer"], "refused");
+        let run = ask(&mut session, article("*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n"));
+        assert_eq!(run["answer"], "run");
+        assert_eq!(run["packets"][0]["rule"], "policy");
+        let wrong = ask(&mut session, article("*filter\n-A FORWARD -j ACCPT\nCOMMIT\n"));
+        assert_eq!(wrong["answer"], "problems");
+        let problem = &wrong["problems"][0];
+        assert_eq!((&problem["file"], &problem["line"]), (&json!("rules"), &json!(2)));
+        assert_eq!(ask(&mut session, packet)["answer"], "packet");
+    }
+
+    #[test]
+    fn a_lab_is_read_from_its_texts_alone() {
+        let lab = |name: &str| {
+            let text = builtin::text("article").unwrap();
+            let (head, rest) = text.split_once("  rules: |").unwrap();
+            let hosts = &rest[rest.find("hosts:").unwrap()..];
+            json!({ "lab.yaml": format!("{head}  rules_file: {name}\n{hosts}"), "my.rules": "*filter\nCOMMIT\n" })
+        };
+        let check = |name: &str| {
+            ask(&mut Session::default(), json!({ "ask": "check", "files": lab(name) }))["problems"].clone()
+        };
+        let is_wrong =
+            |problems: Value| problems.as_array().unwrap().iter().any(|one| one["is_warning"] == false);
+        assert!(!is_wrong(check("my.rules")));
+        assert!(is_wrong(check("/etc/hostname")));
+        assert!(is_wrong(check("none.rules")));
+    }
+}

@@ -82,6 +82,7 @@ export const en = {
   openedBy: 'opened by packet',
   letInBy: 'let in by',
   machine: 'TCP state machine',
+  windows: 'What is known of the windows',
   side: 'side',
   opener: 'opener',
   responder: 'responder',

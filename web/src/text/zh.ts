@@ -84,6 +84,7 @@ export const zh: Words = {
   openedBy: '由此数据包建立：',
   letInBy: '放行规则',
   machine: 'TCP 状态机',
+  windows: '已知的窗口',
   side: '一方',
   opener: '发起方',
   responder: '响应方',

@@ -9,7 +9,7 @@ const SIGNS = {
   pause: 'M4 3h3v10H4zM9 3h3v10H9z',
   forward: 'M5 3v10l7-5zM2.5 3H4v10H2.5z',
   last: 'M11 3h2v10h-2zM3 3v10l7-5z',
-  stopped: 'M2 4.5 3.5 3 8 7.5 12.5 3 14 4.5 9.5 8.5 14 12.5 12.5 14 8 9.8 3.5 14 2 12.5 6.5 8.5z',
+  stopped: 'M0 5l1.2-1.2L4 6.6l2.8-2.8L8 5 5.2 7.8 8 10.6l-1.2 1.2L4 9l-2.8 2.8L0 10.6l2.8-2.8zM10 3v10l6-5z',
 };
 
 /** Steps through the packets, as the buttons of a player do. */

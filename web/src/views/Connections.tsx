@@ -127,28 +127,35 @@ function Chosen({ store, run, connection }: { store: Store; run: Run; connection
         </ol>
       )}
       {connection.windows && (
-        <table class="windows">
-          <thead>
-            <tr>
-              <th>{words.side}</th>
-              <th>end</th>
-              <th>max_end</th>
-              <th>max_win</th>
-              <th>wscale</th>
-            </tr>
-          </thead>
-          <tbody>
-            {connection.windows.map((side, at) => (
-              <tr key={at === 0 ? 'opener' : 'responder'}>
-                <th scope="row">{at === 0 ? words.opener : words.responder}</th>
-                <td>{side.end}</td>
-                <td>{side.max_end}</td>
-                <td>{side.max_win}</td>
-                <td>{side.wscale ?? '–'}</td>
+        <section
+          class="scroll"
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by keys
+          tabIndex={0}
+          aria-label={words.windows}
+        >
+          <table class="windows">
+            <thead>
+              <tr>
+                <th>{words.side}</th>
+                <th>end</th>
+                <th>max_end</th>
+                <th>max_win</th>
+                <th>wscale</th>
               </tr>
-            ))}
-          </tbody>
-        </table>
+            </thead>
+            <tbody>
+              {connection.windows.map((side, at) => (
+                <tr key={at === 0 ? 'opener' : 'responder'}>
+                  <th scope="row">{at === 0 ? words.opener : words.responder}</th>
+                  <td>{side.end}</td>
+                  <td>{side.max_end}</td>
+                  <td>{side.max_win}</td>
+                  <td>{side.wscale ?? '–'}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </section>
       )}
     </section>
   );

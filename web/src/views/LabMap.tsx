@@ -4,10 +4,17 @@ import { isStopped } from '../replay';
 import type { Speed } from '../state';
 import { useQuery, useWords } from '../use';
 
-const WIDTH = 640;
+/** How large things are: on a phone as many hosts stand nearer together. */
+interface Sizes {
+  width: number;
+  host: number;
+  router: number;
+  /** From the middle to a port. */
+  port: number;
+}
+const WIDE: Sizes = { width: 640, host: 150, router: 104, port: 100 };
+const NARROW: Sizes = { width: 380, host: 104, router: 74, port: 62 };
 const HEIGHT = 250;
-const MIDDLE = { x: WIDTH / 2, y: HEIGHT / 2 };
-const HOST_WIDTH = 150;
 /** So many hosts of a port are drawn; the others are one box. */
 const MOST_HOSTS = 5;
 const TRAVEL_MS = { slow: 1600, normal: 700, fast: 180 };
@@ -25,6 +32,8 @@ interface Box extends Point {
 }
 
 interface Drawn {
+  sizes: Sizes;
+  middle: Point;
   ports: (Point & { name: string; below: string })[];
   boxes: Box[];
   /** The box of each host. */
@@ -41,32 +50,34 @@ interface Props {
 /** Hosts, router and ports, and the chosen packet: it ends at the router where a rule stops it. */
 export function LabMap({ run, at, isHidden, speed }: Props) {
   const words = useWords();
-  const drawn = useMemo(() => draw(run, words.moreHosts), [run, words]);
+  const sizes = useQuery('(max-width: 599px)') ? NARROW : WIDE;
+  const drawn = useMemo(() => draw(run, sizes, words.moreHosts), [run, sizes, words]);
+  const { middle } = drawn;
   const packet = run.packets[at];
   const { lab } = run;
   return (
     <svg
       class="map"
-      viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
+      viewBox={`0 0 ${sizes.width} ${HEIGHT}`}
       role="img"
       aria-label={told(lab, packet, isHidden, words)}
     >
       {drawn.boxes.map((box) => {
         const port = drawn.ports[lab.hosts[box.hosts[0] ?? 0]?.port ?? 0];
-        return port && <path key={`link ${box.label}`} class="link" d={line([inner(box), port])} />;
+        return port && <path key={`link ${box.label}`} class="link" d={line([inner(drawn, box), port])} />;
       })}
       {drawn.ports.map((port) => (
-        <path key={`port ${port.name}`} class="link" d={line([port, MIDDLE])} />
+        <path key={`port ${port.name}`} class="link" d={line([port, middle])} />
       ))}
       {drawn.boxes.map((box) => (
-        <g key={box.label} class="host" transform={`translate(${box.x - HOST_WIDTH / 2} ${box.y - 17})`}>
-          <rect width={HOST_WIDTH} height={34} rx={6} />
-          <text x={HOST_WIDTH / 2} y={box.below ? 15 : 22}>
-            {short(box.label, 20)}
+        <g key={box.label} class="host" transform={`translate(${box.x - sizes.host / 2} ${box.y - 17})`}>
+          <rect width={sizes.host} height={34} rx={6} />
+          <text x={sizes.host / 2} y={box.below ? 15 : 22}>
+            {short(box.label, sizes.host / 7.5)}
           </text>
           {box.below && (
-            <text class="below" x={HOST_WIDTH / 2} y={28}>
-              {short(box.below, 26)}
+            <text class="below" x={sizes.host / 2} y={28}>
+              {short(box.below, sizes.host / 6)}
             </text>
           )}
         </g>
@@ -74,12 +85,12 @@ export function LabMap({ run, at, isHidden, speed }: Props) {
       {packet && (
         <Travel key={at} lab={lab} drawn={drawn} packet={packet} isHidden={isHidden} speed={speed} />
       )}
-      <g class="router" transform={`translate(${MIDDLE.x - 52} ${MIDDLE.y - 26})`}>
-        <rect width={104} height={52} rx={10} />
-        <text x={52} y={24}>
+      <g class="router" transform={`translate(${middle.x - sizes.router / 2} ${middle.y - 26})`}>
+        <rect width={sizes.router} height={52} rx={10} />
+        <text x={sizes.router / 2} y={24}>
           {words.router}
         </text>
-        <text class="below" x={52} y={40}>
+        <text class="below" x={sizes.router / 2} y={40}>
           {words.modes[lab.mode]}
         </text>
       </g>
@@ -96,15 +107,16 @@ export function LabMap({ run, at, isHidden, speed }: Props) {
 }
 
 /** Ports stand to the left and to the right in turn, each side's hosts in a column. */
-function draw({ lab, packets }: Run, more: (count: number) => string): Drawn {
+function draw({ lab, packets }: Run, sizes: Sizes, more: (count: number) => string): Drawn {
   const busy = new Set(packets.flatMap((packet) => [packet.sender ?? -1, ...packet.receivers]));
   const boxes: Box[] = [];
   const ports: Drawn['ports'] = [];
+  const middle = { x: sizes.width / 2, y: HEIGHT / 2 };
   for (const side of [0, 1]) {
     const mine = lab.ports.map((port, at) => ({ port, at })).filter(({ at }) => at % 2 === side);
     const columns = mine.map(({ at }) => boxesOf(lab, at, busy, more));
     const count = columns.reduce((sum, column) => sum + Math.max(column.length, 1), 0);
-    const x = side === 0 ? 10 + HOST_WIDTH / 2 : WIDTH - 10 - HOST_WIDTH / 2;
+    const x = side === 0 ? 6 + sizes.host / 2 : sizes.width - 6 - sizes.host / 2;
     let row = 0;
     mine.forEach(({ port, at }, index) => {
       const column = columns[index] ?? [];
@@ -116,12 +128,15 @@ function draw({ lab, packets }: Run, more: (count: number) => string): Drawn {
       row = Math.max(row, first + 1);
       const y = (HEIGHT * (first + row)) / 2 / count;
       // Between the hosts' row and the router, nearer to the router.
-      const place = { x: side === 0 ? MIDDLE.x - 100 : MIDDLE.x + 100, y: MIDDLE.y + (y - MIDDLE.y) * 0.55 };
+      const place = {
+        x: middle.x + (side === 0 ? -sizes.port : sizes.port),
+        y: middle.y + (y - middle.y) * 0.55,
+      };
       ports[at] = { ...place, name: port.name, below: port.addresses.join(' ') };
     });
   }
   const boxOf = new Map(boxes.flatMap((box) => box.hosts.map((host) => [host, box] as const)));
-  return { ports, boxes, boxOf };
+  return { sizes, middle, ports, boxes, boxOf };
 }
 
 function boxesOf(lab: Lab, port: number, busy: Set<number>, more: (count: number) => string): Box[] {
@@ -155,16 +170,17 @@ interface TravelProps {
 function Travel({ lab, drawn, packet, isHidden, speed }: TravelProps) {
   const dot = useRef<SVGCircleElement>(null);
   const isStill = useQuery('(prefers-reduced-motion: reduce)');
+  const { middle } = drawn;
   const from = ends(drawn, packet.sender, packet.in_port);
-  const arrives = [...from, MIDDLE];
+  const arrives = [...from, middle];
   const leaves = isHidden
     ? []
     : packet.out_ports.map((port) => {
         const receiver = packet.receivers.find((host) => lab.hosts[host]?.port === port) ?? null;
-        return [MIDDLE, ...ends(drawn, receiver, port).reverse()];
+        return [middle, ...ends(drawn, receiver, port).reverse()];
       });
   const whole = [...arrives, ...(leaves[0]?.slice(1) ?? [])];
-  const last = whole.at(-1) ?? MIDDLE;
+  const last = whole.at(-1) ?? middle;
   useEffect(() => {
     if (isStill || !dot.current?.animate) return;
     const frames = whole.map(({ x, y }) => ({ transform: `translate(${x - last.x}px, ${y - last.y}px)` }));
@@ -174,7 +190,7 @@ function Travel({ lab, drawn, packet, isHidden, speed }: TravelProps) {
   }, [isHidden]);
   const kind = isHidden ? 's-hidden' : `s-${packet.ctstate ?? 'none'}`;
   const stops = !isHidden && isStopped(packet);
-  const answered = isHidden ? [] : packet.answers.map(({ port }) => [MIDDLE, drawn.ports[port] ?? MIDDLE]);
+  const answered = isHidden ? [] : packet.answers.map(({ port }) => [middle, drawn.ports[port] ?? middle]);
   return (
     <g class={`travel ${kind}`}>
       <path class="way" d={line(arrives)} />
@@ -185,19 +201,21 @@ function Travel({ lab, drawn, packet, isHidden, speed }: TravelProps) {
         <path key={line(points)} class="answer" d={line(points)} />
       ))}
       <circle ref={dot} class="dot" cx={last.x} cy={last.y} r={7} />
-      {stops && <Stop from={from.at(-1) ?? MIDDLE} packet={packet} />}
+      {stops && <Stop drawn={drawn} from={from.at(-1) ?? middle} packet={packet} />}
     </g>
   );
 }
 
 /** The cross where a packet was stopped: at the edge of the router. */
-function Stop({ from, packet }: { from: Point; packet: Packet }) {
-  const x = from.x < MIDDLE.x ? MIDDLE.x - 64 : MIDDLE.x + 64;
-  const y = MIDDLE.y + (from.y - MIDDLE.y) * 0.2;
+function Stop({ drawn, from, packet }: { drawn: Drawn; from: Point; packet: Packet }) {
+  const { middle, sizes } = drawn;
+  const edge = sizes.router / 2 + 12;
+  const x = from.x < middle.x ? middle.x - edge : middle.x + edge;
+  const y = middle.y + (from.y - middle.y) * 0.2;
   return (
     <g class="stop">
       <path d={`M${x - 7} ${y - 7}l14 14m0 -14l-14 14`} />
-      <text x={MIDDLE.x} y={MIDDLE.y + 46}>
+      <text x={middle.x} y={middle.y + 46}>
         {short(packet.rule ?? packet.reason ?? packet.fate, 30)}
       </text>
     </g>
@@ -208,12 +226,12 @@ function Stop({ from, packet }: { from: Point; packet: Packet }) {
 function ends(drawn: Drawn, host: number | null, port: number): Point[] {
   const box = host === null ? undefined : drawn.boxOf.get(host);
   const at = drawn.ports[port];
-  return [...(box ? [inner(box)] : []), ...(at ? [at] : [])];
+  return [...(box ? [inner(drawn, box)] : []), ...(at ? [at] : [])];
 }
 
 /** Where a host's link leaves its box. */
-function inner(box: Point): Point {
-  return { x: box.x < MIDDLE.x ? box.x + HOST_WIDTH / 2 : box.x - HOST_WIDTH / 2, y: box.y };
+function inner({ middle, sizes }: Drawn, box: Point): Point {
+  return { x: box.x + (box.x < middle.x ? sizes.host : -sizes.host) / 2, y: box.y };
 }
 
 function line(points: Point[]): string {

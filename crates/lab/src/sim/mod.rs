@@ -295,7 +295,7 @@ impl Sim {
     }
 
     /// What the router makes of a frame. Every note is kept only for a witness.
-    fn decide(&mut self, iface: IfaceId, frame: &mut Vec<u8>) -> (Outcome, Decision, Vec<Note>) {
+    fn decide(&mut self, iface: IfaceId, frame: &mut [u8]) -> (Outcome, Decision, Vec<Note>) {
         let mut decision = Decision::default();
         let (now, buffered) = (self.now, Frame::new(frame));
         if self.witness.0.is_none() {
