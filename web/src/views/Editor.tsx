@@ -2,7 +2,7 @@ import { defaultKeymap, history, historyKeymap, indentWithTab } from '@codemirro
 import { yaml } from '@codemirror/lang-yaml';
 import { bracketMatching, HighlightStyle, StreamLanguage, syntaxHighlighting } from '@codemirror/language';
 import { type Diagnostic, lintGutter, setDiagnostics } from '@codemirror/lint';
-import { type Extension, RangeSet, StateEffect, StateField } from '@codemirror/state';
+import { Annotation, type Extension, RangeSet, StateEffect, StateField } from '@codemirror/state';
 import { Decoration, EditorView, GutterMarker, gutter, keymap, lineNumbers } from '@codemirror/view';
 import { tags } from '@lezer/highlight';
 import { useEffect, useRef } from 'preact/hooks';
@@ -30,12 +30,17 @@ interface Props {
   apply: () => void;
 }
 
+/** A text that was put in from outside, and not typed. */
+const fromOutside = Annotation.define<true>();
+
 export function Editor({ label, isYaml, text, problems, marks, chosen, change, apply }: Props) {
   const place = useRef<HTMLDivElement>(null);
   const view = useRef<EditorView | null>(null);
   // The editor is made once; what it calls is always of the last drawing.
   const calls = useRef({ change, apply });
   calls.current = { change, apply };
+  // What was typed and told, and has not come back as `text` yet: more may be typed before it does.
+  const told = useRef<string[]>([]);
 
   // Made once for each text, which has a key.
   useEffect(() => {
@@ -62,7 +67,10 @@ export function Editor({ label, isYaml, text, problems, marks, chosen, change, a
         ...(isYaml ? [indentWithTab] : []),
       ]),
       EditorView.updateListener.of((update) => {
-        if (update.docChanged) calls.current.change(update.state.doc.toString());
+        if (!update.docChanged || update.transactions.some((one) => one.annotation(fromOutside))) return;
+        const typed = update.state.doc.toString();
+        told.current.push(typed);
+        calls.current.change(typed);
       }),
       EditorView.contentAttributes.of({ 'aria-label': label, spellcheck: 'false' }),
     ];
@@ -76,8 +84,14 @@ export function Editor({ label, isYaml, text, problems, marks, chosen, change, a
 
   useEffect(() => {
     const editor = view.current;
-    if (!editor || editor.state.doc.toString() === text) return;
-    editor.dispatch({ changes: { from: 0, to: editor.state.doc.length, insert: text } });
+    if (!editor) return;
+    const isSame = editor.state.doc.toString() === text;
+    // What was typed a moment ago must not undo what was typed since.
+    if (!isSame && told.current.includes(text)) return;
+    told.current = [];
+    if (isSame) return;
+    const changes = { from: 0, to: editor.state.doc.length, insert: text };
+    editor.dispatch({ changes, annotations: fromOutside.of(true) });
   }, [text]);
 
   useEffect(() => {
