@@ -23,10 +23,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Packets a second that we want to be told of: more than anybody reads, and a few per cent of what a processor can do.
-const RATE: u32 = 5000;
+/// Packets a second that we want to be told of: more than anybody reads, and some per cent of what a processor can do.
+const RATE: u32 = 1000;
 /// The same with all rules that looked: that is some kilobytes a packet.
-const RATE_OF_WAYS: u32 = 500;
+const RATE_OF_WAYS: u32 = 200;
 /// Replies that wait for us to print them.
 const QUEUE: usize = 256;
 /// Whoever interrupts us gets what was judged before that, as long as something comes within so long.
@@ -59,7 +59,7 @@ pub(super) struct Args {
     #[arg(long)]
     explain: bool,
     /// Be told of at most so many packets a second, those that are not wanted aside; what is beyond is lost, and counted. So the
-    /// router is not slowed down. 0: as many as can be read [default: 5000, with --explain 500]
+    /// router is not slowed down. 0: as many as can be read [default: 1000, with --explain 200]
     #[arg(long, value_name = "N")]
     rate: Option<u32>,
     /// End after so many packets
