@@ -202,7 +202,8 @@ fn a_capture_of_a_tun_replayed_counts_what_the_kernel_counted() {
     bench.well("lab up one --on kernel");
     let mut ends: Vec<_> = [("router", 1, 10), ("client", 10, 1)]
         .map(|(host, own, other)| {
-            let outside = format!("UDP4:192.0.2.{other}:5555,bind=192.0.2.{own}:5555");
+            // Not connected: what is refused while the other end is not there yet ends neither.
+            let outside = format!("UDP4-DATAGRAM:192.0.2.{other}:5555,bind=192.0.2.{own}:5555");
             let inside = format!("TUN:198.18.0.{own}/24,tun-type=tun,tun-name=vpn,iff-no-pi,iff-up");
             bench.command(&format!("lab exec one {host} socat {outside} {inside}")).spawn().unwrap()
         })
