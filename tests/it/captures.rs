@@ -255,6 +255,29 @@ fn a_file_cut_at_its_end_is_judged_as_far_as_it_goes() {
 }
 
 #[test]
+fn a_frame_has_its_number_in_the_file_where_the_file_is_not_in_the_order_of_time() {
+    let files = Files::new();
+    let mut writer = Writer::new(Vec::new(), ["lan", "wan"]).unwrap();
+    let frames: Vec<_> = handshake().into_iter().enumerate().collect();
+    // A buffer of one interface, then that of the other.
+    for side in [true, false] {
+        for (at, (from_left, packet)) in frames.iter().filter(|(_, (from_left, _))| *from_left == side) {
+            let at = Duration::from_millis(*at as u64 + 1);
+            writer.frame(usize::from(!from_left), at, &ethernet(*from_left, packet), "").unwrap();
+        }
+    }
+    files.add("c.pcapng", &writer.into_inner());
+    let (states, code, _) = files.states(&["c.pcapng"]);
+    assert_eq!((&states[..], code), (&JUDGED.map(str::to_owned)[..], 0));
+    // The acknowledgement, the second of its interface, and the answer before it, which stands at the end.
+    for (number, flags) in [("2", "packet: tcp . 192"), ("4", "packet: tcp S. 198")] {
+        let (code, out, err) =
+            files.run(&["explain", "--capture", "c.pcapng", "--rules", "rules", "--frame", number]);
+        assert!(code == 0 && out.contains(flags), "{number}: {out}{err}");
+    }
+}
+
+#[test]
 fn a_capture_from_a_pipe_is_judged_while_it_grows() {
     let files = Files::new();
     let mut writer = Writer::new(Vec::new(), ["lan", "wan"]).unwrap();

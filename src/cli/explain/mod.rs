@@ -176,7 +176,7 @@ pub fn explain_packet(arguments: &[&str], router: &Router) -> Result<Account, St
 fn of_frame(capture: &Source, router: &Router, number: u64) -> Result<Account> {
     let mut found = None;
     let replay = all_before(capture, router, |replay, frame| {
-        if frame.number < number {
+        if frame.number != number {
             return false;
         }
         found = Some(frame.unjudged.map_or_else(|| Ok(replay.explain(frame)), Err));
