@@ -62,6 +62,21 @@ fn the_tests_of_a_lab_notice_changes_and_what_is_none_does_not_count() {
 }
 
 #[test]
+fn ports_that_a_bridge_translates_are_changes_as_well() {
+    let nat = "rules: |
+    *nat
+    -A PREROUTING -p tcp --dport 80 -j DNAT --to-destination :7
+    COMMIT
+";
+    let lab = LAB.replace("rules: |\n", nat).replace("port: 7, send", "port: 80, send");
+    let (_, told, error) = mutate(&lab, &[]);
+    // Nobody tests another port, which would lead to the same service.
+    let change = "without `-m tcp --dport 80`";
+    assert!(has(&told["unnoticed"], "nat/PREROUTING/1", change), "{told:#}{error}");
+    assert!(!has(&told["unnoticed"], "nat/PREROUTING/1", "removed"), "{told:#}");
+}
+
+#[test]
 fn a_lab_whose_tests_fail_as_it_is_notices_nothing() {
     let (code, _, error) = mutate(&LAB.replace("result: blocked", "result: ok"), &[]);
     assert!(code == 2 && error.contains("FAIL  outside does not"), "{error}");
