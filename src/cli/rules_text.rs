@@ -18,6 +18,12 @@ pub(super) struct RulesText {
     unreadable: Option<RuleError>,
 }
 
+/// What stands in front of the first table of a text: its sets. They stay where its tables are replaced.
+pub(super) fn in_front_of_tables(text: &str) -> &str {
+    let before = text.split_inclusive('\n').take_while(|line| !line.trim_start().starts_with('*'));
+    &text[..before.map(str::len).sum()]
+}
+
 impl RulesText {
     /// Reads files of sets, and behind them the rules; `-` is standard input.
     pub(super) fn read(sets: &[PathBuf], rules: &Path) -> Result<Self> {
@@ -58,13 +64,6 @@ impl RulesText {
 
     pub(super) fn into_whole(self) -> String {
         self.whole
-    }
-
-    /// The text of the sets alone, to stand in front of other rules.
-    pub(super) fn sets(&self) -> &str {
-        let before = self.files.last().map_or(0, |(_, before)| *before);
-        let end = self.whole.split_inclusive('\n').take(before).map(str::len).sum();
-        &self.whole[..end]
     }
 
     /// The file that an error is in, and the error with the line of that file.

@@ -6,8 +6,9 @@
 //! `--nocapture` shows how long each session was silent.
 
 use super::restart::Site;
-use super::run::{A, B, PATIENCE, is_left_out, patiently};
+use super::run::{A, B, PATIENCE, is_left_out};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use stateway_runtime::uninterrupted;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
@@ -283,7 +284,7 @@ fn udp(site: &Site) -> Session {
     near.set_read_timeout(Some(PATIENCE)).unwrap();
     near.connect((B, 53)).unwrap();
     near.send(b"?").unwrap();
-    far.connect(patiently(|| far.recv_from(&mut [0])).unwrap().1).unwrap();
+    far.connect(uninterrupted(|| far.recv_from(&mut [0])).unwrap().1).unwrap();
     Session::new("UDP", |ear| {
         let hears = Arc::clone(ear);
         // Nobody is told that the port is closed, at the end.
@@ -291,7 +292,7 @@ fn udp(site: &Site) -> Session {
         let hearer = spawn(move || {
             let (mut last, mut number) = (0, [0; 8]);
             while !hears.is_over() {
-                assert_eq!(patiently(|| near.recv(&mut number)).unwrap(), 8);
+                assert_eq!(uninterrupted(|| near.recv(&mut number)).unwrap(), 8);
                 let number = u64::from_be_bytes(number);
                 assert!(number > last, "{number} after {last}");
                 last = number;

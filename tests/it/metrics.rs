@@ -2,9 +2,10 @@
 //!
 //! It takes root, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out.
 
-use crate::run::{self, is_left_out, patiently};
+use crate::run::{self, is_left_out};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use stateway_runtime::uninterrupted;
 use std::fs::{self, File};
 use std::io::{BufReader, Read as _};
 use std::net::{SocketAddr, TcpStream};
@@ -120,7 +121,7 @@ fn a_confined_router_is_scraped_over_loopback() {
     });
     for mut stream in silent {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        assert_eq!(patiently(|| stream.read(&mut [0; 16])).unwrap(), 0, "it is left");
+        assert_eq!(uninterrupted(|| stream.read(&mut [0; 16])).unwrap(), 0, "it is left");
     }
     let again = router.curl(&["-o", "/dev/null", "-w", "%{http_code}", &url]);
     assert_eq!(String::from_utf8_lossy(&again.stdout), "200", "{again:?}");

@@ -3,9 +3,10 @@
 //!
 //! It takes root, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out. `STATEWAY_RELOADS=1000` reloads more often.
 
-use crate::run::{A, B, Lab, PATIENCE, Refused, is_left_out, patiently};
+use crate::run::{A, B, Lab, PATIENCE, Refused, is_left_out};
 use stateway_runtime::control::Client;
 use stateway_runtime::control::protocol::Command;
+use stateway_runtime::uninterrupted;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::UdpSocket;
@@ -66,7 +67,7 @@ fn no_frame_is_lost_or_let_through_while_good_cut_empty_and_wrong_files_are_load
             ready.send(()).unwrap();
             let mut number = [0; 4];
             loop {
-                let (len, from) = patiently(|| socket.recv_from(&mut number)).unwrap();
+                let (len, from) = uninterrupted(|| socket.recv_from(&mut number)).unwrap();
                 if len == 0 {
                     return stranger;
                 }
@@ -88,7 +89,7 @@ fn no_frame_is_lost_or_let_through_while_good_cut_empty_and_wrong_files_are_load
                     sent += 1;
                 }
                 let mut number = [0; 4];
-                patiently(|| socket.recv(&mut number)).unwrap();
+                uninterrupted(|| socket.recv(&mut number)).unwrap();
                 assert_eq!(u32::from_be_bytes(number), back, "one was lost");
                 back += 1;
             }
@@ -121,6 +122,6 @@ fn no_frame_is_lost_or_let_through_while_good_cut_empty_and_wrong_files_are_load
         stranger.send_to(&[7], (A, 4001)).unwrap();
         quiet.set_nonblocking(false).unwrap();
         quiet.set_read_timeout(Some(PATIENCE)).unwrap();
-        assert_eq!(patiently(|| quiet.recv(&mut [0; 4])).unwrap(), 1);
+        assert_eq!(uninterrupted(|| quiet.recv(&mut [0; 4])).unwrap(), 1);
     });
 }

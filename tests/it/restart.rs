@@ -3,9 +3,10 @@
 //! It takes root, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out.
 
 use super::netns::{Netns, ip};
-use super::run::{A, B, PATIENCE, STATEFUL, is_left_out, patiently};
+use super::run::{A, B, PATIENCE, STATEFUL, is_left_out};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use stateway_runtime::uninterrupted;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -121,7 +122,7 @@ impl Site {
         }
         near_udp.connect((B, 53)).unwrap();
         near_udp.send(b"?").unwrap();
-        let (_, near_addr) = patiently(|| far_udp.recv_from(&mut [0])).unwrap();
+        let (_, near_addr) = uninterrupted(|| far_udp.recv_from(&mut [0])).unwrap();
         far_udp.connect(near_addr).unwrap();
         let mut sessions = (near, far, near_udp, far_udp);
         far_side_speaks(&mut sessions, b'0');
@@ -139,7 +140,7 @@ fn far_side_speaks(
     near.read_exact(&mut heard).unwrap();
     assert_eq!(heard, [word]);
     far_udp.send(&[word]).unwrap();
-    patiently(|| near_udp.recv(&mut heard)).unwrap();
+    uninterrupted(|| near_udp.recv(&mut heard)).unwrap();
     assert_eq!(heard, [word]);
 }
 

@@ -10,9 +10,10 @@ use seccompiler::{
 };
 use stateway_runtime::control::Client;
 use stateway_runtime::control::protocol::{Command as Ask, Reply};
+use stateway_runtime::uninterrupted;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -23,15 +24,6 @@ use std::time::Duration;
 /// Whatever should come and does not is missed after so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Calls again where the wait was interrupted. A socket with a timeout says so whenever the process was stopped and went on.
-pub(crate) fn patiently<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            done => return done,
-        }
-    }
-}
 pub(crate) const A: &str = "192.0.2.1";
 pub(crate) const B: &str = "192.0.2.2";
 /// What A opens may be answered.
@@ -250,7 +242,7 @@ pub(crate) fn transfer(lab: &Lab, streams: u16, bytes: u64) {
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();
                 let (mut at, mut buffer) = (0, vec![0; 1 << 18]);
                 loop {
-                    let len = patiently(|| stream.read(&mut buffer)).unwrap();
+                    let len = uninterrupted(|| stream.read(&mut buffer)).unwrap();
                     if len == 0 {
                         return at;
                     }
@@ -265,7 +257,7 @@ pub(crate) fn transfer(lab: &Lab, streams: u16, bytes: u64) {
                 let mut at = 0;
                 while at < bytes {
                     let len = (bytes - at).min(1 << 18) as usize;
-                    at += patiently(|| stream.write(stretch(pattern, at, len))).unwrap() as u64;
+                    at += uninterrupted(|| stream.write(stretch(pattern, at, len))).unwrap() as u64;
                 }
             });
             scope.spawn(move || {
@@ -376,7 +368,7 @@ fn datagrams_of_a_flow_arrive_all_and_in_order() {
                     bound.send(()).unwrap();
                     for expected in 0..DATAGRAMS {
                         let mut number = [0; 4];
-                        let (_, from) = patiently(|| socket.recv_from(&mut number)).unwrap();
+                        let (_, from) = uninterrupted(|| socket.recv_from(&mut number)).unwrap();
                         assert_eq!(u32::from_be_bytes(number), expected, "flow {n}");
                         if expected % (WINDOW / 2) == WINDOW / 2 - 1 {
                             socket.send_to(&number, from).unwrap();
@@ -392,7 +384,7 @@ fn datagrams_of_a_flow_arrive_all_and_in_order() {
                     for number in 0..DATAGRAMS {
                         while number - arrived >= WINDOW {
                             let mut last = [0; 4];
-                            patiently(|| socket.recv(&mut last)).unwrap();
+                            uninterrupted(|| socket.recv(&mut last)).unwrap();
                             arrived = u32::from_be_bytes(last) + 1;
                         }
                         socket.send(&number.to_be_bytes()).unwrap();

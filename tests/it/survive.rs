@@ -4,10 +4,11 @@
 //! It takes root, and fails without. `STATEWAY_SIM_ONLY=1` leaves it out.
 
 use crate::netns::{Netns, ip};
-use crate::run::{A, B, Lab, PATIENCE, Refused, STATEFUL, is_left_out, patiently};
+use crate::run::{A, B, Lab, PATIENCE, Refused, STATEFUL, is_left_out};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use stateway_runtime::control::protocol::{Command as Ask, Reply};
+use stateway_runtime::uninterrupted;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::UdpSocket;
@@ -40,7 +41,7 @@ fn datagrams(lab: &Lab, count: u32) {
             bound.send(()).unwrap();
             for _ in 0..count {
                 let mut number = [0; 4];
-                let (_, from) = patiently(|| socket.recv_from(&mut number)).unwrap();
+                let (_, from) = uninterrupted(|| socket.recv_from(&mut number)).unwrap();
                 socket.send_to(&number, from).unwrap();
             }
         });
@@ -52,7 +53,7 @@ fn datagrams(lab: &Lab, count: u32) {
             for number in 0..count {
                 socket.send(&number.to_be_bytes()).unwrap();
                 let mut back = [0; 4];
-                patiently(|| socket.recv(&mut back)).unwrap();
+                uninterrupted(|| socket.recv(&mut back)).unwrap();
                 assert_eq!(u32::from_be_bytes(back), number);
             }
         });
@@ -111,7 +112,7 @@ fn a_log_that_is_full_already_holds_no_start_up() {
     let (reader, writer) = full_pipe();
     let mut router = start(&file, Stdio::from(writer));
     let mut word = [0; 256];
-    let len = patiently(|| service.recv(&mut word)).unwrap();
+    let len = uninterrupted(|| service.recv(&mut word)).unwrap();
     assert!(word[..len].starts_with(b"READY=1"), "{}", String::from_utf8_lossy(&word[..len]));
     assert_eq!(end(&mut router, Signal::TERM), Some(0));
 
@@ -151,7 +152,7 @@ fn the_service_manager_hears_how_it_goes() {
         loop {
             let mut heard = [0; 256];
             let len =
-                patiently(|| manager.recv(&mut heard)).unwrap_or_else(|error| panic!("{word}: {error}"));
+                uninterrupted(|| manager.recv(&mut heard)).unwrap_or_else(|error| panic!("{word}: {error}"));
             let heard = String::from_utf8_lossy(&heard[..len]).into_owned();
             if heard.starts_with(word) {
                 return heard;

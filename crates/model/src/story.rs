@@ -10,7 +10,7 @@ use crate::walk::Way;
 use crate::witness::{Opening, Witness};
 use core::fmt::Write as _;
 use stateway_core::conntrack::CtState;
-use stateway_core::packet::Family;
+use stateway_core::packet::{Family, TcpFlags};
 
 const SYN: u128 = 2;
 const ACK: u128 = 16;
@@ -300,13 +300,7 @@ fn segment(space: &Space, packet: &Picked, seq: u32, ack: u32) -> Option<String>
     let mut text = match proto {
         TCP => {
             let flags = packet.get(Field::Flags);
-            let letters: String = "FSRP.U"
-                .chars()
-                .enumerate()
-                .filter(|(bit, _)| flags >> bit & 1 == 1)
-                .map(|(_, c)| c)
-                .collect();
-            let letters = if letters.is_empty() { "none".to_owned() } else { letters };
+            let letters = TcpFlags::from_bits_retain(flags as u8);
             let end = u64::from(seq) + len as u64;
             let acks = if flags & ACK != 0 { format!(" ack {ack}") } else { String::new() };
             format!("{letters} {seq}:{end}({len}){acks} win 64240")

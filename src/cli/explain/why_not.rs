@@ -5,11 +5,12 @@
 
 use super::Args;
 use crate::cli::Result;
+use crate::cli::rules_text::in_front_of_tables;
 use serde::Serialize;
 use stateway_core::config::RouterConfig;
 use stateway_core::filter::{Ruleset, Table, Target};
 use stateway_core::packet::tuple::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};
-use stateway_core::packet::{Addr, Family, Offload, Packet};
+use stateway_core::packet::{Addr, Family, Offload, Packet, TcpFlags};
 use stateway_core::router::Router;
 use stateway_lab::resolve::packets;
 use stateway_model::describe::flag_names;
@@ -156,7 +157,7 @@ impl Case<'_> {
         let mut mutants: Vec<Mutant> =
             Mutants::of(rules).iter().filter(|mutant| asked.contains(&mutant.name.as_str())).collect();
         mutants.sort_by_key(|mutant| distance(mutant, rules));
-        let sets = sets_of(text);
+        let sets = in_front_of_tables(text);
         for mutant in mutants.into_iter().take(MOST_TRIALS) {
             let rules = format!("{sets}{}", mutant.text);
             let change = format!("{} {}", mutant.name, mutant.change);
@@ -201,7 +202,7 @@ impl Case<'_> {
         let change = format!("iptables {table}-I {chain} {number}{rule}");
         let change =
             if seen.family == Family::Ipv6 { change.replacen("iptables", "ip6tables", 1) } else { change };
-        let rules = format!("{}{inserted}", sets_of(text));
+        let rules = format!("{}{inserted}", in_front_of_tables(text));
         self.passes(Some(&rules), self.port(), self.packet, &change)
     }
 
@@ -222,12 +223,6 @@ impl Case<'_> {
         }
         seen
     }
-}
-
-/// Sets stand in front of rules.
-fn sets_of(text: &str) -> &str {
-    let begins = text.split_inclusive('\n').take_while(|line| !line.trim_start().starts_with('*'));
-    &text[..begins.map(str::len).sum()]
 }
 
 /// How near a change is: a condition less on a rule that accepts is nearest, best of one that has many; another policy is furthest.
@@ -338,14 +333,7 @@ impl Ends {
         let Self { proto, src, dst, ports, kind, flags, payload, .. } = *self;
         let line = match proto {
             PROTO_TCP => {
-                let letters: String = "FSRP.UEW"
-                    .chars()
-                    .enumerate()
-                    .filter(|(bit, _)| flags >> bit & 1 == 1)
-                    .map(|(_, c)| c)
-                    .collect();
-                let letters = if letters.is_empty() { "none".to_owned() } else { letters };
-                format!("{letters} 0:{payload}({payload}) ack 0 win 65535")
+                format!("{} 0:{payload}({payload}) ack 0 win 65535", TcpFlags::from_bits_retain(flags))
             }
             PROTO_UDP => format!("udp ({payload})"),
             _ => match (self.family, kind) {

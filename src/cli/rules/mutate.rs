@@ -3,6 +3,7 @@
 use super::equivalent::Equivalence;
 use super::traced::{self, Trace, Traced};
 use crate::cli::render::{self, Format};
+use crate::cli::rules_text::in_front_of_tables;
 use crate::cli::{Failure, Result};
 use anyhow::anyhow;
 use core::ops::ControlFlow::{Break, Continue};
@@ -10,7 +11,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use stateway_core::config::RouterConfig;
 use stateway_core::packet::Family;
-use stateway_lab::model::{Lab, RunnerKind};
+use stateway_lab::model::Lab;
 use stateway_lab::sim::Sim;
 use stateway_lab::trial::{self, Ending};
 use stateway_trace::coverage::{self, Mutant, Mutants};
@@ -69,13 +70,13 @@ struct Tried {
 pub(super) fn run(args: &Args) -> Result {
     let lab = args.traced.lab()?;
     let reading = args.traced.reading();
-    let (sets, whole) = match (&args.file, &lab) {
+    let whole = match (&args.file, &lab) {
         (Some(file), _) => {
             let text = reading.text(file)?;
             reading.load_right(&text, false)?;
-            (text.sets().to_owned(), text.whole().to_owned())
+            text.into_whole()
         }
-        (None, Some(lab)) => (String::new(), rules_of(lab, args.traced.family())?),
+        (None, Some(lab)) => rules_of(lab, args.traced.family())?,
         (None, None) => return Err(Failure::Input(anyhow!("`FILE` or `--lab LAB` is wanted"))),
     };
     let watchers = if args.traces.is_empty() {
@@ -90,7 +91,8 @@ pub(super) fn run(args: &Args) -> Result {
     let names = watchers.ifaces();
     let rules = super::Reading { ifaces: names.clone(), ..reading }.load_text(&whole)?;
     let mutants = Mutants::of(&rules);
-    let tried = try_all(args, &watchers, &mutants, sets_of(&whole, &sets));
+    let sets = in_front_of_tables(&whole);
+    let tried = try_all(args, &watchers, &mutants, sets);
     let equivalence = Equivalence::new(&rules, names, watchers.is_bridge());
     let (mut noticed, mut unnoticed, mut equivalent) = (0, Vec::new(), Vec::new());
     for (done, Tried { mutant, is_noticed }) in tried.into_iter().enumerate() {
@@ -99,7 +101,7 @@ pub(super) fn run(args: &Args) -> Result {
             continue;
         }
         render::progress(&format!("{done}: is it a change at all?"));
-        let is_same = equivalence.is_same(&mutant, sets_of(&whole, &sets));
+        let is_same = equivalence.is_same(&mutant, sets);
         (if is_same { &mut equivalent } else { &mut unnoticed }).push(mutant);
     }
     render::progress("");
@@ -137,15 +139,6 @@ fn say(args: &Args, noticed: usize, unnoticed: &[Mutant], equivalent: &[Mutant])
             }
         }
     }
-}
-
-/// The text of the sets in front of the rules.
-fn sets_of<'a>(whole: &'a str, sets: &'a str) -> &'a str {
-    if !sets.is_empty() {
-        return sets;
-    }
-    let before = whole.split_inclusive('\n').take_while(|line| !line.trim_start().starts_with('*'));
-    &whole[..before.map(str::len).sum()]
 }
 
 /// Tries every change, several at a time; those that do not load are no test of anything.
@@ -251,7 +244,6 @@ fn endings(lab: &Lab) -> Option<Vec<(String, Ending)>> {
     const SEED: u64 = 1;
     let mut sim = Sim::new(lab.clone(), SEED).ok()?;
     let reports = trial::run(lab, &mut sim, |_| {});
-    debug_assert!(reports.iter().all(|report| report.runner == RunnerKind::Sim));
     Some(reports.into_iter().map(|report| (report.name, report.ending)).collect())
 }
 

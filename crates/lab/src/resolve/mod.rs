@@ -44,7 +44,7 @@ pub fn load(path: &Path) -> Result<Lab, LabErrors> {
 pub fn load_with(path: &Path, other: Option<&OtherRules>) -> Result<Lab, LabErrors> {
     let file = find(path);
     let text = read(&file, &input::read)?;
-    lab_of(&text, &file, &input::read, other)
+    load_text_with(&text, &file, &input::read, other)
 }
 
 /// Rules that stand in the place of a lab's own. A family that is `None` keeps those of the lab.
@@ -80,7 +80,7 @@ pub type Read<'a> = &'a dyn Fn(&Path, usize) -> io::Result<Vec<u8>>;
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load_text(text: &str, file: &Path) -> Result<Lab, LabErrors> {
-    lab_of(text, file, &input::read, None)
+    load_text_with(text, file, &input::read, None)
 }
 
 /// As [`load_text`], with every other file read by `read`, and with other rules in place of the lab's own.
@@ -93,10 +93,6 @@ pub fn load_text_with(
     read: Read<'_>,
     other: Option<&OtherRules>,
 ) -> Result<Lab, LabErrors> {
-    lab_of(text, file, read, other)
-}
-
-fn lab_of(text: &str, file: &Path, read: Read<'_>, other: Option<&OtherRules>) -> Result<Lab, LabErrors> {
     let errors = |problems| LabErrors { file: file.to_owned(), problems, text: Some(text.to_owned()) };
     let document = spec::parse(text).map_err(|problem| errors(vec![problem]))?;
     let reading = document.read::<LabSpec>(&document.tree, "");

@@ -88,11 +88,6 @@ impl Source {
         &self.survey
     }
 
-    /// Whether the interfaces of one of the files stand one behind the other there, and are put in the order of time.
-    pub fn is_put_in_order(&self) -> bool {
-        self.survey.lanes.iter().any(Option::is_some)
-    }
-
     /// Begins to read; all ports are known from the first reading.
     ///
     /// # Errors

@@ -35,12 +35,7 @@ enum To<W: Write> {
 impl<W: Write> Annotator<W> {
     /// `capture` was opened with its blocks kept ([`super::Reading::keeps_blocks`]).
     pub(super) fn new(out: W, capture: &Capture) -> io::Result<Self> {
-        let out = if capture.is_pcapng() {
-            To::Blocks(out)
-        } else {
-            return Self::anew(out, capture.ports());
-        };
-        Ok(Self { out })
+        if capture.is_pcapng() { Ok(Self { out: To::Blocks(out) }) } else { Self::anew(out, capture.ports()) }
     }
 
     /// Writes frames of these ports, and nothing else of the file that they come from.
