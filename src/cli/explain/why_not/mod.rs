@@ -3,27 +3,25 @@
 //! What is near is looked for in the model of the ruleset and among small changes of its text; what is said has been run, each
 //! in a router of its own.
 
+mod ends;
+mod near;
+
 use super::Args;
 use crate::cli::Result;
 use crate::cli::rules_text::in_front_of_tables;
+use ends::Ends;
+use near::Near;
 use serde::Serialize;
 use stateway_core::config::RouterConfig;
 use stateway_core::filter::{Ruleset, Table, Target};
-use stateway_core::packet::tuple::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};
-use stateway_core::packet::{Addr, Family, Offload, Packet, TcpFlags};
+use stateway_core::packet::Family;
 use stateway_core::router::Router;
-use stateway_lab::resolve::packets;
-use stateway_model::describe::flag_names;
-use stateway_model::{Fate, Field, Model, Room, STATES, Set, Space, TooLarge, Way, state_number};
 use stateway_trace::capture::Source;
 use stateway_trace::coverage::{Mutant, Mutants};
 use stateway_trace::explain::{Account, Step};
-use std::net::IpAddr;
 
 /// So many changed rulesets are tried.
 const MOST_TRIALS: usize = 300;
-/// So many values of a field are tried, the nearest first.
-const MOST_VALUES: usize = 4;
 
 /// What would have to be different.
 #[derive(Debug, Default, Serialize)]
@@ -281,285 +279,6 @@ fn inserted(
         text.push('\n');
     }
     done.map(|number| (text, number))
-}
-
-// ── the packet ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/// What a packet is made of, as far as it may be changed.
-#[derive(Clone, Copy, Debug)]
-struct Ends {
-    family: Family,
-    proto: u8,
-    src: IpAddr,
-    dst: IpAddr,
-    /// Of ICMP zero.
-    ports: (u16, u16),
-    /// Of ICMP.
-    kind: (u8, u8),
-    flags: u8,
-    payload: usize,
-}
-
-impl Ends {
-    fn of(packet: &[u8]) -> Option<Self> {
-        let mut frame = super::framed(packet, super::STATION, super::UNKNOWN);
-        let pkt = Packet::parse(&mut frame, Offload::NONE).ok()?;
-        let (family, proto, l4) = (pkt.family(), pkt.proto(), pkt.l4());
-        let word = |at: usize| Some(u16::from_be_bytes([*l4.get(at)?, *l4.get(at + 1)?]));
-        let is_icmp = proto == if family == Family::Ipv4 { PROTO_ICMP } else { PROTO_ICMPV6 };
-        let (ports, kind, flags, head) = match proto {
-            PROTO_TCP => {
-                let head = usize::from(l4.get(12)? >> 4) * 4;
-                ((word(0)?, word(2)?), (0, 0), *l4.get(13)?, head)
-            }
-            PROTO_UDP => ((word(0)?, word(2)?), (0, 0), 0, 8),
-            _ if is_icmp => ((0, 0), (*l4.first()?, *l4.get(1)?), 0, 8),
-            _ => return None,
-        };
-        Some(Self {
-            family,
-            proto,
-            src: pkt.src().to_ip(family),
-            dst: pkt.dst().to_ip(family),
-            ports,
-            kind,
-            flags,
-            payload: l4.len().saturating_sub(head),
-        })
-    }
-
-    /// A packet with these ends.
-    fn packet(&self) -> std::result::Result<Vec<u8>, String> {
-        let Self { proto, src, dst, ports, kind, flags, payload, .. } = *self;
-        let line = match proto {
-            PROTO_TCP => {
-                format!("{} 0:{payload}({payload}) ack 0 win 65535", TcpFlags::from_bits_retain(flags))
-            }
-            PROTO_UDP => format!("udp ({payload})"),
-            _ => match (self.family, kind) {
-                (Family::Ipv4, (8, 0)) | (Family::Ipv6, (128, 0)) => {
-                    "icmp echo_request id 1 seq 1".to_owned()
-                }
-                (Family::Ipv4, (0, 0)) | (Family::Ipv6, (129, 0)) => "icmp echo_reply id 1 seq 1".to_owned(),
-                _ => return Err("no such packet is made here".to_owned()),
-            },
-        };
-        packets::packet(&line, src, dst, ports)
-    }
-
-    fn as_conditions(&self) -> String {
-        let Self { family, proto, src, dst, ports, kind, .. } = *self;
-        let len = family.bits();
-        let of_proto = match proto {
-            PROTO_TCP => format!("-p tcp -m tcp --dport {}", ports.1),
-            PROTO_UDP => format!("-p udp -m udp --dport {}", ports.1),
-            _ if family == Family::Ipv4 => format!("-p icmp -m icmp --icmp-type {}/{}", kind.0, kind.1),
-            _ => format!("-p ipv6-icmp -m icmp6 --icmpv6-type {}/{}", kind.0, kind.1),
-        };
-        format!(" -s {src}/{len} -d {dst}/{len} {of_proto}")
-    }
-
-    fn value(&self, field: Field) -> u128 {
-        let bits = |addr: IpAddr| Addr::from(addr).bits() >> (128 - u32::from(self.family.bits()));
-        let is_icmp = !matches!(self.proto, PROTO_TCP | PROTO_UDP);
-        match field {
-            Field::Src => bits(self.src),
-            Field::Dst => bits(self.dst),
-            Field::Sport => self.ports.0.into(),
-            Field::Dport if is_icmp => u128::from(self.kind.0) << 8 | u128::from(self.kind.1),
-            Field::Dport => self.ports.1.into(),
-            Field::Proto => self.proto.into(),
-            Field::Flags if self.proto == PROTO_TCP => (self.flags & 0x3f).into(),
-            _ => 0,
-        }
-    }
-
-    fn set(&mut self, field: Field, value: u128) {
-        let addr = |family: Family| Addr::from_bits(value << (128 - u32::from(family.bits()))).to_ip(family);
-        match field {
-            Field::Src => self.src = addr(self.family),
-            Field::Dst => self.dst = addr(self.family),
-            Field::Sport => self.ports.0 = value as u16,
-            Field::Dport if matches!(self.proto, PROTO_TCP | PROTO_UDP) => self.ports.1 = value as u16,
-            Field::Dport => self.kind = ((value >> 8) as u8, value as u8),
-            Field::Proto => self.proto = value as u8,
-            Field::Flags => self.flags = value as u8,
-            _ => {}
-        }
-    }
-}
-
-// ── nearness ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/// What may be changed of a packet, the least first.
-const CHANGES: &[&[Field]] = &[
-    &[Field::Dport],
-    &[Field::Sport],
-    &[Field::Flags],
-    &[Field::In],
-    &[Field::Dst],
-    &[Field::Src],
-    &[Field::Proto],
-    &[Field::Dst, Field::Dport],
-    &[Field::In, Field::Dport],
-    &[Field::Src, Field::Dport],
-    &[Field::Proto, Field::Dport],
-    &[Field::In, Field::Dst],
-    &[Field::In, Field::Src],
-    &[Field::Src, Field::Dst],
-];
-
-/// Packets near to one.
-struct Near<'a> {
-    case: &'a Case<'a>,
-    ends: &'a Ends,
-    space: Space,
-    port: u128,
-    /// With its state, whatever else it is.
-    state: Set,
-}
-
-impl<'a> Near<'a> {
-    fn new(case: &'a Case<'a>, rules: &Ruleset, ends: &'a Ends) -> std::result::Result<Self, TooLarge> {
-        let names: Vec<String> = case.config.ifaces.iter().map(|iface| iface.name.clone()).collect();
-        let port = names.iter().position(|name| name == case.port()).unwrap_or_default() as u128;
-        let space = Space::new(rules.family, names, Room::USUAL)?;
-        let state = case.account.steps.iter().find_map(|step| match step {
-            Step::Conntrack { ctstate, .. } => STATES.into_iter().find(|state| state.word() == *ctstate),
-            _ => None,
-        });
-        let state = match state {
-            Some(state) => space.is(Field::State, state_number(state))?,
-            None => space.full(),
-        };
-        Ok(Self { case, ends, space, port, state })
-    }
-
-    fn value(&self, field: Field) -> u128 {
-        if field == Field::In { self.port } else { self.ends.value(field) }
-    }
-
-    /// Other ports, other packets, and what is other about them.
-    fn candidates(&self, rules: &Ruleset) -> std::result::Result<Vec<(String, Ends, String)>, TooLarge> {
-        let space = &self.space;
-        let is_local = self.case.account.steps.iter().any(|step| matches!(step, Step::Local));
-        let way = if is_local { Way::Input } else { Way::Forward };
-        let router = stateway_model::Router {
-            has_helpers: !self.case.config.helpers.is_empty(),
-            turns_back: self.case.config.mode == stateway_core::config::Mode::Route,
-        };
-        let model = Model::new(rules, space, way, router)?;
-        let passed = space.for_certain(model.of(Fate::Passed))?.and(&model.real)?.and(&self.state)?;
-        let mut found = Vec::new();
-        for change in CHANGES {
-            let mut near = passed.clone();
-            for field in
-                [Field::Sport, Field::Dport, Field::Src, Field::Dst, Field::Proto, Field::In, Field::Flags]
-            {
-                // Of another protocol also its flags are others.
-                let is_of_proto = field == Field::Flags && change.contains(&Field::Proto);
-                if !change.contains(&field) && !is_of_proto {
-                    near = near.and(&space.is(field, self.value(field))?)?;
-                }
-            }
-            if change.contains(&Field::Proto) {
-                near = near.and(&space.one_of(Field::Proto, [PROTO_TCP, PROTO_UDP].map(u128::from))?)?;
-            }
-            if !near.is_empty() {
-                self.nearest(change, near, &mut found)?;
-            }
-        }
-        Ok(found)
-    }
-
-    /// The nearest packets of a set, by the values of the fields that may be others.
-    fn nearest(
-        &self,
-        change: &[Field],
-        mut near: Set,
-        found: &mut Vec<(String, Ends, String)>,
-    ) -> std::result::Result<(), TooLarge> {
-        let (space, mut ends, mut port) = (&self.space, *self.ends, self.port);
-        let mut words = Vec::new();
-        for (at, field) in change.iter().enumerate() {
-            let others: Vec<Field> = Field::ALL.into_iter().filter(|other| other != field).collect();
-            let values = space.forget(&near, &others, true)?;
-            let Some(values) = nearest_values(space, &values, *field, self.value(*field))? else {
-                return Ok(());
-            };
-            if at + 1 == change.len() {
-                for value in values {
-                    let (mut ends, mut port, mut words) = (ends, port, words.clone());
-                    self.set(*field, value, (&mut ends, &mut port, &mut words));
-                    found.push((space.ifaces[port as usize].clone(), ends, words.join(" and ")));
-                }
-                return Ok(());
-            }
-            let value = values[0];
-            near = near.and(&space.is(*field, value)?)?;
-            self.set(*field, value, (&mut ends, &mut port, &mut words));
-        }
-        Ok(())
-    }
-
-    fn set(&self, field: Field, value: u128, (ends, port, words): (&mut Ends, &mut u128, &mut Vec<String>)) {
-        if field == Field::In {
-            *port = value;
-        } else {
-            ends.set(field, value);
-            if field == Field::Proto && value == PROTO_TCP.into() {
-                ends.flags = 2;
-            }
-        }
-        if value != self.value(field) {
-            words.push(self.words(field, value));
-        }
-    }
-
-    fn words(&self, field: Field, value: u128) -> String {
-        let was = self.value(field);
-        let show = |value: u128| match field {
-            Field::In => self.space.ifaces.get(value as usize).cloned().unwrap_or_default(),
-            Field::Src | Field::Dst => stateway_model::describe::address(self.ends.family, value),
-            Field::Proto => stateway_model::describe::protocol_word(value as u8),
-            Field::Flags => flag_names(value),
-            Field::Dport if !matches!(self.ends.proto, PROTO_TCP | PROTO_UDP) => {
-                format!("{}/{}", value >> 8, value & 0xff)
-            }
-            _ => value.to_string(),
-        };
-        let word = match field {
-            Field::In => "in at",
-            Field::Src => "from",
-            Field::Dst => "to",
-            Field::Sport => "from port",
-            Field::Dport if !matches!(self.ends.proto, PROTO_TCP | PROTO_UDP) => "of type",
-            Field::Dport => "to port",
-            Field::Proto => "of protocol",
-            Field::Flags => "with flags",
-            _ => "otherwise",
-        };
-        format!("{word} {} in place of {}", show(value), show(was))
-    }
-}
-
-/// The values of a set of values that are nearest to one, the nearest first.
-fn nearest_values(
-    space: &Space,
-    values: &Set,
-    field: Field,
-    was: u128,
-) -> std::result::Result<Option<Vec<u128>>, TooLarge> {
-    const MOST_RANGES: usize = 4096;
-    let Some(ranges) = space.ranges(values, field, MOST_RANGES)? else { return Ok(None) };
-    let mut near: Vec<u128> = ranges.iter().map(|(low, high)| was.clamp(*low, *high)).collect();
-    // Among flags and protocols there is no distance; a SYN is the plainest segment.
-    near.sort_by_key(|value| match field {
-        Field::Flags => u128::from(*value != 2),
-        _ => value.abs_diff(was),
-    });
-    near.truncate(MOST_VALUES);
-    Ok((!near.is_empty()).then_some(near))
 }
 
 // ── what is said ─────────────────────────────────────────────────────────────────────────────────────────────────────
