@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::model::Lab;
 use super::runner::Seen;
 use super::spot::Spot;
 use super::trial::{Ending, StepReport, TestReport, result_text};
@@ -37,6 +38,12 @@ impl Look {
         let text = (self.clean)(text);
         if self.colours { format!("{style}{text}{style:#}") } else { text.into_owned() }
     }
+}
+
+/// How wide the names of a lab's tests are in their lines.
+pub fn width(lab: &Lab) -> usize {
+    const WIDEST: usize = 60;
+    lab.tests.iter().map(|test| test.name.chars().count()).max().unwrap_or_default().min(WIDEST)
 }
 
 /// One line: what was tested, what happened, the state of the packet that decided, and how long it took.

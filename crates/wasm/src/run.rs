@@ -23,8 +23,6 @@ use std::sync::Arc;
 
 /// As `lab test` draws chance from, unless told otherwise.
 const SEED: u64 = 1;
-/// Names of tests are padded no further than this, as `lab test` does.
-const WIDEST: usize = 60;
 
 /// What is kept of a run for whoever asks for single packets.
 pub(crate) struct Kept {
@@ -81,7 +79,7 @@ pub(crate) fn take(lab: Lab) -> Result<(Run, Kept), Vec<Problem>> {
     let gathered = Arc::new(Mutex::new(Gathered::default()));
     let witness = Arc::clone(&gathered);
     sim.witness(Box::new(move |passage| witness.lock().add(passage)));
-    let width = width(&lab);
+    let width = report::width(&lab);
     let taken = trial::run(&lab, &mut sim, |_| {});
     let reports = taken.iter().map(|report| Report {
         ending: report.ending.word().to_lowercase(),
@@ -92,12 +90,6 @@ pub(crate) fn take(lab: Lab) -> Result<(Run, Kept), Vec<Problem>> {
     let reports = reports.collect();
     let Gathered { packets, noted, .. } = std::mem::take(&mut *gathered.lock());
     Ok((Run { lab: view, reports, packets, warnings }, Kept { lab, sim, packets: noted }))
-}
-
-/// How wide the names of tests are in their lines.
-fn width(lab: &Lab) -> usize {
-    let names = lab.tests.iter().map(|test| test.name.chars().count());
-    names.max().unwrap_or_default().min(WIDEST)
 }
 
 fn of_router(error: stateway_core::RouterError) -> Problem {
@@ -196,7 +188,7 @@ mod tests {
             let mut unwitnessed = Sim::new(lab.clone(), SEED).unwrap();
             let plain = trial::run(&lab, &mut unwitnessed, |_| {});
             for (report, plain) in run.reports.iter().zip(&plain) {
-                assert_eq!(report.line, report::line(plain, width(&lab), Look::PLAIN), "{name}");
+                assert_eq!(report.line, report::line(plain, report::width(&lab), Look::PLAIN), "{name}");
             }
             assert_eq!(run.reports.len(), plain.len(), "{name}");
         }

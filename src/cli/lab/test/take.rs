@@ -92,7 +92,7 @@ impl<'a> Teller<'a> {
             TestFormat::Text if render::has_colours() => Look { colours: true, clean: terminal::escape },
             TestFormat::Text | TestFormat::Github | TestFormat::Json => Look::PLAIN,
         };
-        let width = lab.tests.iter().map(|test| test.name.chars().count()).max().unwrap_or_default().min(60);
+        let width = report::width(lab);
         Self { label, lab, kind, format, look, width, voice }
     }
 
