@@ -25,6 +25,7 @@ pub use text::ipset;
 pub use text::names::protocol_name;
 pub use text::options::{Opt, nearest};
 pub use walk::context;
+pub use walk::let_in::LetIn;
 
 /// The port of a service that has a name, whatever protocol it is of.
 pub fn service_port(name: &str) -> Option<u16> {

@@ -49,7 +49,7 @@ pub(super) fn answer(
                 Err(problem) => return Ok(error(problem)),
             };
             let look = summary::Look { entries, order, meant, show };
-            let summary = summary::summary(router.conntrack(), &look, context.shared.clock.now());
+            let summary = summary::summary(router, &look, context.shared.clock.now());
             visitor.reply(&Reply::Summary(summary))?;
         }
         Command::ConntrackDelete { filter } => {

@@ -95,7 +95,7 @@ pub(super) fn render(shared: &Shared) -> String {
 fn connections(page: &mut Page, shared: &Shared) {
     const NAME: &str = "stateway_nf_conntrack_connections";
     page.family(NAME, "gauge", "Connections in the table, by protocol and state.");
-    let summary = summary(shared.router.conntrack(), &Look::default(), shared.clock.now());
+    let summary = summary(&shared.router, &Look::default(), shared.clock.now());
     for Named { name, count } in &summary.by_state {
         match name.split_once(' ') {
             Some((protocol, state)) => {

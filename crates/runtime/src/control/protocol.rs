@@ -366,6 +366,22 @@ pub struct ConnectionView {
     /// The connection that announced it, as `conntrack -L -o extended` prints it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master: Option<String>,
+    /// How its first packet came in.
+    #[serde(default)]
+    pub let_in: LetInView,
+}
+
+/// Which rule let a connection in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LetInView {
+    /// A rule or a policy: its name, as a verdict calls it, and its text.
+    Rule { name: String, text: String },
+    /// One of rules that are not in force any more.
+    OtherRules,
+    /// It was put in by hand, was known before a restart, or there are no rules.
+    #[default]
+    NotKnown,
 }
 
 /// One side of a TCP connection, as far as its segments tell.

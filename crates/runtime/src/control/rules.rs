@@ -1,7 +1,7 @@
 //! What the rules counted, under the names that verdicts call them by.
 
 use super::protocol::{ChainName, RuleCount};
-use stateway_core::filter::{RuleId, Ruleset, Table};
+use stateway_core::filter::{Count, RuleId, Ruleset, Table};
 use stateway_core::router::Rules;
 
 /// Every rule of both families in the order of its chain, and then the chain's policy.
@@ -43,20 +43,22 @@ fn count_family(ruleset: &Ruleset) -> Vec<RuleCount> {
                 chain: number as u16,
                 index: index as u32,
             };
-            let mut push = |index: usize, name: String, text: String| {
-                let count = ruleset.count(id(index));
-                let (packets, bytes) = (count.packets, count.bytes);
-                counts.push(RuleCount { family: ruleset.family as u8, name, text, packets, bytes });
-            };
-            for (index, rule) in chain.rules.iter().enumerate() {
-                let text = format!("-A {}{}", chain.name, ruleset.rule_text(table, rule));
-                push(index, ruleset.rule_name(id(index)), text);
-            }
-            if let Some(policy) = chain.policy {
-                let behind = chain.rules.len();
-                push(behind, ruleset.rule_name(id(behind)), policy.word().to_owned());
-            }
+            let places = chain.rules.len() + usize::from(chain.policy.is_some());
+            counts.extend((0..places).map(|index| {
+                let Count { packets, bytes } = ruleset.count(id(index));
+                let (name, text) = in_words(ruleset, id(index));
+                RuleCount { family: ruleset.family as u8, name, text, packets, bytes }
+            }));
         }
     }
     counts
+}
+
+/// What verdicts call a rule, and its text; of the place behind the last one, those of the policy.
+pub(super) fn in_words(ruleset: &Ruleset, id: RuleId) -> (String, String) {
+    let text = match (ruleset.rule(id), ruleset.chains(id.table).get(usize::from(id.chain))) {
+        (Some(rule), Some(chain)) => format!("-A {}{}", chain.name, ruleset.rule_text(id.table, rule)),
+        (_, chain) => chain.and_then(|chain| chain.policy).map_or("", |policy| policy.word()).to_owned(),
+    };
+    (ruleset.rule_name(id), text)
 }

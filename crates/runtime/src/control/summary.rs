@@ -1,10 +1,13 @@
 //! The table at a glance: how many connections there are of each kind, and those that somebody wants to see first.
 
 use super::entries::{EXTENDED, view};
-use super::protocol::{ConnectionView, EntryOrder, Named, Summary, WindowView};
+use super::protocol::{ConnectionView, EntryOrder, LetInView, Named, Summary, WindowView};
+use super::rules;
 use super::select::Meant;
 use stateway_core::conntrack::tcp::Window;
-use stateway_core::conntrack::{Conntrack, Direction, Entry, EntryId, Filter, Proto, Status, listing};
+use stateway_core::conntrack::{Direction, Entry, EntryId, Filter, Proto, Status, listing};
+use stateway_core::filter::LetIn;
+use stateway_core::router::Router;
 use stateway_core::time::Instant;
 use std::collections::BTreeMap;
 
@@ -20,7 +23,8 @@ pub(super) struct Look {
 }
 
 /// Walks the table once.
-pub(super) fn summary(conntrack: &Conntrack, look: &Look, now: Instant) -> Summary {
+pub(super) fn summary(router: &Router, look: &Look, now: Instant) -> Summary {
+    let conntrack = router.conntrack();
     let mut summary = Summary { limit: conntrack.sysctls().max.into(), ..Summary::default() };
     let mut by_state: BTreeMap<String, u64> = BTreeMap::new();
     let mut first: BTreeMap<(u64, EntryId), Entry> = BTreeMap::new();
@@ -47,7 +51,7 @@ pub(super) fn summary(conntrack: &Conntrack, look: &Look, now: Instant) -> Summa
     });
     summary.by_state = by_state.into_iter().map(|(name, count)| Named { name, count }).collect();
     summary.newest = first.values().rev().map(|entry| view(conntrack, entry, now)).collect();
-    summary.shown = shown.map(|entry| Box::new(in_full(conntrack, &entry, now)));
+    summary.shown = shown.map(|entry| Box::new(in_full(router, &entry, now)));
     summary
 }
 
@@ -69,7 +73,8 @@ fn rank(entry: &Entry, order: EntryOrder, now: Instant) -> u64 {
     }
 }
 
-fn in_full(conntrack: &Conntrack, entry: &Entry, now: Instant) -> ConnectionView {
+fn in_full(router: &Router, entry: &Entry, now: Instant) -> ConnectionView {
+    let conntrack = router.conntrack();
     let windows = match entry.proto() {
         Proto::Tcp(tcp) => tcp.windows().map(window).to_vec(),
         Proto::Sctp(_) | Proto::Plain => Vec::new(),
@@ -89,6 +94,20 @@ fn in_full(conntrack: &Conntrack, entry: &Entry, now: Instant) -> ConnectionView
         timeout: entry.timeout(now).as_secs_f64(),
         windows,
         master,
+        let_in: let_in(router, entry),
+    }
+}
+
+fn let_in(router: &Router, entry: &Entry) -> LetInView {
+    let rules = router.rules();
+    let Some(ruleset) = rules.for_family(entry.original.family) else { return LetInView::NotKnown };
+    match ruleset.let_in(entry) {
+        LetIn::By(rule) => {
+            let (name, text) = rules::in_words(ruleset, rule);
+            LetInView::Rule { name, text }
+        }
+        LetIn::ByOtherRules => LetInView::OtherRules,
+        LetIn::NotKnown => LetInView::NotKnown,
     }
 }
 

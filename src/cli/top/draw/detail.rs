@@ -7,7 +7,7 @@ use ratatui::Frame;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Wrap};
 use stateway_core::conntrack::tcp::TcpState;
-use stateway_runtime::control::protocol::{ConnectionView, FlowView, WindowView};
+use stateway_runtime::control::protocol::{ConnectionView, FlowView, LetInView, WindowView};
 
 pub(super) fn draw(frame: &mut Frame, app: &App, area: Rect) {
     let lines = match &app.now.summary.shown {
@@ -54,8 +54,14 @@ fn lines(shown: &ConnectionView, width: usize) -> Vec<Line<'static>> {
     if let [opener, other] = &shown.windows[..] {
         lines.extend(windows(opener, other));
     }
-    let how = "the router keeps no rule with a connection; `stateway watch --explain` with both addresses tells which rules its next packet meets";
-    lines.extend(folded("let in by", how, width));
+    let by = match &shown.let_in {
+        LetInView::Rule { name, text } => &format!("{name}: {text}"),
+        LetInView::OtherRules => "a rule that is not in force any more",
+        LetInView::NotKnown => {
+            "no rule that is known: it was put in by hand, or was there before the router began"
+        }
+    };
+    lines.extend(folded("let in by", by, width));
     lines
 }
 

@@ -9,8 +9,8 @@ use expect_test::{ExpectFile, expect_file};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use stateway_runtime::control::protocol::{
-    ConnectionView, EntryMatch, EntryOrder, EntryView, FlowView, Interface, Named, RuleCount, Status,
-    Summary, WindowView,
+    ConnectionView, EntryMatch, EntryOrder, EntryView, FlowView, Interface, LetInView, Named, RuleCount,
+    Status, Summary, WindowView,
 };
 
 fn named(counts: &[(&str, u64)]) -> Vec<Named> {
@@ -123,6 +123,11 @@ fn snapshot(frames: u64) -> Snapshot {
                 timeout: 431_999.5,
                 windows: vec![window.clone(), WindowView { max_ack: None, wscale: None, ..window }],
                 master: None,
+                let_in: LetInView::Rule {
+                    name: "filter/FORWARD/3".to_owned(),
+                    text: "-A FORWARD -i lan -p tcp -m tcp --dport 22 -m conntrack --ctstate NEW -j ACCEPT"
+                        .to_owned(),
+                },
             })),
         },
     }

@@ -184,6 +184,8 @@ pub struct Entry {
     pub mark: u32,
     /// What the rules said of this connection last, by direction, in words of their own; 0: nothing yet.
     pub verdict: [u64; 2],
+    /// Which rule let its first packet pass, in a word of the rules' own; 0: none is known.
+    pub let_in: u64,
     /// When its first packet came.
     pub began_at: Instant,
     pub(in crate::conntrack) extra: Option<Box<Extra>>,
@@ -207,6 +209,7 @@ impl Entry {
             extra: None,
             proto,
             verdict: [0; 2],
+            let_in: 0,
             began_at: now,
         }
     }

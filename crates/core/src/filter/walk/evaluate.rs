@@ -18,6 +18,16 @@ use core::ops::Range;
 /// A chain that a jump left, and the rule to go on with there.
 type Frame = (ChainId, u32);
 
+/// What a walk came to.
+struct Said {
+    verdict: Verdict,
+    /// The rule that said it, or the place of the policy.
+    chain: ChainId,
+    index: u32,
+    /// No other rule held.
+    is_sole: bool,
+}
+
 /// Loops are refused at load, so the depth is that of the ruleset; deeper ones than this go to the heap.
 const USUAL_DEPTH: usize = 16;
 
@@ -51,11 +61,14 @@ impl Ruleset {
         ctx: &mut Context<R>,
     ) -> Verdict {
         let walk = Walk { rules: self, table, hook, base, row: self.counters.row(ctx.at.row) };
-        let (verdict, sole) = walk.run(pkt, ctx);
-        if let Some(index) = sole
-            && (table, hook) == (Table::Filter, Hook::Forward)
-        {
-            self.remember(base, index, ctx);
+        let Said { verdict, chain, index, is_sole } = walk.run(pkt, ctx);
+        if table == Table::Filter {
+            if is_sole && hook == Hook::Forward {
+                self.remember(base, index, ctx);
+            }
+            if verdict == Verdict::Accept && !ctx.ct.is_in_table() {
+                self.note_let_in(chain, index, ctx);
+            }
         }
         verdict
     }
@@ -104,8 +117,7 @@ impl Walk<'_> {
         Place { rule, table: self.table, hook: self.hook }
     }
 
-    /// The verdict, and the rule that gave it (or the place of the policy), if it was the only one that held.
-    fn run<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> (Verdict, Option<u32>) {
+    fn run<R: Recorder>(&self, pkt: &mut Packet, ctx: &mut Context<R>) -> Said {
         ctx.rec.note(|| Note::Hook(self.table, self.hook));
         let mut stack = ArrayVec::<Frame, USUAL_DEPTH>::new();
         let mut deep: Vec<Frame> = Vec::new();
@@ -119,12 +131,12 @@ impl Walk<'_> {
                     continue;
                 }
                 let verdict = self.decide_by_policy(pkt, ctx);
-                let len = self.rules.chain(self.table, self.base).rules.len() as u32;
-                return (verdict, (held == 0).then_some(len));
+                let index = self.rules.chain(self.table, self.base).rules.len() as u32;
+                return Said { verdict, chain: self.base, index, is_sole: held == 0 };
             };
             let id = self.id(at, index);
             if outcome == Outcome::Drop {
-                return (Verdict::DropTruncated(id), None);
+                return Said { verdict: Verdict::DropTruncated(id), chain: at, index, is_sole: false };
             }
             held += 1;
             next = index + 1;
@@ -157,7 +169,7 @@ impl Walk<'_> {
                     Next::Verdict(verdict) => verdict,
                 },
             };
-            return (verdict, (held == 1).then_some(index));
+            return Said { verdict, chain: at, index, is_sole: held == 1 };
         }
     }
 

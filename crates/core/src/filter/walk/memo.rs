@@ -20,14 +20,14 @@ const KEPT: u64 = ACCEPTS << 1;
 const IFACE_BITS: u32 = 10;
 const EGRESS_SHIFT: u32 = KEPT.trailing_zeros();
 const INGRESS_SHIFT: u32 = EGRESS_SHIFT + IFACE_BITS;
-const GENERATION_SHIFT: u32 = INGRESS_SHIFT + IFACE_BITS;
+pub(super) const GENERATION_SHIFT: u32 = INGRESS_SHIFT + IFACE_BITS;
 
 const _: () = assert!(MAX_IFACES <= 1 << IFACE_BITS);
 
 /// Which of a router's rulesets it is, so that what a connection remembers of an old one is not taken for a new one's.
 /// It stands where the memory has it, and is never 0.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::filter) struct Generation(u64);
+pub(in crate::filter) struct Generation(pub(super) u64);
 
 impl Generation {
     /// `number` counts from 1, and begins anew when it no longer fits.
@@ -140,7 +140,7 @@ impl Ruleset {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::base::fate::{DropReason, Fate};
     use crate::base::iface::Iface;
@@ -151,8 +151,8 @@ mod tests {
     use crate::record::NoRecord;
     use crate::router::Router;
 
-    const LEFT: IfaceId = IfaceId(0);
-    const RIGHT: IfaceId = IfaceId(1);
+    pub(in crate::filter::walk) const LEFT: IfaceId = IfaceId(0);
+    pub(in crate::filter::walk) const RIGHT: IfaceId = IfaceId(1);
 
     /// Counts in mangle, so that the cells of FORWARD's rules are not the first ones.
     fn rules(for_answers: &str) -> String {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     /// A datagram from the left, or its answer.
-    fn datagram(from: IfaceId) -> Vec<u8> {
+    pub(in crate::filter::walk) fn datagram(from: IfaceId) -> Vec<u8> {
         let (left, right) = ([192, 0, 2, 1, 0x10, 0], [192, 0, 2, 2, 0, 53]);
         let (src, dst) = if from == LEFT { (left, right) } else { (right, left) };
         let mut frame = vec![2, 0, 0, 0, 0, dst[3], 2, 0, 0, 0, 0, src[3], 8, 0];

@@ -6,4 +6,5 @@ pub(super) mod classify;
 pub mod context;
 pub(super) mod counters;
 pub(super) mod evaluate;
+pub(super) mod let_in;
 pub(super) mod memo;

@@ -3,7 +3,8 @@
 use super::*;
 use crate::control::Client;
 use crate::control::protocol::{
-    Command, EntryFilter, EntryMatch, EntryOrder, FlowSelect, MAX_LINE, Named, Reply, Verdict, VerdictFilter,
+    Command, EntryFilter, EntryMatch, EntryOrder, FlowSelect, LetInView, MAX_LINE, Named, Reply, Verdict,
+    VerdictFilter,
 };
 use crate::control::socket::bind_privately;
 use crate::device::Port;
@@ -341,10 +342,45 @@ fn what_is_invalid_is_counted_by_reason_and_a_glance_shows_what_was_asked_for() 
     let number = newest.newest[0].id;
     let oldest = glance(EntryOrder::Oldest, all, Some(number));
     assert_eq!(oldest.newest[0].original.dport, Some(53));
-    assert_eq!(oldest.shown.unwrap().entry.original.dport, Some(54), "it is shown, whatever comes first");
+    let shown = oldest.shown.unwrap();
+    assert_eq!(shown.entry.original.dport, Some(54), "it is shown, whatever comes first");
+    assert_eq!(shown.let_in, LetInView::NotKnown, "there are no rules");
     let host = EntryMatch { host: Some("192.0.2.2".into()), port: Some(53), ..EntryMatch::default() };
     let one = glance(EntryOrder::Newest, host, None);
     assert_eq!((one.count, one.matching, one.newest[0].original.dport), (2, 1, Some(53)));
     let stranger = EntryMatch { host: Some("198.51.100.0/24".into()), ..EntryMatch::default() };
     assert_eq!(glance(EntryOrder::Newest, stranger, None).matching, 0);
+}
+
+#[test]
+fn a_connection_in_full_says_which_rule_let_it_in() {
+    let bench = Bench::new();
+    let mut client = bench.client();
+    let rules =
+        "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -p udp -m udp --dport 53 -j ACCEPT\nCOMMIT\n".to_owned();
+    let replace = Command::RulesReplace { rules: Some(rules), rules6: None, may_open: false };
+    client.call(&replace).unwrap();
+    bench.hosts[0].send(&datagram(53)).unwrap();
+    bench.hosts[1].recv(SOON).unwrap().expect("forwarded");
+    let mut let_in = || {
+        let glance = |show| Command::ConntrackSummary {
+            entries: 1,
+            order: EntryOrder::Newest,
+            matching: EntryMatch::default(),
+            show,
+        };
+        let mut look = |show| match client.call(&glance(show)).unwrap().pop() {
+            Some(Reply::Summary(summary)) => summary,
+            other => panic!("{other:?}"),
+        };
+        let number = look(None).newest[0].id;
+        look(Some(number)).shown.unwrap().let_in
+    };
+    let rule = LetInView::Rule {
+        name: "filter/FORWARD/1".to_owned(),
+        text: "-A FORWARD -p udp -m udp --dport 53 -j ACCEPT".to_owned(),
+    };
+    assert_eq!(let_in(), rule);
+    bench.client().call(&replace).unwrap();
+    assert_eq!(let_in(), LetInView::OtherRules, "they are others, though they read the same");
 }
