@@ -164,13 +164,16 @@ impl Worker {
     fn carry_all<B: Burst>(&mut self, burst: &mut B, frames: usize, now: Instant) {
         self.look_ahead(burst, frames);
         let shared = Arc::clone(&self.shared);
-        if let Some(watchers) = shared.watchers.now() {
-            for n in 0..frames {
-                self.carry_watched(burst, n, now, &watchers);
+        match shared.watchers.now() {
+            Some(watchers) if !watch::are_lost_to_all(&watchers, frames, now) => {
+                for n in 0..frames {
+                    self.carry_watched(burst, n, now, &watchers);
+                }
             }
-        } else {
-            for n in 0..frames {
-                self.carry(burst, n, now);
+            _ => {
+                for n in 0..frames {
+                    self.carry(burst, n, now);
+                }
             }
         }
     }
@@ -194,9 +197,6 @@ impl Worker {
 
     /// As [`Worker::carry`], and tells who listens, before anybody can see what came of it.
     fn carry_watched<B: Burst>(&mut self, burst: &mut B, n: usize, now: Instant, watchers: &[Arc<Watcher>]) {
-        if watch::is_lost_to_all(watchers, now) {
-            return self.carry(burst, n, now);
-        }
         let (iface, frame, offload) = burst.frame(n);
         let arriving = Arriving::read(iface, frame, offload, now);
         if !watch::concerns_any(watchers, &arriving) {

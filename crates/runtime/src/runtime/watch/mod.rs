@@ -122,15 +122,16 @@ impl Watcher {
     }
 }
 
-/// Whether nobody has to look at a packet: all who listen want every one, and have no room for this. It is lost to them then.
-pub(super) fn is_lost_to_all(watchers: &[Arc<Watcher>], now: Instant) -> bool {
-    let is_lost = watchers.iter().all(|watcher| watcher.wanted.is_everything() && watcher.has_no_room(now));
-    if is_lost {
+/// Whether nobody has to look at the `packets` of a burst: all who listen want every one, and have no room now. They are lost to
+/// them then.
+pub(super) fn are_lost_to_all(watchers: &[Arc<Watcher>], packets: usize, now: Instant) -> bool {
+    let are_lost = watchers.iter().all(|watcher| watcher.wanted.is_everything() && watcher.has_no_room(now));
+    if are_lost {
         for watcher in watchers {
-            watcher.lost.fetch_add(1, Ordering::Relaxed);
+            watcher.lost.fetch_add(packets as u64, Ordering::Relaxed);
         }
     }
-    is_lost
+    are_lost
 }
 
 /// Whether anybody may want to hear of a packet, whatever becomes of it.
