@@ -98,13 +98,116 @@ const EXAMPLES: &[(&[&str], &str)] = &[
         "  stateway doctor
       what this machine lacks, and the command that mends it",
     ),
+    (
+        &["run"],
+        "  stateway run router.yaml --control /run/stateway/edge.sock
+      until Ctrl-C; `stateway reload` reads its rules again
+  stateway run router.yaml --state /var/lib/stateway/edge --metrics 9100
+      connections outlive a restart, and Prometheus may ask",
+    ),
+    (
+        &["conform"],
+        "  stateway conform --profile mixed --frames 20000
+      drawn traffic, judged here and by the kernel
+  stateway conform capture.pcapng --rules rules.v4
+      the packets of a capture",
+    ),
+    (
+        &["rules", "show"],
+        "  stateway rules show rules.v4
+      as iptables-save prints it
+  iptables-save | stateway rules show - --iface lan --iface wan
+      the rules of this machine, for a router with these ports",
+    ),
+    (
+        &["rules", "search"],
+        "  stateway rules search rules.v4 --in wan --dst 192.0.2.104 --state NEW --fate accept
+      can anybody outside open anything towards 104?
+  stateway rules search rules.v4 --proto tcp --dport 22 --fate drop --format json
+      for programs",
+    ),
+    (
+        &["rules", "diff"],
+        "  stateway rules diff old.v4 new.v4
+      which packets meet another fate, of all that there can be
+  stateway rules diff old.v4 new.v4 --replay capture.pcapng
+      which frames of a capture",
+    ),
+    (
+        &["rules", "coverage"],
+        "  stateway rules coverage rules.v4 --replay capture.pcapng
+      which rules held, and which never did",
+    ),
+    (
+        &["rules", "mutate"],
+        "  stateway rules mutate --lab article
+      which changes of its rules no test of the lab notices
+  stateway rules mutate rules.v4 --replay capture.pcapng --fail-under 80
+      exit code 1 if a capture notices less than four in five",
+    ),
+    (
+        &["rules", "explain-code"],
+        "  stateway rules explain-code SW010
+      what it means, why it matters, what to write instead",
+    ),
+    (
+        &["lab", "new"],
+        "  stateway lab new mine --from article
+      a folder with lab file and rules, to be changed
+  stateway lab new mine
+      which labs there are to begin with",
+    ),
+    (&["lab", "down"], "  stateway lab down article\n      nothing is left of it"),
+    (&["lab", "ls"], "  stateway lab ls --format json\n      for programs"),
+    (
+        &["lab", "inspect"],
+        "  stateway lab inspect article
+      hosts, addresses, services, where the router's socket and log are",
+    ),
+    (
+        &["lab", "exec"],
+        "  stateway lab exec article host104 -- ping -c 1 host77
+      as if typed on that host
+  stateway lab exec article router -- ip address
+      where the router's ports are",
+    ),
+    (&["lab", "shell"], "  stateway lab shell article host104\n      log in as on a machine; `exit` ends it"),
+    (
+        &["lab", "ssh"],
+        "  stateway lab ssh host104 host77
+      a session through the router
+  stateway lab ssh host104 host77 hostname --lab article
+      one command there, if several labs are up",
+    ),
+    (
+        &["lab", "graph"],
+        "  stateway lab graph article
+      in letters
+  stateway lab graph article --format svg
+      a picture",
+    ),
+    (
+        &["lab", "builtin"],
+        "  stateway lab builtin
+      the labs that are in this program
+  stateway lab builtin article
+      the file of one",
+    ),
+    (
+        &["lab", "schema"],
+        "  stateway lab schema
+      for an editor that checks lab files
+  stateway lab schema --markdown
+      for people",
+    ),
 ];
 
-/// Adds examples and exit codes where a command has said nothing behind its options.
+/// Adds examples behind a command's options, and exit codes where it has not said other ones.
 pub(super) fn add(mut command: Command) -> Command {
     for (words, examples) in EXAMPLES {
         command = at(command, words, &|command| {
-            command.after_help(format!("Examples:\n{examples}\n\n{EXIT_CODES}"))
+            let codes = command.get_after_help().map_or_else(|| EXIT_CODES.to_owned(), ToString::to_string);
+            command.after_help(format!("Examples:\n{examples}\n\n{codes}"))
         });
     }
     command
@@ -131,6 +234,27 @@ mod tests {
         // Behind two blanks stands what it does.
         found.extend(lines.map(|line| line.split("  ").next().unwrap_or_default().trim().to_owned()));
         command.get_subcommands().for_each(|command| examples(command, found));
+    }
+
+    /// Commands that do something, and show no example.
+    fn without_examples(command: &clap::Command, words: &str, found: &mut Vec<String>) {
+        let inner =
+            command.get_subcommands().filter(|inner| !inner.is_hide_set() && inner.get_name() != "help");
+        let inner: Vec<_> = inner.collect();
+        for command in &inner {
+            without_examples(command, &format!("{words} {}", command.get_name()), found);
+        }
+        let after = command.get_after_long_help().or(command.get_after_help());
+        if inner.is_empty() && !after.is_some_and(|text| text.to_string().contains("Examples:\n")) {
+            found.push(words.to_owned());
+        }
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        let mut found = Vec::new();
+        without_examples(&command(), "stateway", &mut found);
+        assert!(found.is_empty(), "without one: {found:?}");
     }
 
     #[test]
