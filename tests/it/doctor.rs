@@ -145,8 +145,8 @@ name: t-doctor
 router: { ports: { a: {}, b: {} }, rules: \"*filter\\n:FORWARD DROP [0:0]\\nCOMMIT\\n\" }
 hosts: { a: { port: a, address: 192.0.2.1/24 }, b: { port: b, address: 192.0.2.2/24 } }
 tests:
-  - name: nobody can ping
-    ping: { from: a, to: b }
+  - name: nobody gets through
+    send: { from: a, to: b, port: 22, source_port: 40001, packets: \"S 0:0(0) win 1000\" }
     expect: { result: blocked }
 ";
 

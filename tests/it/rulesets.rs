@@ -71,18 +71,23 @@ fn docs_iptables_is_what_the_code_honours() {
     expect_file!["../../docs/IPTABLES.md"].assert_eq(&stateway_core::filter::matrix::render());
 }
 
+/// Counters that are no numbers, and ranges of ports that end before they begin: a newer iptables refuses them.
+#[cfg(target_os = "linux")]
+const TAKEN_UP_TO_1_8_9: &str = "odd-spellings.rules";
+
 /// The kernel's own tools in a network namespace of their own, for each ruleset a new one.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_tools_of_this_machine_print_the_same() {
     use crate::netns::Netns;
+    use stateway_conform::compare::with_protocol_name;
     use std::io::Write as _;
     use std::process::{Command, Stdio};
 
     if std::env::var_os("STATEWAY_SIM_ONLY").is_some() {
         return;
     }
-    let run = |namespace: &str, program: &str, input: &str| -> String {
+    let try_run = |namespace: &str, program: &str, input: &str| {
         let mut child = Command::new("ip")
             .args(["netns", "exec", namespace, "sh", "-c", program])
             .stdin(Stdio::piped())
@@ -91,8 +96,10 @@ fn the_tools_of_this_machine_print_the_same() {
             .unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "`{program}` failed on\n{input}");
-        String::from_utf8(output.stdout).unwrap()
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+    };
+    let run = |namespace: &str, program: &str, input: &str| {
+        try_run(namespace, program, input).unwrap_or_else(|| panic!("`{program}` failed on\n{input}"))
     };
     for (name, family, text) in rulesets() {
         let namespace = Netns::new(format!("cf-{}-rules", std::process::id()));
@@ -105,8 +112,18 @@ fn the_tools_of_this_machine_print_the_same() {
             run(&namespace.0, "ipset restore", &sets);
         }
         let tool = if family == Family::Ipv4 { "iptables" } else { "ip6tables" };
-        let saved = run(&namespace.0, &format!("{tool}-legacy-restore && {tool}-legacy-save"), &rules);
-        let saved: String = saved.lines().filter(|l| !l.starts_with('#')).map(|l| format!("{l}\n")).collect();
+        let restore_and_save = format!("{tool}-legacy-restore -w && {tool}-legacy-save");
+        if name == TAKEN_UP_TO_1_8_9 && !run(&namespace.0, "iptables --version", "").contains("v1.8.9 ") {
+            assert_eq!(
+                try_run(&namespace.0, &restore_and_save, &rules),
+                None,
+                "{name}: a newer one takes it as well"
+            );
+            continue;
+        }
+        let saved = run(&namespace.0, &restore_and_save, &rules);
+        let lines = saved.lines().filter(|line| !line.starts_with('#'));
+        let saved: String = lines.map(|line| with_protocol_name(line) + "\n").collect();
         assert_eq!(show(&name, family, &text), saved, "{name}");
     }
 }

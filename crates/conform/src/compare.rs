@@ -145,7 +145,7 @@ pub fn compare_rules(kernel: &str, ours: &str) -> Vec<Mismatch> {
 
 /// Protocols by name, as the router prints them and iptables does up to 1.8.9: a newer one prints the number of those that it
 /// has no extension for (`-p 47`).
-fn with_protocol_name(line: &str) -> String {
+pub fn with_protocol_name(line: &str) -> String {
     let mut words: Vec<&str> = line.split(' ').collect();
     if let Some(at) = words.iter().position(|word| *word == "-p")
         && let Some(word) = words.get_mut(at + 1)

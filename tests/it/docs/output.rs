@@ -16,6 +16,8 @@ static VARIABLE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\bid=\d+", "id=ID"),
         (r"^((ipv[46] +\d+ +)?[a-z]+ +\d+) \d+ ", "$1 SECONDS "),
         (r"\bexpires \d+sec\b", "expires SECONDSsec"),
+        // What stands behind a name that ping was given, which newer ones set apart.
+        (r"^(PING \S+) \(", "$1("),
         // What curl says of a failure, which each version of it says otherwise; its number stays.
         (r"\bcurl: \((\d+)\) .*?( \[|$)", "curl: ($1)$2"),
         // Who owns a file on an FTP server, and since when.
@@ -95,6 +97,10 @@ fn only_what_varies_may_differ() {
     };
     assert!(same(&entry(117, 43720, 22), &entry(9, 61000, 22)));
     assert!(!same(&entry(117, 43720, 22), &entry(117, 43720, 23)), "a port that was asked for is no chance");
+    assert!(same(
+        "PING 2001:db8::7(2001:db8::7) 56 data bytes",
+        "PING 2001:db8::7 (2001:db8::7) 56 data bytes"
+    ));
     assert!(!same("blocked: no answer in 2 s", "blocked: no answer in 3 s"));
     assert!(same("-rw 1 102 105  20000 Nov 22 20:32 file", "-rw 1 0 0  20000 Dec  1 00:00 file"));
     assert!(!same("-rw 1 102 105  20000 Nov 22 20:32 file", "-rw 1 0 0  20001 Dec  1 00:00 file"));

@@ -140,19 +140,16 @@ impl Ruleset {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
     use crate::base::fate::{DropReason, Fate};
     use crate::base::iface::Iface;
     use crate::base::time::Instant;
     use crate::config::RouterConfig;
-    use crate::packet::checksum::Sum;
+    use crate::filter::walk::tests::{LEFT, RIGHT, datagram};
     use crate::packet::{Family, Frame};
     use crate::record::NoRecord;
     use crate::router::Router;
-
-    pub(in crate::filter::walk) const LEFT: IfaceId = IfaceId(0);
-    pub(in crate::filter::walk) const RIGHT: IfaceId = IfaceId(1);
 
     /// Counts in mangle, so that the cells of FORWARD's rules are not the first ones.
     fn rules(for_answers: &str) -> String {
@@ -160,19 +157,6 @@ pub(super) mod tests {
             "*mangle\n-A FORWARD -p udp\n-A FORWARD -p tcp\nCOMMIT\n*filter\n-A FORWARD -p tcp -j ACCEPT\n\
              -A FORWARD -i right -m conntrack --ctstate ESTABLISHED -j {for_answers}\nCOMMIT\n"
         )
-    }
-
-    /// A datagram from the left, or its answer.
-    pub(in crate::filter::walk) fn datagram(from: IfaceId) -> Vec<u8> {
-        let (left, right) = ([192, 0, 2, 1, 0x10, 0], [192, 0, 2, 2, 0, 53]);
-        let (src, dst) = if from == LEFT { (left, right) } else { (right, left) };
-        let mut frame = vec![2, 0, 0, 0, 0, dst[3], 2, 0, 0, 0, 0, src[3], 8, 0];
-        frame.extend([0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0]);
-        frame.extend([&src[..4], &dst[..4]].concat());
-        let checksum = Sum::ZERO.bytes(&frame[14..]).checksum();
-        frame[24..26].copy_from_slice(&checksum.to_be_bytes());
-        frame.extend([&src[4..], &dst[4..], &[0, 8, 0, 0]].concat());
-        frame
     }
 
     #[test]

@@ -8,3 +8,6 @@ pub(super) mod counters;
 pub(super) mod evaluate;
 pub(super) mod let_in;
 pub(super) mod memo;
+
+#[cfg(test)]
+mod tests;
