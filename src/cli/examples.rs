@@ -113,6 +113,11 @@ const EXAMPLES: &[(&[&str], &str)] = &[
       the packets of a capture",
     ),
     (
+        &["report", "merge"],
+        "  stateway report merge shard-*.json -o all.json
+      one report of what `lab test --shard K/N --report json=shard-K.json` wrote on several machines",
+    ),
+    (
         &["rules", "show"],
         "  stateway rules show rules.v4
       as iptables-save prints it

@@ -32,11 +32,13 @@ mod man;
 mod reload;
 mod render;
 mod replay;
+mod report;
 mod router_args;
 mod rules;
 mod rules_text;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod run;
+mod shard;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod top;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
@@ -76,6 +78,8 @@ enum Command {
     Sysctl(reload::SysctlArgs),
     /// Show connections, rates and drops of a running router, live
     Top(top::Args),
+    /// Make one report of those that several machines wrote
+    Report(report::Args),
     /// Say what this machine lacks, and the command that mends it
     Doctor(doctor::Args),
     /// Print completions for a shell
@@ -177,6 +181,7 @@ fn run(command: Command) -> Result {
         #[cfg(target_os = "linux")]
         Command::Sysctl(args) => reload::sysctl(&args),
         Command::Top(args) => top::run(args),
+        Command::Report(args) => report::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Keeper(args) => keeper::run(args),

@@ -86,6 +86,8 @@ mod scenario;
 /// `scripts/`: what they ask for, install and say before a build.
 #[cfg(target_os = "linux")]
 mod scripts;
+/// Parts of the labs on several machines, and one report of them.
+mod shards;
 /// The simulator: every lab, the same report for the same seed, and random traffic over bad links.
 mod sim;
 /// The package's sources, as the checks of `tidy` read them.

@@ -16,6 +16,12 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+/// What a report in the form of `JUnit` is called; that of a shard also has the shard's name, `stateway 2/4`.
+pub const JUNIT_NAME: &str = "stateway";
+/// A report in JSON is a list of tests; that of a shard is an object of the shard's name and that list.
+pub const SHARD: &str = "shard";
+/// The list.
+pub const TESTS: &str = "tests";
 /// As many packets of a failed step are shown.
 const SHOWN: usize = 12;
 /// What belongs to a test stands below its name.
@@ -390,8 +396,9 @@ pub fn tap(reports: &[(String, TestReport)]) -> String {
 ///
 /// # Errors
 /// The report cannot be written as XML.
-pub fn junit(reports: &[(String, TestReport)]) -> anyhow::Result<String> {
-    let mut xml = Report::new("stateway");
+pub fn junit(reports: &[(String, TestReport)], shard: Option<&str>) -> anyhow::Result<String> {
+    let mut xml =
+        Report::new(shard.map_or_else(|| JUNIT_NAME.to_owned(), |shard| format!("{JUNIT_NAME} {shard}")));
     let mut suites: Vec<(String, TestSuite)> = Vec::new();
     for (lab, report) in reports {
         let name = format!("{lab} ({})", report.runner.word());

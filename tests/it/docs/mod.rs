@@ -18,6 +18,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
+const PARALLEL: &str = "parallel --sshloginfile machines --return {}.json --cleanup \\
+    'stateway lab test article invalid tcp-flags --on sim --shard {}/3 --report json={}.json' ::: 1 2 3";
+const SLURM: &str = "sbatch --array=1-4 --wrap \
+    'stateway lab test topologies --on sim --shard $SLURM_ARRAY_TASK_ID/4 --report json=$SLURM_ARRAY_TASK_ID.json'";
+
 /// Commands that pages show and this test does not run, each with the reason.
 const NOT_RUN: &[(&str, &str)] = &[
     ("scripts/test", "it runs this test"),
@@ -39,6 +44,8 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("scripts/conform-long 8", "it takes a night"),
     ("scripts/conform-long --round", "scripts/test runs it"),
     ("stateway conform capture.pcapng --rules rules.v4", "the reader's own capture and rules"),
+    (PARALLEL, "it takes machines that are reached by ssh"),
+    (SLURM, "it takes a cluster"),
     ("stateway conform tests/scenarios/tcp/*.flow", "tests/it/kernel.rs takes all scenarios to the kernel"),
 ];
 

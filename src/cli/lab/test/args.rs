@@ -1,5 +1,6 @@
 //! What `stateway lab test` can be asked for.
 
+use super::super::super::shard::Shard;
 use stateway_lab::model::Lab;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -30,6 +31,10 @@ pub(in crate::cli::lab) struct TestArgs {
     /// Only tests with this in their name; several times: with any of them. Labs without such a test are not built
     #[arg(long, value_name = "TEXT")]
     pub(super) filter: Vec<String>,
+    /// Only this part of the labs, such as `2/4`, the second of four; `4` alone in an indexed Job of Kubernetes, which sets
+    /// `JOB_COMPLETION_INDEX`. `stateway report merge` makes one report of the parts'
+    #[arg(long, value_name = "K/N")]
+    pub(super) shard: Option<Shard>,
     /// As many labs at the same time; by default what pays here: two for each processor, in simulation one
     #[arg(short, long, value_name = "N")]
     pub(super) jobs: Option<NonZeroUsize>,
@@ -72,6 +77,13 @@ pub(super) enum TestFormat {
     Json,
     /// Text, and annotations for GitHub Actions
     Github,
+}
+
+/// Keeps the labs of one shard, and says so.
+pub(super) fn take_part(shard: Shard, labs: &mut Vec<Lab>) -> String {
+    let all = labs.len();
+    *labs = labs.drain(shard.part_of(all)).collect();
+    format!("shard {shard}: {} of {all} labs", labs.len())
 }
 
 impl TestArgs {

@@ -18,6 +18,7 @@ use anyhow::Context as _;
 use args::{ReportKind, TestFormat};
 use jobs::{Heard, Job};
 use neighbours::Fullness;
+use serde_json::json;
 use stateway_lab::model::{Lab, RunnerKind};
 use stateway_lab::report;
 use stateway_lab::trial::{self, Ending, TestReport};
@@ -34,6 +35,8 @@ struct Outcome {
     disagreements: Vec<(String, String)>,
     /// What kept tests from being run: the first of what has the highest exit code.
     failure: Option<Failure>,
+    /// Others test the rest: that this part may have nothing to say is no fault.
+    is_shard: bool,
 }
 
 impl Outcome {
@@ -56,7 +59,7 @@ impl Outcome {
             let ending = Ending::Failed(vec![text.clone()]);
             told.push((lab.clone(), TestReport::new(AGREE, runner, ending)));
         }
-        let none = || (!self.is_judged()).then(|| NO_TEST.to_owned());
+        let none = || (!self.says_enough()).then(|| NO_TEST.to_owned());
         let wrong = self.failure.as_ref().map(Failure::text).or_else(none);
         let is_told = told.iter().any(|(_, report)| report.ending.is_wrong());
         if let Some(why) = wrong.filter(|_| !is_told) {
@@ -66,9 +69,9 @@ impl Outcome {
         told
     }
 
-    /// Whether a test said anything about the rules.
-    fn is_judged(&self) -> bool {
-        self.reports.iter().any(|(_, report)| report.ending.is_judgement())
+    /// Whether a test said anything about the rules, or need not have.
+    fn says_enough(&self) -> bool {
+        self.is_shard || self.reports.iter().any(|(_, report)| report.ending.is_judgement())
     }
 
     /// No lab came so far that a test could be run.
@@ -123,7 +126,7 @@ struct Round {
 
 /// Reads the labs and takes their tests.
 fn round(args: &TestArgs, session: &mut Session) -> Round {
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome { is_shard: args.shard.is_some(), ..Outcome::default() };
     let (labs, wrong) = labs::read(args);
     let read = labs.clone();
     let result = match prepare(args, session, labs, &wrong, &mut outcome) {
@@ -145,7 +148,7 @@ fn take_and_report(
 ) -> Result {
     // Before any test, so that none is taken in vain; and so that a command that is killed leaves no report that
     // looks well, least of all an older one.
-    write_all(&args.report, &planned(args, labs, kinds)).map_err(Failure::Input)?;
+    write_all(args, &planned(args, labs, kinds)).map_err(Failure::Input)?;
     let interrupt = match &session.interrupt {
         Some(interrupt) => interrupt.clone(),
         None => take::listen(kinds).map_err(Failure::Machine)?,
@@ -157,7 +160,7 @@ fn take_and_report(
 }
 
 fn report_and_conclude(args: &TestArgs, outcome: Outcome) -> Result {
-    write_all(&args.report, &outcome.told()).map_err(Failure::Machine)?;
+    write_all(args, &outcome.told()).map_err(Failure::Machine)?;
     conclude(args, outcome)
 }
 
@@ -200,6 +203,7 @@ fn prepare(
     if let Err(failure) = chosen::keep(&mut labs, &args.filter) {
         return outcome.nothing_begun(args, &labs, (first, CHOSEN), failure);
     }
+    let part = args.shard.map(|shard| args::take_part(shard, &mut labs));
     let (kinds, first_line) = match runners::runners(chosen, &labs) {
         Ok(found) => found,
         Err(failure) => return outcome.nothing_begun(args, &labs, (first, COMES_UP), failure),
@@ -220,7 +224,7 @@ fn prepare(
             }
         }
     }
-    let lines = [Some(first_line), args.other_rules()];
+    let lines = [Some(first_line), part, args.other_rules()];
     for line in lines.iter().flatten() {
         if args.format == TestFormat::Json {
             tell(line);
@@ -279,8 +283,8 @@ fn run_all(
 
 /// Sums up, and says how it went.
 fn conclude(args: &TestArgs, outcome: Outcome) -> Result {
-    let is_judged = outcome.is_judged();
-    let Outcome { reports, disagreements, failure } = outcome;
+    let says_enough = outcome.says_enough();
+    let Outcome { reports, disagreements, failure, .. } = outcome;
     if args.format != TestFormat::Json && !reports.is_empty() {
         let all: Vec<TestReport> = reports.iter().map(|(_, report)| report.clone()).collect();
         let apart = match disagreements.len() {
@@ -292,7 +296,7 @@ fn conclude(args: &TestArgs, outcome: Outcome) -> Result {
     if let Some(failure) = failure {
         return Err(failure);
     }
-    if !is_judged {
+    if !says_enough {
         tell(&format!("error: {NO_TEST}"));
         return Err(Failure::Differs);
     }
@@ -300,17 +304,28 @@ fn conclude(args: &TestArgs, outcome: Outcome) -> Result {
     if well { Ok(()) } else { Err(Failure::Differs) }
 }
 
-fn write_all(files: &[(ReportKind, PathBuf)], reports: &[(String, TestReport)]) -> anyhow::Result<()> {
-    files.iter().try_for_each(|(kind, file)| write(*kind, file, reports))
+fn write_all(args: &TestArgs, reports: &[(String, TestReport)]) -> anyhow::Result<()> {
+    let shard = args.shard.map(|shard| shard.to_string());
+    args.report.iter().try_for_each(|(kind, file)| write(*kind, file, reports, shard.as_deref()))
 }
 
-fn write(kind: ReportKind, file: &Path, reports: &[(String, TestReport)]) -> anyhow::Result<()> {
+fn write(
+    kind: ReportKind,
+    file: &Path,
+    reports: &[(String, TestReport)],
+    shard: Option<&str>,
+) -> anyhow::Result<()> {
     let text = match kind {
-        ReportKind::Junit => report::junit(reports)?,
+        ReportKind::Junit => report::junit(reports, shard)?,
         ReportKind::Tap => report::tap(reports),
         ReportKind::Json => {
-            let list: Vec<_> = reports.iter().map(|(lab, test)| report::json(lab, test)).collect();
-            serde_json::to_string_pretty(&list)?
+            let tests: Vec<_> = reports.iter().map(|(lab, test)| report::json(lab, test)).collect();
+            match shard {
+                Some(shard) => {
+                    serde_json::to_string_pretty(&json!({ report::SHARD: shard, report::TESTS: tests }))?
+                }
+                None => serde_json::to_string_pretty(&tests)?,
+            }
         }
     };
     std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
