@@ -42,7 +42,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("stateway conform --mode bridge --frames 100000", "as above"),
     ("stateway conform --profile nat --frames 100000", "as above"),
     ("scripts/conform-long 8", "it takes a night"),
-    ("scripts/conform-long --round", "scripts/test runs it"),
+    ("scripts/conform-long --for 60", "scripts/test runs it"),
     ("stateway conform capture.pcapng --rules rules.v4", "the reader's own capture and rules"),
     (PARALLEL, "it takes machines that are reached by ssh"),
     (SLURM, "it takes a cluster"),

@@ -18,8 +18,9 @@ pub(super) fn turn(case: &mut Case) {
 }
 
 fn suit(tables: &mut Tables) {
+    let by_interface = sets_of_interfaces(&tables.sets);
     for table in &mut tables.tables {
-        table.rules.retain(|rule| !asks_too_much(rule));
+        table.rules.retain(|rule| !asks_too_much(rule) && !speaks_of(rule, &by_interface));
         for rule in &mut table.rules {
             if rule.target.starts_with("-j REJECT") {
                 "-j DROP".clone_into(&mut rule.target);
@@ -29,6 +30,28 @@ fn suit(tables: &mut Tables) {
         cut_off_output(table);
     }
     tables.tidy();
+}
+
+/// Sets of elements with an interface, and lists of them. The kernel asks them for the bridge, and its rules never find an
+/// element `physdev:left`.
+fn sets_of_interfaces(sets: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for line in sets {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["create", name, "hash:net,iface", ..] => names.push(name.to_owned()),
+            ["add", list, member, ..] if names.iter().any(|name| name == member) => {
+                names.push(list.to_owned());
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn speaks_of(rule: &Line, names: &[String]) -> bool {
+    let words = rule.parts.iter().chain([&rule.target]).flat_map(|part| part.split(' '));
+    words.into_iter().any(|word| names.iter().any(|name| name == word))
 }
 
 fn asks_too_much(rule: &Line) -> bool {
@@ -63,6 +86,26 @@ pub(super) fn without_conditions(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rules_that_speak_of_sets_of_interfaces_are_taken_out() {
+        let sets = [
+            "create behind hash:net,iface",
+            "add behind 198.18.0.0/24,left",
+            "create all list:set",
+            "add all behind",
+        ];
+        let names = sets_of_interfaces(&sets.map(str::to_owned));
+        assert_eq!(names, ["behind", "all"]);
+        let rule = |part: &str, target: &str| Line {
+            chain: "FORWARD".to_owned(),
+            parts: vec![part.to_owned()],
+            target: target.to_owned(),
+        };
+        assert!(speaks_of(&rule("-m set ! --match-set all src,src", "-j DROP"), &names));
+        assert!(speaks_of(&rule("-p tcp", "-j SET --add-set behind src,src"), &names));
+        assert!(!speaks_of(&rule("-m set --match-set net src", "-j SET --add-set ip src"), &names));
+    }
 
     #[test]
     fn what_a_bridge_cannot_do_is_taken_out() {
