@@ -174,11 +174,9 @@ fn translate_own<P: Plane, R: Recorder>(
     if pkt.dst() == before {
         return Continue(out);
     }
-    let Some(out) = plane.route_again(pkt, out, pass) else {
-        return Break(Fate::Dropped(DropReason::NoRoute));
-    };
-    pass.ctx.out_iface = Some(out);
-    Continue(Some(out))
+    let out = plane.route_again(pkt, out, pass)?;
+    pass.ctx.out_iface = out;
+    Continue(out)
 }
 
 /// Takes what the router itself has written because of a packet through OUTPUT, once that packet has met its fate.

@@ -76,13 +76,13 @@ pub(crate) trait Plane: Sized {
         Self: 'a;
 
     /// The routing decision once more, for a packet of the router's own whose destination was translated. It was to leave by
-    /// `out`, where a link-local destination is.
+    /// `out`, where a link-local destination is. Again one to the router itself leaves by no interface.
     fn route_again<R: Recorder>(
         &self,
         pkt: &Packet,
         out: Option<IfaceId>,
         pass: &mut Passage<Self, R>,
-    ) -> Option<IfaceId>;
+    ) -> Stage<Option<IfaceId>>;
 
     /// The router's own address that a packet which leaves there is to come from.
     fn address_out<R: Recorder>(&self, pkt: &Packet, out: IfaceId, pass: &Passage<Self, R>) -> Option<Addr>;

@@ -244,8 +244,8 @@ impl Plane for Bridge {
         _: &Packet,
         _: Option<IfaceId>,
         _: &mut Passage<Self, R>,
-    ) -> Option<IfaceId> {
-        None
+    ) -> Stage<Option<IfaceId>> {
+        Break(Fate::Dropped(DropReason::NoRoute))
     }
 
     /// A bridge has no address.

@@ -164,10 +164,12 @@ impl Plane for Host {
         pkt: &Packet,
         out: Option<IfaceId>,
         pass: &mut Passage<'_, R>,
-    ) -> Option<IfaceId> {
-        let (out, next_hop) = self.way_of_own(pkt.dst(), pkt.family(), Link::Near(out))?;
+    ) -> Stage<Option<IfaceId>> {
+        let Some((out, next_hop)) = self.way_of_own(pkt.dst(), pkt.family(), Link::Near(out)) else {
+            return Break(Fate::Dropped(DropReason::NoRoute));
+        };
         pass.walk.next_hop = Some(next_hop);
-        out
+        Continue(out)
     }
 
     fn address_out<R: Recorder>(&self, pkt: &Packet, out: IfaceId, pass: &Passage<'_, R>) -> Option<Addr> {
