@@ -72,10 +72,20 @@ need_toolchain() {
 }
 
 # The part of the toolchain that makes WebAssembly.
+has_wasm() {
+    [ -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown/lib" ]
+}
+
 need_wasm() {
-    [ -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown/lib" ] ||
+    has_wasm ||
         cannot "the Rust toolchain lacks the target wasm32-unknown-unknown, which the playground is built for" \
             "\`rustup target add wasm32-unknown-unknown\`; with Debian's toolchain, \`apt-get install libstd-rust-dev-wasm32\`"
+}
+
+# Fetches it, where rustup has the toolchain in its care.
+get_wasm() {
+    has_wasm || ! command -v rustup >/dev/null || rustup target add wasm32-unknown-unknown </dev/null >&2 || true
+    need_wasm
 }
 
 # Node with npm, which builds the page.

@@ -272,10 +272,11 @@ describe('everybody', () => {
   test('the page speaks Chinese', async () => {
     await on('#lab=article', async (page) => {
       await page.click('#language');
-      assert.equal(await page.getAttribute('html', 'lang'), 'zh-CN');
+      await page.waitForSelector('html[lang="zh-CN"]');
       assert.match(await page.textContent('.packets h2'), /数据包/);
       await page.click('#language');
-      assert.equal(await page.getAttribute('html', 'lang'), 'en');
+      await page.waitForSelector('html[lang="en"]');
+      assert.match(await page.textContent('.packets h2'), /Packets/);
     });
   });
 
