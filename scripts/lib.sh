@@ -100,7 +100,9 @@ need_node() {
 npm_packages() {
     local stamp=web/node_modules/.stateway-lock
     cmp -s web/package-lock.json "$stamp" && return
-    (cd web && npm ci --ignore-scripts --no-audit --no-fund) || cannot "npm cannot install the page's packages" \
+    # npm trusts whom the system trusts, as the other programs here do: behind a company's proxy that is more than Node knows of.
+    (cd web && NODE_EXTRA_CA_CERTS=${NODE_EXTRA_CA_CERTS:-/etc/ssl/certs/ca-certificates.crt} \
+        npm ci --ignore-scripts --no-audit --no-fund) || cannot "npm cannot install the page's packages" \
         "it fetches what web/package-lock.json names from the registry that \`npm config get registry\` prints"
     cp web/package-lock.json "$stamp"
 }
@@ -143,6 +145,10 @@ room_for_neighbours() {
         at_end "echo $was | as_root tee $file >/dev/null"
     done
 }
+
+# What runs a program in a /run of its own: namespaces and routers that are kept there by name go with it, also where it was
+# killed, and labs beside it do not meet them.
+own_run=(unshare --mount --propagation private sh -c 'mount -t tmpfs -o mode=755 tmpfs /run && exec "$@"' sh)
 
 # For `--help`: the comment at the head of a script.
 usage() {

@@ -37,6 +37,20 @@ const EXAMPLES: &[(&[&str], &str)] = &[
       delete some",
     ),
     (
+        &["web"],
+        "  stateway web --control /run/stateway/edge.sock
+      prints a link to open; the page is on loopback, and for who has the link
+  stateway web --control edge.sock --listen 127.0.0.1:8080 --write
+      at a port of your choice; the page may replace the rules",
+    ),
+    (
+        &["lab", "web"],
+        "  stateway lab up topologies/article && stateway lab web article
+      prints a link to open; then `stateway lab ssh host77 host104` shows there where it ends
+  stateway lab web article --write
+      the page may replace the rules",
+    ),
+    (
         &["reload"],
         "  stateway reload --control /run/stateway/edge.sock
       all of the file's rules come into force, or none: what is wrong is told with line and column",

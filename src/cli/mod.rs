@@ -43,6 +43,8 @@ mod shard;
 mod top;
 #[cfg_attr(not(target_os = "linux"), path = "linux_only.rs")]
 mod watch;
+#[cfg(all(target_os = "linux", feature = "web"))]
+mod web;
 
 /// A virtual router in userspace with an iptables-style stateful filter, and labs around it.
 #[derive(Debug, Parser)]
@@ -78,6 +80,9 @@ enum Command {
     Sysctl(reload::SysctlArgs),
     /// Show connections, rates and drops of a running router, live
     Top(top::Args),
+    /// Show a running router in a browser: packets, their ways, connections, rules
+    #[cfg(all(target_os = "linux", feature = "web"))]
+    Web(web::Args),
     /// Make one report of those that several machines wrote
     Report(report::Args),
     /// Say what this machine lacks, and the command that mends it
@@ -181,6 +186,8 @@ fn run(command: Command) -> Result {
         #[cfg(target_os = "linux")]
         Command::Sysctl(args) => reload::sysctl(&args),
         Command::Top(args) => top::run(args),
+        #[cfg(all(target_os = "linux", feature = "web"))]
+        Command::Web(args) => web::run(&args),
         Command::Report(args) => report::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args),

@@ -33,9 +33,20 @@ async function serve(folder) {
   return { server, address: `http://127.0.0.1:${server.address().port}/` };
 }
 
-/** Begins a browser with a profile of its own; `open` opens the page in a context of its own, and watches it. */
+/** Begins a browser on a folder. */
 export async function begin(folder) {
   const { server, address } = await serve(folder);
+  const browser = await beginAt(address);
+  const end = async () => {
+    await browser.end();
+    server.closeAllConnections?.();
+    await new Promise((done) => server.close(done));
+  };
+  return { ...browser, end };
+}
+
+/** Begins a browser with a profile of its own; `open` opens the page at an address, and watches it. */
+export async function beginAt(address) {
   const profile = await mkdtemp(path.join(tmpdir(), 'stateway-browser-'));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
@@ -74,8 +85,6 @@ export async function begin(folder) {
   };
   const end = async () => {
     await context.close();
-    server.closeAllConnections?.();
-    await new Promise((done) => server.close(done));
     await rm(profile, { recursive: true, force: true });
   };
   return { address, context, open, end, complaints };

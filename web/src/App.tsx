@@ -39,14 +39,15 @@ export function App({ store }: { store: Store }) {
   }, [theme, isDarkOutside]);
 
   useEffect(() => {
-    if (!state.isPlaying) return;
+    // What a running router says comes by itself.
+    if (!state.isPlaying || state.live) return;
     const timer = setTimeout(() => void store.forward(), STEP_MS[state.speed]);
     return () => clearTimeout(timer);
-  }, [store, state.isPlaying, state.at, state.speed]);
+  }, [store, state.isPlaying, state.live !== null, state.at, state.speed]);
 
   const shared: Shared = {
     lab: state.lab,
-    packet: state.at,
+    packet: state.live ? -1 : state.at,
     view: state.view,
     files: state.isEdited ? state.files : null,
     rules: state.rules,
@@ -91,7 +92,8 @@ function Page({ store }: { store: Store }) {
   const { run, view } = state;
 
   // On a wide page the list of packets has a place of its own.
-  const views = isWide ? VIEWS.filter((one) => one !== 'packets') : VIEWS;
+  const isThere = (one: View) => !(isWide && one === 'packets') && !(state.live && one === 'tests');
+  const views = VIEWS.filter(isThere);
   const shown = views.includes(view) ? view : 'way';
   const isAsked = run !== null && state.at >= 0 && state.isPredicting;
 
@@ -115,7 +117,15 @@ function Page({ store }: { store: Store }) {
             <StateWord key={one} state={one} />
           ))}
         </p>
-        {run && <LabMap run={run} at={state.at} isHidden={isHidden(state, state.at)} speed={state.speed} />}
+        {run && (
+          <LabMap
+            run={run}
+            at={state.at}
+            isHidden={isHidden(state, state.at)}
+            speed={state.speed}
+            isFollowing={state.live !== null && state.isPlaying}
+          />
+        )}
         <Bar store={store} state={state} />
       </section>
       {isWide && run && <Packets store={store} state={state} run={run} />}
@@ -184,12 +194,12 @@ function useKeys(store: Store, help: () => void) {
       if (event.key === ' ' && target?.closest('button, summary')) return;
       const { state } = store;
       const act: Record<string, () => void> = {
-        ArrowLeft: () => void store.goTo(state.at - 1),
+        ArrowLeft: () => void store.choosePacket(state.at - 1),
         ArrowRight: () => void store.forward(),
         ' ': () => store.set({ isPlaying: !state.isPlaying }),
         n: () => void store.nextStopped(),
-        Home: () => void store.goTo(-1),
-        End: () => void store.goTo((state.run?.packets.length ?? 0) - 1),
+        Home: () => void store.choosePacket(-1),
+        End: () => void store.choosePacket((state.run?.packets.length ?? 0) - 1),
         '?': help,
       };
       VIEWS.forEach((view, at) => {

@@ -1,12 +1,14 @@
 import { render } from 'preact';
 import { App } from './App';
 import { fromFragment } from './share';
-import { WorkerSource } from './source';
+import { LiveSource, WorkerSource } from './source';
 import { Store } from './state';
 import './style.css';
 import './views/views.css';
 
-const store = new Store(new WorkerSource());
+// `stateway web` says it of the page that it serves (src/cli/web/page.rs).
+const marked = document.querySelector<HTMLMetaElement>('meta[name=stateway-source]')?.content;
+const store = new Store(marked === 'live' ? new LiveSource() : new WorkerSource());
 
 async function begin() {
   const page = document.getElementById('page');

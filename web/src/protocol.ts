@@ -48,7 +48,7 @@ account: Account,
 /**
  * For each step of it that is a rule which said no: what the packet has in place of what the rule wants.
  */
-values: Array<string | null>, } | { "answer": "problems", 
+values: Array<Value | null>, } | { "answer": "problems", 
 /**
  * All of them.
  */
@@ -57,6 +57,16 @@ problems: Array<Problem>, } | { "answer": "refused",
  * Why not.
  */
 message: string, };
+
+export type Value = { 
+/**
+ * `state`, `in`, `to-port`, …
+ */
+what: string, 
+/**
+ * In the words of rules; two of them for ports, and for type and code.
+ */
+said: Array<string>, };
 
 export type BuiltIn = { 
 /**

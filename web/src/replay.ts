@@ -1,10 +1,11 @@
 // What the page shows at one packet of a run, worked out of the run alone: stepping back and forward gives the same picture.
 
-import type { Connection, Packet, Run } from './protocol';
+import type { Packet } from './protocol';
+import type { Connection, Run } from './run';
 
-/** The connections in the table right after packet `at`; before the first one (-1) there are none. */
+/** The connections in the table right after packet `at`; -1 is before the first one. */
 export function connectionsAt(run: Run, at: number): Connection[] {
-  const table = new Map<number, Connection>();
+  const table = new Map<number, Connection>((run.base ?? []).map((one) => [one.number, one]));
   for (const packet of run.packets.slice(0, at + 1)) {
     for (const connection of packet.changed) table.set(connection.number, connection);
     for (const number of packet.gone) table.delete(number);

@@ -1,6 +1,9 @@
 // Where labs are run. The page knows this interface alone, not what is behind it.
 
-import type { Account, BuiltIn, Problem, Question, Run } from './protocol';
+import type { ConnectionView } from './control';
+import { KINDS, LiveRun, type News, type Shown } from './live';
+import type { Account, BuiltIn, Problem, Question, Value } from './protocol';
+import type { Run } from './run';
 import type { Reply } from './worker';
 
 export interface Rules {
@@ -12,12 +15,37 @@ export type Files = Record<string, string>;
 
 export interface Told {
   account: Account;
-  values: (string | null)[];
+  values: (Value | null)[];
 }
 
 export type Outcome = { run: Run } | { problems: Problem[] };
 
+/** What is known of a router that runs, beside its packets. */
+export interface Live {
+  isThere: boolean;
+  mayWrite: boolean;
+  /** So many packets came too fast to be told of. */
+  lost: number;
+  /** What each rule has counted. */
+  counts: Map<string, number>;
+}
+
+/** The run has grown, and has lost so many of its oldest packets. */
+export interface Growth {
+  run: Run;
+  gone: number;
+  live: Live;
+}
+
 export interface Source {
+  /** Set where packets come by themselves: whom to tell, no more often than a picture is drawn. */
+  follow?(heard: (growth: Growth) => void): void;
+  /** As `packet`, where it is known already. */
+  account?(number: number): Told | undefined;
+  /** Replaces the rules of a router that runs: what is wrong with them, if they are refused. */
+  replace?(rules: Rules): Promise<string | null>;
+  /** One connection of a router that runs. */
+  connection?(id: number): Promise<ConnectionView | null>;
   labs(): Promise<{ labs: BuiltIn[]; version: string }>;
   run(files: Files, rules: Rules): Promise<Outcome>;
   check(files: Files, rules: Rules): Promise<Problem[]>;
@@ -105,4 +133,100 @@ export class WorkerSource implements Source {
 
 function unexpected(answer: { answer: string }) {
   return new Error(`an answer to something else: ${answer.answer}`);
+}
+
+/** A router that runs, behind the server that this page comes from. */
+export class LiveSource implements Source {
+  /** What is written is checked here, before it is sent. */
+  private checker = new WorkerSource();
+  private shown: Shown | undefined;
+  private live: LiveRun | undefined;
+
+  async labs() {
+    const shown: Shown = await (await asked('live/shown')).json();
+    this.shown = shown;
+    return { labs: [{ name: shown.name, description: '', files: {} }], version: '' };
+  }
+
+  async run(): Promise<Outcome> {
+    if (!this.shown) throw new Error('the server has not said what it shows');
+    this.live ??= new LiveRun(this.shown);
+    return { run: this.live.picture() };
+  }
+
+  follow(heard: (growth: Growth) => void) {
+    const { live, shown } = this;
+    if (!live || !shown) return;
+    let isDue = false;
+    const tell = () => {
+      isDue = false;
+      const gone = live.gone;
+      live.gone = 0;
+      const { isThere, lost, counts } = live;
+      heard({ run: live.picture(), gone, live: { isThere, lost, counts, mayWrite: shown.may_write } });
+    };
+    const due = () => {
+      if (isDue) return;
+      isDue = true;
+      // A page that nobody sees draws nothing; it keeps up all the same.
+      if (document.hidden) setTimeout(tell, 250);
+      else requestAnimationFrame(tell);
+    };
+    const stream = new EventSource('live/news');
+    for (const kind of KINDS) {
+      stream.addEventListener(kind, ({ data }: MessageEvent<string>) => {
+        live.hear(kind, JSON.parse(data) as News[typeof kind]);
+        due();
+      });
+    }
+    // The browser tries again by itself, and says how far it had come.
+    stream.onerror = () => {
+      live.isThere = false;
+      due();
+    };
+    tell();
+  }
+
+  async check(_files: Files, rules: Rules) {
+    const { live, shown } = this;
+    if (!live || !shown) return [];
+    const files = 'lab.yaml' in shown.files ? shown.files : { 'lab.yaml': labOf(live.run) };
+    const problems = await this.checker.check(files, rules);
+    return problems.filter(({ file }) => file === 'rules' || file === 'rules6');
+  }
+
+  async packet(number: number) {
+    const told = this.live?.account(number);
+    if (!told) throw new Error(`packet ${number + 1} has been forgotten`);
+    return told;
+  }
+
+  account(number: number) {
+    return this.live?.account(number);
+  }
+
+  async replace(rules: Rules) {
+    const answer = await fetch('live/rules', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(rules),
+    });
+    return answer.ok ? null : await answer.text();
+  }
+
+  async connection(id: number): Promise<ConnectionView | null> {
+    return (await asked(`live/connection/${id}`)).json();
+  }
+}
+
+async function asked(path: string): Promise<Response> {
+  const answer = await fetch(path);
+  if (!answer.ok) throw new Error(`${path}: ${await answer.text()}`);
+  return answer;
+}
+
+/** A lab with the ports of a router, in which rules can be checked. */
+function labOf({ lab }: Run): string {
+  const ports = lab.ports.map(({ name }) => [name, {}]);
+  return JSON.stringify({ name: 'router', router: { ports: Object.fromEntries(ports) } });
 }

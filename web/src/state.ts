@@ -1,9 +1,10 @@
 // What the page knows, and how it comes to know it.
 
-import type { BuiltIn, Problem, Run } from './protocol';
+import type { BuiltIn, Problem } from './protocol';
 import { changedFates, isStopped } from './replay';
+import type { Run } from './run';
 import type { Shared, View } from './share';
-import type { Files, Rules, Source, Told } from './source';
+import type { Files, Growth, Live, Rules, Source, Told } from './source';
 
 export const OWN = 'own';
 export const NO_RULES: Rules = { v4: null, v6: null };
@@ -40,6 +41,8 @@ export interface State {
   onlyStopped: boolean;
   isPredicting: boolean;
   guesses: Map<number, Guess>;
+  /** Set where the packets are those of a router that runs. While it plays, the last one is shown. */
+  live: Live | null;
 }
 
 export const EMPTY: State = {
@@ -62,6 +65,7 @@ export const EMPTY: State = {
   onlyStopped: false,
   isPredicting: false,
   guesses: new Map(),
+  live: null,
 };
 
 /** A packet of which the learner has not said yet what will become of it. */
@@ -97,6 +101,7 @@ export class Store {
     try {
       this.set(await this.source.labs());
       await this.show(shared);
+      this.source.follow?.((growth) => this.grow(growth));
     } catch (error) {
       this.set({ failure: String(error) });
     }
@@ -151,6 +156,24 @@ export class Store {
     await this.run(this.state.at);
   }
 
+  /** More packets have come. Who looks at one of them goes on looking at it. */
+  private grow({ run, gone, live }: Growth) {
+    const isFirst = this.state.live === null;
+    const isPlaying = isFirst || this.state.isPlaying;
+    const kept = Math.max(-1, this.state.at - gone);
+    this.set({ run, live, isPlaying, problems: [], at: kept });
+    if (isPlaying && kept !== run.packets.length - 1) void this.goTo(run.packets.length - 1);
+  }
+
+  /** Replaces the rules of a router that runs; what is wrong is said, and nothing is changed then. */
+  async replace(rules: Rules): Promise<string | null> {
+    return (await this.source.replace?.(rules)) ?? null;
+  }
+
+  async connection(id: number) {
+    return (await this.source.connection?.(id)) ?? null;
+  }
+
   async again() {
     await this.run(this.state.at);
   }
@@ -180,12 +203,19 @@ export class Store {
     return this.source.check(files, rules);
   }
 
+  /** What somebody looks at stays, whatever comes. */
+  async choosePacket(wanted: number) {
+    if (this.state.live) this.set({ isPlaying: false });
+    await this.goTo(wanted);
+  }
+
   async goTo(wanted: number) {
     const { run } = this.state;
     if (!run) return;
     const at = Math.max(-1, Math.min(wanted, run.packets.length - 1));
-    this.set({ at, told: null });
-    if (at < 0) return;
+    const known = this.source.account?.(at) ?? null;
+    this.set({ at, told: known });
+    if (at < 0 || known) return;
     try {
       const told = await this.source.packet(at);
       if (this.state.run === run && this.state.at === at) this.set({ told });
@@ -196,16 +226,19 @@ export class Store {
 
   /** One packet on. While predicting, the next one waits for what the learner says. */
   async forward() {
-    const { at, run } = this.state;
-    if (at >= (run?.packets.length ?? 0) - 1) this.set({ isPlaying: false });
+    const { at, run, live } = this.state;
+    if (live) await this.choosePacket(at + 1);
+    else if (at >= (run?.packets.length ?? 0) - 1) this.set({ isPlaying: false });
     else if (at >= 0 && isHidden(this.state, at)) this.set({ isPlaying: false });
     else await this.goTo(at + 1);
   }
 
+  /** The next one that was stopped; behind the last one of a running router, the first. */
   async nextStopped() {
-    const { at, run } = this.state;
-    const next = run?.packets.findIndex((packet, number) => number > at && isStopped(packet)) ?? -1;
-    if (next >= 0) await this.goTo(next);
+    const { at, run, live } = this.state;
+    const stopped = run?.packets.flatMap((packet, number) => (isStopped(packet) ? [number] : [])) ?? [];
+    const next = stopped.find((number) => number > at) ?? (live ? stopped[0] : undefined);
+    if (next !== undefined) await this.choosePacket(next);
   }
 
   guess(guess: Guess) {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import type { Connection, Packet, Run } from '../src/protocol';
+import type { Packet } from '../src/protocol';
 import { changedFates, connectionsAt, countsAt, firstOf, openerOf, secondsLeft } from '../src/replay';
+import type { Connection, Run } from '../src/run';
 import { clock } from '../src/views/Bar';
 import { duration, ends } from '../src/views/Connections';
 

@@ -21,6 +21,7 @@ use stateway_core::packet::{Family, Mac, Offload, TcpFlags};
 use stateway_core::router::{Router, Worker};
 use stateway_core::time::Instant;
 use stateway_trace::explain::{self, Account, Step as WayStep};
+use std::fmt;
 use std::net::IpAddr;
 
 /// As many rules that said no are told of.
@@ -177,7 +178,7 @@ impl Book<'_> {
             else {
                 continue;
             };
-            let value = value(self.lab, bare, seen, account);
+            let value = value(self.lab, bare, seen, account).map(|value| value.to_string());
             // The more of its conditions held, the more likely it is the one.
             let depth = text.find(bare).map_or(0, |at| 1000 * at / text.len().max(1));
             found.push((depth, place, Miss { rule, condition: bare.to_owned(), value }));
@@ -189,39 +190,95 @@ impl Book<'_> {
     }
 }
 
+/// What a packet has in place of what a condition of a rule wants; its text is a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Value {
+    pub what: What,
+    /// In the words of rules; two of them for ports, and for type and code.
+    pub said: Vec<String>,
+}
+
+/// What is told of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    From,
+    To,
+    In,
+    Out,
+    Protocol,
+    FromPort,
+    ToPort,
+    Ports,
+    State,
+    Flags,
+    Icmp,
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let said = |number: usize| self.said.get(number).map_or("", String::as_str);
+        let (first, second) = (said(0), said(1));
+        match self.what {
+            What::From => write!(f, "the packet comes from {first}"),
+            What::To => write!(f, "the packet goes to {first}"),
+            What::In => write!(f, "the packet came in on {first}"),
+            What::Out => write!(f, "the packet leaves on {first}"),
+            What::Protocol | What::State => write!(f, "the packet is {first}"),
+            What::FromPort => write!(f, "the packet comes from port {first}"),
+            What::ToPort => write!(f, "the packet goes to port {first}"),
+            What::Ports => write!(f, "the packet goes from port {first} to {second}"),
+            What::Flags => write!(f, "the packet has {first}"),
+            What::Icmp => write!(f, "the packet has type {first} code {second}"),
+        }
+    }
+}
+
 /// What the packet has where a condition wants something else.
-pub fn value(lab: &Lab, condition: &str, seen: &Seen, account: &Account) -> Option<String> {
+pub fn value(lab: &Lab, condition: &str, seen: &Seen, account: &Account) -> Option<Value> {
+    let translated = account.steps.iter().find_map(|step| match step {
+        WayStep::Translated { side: "destination", to, .. } => Some(to.as_str()),
+        _ => None,
+    });
+    value_of(condition, seen, translated, || way_out(lab, seen, account))
+}
+
+/// As [`value`], of a packet of which it is known what its destination was translated to, and where it leaves.
+pub fn value_of(
+    condition: &str,
+    seen: &Seen,
+    translated: Option<&str>,
+    out: impl FnOnce() -> Option<String>,
+) -> Option<Value> {
     let condition = bare(condition);
     let option = condition.split_whitespace().find(|word| word.starts_with('-'))?;
     // Rules behind PREROUTING see where it goes to by then.
-    let translated = account.steps.iter().find_map(|step| match step {
-        WayStep::Translated { side: "destination", to, .. } => to.rsplit_once(':'),
-        _ => None,
-    });
+    let translated = translated.and_then(|to| to.rsplit_once(':'));
     let to =
         translated.map_or_else(|| seen.dst.to_string(), |(addr, _)| addr.trim_matches(['[', ']']).to_owned());
     let dport = translated.map(|(_, port)| port.to_owned());
     let dport = dport.or_else(|| seen.ports.map(|(_, port)| port.to_string()));
     let sport = seen.ports.map(|(port, _)| port.to_string());
-    let says = |what: &str, value: Option<String>| value.map(|value| format!("{what} {value}"));
-    match option {
-        "-s" => says("the packet comes from", Some(seen.src.to_string())),
-        "-d" => says("the packet goes to", Some(to)),
-        "-i" => says("the packet came in on", Some(seen.in_port.clone())),
-        "-o" => says("the packet leaves on", way_out(lab, seen, account)),
-        "-p" => says("the packet is", Some(protocol(seen.protocol))),
-        "--dport" | "--dports" if !condition.contains("--sport") => says("the packet goes to port", dport),
-        "--sport" | "--sports" if !condition.contains("--dport") => says("the packet comes from port", sport),
+    let (what, said) = match option {
+        "-s" => (What::From, vec![seen.src.to_string()]),
+        "-d" => (What::To, vec![to]),
+        "-i" => (What::In, vec![seen.in_port.clone()]),
+        "-o" => (What::Out, vec![out()?]),
+        "-p" => (What::Protocol, vec![protocol(seen.protocol)]),
+        "--dport" | "--dports" if !condition.contains("--sport") => (What::ToPort, vec![dport?]),
+        "--sport" | "--sports" if !condition.contains("--dport") => (What::FromPort, vec![sport?]),
         "--dport" | "--dports" | "--sport" | "--sports" | "--ports" | "--port" => {
-            sport.zip(dport).map(|(from, to)| format!("the packet goes from port {from} to {to}"))
+            (What::Ports, vec![sport?, dport?])
         }
-        "--ctstate" | "--state" => says("the packet is", seen.state.map(|state| state.word().to_owned())),
-        "--tcp-flags" | "--syn" => says("the packet has", seen.gist.tcp_flags.map(flags)),
+        "--ctstate" | "--state" => (What::State, vec![seen.state?.word().to_owned()]),
+        "--tcp-flags" | "--syn" => (What::Flags, vec![flags(seen.gist.tcp_flags?)]),
         "--icmp-type" | "--icmpv6-type" => {
-            seen.gist.icmp.map(|(kind, code)| format!("the packet has type {kind} code {code}"))
+            let (kind, code) = seen.gist.icmp?;
+            (What::Icmp, vec![kind.to_string(), code.to_string()])
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(Value { what, said })
 }
 
 /// The port where the packet is to leave.

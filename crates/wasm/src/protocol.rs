@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
+use stateway_lab::why::What;
 use stateway_trace::explain::Account;
 use std::collections::BTreeMap;
 
@@ -73,7 +74,7 @@ pub enum Answer {
         /// Its whole way.
         account: Account,
         /// For each step of it that is a rule which said no: what the packet has in place of what the rule wants.
-        values: Vec<Option<String>>,
+        values: Vec<Option<Value>>,
     },
     /// What is wrong with the lab or the rules. Nothing was run.
     Problems {
@@ -85,6 +86,17 @@ pub enum Answer {
         /// Why not.
         message: String,
     },
+}
+
+/// What a packet has in place of what a rule wants.
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Value {
+    /// `state`, `in`, `to-port`, …
+    #[cfg_attr(test, ts(type = "string"))]
+    pub what: What,
+    /// In the words of rules; two of them for ports, and for type and code.
+    pub said: Vec<String>,
 }
 
 /// A lab that is built in.
@@ -353,6 +365,7 @@ mod tests {
             Question::decl(),
             OtherRules::decl(),
             Answer::decl(),
+            Value::decl(),
             BuiltIn::decl(),
             Problem::decl(),
             Run::decl(),

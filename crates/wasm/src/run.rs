@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::lab;
-use crate::protocol::{Packet, Problem, Report, Run, Sent};
+use crate::protocol::{Packet, Problem, Report, Run, Sent, Value};
 use crate::table::Table;
 use parking_lot::Mutex;
 use stateway_core::Emission;
@@ -50,12 +50,13 @@ struct Noted {
 
 impl Kept {
     /// A packet with its whole way, and for each step what the packet has in place of what a rule wants.
-    pub(crate) fn account(&self, number: usize) -> Option<(Account, Vec<Option<String>>)> {
+    pub(crate) fn account(&self, number: usize) -> Option<(Account, Vec<Option<Value>>)> {
         let Noted { seen, verdict, notes, rules, is_ipv6 } = self.packets.get(number)?;
         let steps = explain::way(notes, self.sim.router(), rules, *is_ipv6);
         let account = Account { steps, ..verdict.clone() };
         let value = |step: &Step| match step {
-            Step::Rule { failed: Some(failed), .. } => why::value(&self.lab, failed, seen, &account),
+            Step::Rule { failed: Some(failed), .. } => why::value(&self.lab, failed, seen, &account)
+                .map(|why::Value { what, said }| Value { what, said }),
             _ => None,
         };
         let values = account.steps.iter().map(value).collect();

@@ -70,6 +70,21 @@ pub(super) struct CaptureArgs {
     duration: Option<Duration>,
 }
 
+#[cfg(feature = "web")]
+#[derive(Debug, clap::Args)]
+pub(super) struct WebArgs {
+    /// A folder with a lab.yaml, the file, or the name of a lab that is up
+    lab: PathBuf,
+    #[command(flatten)]
+    options: crate::cli::web::Options,
+}
+
+#[cfg(feature = "web")]
+pub(super) fn web(args: &WebArgs) -> Result {
+    let record = named::up(&args.lab)?;
+    crate::cli::web::lab(&args.lab, &record, &args.options)
+}
+
 impl CaptureArgs {
     fn target(&self) -> Result<Target> {
         let extension = self.write.extension().and_then(|extension| extension.to_str()).unwrap_or_default();

@@ -81,6 +81,9 @@ enum Command {
     /// Write what the ports of a lab carry to pcapng, with verdicts as comments
     #[cfg(target_os = "linux")]
     Capture(inside::CaptureArgs),
+    /// Show a lab that is up in a browser: packets, their ways, connections, rules
+    #[cfg(all(target_os = "linux", feature = "web"))]
+    Web(inside::WebArgs),
     /// Draw a lab
     Graph(GraphArgs),
     /// List the labs that are in this program, which go by their names
@@ -160,6 +163,8 @@ pub(super) fn run(args: Args) -> Result {
         Command::Test(args) => test::test(args),
         #[cfg(target_os = "linux")]
         Command::Capture(args) => inside::capture(args),
+        #[cfg(all(target_os = "linux", feature = "web"))]
+        Command::Web(args) => inside::web(&args),
         Command::Graph(args) => {
             let lab = load(&args.lab)?;
             say(&match args.format {

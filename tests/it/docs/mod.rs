@@ -41,6 +41,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("stateway conform --profile rules --frames 200000", "as above"),
     ("stateway conform --mode bridge --frames 100000", "as above"),
     ("stateway conform --profile nat --frames 100000", "as above"),
+    ("stateway lab web article", "it goes on until Ctrl-C; web/e2e/live.test.mjs begins it"),
     ("scripts/conform-long 8", "it takes a night"),
     ("scripts/conform-long --for 60", "scripts/test runs it"),
     ("stateway conform capture.pcapng --rules rules.v4", "the reader's own capture and rules"),

@@ -26,46 +26,26 @@ export function Bar({ store, state }: { store: Store; state: State }) {
   );
   const atStart = state.at < 0;
   const atEnd = state.at >= packets.length - 1;
+  const { live } = state;
   const play = () => store.set({ isPlaying: !state.isPlaying });
+  const playing = live ? words.stay : words.pause;
+  const paused = live ? words.follow : words.play;
   return (
     <div class="bar">
       <div class="buttons">
-        {button('first', words.first, 'first', () => void store.goTo(-1), atStart)}
-        {button('back', words.back, 'back', () => void store.goTo(state.at - 1), atStart)}
+        {button('first', words.first, 'first', () => void store.choosePacket(-1), atStart)}
+        {button('back', words.back, 'back', () => void store.choosePacket(state.at - 1), atStart)}
         {button(
           'play',
-          state.isPlaying ? words.pause : words.play,
+          state.isPlaying ? playing : paused,
           state.isPlaying ? 'pause' : 'play',
           play,
-          atEnd,
+          atEnd && !live,
         )}
         {button('forward', words.forward, 'forward', () => void store.forward(), atEnd)}
-        {button('last', words.last, 'last', () => void store.goTo(packets.length - 1), atEnd)}
-        {button('next-stopped', words.nextStopped, 'stopped', () => void store.nextStopped(), atEnd)}
-        <label>
-          <span class="unseen">{words.speed}</span>
-          <select
-            value={state.speed}
-            onChange={(event) => store.set({ speed: event.currentTarget.value as Speed })}
-          >
-            {(['slow', 'normal', 'fast'] as Speed[]).map((speed) => (
-              <option key={speed} value={speed}>
-                {words.speeds[speed]}
-              </option>
-            ))}
-          </select>
-        </label>
-        <label class="check" title={words.predictHint}>
-          <input
-            type="checkbox"
-            id="predict"
-            checked={state.isPredicting}
-            onChange={(event) =>
-              store.set({ isPredicting: event.currentTarget.checked, isPlaying: false, view: 'way' })
-            }
-          />
-          {words.predict}
-        </label>
+        {button('last', words.last, 'last', () => void store.choosePacket(packets.length - 1), atEnd)}
+        {button('next-stopped', words.nextStopped, 'stopped', () => void store.nextStopped(), atEnd && !live)}
+        {!live && <Simulated store={store} state={state} />}
       </div>
       <div class="place">
         <input
@@ -74,7 +54,7 @@ export function Bar({ store, state }: { store: Store; state: State }) {
           min={0}
           max={packets.length}
           value={state.at + 1}
-          onInput={(event) => void store.goTo(Number(event.currentTarget.value) - 1)}
+          onInput={(event) => void store.choosePacket(Number(event.currentTarget.value) - 1)}
         />
         <output>
           {atStart ? words.start : words.packetOf(state.at + 1, packets.length)}
@@ -82,6 +62,39 @@ export function Bar({ store, state }: { store: Store; state: State }) {
         </output>
       </div>
     </div>
+  );
+}
+
+/** What only a run has that can be had again. */
+function Simulated({ store, state }: { store: Store; state: State }) {
+  const words = useWords();
+  return (
+    <>
+      <label>
+        <span class="unseen">{words.speed}</span>
+        <select
+          value={state.speed}
+          onChange={(event) => store.set({ speed: event.currentTarget.value as Speed })}
+        >
+          {(['slow', 'normal', 'fast'] as Speed[]).map((speed) => (
+            <option key={speed} value={speed}>
+              {words.speeds[speed]}
+            </option>
+          ))}
+        </select>
+      </label>
+      <label class="check" title={words.predictHint}>
+        <input
+          type="checkbox"
+          id="predict"
+          checked={state.isPredicting}
+          onChange={(event) =>
+            store.set({ isPredicting: event.currentTarget.checked, isPlaying: false, view: 'way' })
+          }
+        />
+        {words.predict}
+      </label>
+    </>
   );
 }
 

@@ -1,6 +1,7 @@
-import { useMemo } from 'preact/hooks';
-import type { Connection, Run } from '../protocol';
+import { useEffect, useMemo, useState } from 'preact/hooks';
+import type { ConnectionView } from '../control';
 import { connectionsAt, openerOf, secondsLeft } from '../replay';
+import type { Connection, Run } from '../run';
 import type { Store } from '../state';
 import { useWords } from '../use';
 
@@ -95,10 +96,33 @@ const MACHINE = [
   'CLOSE',
 ];
 
+/** What a running router knows of a connection beside its line in the table. */
+function useLive(store: Store, { id, state }: Connection): ConnectionView | null {
+  const [live, setLive] = useState<ConnectionView | null>(null);
+  useEffect(() => {
+    setLive(null);
+    if (id === undefined) return;
+    let isOvertaken = false;
+    store.connection(id).then(
+      (found) => {
+        if (!isOvertaken) setLive(found);
+      },
+      // It is over, or the router is gone, which is said elsewhere.
+      () => {},
+    );
+    return () => {
+      isOvertaken = true;
+    };
+  }, [store, id, state]);
+  return live;
+}
+
 function Chosen({ store, run, connection }: { store: Store; run: Run; connection: Connection }) {
   const words = useWords();
   const opener = openerOf(run, connection.number);
   const rule = opener === undefined ? null : run.packets[opener]?.rule;
+  const live = useLive(store, connection);
+  const windows = connection.windows ?? live?.windows;
   return (
     <section class="chosen">
       <h3>
@@ -107,7 +131,7 @@ function Chosen({ store, run, connection }: { store: Store; run: Run; connection
       {opener !== undefined && (
         <p>
           {words.openedBy}{' '}
-          <button type="button" class="link-button" onClick={() => void store.goTo(opener)}>
+          <button type="button" class="link-button" onClick={() => void store.choosePacket(opener)}>
             {opener + 1}
           </button>
           {rule && (
@@ -126,7 +150,12 @@ function Chosen({ store, run, connection }: { store: Store; run: Run; connection
           ))}
         </ol>
       )}
-      {connection.windows && (
+      {live && live.let_in !== 'not_known' && live.let_in !== 'other_rules' && opener === undefined && (
+        <p>
+          {words.letInRule} <code>{live.let_in.rule.name}</code>
+        </p>
+      )}
+      {windows && (
         <section
           class="scroll"
           // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by keys
@@ -144,7 +173,7 @@ function Chosen({ store, run, connection }: { store: Store; run: Run; connection
               </tr>
             </thead>
             <tbody>
-              {connection.windows.map((side, at) => (
+              {windows.map((side, at) => (
                 <tr key={at === 0 ? 'opener' : 'responder'}>
                   <th scope="row">{at === 0 ? words.opener : words.responder}</th>
                   <td>{side.end}</td>

@@ -1,6 +1,6 @@
 import { useRef, useState } from 'preact/hooks';
 import type { Theme } from '../App';
-import type { Files } from '../source';
+import type { Files, Live } from '../source';
 import { OWN, type State, type Store } from '../state';
 import { useWords } from '../use';
 
@@ -20,31 +20,20 @@ export function Head({ store, state, theme, setTheme, toggleLanguage }: Props) {
       <h1>
         state<b>way</b>
       </h1>
-      <label class="lab">
-        <span class="unseen">{words.lab}</span>
-        <select
-          id="lab"
-          value={state.lab}
-          onChange={(event) => void store.choose(event.currentTarget.value)}
-          disabled={state.labs.length === 0}
-        >
-          {state.labs.map(({ name }) => (
-            <option key={name} value={name}>
-              {name}
-            </option>
-          ))}
-          {state.lab === OWN && <option value={OWN}>{words.own}</option>}
-        </select>
-      </label>
+      {state.live ? <LiveLab state={state} live={state.live} /> : <LabChoice store={store} state={state} />}
       <p class="description" title={description}>
         <bdi>{description}</bdi>
       </p>
       <div class="tools">
-        <Open store={store} />
-        <button type="button" onClick={() => save(state)} disabled={!state.run}>
-          {words.save}
-        </button>
-        <Share />
+        {!state.live && (
+          <>
+            <Open store={store} />
+            <button type="button" onClick={() => save(state)} disabled={!state.run}>
+              {words.save}
+            </button>
+            <Share />
+          </>
+        )}
         <label>
           <span class="unseen">{words.theme}</span>
           <select value={theme} onChange={(event) => setTheme(event.currentTarget.value as Theme)}>
@@ -60,6 +49,44 @@ export function Head({ store, state, theme, setTheme, toggleLanguage }: Props) {
         </button>
       </div>
     </header>
+  );
+}
+
+function LabChoice({ store, state }: Pick<Props, 'store' | 'state'>) {
+  const words = useWords();
+  return (
+    <label class="lab">
+      <span class="unseen">{words.lab}</span>
+      <select
+        id="lab"
+        value={state.lab}
+        onChange={(event) => void store.choose(event.currentTarget.value)}
+        disabled={state.labs.length === 0}
+      >
+        {state.labs.map(({ name }) => (
+          <option key={name} value={name}>
+            {name}
+          </option>
+        ))}
+        {state.lab === OWN && <option value={OWN}>{words.own}</option>}
+      </select>
+    </label>
+  );
+}
+
+/** Which router it is, and whether it is there. */
+function LiveLab({ state, live }: { state: State; live: Live }) {
+  const words = useWords();
+  return (
+    <p class="live-lab" role="status">
+      <b>
+        <bdi>{state.run?.lab.name}</bdi>
+      </b>
+      <span class={live.isThere ? 'live-sign there' : 'live-sign'}>
+        {live.isThere ? words.live : words.routerGone}
+      </span>
+      {live.lost > 0 && <span class="hint">{words.lost(live.lost)}</span>}
+    </p>
   );
 }
 

@@ -1,6 +1,7 @@
 import { useEffect, useMemo, useRef } from 'preact/hooks';
-import type { Lab, Packet, Run } from '../protocol';
+import type { Lab, Packet } from '../protocol';
 import { isStopped } from '../replay';
+import type { Run } from '../run';
 import type { Speed } from '../state';
 import { useQuery, useWords } from '../use';
 
@@ -45,10 +46,12 @@ interface Props {
   at: number;
   isHidden: boolean;
   speed: Speed;
+  /** Packets come by themselves, and all of them travel. */
+  isFollowing: boolean;
 }
 
 /** Hosts, router and ports, and the chosen packet: it ends at the router where a rule stops it. */
-export function LabMap({ run, at, isHidden, speed }: Props) {
+export function LabMap({ run, at, isHidden, speed, isFollowing }: Props) {
   const words = useWords();
   const sizes = useQuery('(max-width: 599px)') ? NARROW : WIDE;
   const drawn = useMemo(() => draw(run, sizes, words.moreHosts), [run, sizes, words]);
@@ -83,8 +86,17 @@ export function LabMap({ run, at, isHidden, speed }: Props) {
         </g>
       ))}
       {packet && (
-        <Travel key={at} lab={lab} drawn={drawn} packet={packet} isHidden={isHidden} speed={speed} />
+        <Travel
+          key={isFollowing ? 'last' : at}
+          lab={lab}
+          drawn={drawn}
+          packet={packet}
+          isHidden={isHidden}
+          speed={speed}
+          isFollowing={isFollowing}
+        />
       )}
+      {isFollowing && <Traffic run={run} drawn={drawn} />}
       <g class="router" transform={`translate(${middle.x - sizes.router / 2} ${middle.y - 26})`}>
         <rect width={sizes.router} height={52} rx={10} />
         <text x={sizes.router / 2} y={24}>
@@ -158,31 +170,37 @@ function boxesOf(lab: Lab, port: number, busy: Set<number>, more: (count: number
   return boxes;
 }
 
+/** Where a packet comes along, and where it goes: nowhere if that is not to be seen. */
+function way(lab: Lab, drawn: Drawn, packet: Packet, isHidden: boolean) {
+  const { middle } = drawn;
+  const from = ends(drawn, packet.sender, packet.in_port);
+  const outs = isHidden ? [] : packet.out_ports;
+  const leaves = outs.map((port) => {
+    const receiver = packet.receivers.find((host) => lab.hosts[host]?.port === port) ?? null;
+    return [middle, ...ends(drawn, receiver, port).reverse()];
+  });
+  return { from, arrives: [...from, middle], leaves };
+}
+
 interface TravelProps {
   lab: Lab;
   drawn: Drawn;
   packet: Packet;
   isHidden: boolean;
   speed: Speed;
+  isFollowing: boolean;
 }
 
 /** The packet's way as a line in the colour of its state, and a dot that goes along it once. */
-function Travel({ lab, drawn, packet, isHidden, speed }: TravelProps) {
+function Travel({ lab, drawn, packet, isHidden, speed, isFollowing }: TravelProps) {
   const dot = useRef<SVGCircleElement>(null);
   const isStill = useQuery('(prefers-reduced-motion: reduce)');
   const { middle } = drawn;
-  const from = ends(drawn, packet.sender, packet.in_port);
-  const arrives = [...from, middle];
-  const leaves = isHidden
-    ? []
-    : packet.out_ports.map((port) => {
-        const receiver = packet.receivers.find((host) => lab.hosts[host]?.port === port) ?? null;
-        return [middle, ...ends(drawn, receiver, port).reverse()];
-      });
+  const { from, arrives, leaves } = way(lab, drawn, packet, isHidden);
   const whole = [...arrives, ...(leaves[0]?.slice(1) ?? [])];
   const last = whole.at(-1) ?? middle;
   useEffect(() => {
-    if (isStill || !dot.current?.animate) return;
+    if (isStill || isFollowing || !dot.current?.animate) return;
     const frames = whole.map(({ x, y }) => ({ transform: `translate(${x - last.x}px, ${y - last.y}px)` }));
     const going = dot.current.animate(frames, { duration: TRAVEL_MS[speed], easing: 'ease-in-out' });
     return () => going.cancel();
@@ -200,10 +218,46 @@ function Travel({ lab, drawn, packet, isHidden, speed }: TravelProps) {
       {answered.map((points) => (
         <path key={line(points)} class="answer" d={line(points)} />
       ))}
-      <circle ref={dot} class="dot" cx={last.x} cy={last.y} r={7} />
+      {(!isFollowing || isStill) && <circle ref={dot} class="dot" cx={last.x} cy={last.y} r={7} />}
       {stops && <Stop drawn={drawn} from={from.at(-1) ?? middle} packet={packet} />}
     </g>
   );
+}
+
+/** So many packets travel at once: beyond that they are a line. */
+const MOST_DOTS = 48;
+const DOT_MS = 600;
+const SVG = 'http://www.w3.org/2000/svg';
+
+/**
+ * Every packet that comes, as a dot that goes its way once. Not drawn by Preact: hundreds come in a second, and each is the
+ * browser's own to move.
+ */
+function Traffic({ run, drawn }: { run: Run; drawn: Drawn }) {
+  const group = useRef<SVGGElement>(null);
+  const isStill = useQuery('(prefers-reduced-motion: reduce)');
+  const seen = useRef<Packet | undefined>(run.packets.at(-1));
+  useEffect(() => {
+    const { packets, lab } = run;
+    const known = seen.current ? packets.lastIndexOf(seen.current) : -1;
+    const fresh = packets.slice(known + 1).slice(-MOST_DOTS);
+    seen.current = packets.at(-1);
+    const place = group.current;
+    if (!place?.animate || isStill) return;
+    for (const packet of fresh) {
+      if (place.childElementCount >= MOST_DOTS) break;
+      const { arrives, leaves } = way(lab, drawn, packet, false);
+      const whole = [...arrives, ...(leaves[0]?.slice(1) ?? [])];
+      const dot = document.createElementNS(SVG, 'circle');
+      dot.setAttribute('class', `dot s-${packet.ctstate ?? 'none'}${isStopped(packet) ? ' stopped' : ''}`);
+      dot.setAttribute('r', '6');
+      place.append(dot);
+      const frames = whole.map(({ x, y }) => ({ transform: `translate(${x}px, ${y}px)` }));
+      const going = dot.animate(frames, { duration: DOT_MS, easing: 'ease-in-out', fill: 'forwards' });
+      going.onfinish = () => dot.remove();
+    }
+  }, [run]);
+  return <g ref={group} class="traffic" />;
 }
 
 /** The cross where a packet was stopped: at the edge of the router. */

@@ -1,7 +1,8 @@
 import { memo } from 'preact/compat';
 import { useEffect, useMemo, useRef } from 'preact/hooks';
-import type { Packet, Run } from '../protocol';
+import type { Packet } from '../protocol';
 import { isStopped, testOf } from '../replay';
+import type { Run } from '../run';
 import { isHidden, type State, type Store } from '../state';
 import { useWords } from '../use';
 import { clock } from './Bar';
@@ -17,7 +18,14 @@ interface Props {
 export function Packets({ store, state, run }: Props) {
   const words = useWords();
   const list = useRef<HTMLDivElement>(null);
-  const groups = useMemo(() => grouped(run, state.onlyStopped), [run, state.onlyStopped]);
+  const shown = useMemo(
+    () => (state.live ? around(run, state.onlyStopped, state.at) : null),
+    [run, state.onlyStopped, state.at, state.live],
+  );
+  const groups = useMemo(
+    () => (shown ? shown.groups : grouped(run, state.onlyStopped)),
+    [run, state.onlyStopped, shown],
+  );
   useEffect(() => {
     const row = list.current?.querySelector('[aria-current]');
     row?.scrollIntoView({ block: 'nearest' });
@@ -37,12 +45,23 @@ export function Packets({ store, state, run }: Props) {
         </label>
       </div>
       <div class="packets-list" ref={list}>
-        {groups.length === 0 && <p class="hint">{words.noPackets}</p>}
+        {groups.length === 0 && <p class="hint">{state.live ? words.waiting : words.noPackets}</p>}
+        {shown && shown.before > 0 && (
+          <button
+            type="button"
+            class="link-button earlier"
+            onClick={() => void store.choosePacket(shown.first - 1)}
+          >
+            … {words.earlier(shown.before)}
+          </button>
+        )}
         {groups.map(({ test, packets }) => (
           <section key={test}>
-            <h3>
-              <bdi>{run.lab.tests[test]?.name}</bdi>
-            </h3>
+            {run.lab.tests[test] && (
+              <h3>
+                <bdi>{run.lab.tests[test].name}</bdi>
+              </h3>
+            )}
             <ol>
               {packets.map(([number, packet]) => (
                 <Row
@@ -75,6 +94,24 @@ function grouped(run: Run, onlyStopped: boolean) {
   return groups;
 }
 
+/** As many packets of a running router are drawn: those around the chosen one. */
+const DRAWN = 120;
+
+function around(run: Run, onlyStopped: boolean, at: number) {
+  const all: number[] = [];
+  run.packets.forEach((packet, number) => {
+    if (!onlyStopped || isStopped(packet)) all.push(number);
+  });
+  const chosen = all.findLastIndex((number) => number <= at);
+  const end = Math.min(all.length, Math.max(chosen + DRAWN / 2, DRAWN));
+  const before = Math.max(0, end - DRAWN);
+  const packets = all.slice(before, end).flatMap((number) => {
+    const packet = run.packets[number];
+    return packet ? [[number, packet] as [number, Packet]] : [];
+  });
+  return { before, first: all[before] ?? 0, groups: packets.length > 0 ? [{ test: 0, packets }] : [] };
+}
+
 interface RowProps {
   store: Store;
   number: number;
@@ -89,7 +126,7 @@ const Row = memo(({ store, number, packet, isChosen, isHidden, was }: RowProps) 
   // What stops a packet is what is asked about: its way is shown at once.
   const choose = () => {
     if (store.state.view !== 'connections') store.set({ view: 'way' });
-    void store.goTo(number);
+    void store.choosePacket(number);
   };
   return (
     <li>

@@ -1,5 +1,5 @@
 import { useEffect, useState } from 'preact/hooks';
-import type { Run } from '../protocol';
+import type { Run } from '../run';
 import { isRight, type State, type Store } from '../state';
 import { useWords } from '../use';
 

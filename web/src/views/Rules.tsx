@@ -1,6 +1,7 @@
 import { useEffect, useMemo, useState } from 'preact/hooks';
-import type { Problem, Run } from '../protocol';
+import type { Problem } from '../protocol';
 import { countsAt } from '../replay';
+import type { Run } from '../run';
 import type { Files, Rules as RulesText } from '../source';
 import { NO_RULES, type State, type Store } from '../state';
 import { useWords } from '../use';
@@ -16,7 +17,7 @@ const FAMILY: Record<string, keyof RulesText> = { rules: 'v4', rules6: 'v6' };
 export function Rules({ store, state }: { store: Store; state: State }) {
   const words = useWords();
   const { run, files, rules } = state;
-  const docs = useMemo(() => documents(run, files, rules), [run, files, rules]);
+  const docs = useMemo(() => documents(run, files, rules), [run?.lab, files, rules]);
   const [chosen, setChosen] = useState<Doc>('rules');
   const doc = docs.has(chosen) ? chosen : ([...docs.keys()][0] ?? 'lab.yaml');
   const applied = docs.get(doc) ?? '';
@@ -27,14 +28,18 @@ export function Rules({ store, state }: { store: Store; state: State }) {
   const mine = problems.filter(({ file }) => file === doc);
   const others = problems.filter(({ file }) => file !== doc);
 
+  const { live } = state;
+  const [refusal, setRefusal] = useState<string | null>(null);
   const apply = () => {
     const wanted = drafted(state, doc, draft);
-    void store.apply(wanted.files, wanted.rules);
+    if (!live) void store.apply(wanted.files, wanted.rules);
+    else if (live.mayWrite)
+      void store.replace(wanted.rules).then(setRefusal, (why) => setRefusal(String(why)));
   };
   const isOther = rules.v4 !== null || rules.v6 !== null || state.isEdited;
   const marks = useMemo(
-    () => (doc in FAMILY && run && draft === applied ? counters(run, doc, state.at) : []),
-    [run, doc, state.at, draft, applied],
+    () => (doc in FAMILY && run && draft === applied ? counters(run, doc, live?.counts ?? state.at) : []),
+    [run?.lab, doc, live?.counts ?? state.at, draft, applied],
   );
   const deciding = marks.find(({ name }) => name === run?.packets[state.at]?.rule)?.line ?? null;
 
@@ -57,7 +62,7 @@ export function Rules({ store, state }: { store: Store; state: State }) {
           class="main"
           title={words.applyHint}
           onClick={apply}
-          disabled={state.isRunning}
+          disabled={state.isRunning || (live !== null && !live.mayWrite)}
         >
           {words.apply}
         </button>
@@ -85,7 +90,14 @@ export function Rules({ store, state }: { store: Store; state: State }) {
         change={setDraft}
         apply={apply}
       />
-      {marks.length > 0 && <p class="hint">{words.counts}</p>}
+      {refusal && (
+        <div class="problems wrong" role="alert">
+          <h3>{words.refused}</h3>
+          <pre>{refusal}</pre>
+        </div>
+      )}
+      {live && !live.mayWrite && <p class="hint">{words.readOnly}</p>}
+      {marks.length > 0 && <p class="hint">{live ? words.countsLive : words.counts}</p>}
       <Problems problems={[...mine, ...others]} />
       {state.changed && run && problems.every((one) => one.is_warning) && (
         <Changes store={store} state={state} />
@@ -141,9 +153,9 @@ function useProblems(store: Store, state: State, doc: Doc, draft: string, applie
 }
 
 /** How many packets each rule has held for so far, by its line. */
-function counters(run: Run, doc: Doc, at: number) {
+function counters(run: Run, doc: Doc, at: number | Map<string, number>) {
   const ruleset = run.lab.rulesets.find(({ family }) => family === (doc === 'rules' ? 4 : 6));
-  const counts = countsAt(run, at);
+  const counts = typeof at === 'number' ? countsAt(run, at) : at;
   const written = ruleset?.rules.filter(({ line }) => line > 0) ?? [];
   return written.map(({ name, line }) => ({ name, line, count: counts.get(name) ?? 0 }));
 }
@@ -188,7 +200,7 @@ function Changes({ store, state }: { store: Store; state: State }) {
           return (
             packet && (
               <li key={at}>
-                <button type="button" class="link-button" onClick={() => void store.goTo(at)}>
+                <button type="button" class="link-button" onClick={() => void store.choosePacket(at)}>
                   {at + 1}
                 </button>{' '}
                 <bdi>{packet.summary}</bdi>: <FateWord fate={was} /> ⇒ <FateWord fate={packet.fate} />

@@ -1,5 +1,5 @@
-import type { Run } from '../protocol';
 import { firstOf } from '../replay';
+import type { Run } from '../run';
 import type { State, Store } from '../state';
 import { useWords } from '../use';
 
@@ -33,7 +33,7 @@ export function Tests({ store, state, run }: Props) {
                   <bdi>{test?.name}</bdi>
                 </h3>
                 {first !== undefined && (
-                  <button type="button" class="link-button" onClick={() => void store.goTo(first)}>
+                  <button type="button" class="link-button" onClick={() => void store.choosePacket(first)}>
                     {words.packetsOf} {first + 1} …
                   </button>
                 )}

@@ -1,5 +1,6 @@
-import type { Account, Packet, Run, WayStep } from '../protocol';
+import type { Account, Packet, Value, WayStep } from '../protocol';
 import { DELIVERED, FORWARDED, type Stage } from '../replay';
+import type { Run } from '../run';
 import type { Told } from '../source';
 import { useWords } from '../use';
 import { FateWord, StateWord } from './Words';
@@ -24,7 +25,7 @@ export function Way({ run, at, told }: Props) {
           <Steps told={told} />
         </>
       )}
-      <Bytes packet={packet} />
+      {packet.bytes && <Bytes packet={packet} />}
     </article>
   );
 }
@@ -157,7 +158,7 @@ function hooks(stages: Stage[]) {
 /** Rules in a row that said no are put together where there are more than this. */
 const FEW = 6;
 
-type Part = { at: number; step: WayStep; value: string | null };
+type Part = { at: number; step: WayStep; value: Value | null };
 
 function Steps({ told: { account, values } }: { told: Told }) {
   const words = useWords();
@@ -282,7 +283,7 @@ function StepRow({ step, value }: Part) {
   }
 }
 
-function RuleRow({ step, value }: { step: Extract<WayStep, { step: 'rule' }>; value: string | null }) {
+function RuleRow({ step, value }: { step: Extract<WayStep, { step: 'rule' }>; value: Value | null }) {
   const words = useWords();
   const { rule, text, matched, failed } = step;
   const at = failed ? text.indexOf(failed) : -1;
@@ -303,7 +304,7 @@ function RuleRow({ step, value }: { step: Extract<WayStep, { step: 'rule' }>; va
           </>
         )}
       </code>
-      {value && <span class="value">{value}</span>}
+      {value && <span class="value">{words.has(value.what, value.said)}</span>}
       {!value && at < 0 && failed && <span class="value">{failed}</span>}
     </li>
   );

@@ -13,7 +13,7 @@ use super::netns::init::Init;
 use super::netns::state::{self, State};
 use super::netns::{Namespaces, names, services};
 pub use reload::reload;
-pub use router::RouterProcess;
+pub use router::{RouterProcess, seen};
 
 /// Says how far a lab has come up.
 pub type Progress<'a> = &'a mut dyn FnMut(&str);

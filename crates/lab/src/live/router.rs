@@ -194,7 +194,7 @@ impl Middle for RouterProcess {
 }
 
 /// A verdict as the tests read it. ARP and the like are left out: no rule ever sees them.
-fn seen(verdict: Verdict) -> Option<Seen> {
+pub fn seen(verdict: Verdict) -> Option<Seen> {
     let gist = Gist {
         tcp_flags: verdict.tcp_flags.map(TcpFlags::from_bits_retain),
         icmp: verdict.icmp,

@@ -269,9 +269,11 @@ pub struct Status {
 }
 
 /// A count under a stable name.
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     pub name: String,
+    #[cfg_attr(test, ts(type = "number"))]
     pub count: u64,
 }
 
@@ -298,10 +300,13 @@ pub struct Interface {
 }
 
 /// The connection table at a glance.
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
+    #[cfg_attr(test, ts(type = "number"))]
     pub count: u64,
     /// `nf_conntrack_max`.
+    #[cfg_attr(test, ts(type = "number"))]
     pub limit: u64,
     /// `tcp ESTABLISHED`, `udp`, …: how many there are of each.
     pub by_state: Vec<Named>,
@@ -309,11 +314,14 @@ pub struct Summary {
     pub newest: Vec<EntryView>,
     /// How many are meant.
     #[serde(default)]
+    #[cfg_attr(test, ts(type = "number"))]
     pub matching: u64,
     /// How many have a translated source, and how many a translated destination.
     #[serde(default)]
+    #[cfg_attr(test, ts(type = "number"))]
     pub snat: u64,
     #[serde(default)]
+    #[cfg_attr(test, ts(type = "number"))]
     pub dnat: u64,
     /// The one that was to be shown; `None` if it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -353,6 +361,7 @@ pub struct EntryMatch {
 }
 
 /// One connection in full.
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConnectionView {
     pub entry: EntryView,
@@ -372,6 +381,7 @@ pub struct ConnectionView {
 }
 
 /// Which rule let a connection in.
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LetInView {
@@ -385,6 +395,7 @@ pub enum LetInView {
 }
 
 /// One side of a TCP connection, as far as its segments tell.
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowView {
     /// Behind the last byte it sent.
@@ -403,6 +414,7 @@ pub struct WindowView {
 }
 
 /// One chain of one table.
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainName {
     /// 4 or 6.
@@ -412,6 +424,7 @@ pub struct ChainName {
 }
 
 /// One rule, or the policy of a chain, and what it counted.
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleCount {
     /// 4 or 6.
@@ -420,11 +433,14 @@ pub struct RuleCount {
     pub name: String,
     /// The rule as iptables-save prints it, or the policy.
     pub text: String,
+    #[cfg_attr(test, ts(type = "number"))]
     pub packets: u64,
+    #[cfg_attr(test, ts(type = "number"))]
     pub bytes: u64,
 }
 
 /// One connection.
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryView {
     /// As `-o id` prints it: the same in every event of the connection.
@@ -436,6 +452,7 @@ pub struct EntryView {
     pub name: String,
     /// Seconds that are left.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(type = "number", optional))]
     pub timeout: Option<u64>,
     /// The protocol's state, where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -458,6 +475,7 @@ pub struct EntryView {
 }
 
 /// One direction of a connection.
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowView {
     pub src: IpAddr,
@@ -474,14 +492,18 @@ pub struct FlowView {
     pub icmp_id: Option<u16>,
     /// While `nf_conntrack_acct` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(type = "number", optional))]
     pub packets: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(type = "number", optional))]
     pub bytes: Option<u64>,
 }
 
 /// A connection that another one announced.
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpectationView {
+    #[cfg_attr(test, ts(type = "number"))]
     pub timeout: u64,
     pub protocol: u8,
     pub src: IpAddr,
@@ -495,6 +517,7 @@ pub struct ExpectationView {
 }
 
 /// Something that became of a connection or an expectation.
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EventView {
     /// `NEW`, `UPDATE`, `DESTROY`.
@@ -594,6 +617,7 @@ pub struct FlowSelect {
 }
 
 /// What became of one packet.
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Seconds since the router began to forward.
@@ -645,6 +669,7 @@ pub struct Verdict {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub way: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(type = "WayStep[]"))]
     pub steps: Vec<serde_json::Value>,
 }
 
@@ -686,4 +711,34 @@ pub struct VerdictFilter {
     /// The rule that decided, as [`Verdict::rule`] names it: one of these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect_file;
+    use ts_rs::TS;
+
+    #[test]
+    fn the_types_of_the_page_are_those_of_the_replies() {
+        let head = "// Made of crates/runtime/src/control/protocol.rs: UPDATE_EXPECT=1 cargo test -p stateway-runtime the_types\n\n\
+                    import type { WayStep } from './protocol';\n"
+            .to_owned();
+        let declared = [
+            Verdict::decl(),
+            EventView::decl(),
+            EntryView::decl(),
+            FlowView::decl(),
+            ExpectationView::decl(),
+            RuleCount::decl(),
+            ChainName::decl(),
+            Summary::decl(),
+            ConnectionView::decl(),
+            LetInView::decl(),
+            WindowView::decl(),
+            Named::decl(),
+        ];
+        let text = declared.iter().fold(head, |text, one| text + "\nexport " + one + "\n");
+        expect_file!["../../../../web/src/control.ts"].assert_eq(&text);
+    }
 }
