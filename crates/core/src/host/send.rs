@@ -49,6 +49,9 @@ impl Host {
         out: IfaceId,
         pass: &mut Passage<'_, R>,
     ) -> Stage<()> {
+        if pass.ctx.at.iface.is_none() {
+            write_no_zero(pkt, pass.ctx.is_rules_reset);
+        }
         let mtu_bytes = self.ifaces[out.index()].mtu_bytes;
         let needed = pass.pieces.as_ref().and_then(|_| needed_in_one(pkt, pass));
         let frames = match &mut pass.pieces {
@@ -265,17 +268,38 @@ impl Host {
             return false;
         }
         let receiver = related.as_ref().and_then(Tracked::receiver).unwrap_or(to);
-        let Some(hop) = self.hop_to(receiver, family, link) else { return false };
-        // The packet may have the router's own address already: then that tells itself, and OUTPUT finds the sender.
-        let is_own = receiver != to && self.is_local(to, family, link);
-        let src = if is_own { Some(to) } else { self.answers_as(pkt, hop, link) };
-        let Some(src) = src else { return false };
-        if self.limits.allow(&self.settings, error, (to, family), hop.prefix_len, pass.ctx.at.now) {
+        let Some((src, hop)) = self.author_and_way(pkt, receiver, link) else { return false };
+        // What goes no further than the router itself is not limited.
+        let is_allowed = hop.is_none_or(|hop| {
+            self.limits.allow(&self.settings, error, (to, family), hop.prefix_len, pass.ctx.at.now)
+        });
+        if is_allowed {
             let options = self.echoed_options(pkt, src, pass);
             let frame = icmp_reply::write_error(pkt, error, author(pass.ctx.at, src), &options);
             pass.outbox.write(frame, related, pass.ctx.at.iface);
         }
         true
+    }
+
+    /// Who tells `receiver` of an error about `pkt`, and which way; no way to the router itself, whose errors pass OUTPUT
+    /// all the same.
+    fn author_and_way(
+        &self,
+        pkt: &Packet,
+        receiver: Addr,
+        link: Option<IfaceId>,
+    ) -> Option<(Addr, Option<Hop>)> {
+        let (family, to) = (pkt.family(), pkt.src());
+        // The packet may claim to come from the router: there is no check for martians in IPv6.
+        if self.is_local(receiver, family, link) {
+            let is_asked = self.is_local(pkt.dst(), family, link);
+            return Some((if is_asked { pkt.dst() } else { receiver }, None));
+        }
+        let hop = self.hop_to(receiver, family, link)?;
+        // The packet may have the router's own address already: then that tells itself, and OUTPUT finds the sender.
+        let is_own = receiver != to && self.is_local(to, family, link);
+        let src = if is_own { to } else { self.answers_as(pkt, hop, link)? };
+        Some((src, Some(hop)))
     }
 
     /// A datagram's first piece waited in vain for the rest: its sender is told, in IPv4 only of what was for the
@@ -385,6 +409,16 @@ impl Host {
             pass.ctx.ct = waiting.ct;
             self.send_error(&pkt, error, &mut pass);
         }
+    }
+}
+
+/// Linux leaves the checksum of some segments of the router's own to whoever puts them on the link, behind translation,
+/// and zero is written as all ones there: a rule's reset in IPv4, a closed port's in IPv6.
+fn write_no_zero(pkt: &mut Packet, is_rules_reset: bool) {
+    const CHECKSUM: core::ops::Range<usize> = 16..18;
+    let is_left_to_the_link = pkt.proto() == PROTO_TCP && is_rules_reset == (pkt.family() == Family::Ipv4);
+    if is_left_to_the_link && pkt.l4().get(CHECKSUM) == Some(&[0, 0]) {
+        pkt.l4_mut()[CHECKSUM].fill(0xff);
     }
 }
 
