@@ -96,6 +96,12 @@ need_node() {
         cannot "Node.js is $(node --version), and the page takes 18.13 or later" "$get"
 }
 
+# The browser in which the page is tested; sets $chromium.
+need_chromium() {
+    chromium=${CHROMIUM:-$(command -v chromium)} || cannot "there is no Chromium, in which the page is tested" \
+        "\`apt-get install chromium\`, or CHROMIUM=PATH"
+}
+
 # The page's packages as its lock file says, if they are not there yet. None of their own scripts is run.
 npm_packages() {
     local stamp=web/node_modules/.stateway-lock

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -203,6 +203,49 @@ describe('links', () => {
     const page = await browser.open('#lab=article&edit=AAAA');
     assert.match(await page.textContent('[role=alert]'), /link/);
     await page.close();
+  });
+});
+
+describe('folders', () => {
+  test('a lab that was edited is saved, and opened again, whole', async () => {
+    await on('#lab=article&view=rules', async (page) => {
+      await write(page, '*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n');
+      await page.click('#apply');
+      await page.waitForSelector('.changes li');
+      const download = page.waitForEvent('download');
+      await page.click('#save');
+      const saved = await download;
+      assert.equal(saved.suggestedFilename(), 'article.zip');
+      const buffer = await readFile(await saved.path());
+      await chooseLab(page, 'five-states');
+      await page.setInputFiles('input[type=file]', {
+        name: 'article.zip',
+        mimeType: 'application/zip',
+        buffer,
+      });
+      await page.waitForSelector('main[data-lab="own"][data-settled="true"]');
+      assert.equal(await stopped(page).count(), 0);
+      await page.locator('.cm-line', { hasText: ':FORWARD ACCEPT' }).waitFor();
+    });
+  });
+
+  test('<stateway-lab> shows the lab of a file beside a page', async () => {
+    const course = path.join(PLAYGROUND, '..', 'course-tested');
+    await rm(course, { recursive: true, force: true });
+    await mkdir(path.join(course, 'mine'), { recursive: true });
+    await cp(PLAYGROUND, path.join(course, 'playground'), { recursive: true });
+    await cp(path.join(TOPOLOGIES.pathname, 'invalid', 'lab.yaml'), path.join(course, 'mine', 'lab.yaml'));
+    const html = `<!doctype html><title>A course</title>
+      <script type="module" src="playground/stateway-lab.js"></script>
+      <stateway-lab src="mine/lab.yaml" packet="1" view="way"></stateway-lab>`;
+    await writeFile(path.join(course, 'index.html'), html);
+    const others = await begin(course);
+    const page = await others.context.newPage();
+    await page.goto(others.address);
+    const frame = page.frameLocator('stateway-lab iframe');
+    await frame.locator('main[data-lab="own"][data-at="1"][data-told="true"]').waitFor();
+    assert.match(await frame.locator('.way-view').textContent(), /conntrack/);
+    await others.end();
   });
 });
 

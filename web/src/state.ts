@@ -1,5 +1,6 @@
 // What the page knows, and how it comes to know it.
 
+import type { Folder } from './folder';
 import type { BuiltIn, Problem } from './protocol';
 import { changedFates, isStopped } from './replay';
 import type { Run } from './run';
@@ -124,8 +125,8 @@ export class Store {
   }
 
   /** A lab of the user's own. */
-  async openOwn(files: Files) {
-    await this.open(OWN, files, NO_RULES, null);
+  async openOwn({ files, rules }: Folder) {
+    await this.open(OWN, files, rules, null);
   }
 
   private async open(lab: string, files: Files, rules: Rules, shared: Shared | null) {

@@ -1,6 +1,7 @@
 import { useRef, useState } from 'preact/hooks';
 import type { Theme } from '../App';
-import type { Files, Live } from '../source';
+import { fromChosen, toZip } from '../folder';
+import type { Live } from '../source';
 import { OWN, type State, type Store } from '../state';
 import { useWords } from '../use';
 
@@ -28,7 +29,7 @@ export function Head({ store, state, theme, setTheme, toggleLanguage }: Props) {
         {!state.live && (
           <>
             <Open store={store} />
-            <button type="button" onClick={() => save(state)} disabled={!state.run}>
+            <button type="button" id="save" onClick={() => save(state)} disabled={!state.run}>
               {words.save}
             </button>
             <Share />
@@ -90,24 +91,18 @@ function LiveLab({ state, live }: { state: State; live: Live }) {
   );
 }
 
-/** More than this is no lab. */
-const MOST_BYTES = 4 << 20;
-
 function Open({ store }: { store: Store }) {
   const words = useWords();
   const input = useRef<HTMLInputElement>(null);
   const open = async (list: FileList | null) => {
-    const chosen = [...(list ?? [])].filter((file) => file.size <= MOST_BYTES);
-    const files: Files = Object.fromEntries(
-      await Promise.all(chosen.map(async (file) => [file.name, await file.text()] as const)),
-    );
-    // A lab file of another name is the lab, if it is the only one.
-    const [only, ...others] = Object.keys(files).filter((name) => /\.ya?ml$/.test(name));
-    if (!('lab.yaml' in files) && only && others.length === 0) {
-      files['lab.yaml'] = files[only] ?? '';
-      delete files[only];
-    }
-    if (chosen.length > 0) await store.openOwn(files);
+    const chosen = [...(list ?? [])].map(async (file) => ({
+      name: file.name,
+      bytes: new Uint8Array(await file.arrayBuffer()),
+    }));
+    if (chosen.length === 0) return;
+    const folder = fromChosen(await Promise.all(chosen));
+    if (folder) await store.openOwn(folder);
+    else store.set({ failure: words.cannotOpen });
   };
   return (
     <>
@@ -129,18 +124,16 @@ function Open({ store }: { store: Store }) {
   );
 }
 
-/** The texts as files; rules that were tried stand beside the lab's own. */
-function save({ files, rules }: State) {
-  const all = { ...files };
-  if (rules.v4 !== null) all['rules.v4'] = rules.v4;
-  if (rules.v6 !== null) all['rules.v6'] = rules.v6;
-  for (const [name, text] of Object.entries(all)) {
-    const link = document.createElement('a');
-    link.href = URL.createObjectURL(new Blob([text], { type: 'text/plain' }));
-    link.download = name;
-    link.click();
-    URL.revokeObjectURL(link.href);
-  }
+/** All of it as one packed folder. */
+function save({ lab, run, files, rules }: State) {
+  const name = lab === OWN ? (run?.lab.name ?? OWN) : lab;
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(
+    new Blob([toZip(name, { files, rules }) as BlobPart], { type: 'application/zip' }),
+  );
+  link.download = `${name}.zip`;
+  link.click();
+  URL.revokeObjectURL(link.href);
 }
 
 function Share() {
