@@ -3,7 +3,7 @@
 
 use expect_test::expect_file;
 #[cfg(target_os = "linux")]
-use stateway_conform::compare::with_protocol_name;
+use stateway_conform::compare::whatever_version;
 use stateway_core::filter::Ruleset;
 use stateway_core::packet::Family;
 use std::fmt::Write as _;
@@ -271,7 +271,7 @@ const NEWER: &[(&str, &str)] = &[
 /// What iptables 1.8.9 prints, which newer ones print otherwise.
 #[cfg(target_os = "linux")]
 fn as_it_was_printed(answer: &str) -> String {
-    let named: String = answer.lines().map(|line| with_protocol_name(line) + "\n").collect();
+    let named: String = answer.lines().map(|line| whatever_version(line) + "\n").collect();
     NEWER.iter().fold(named, |answer, (newer, older)| answer.replace(newer, older))
 }
 

@@ -137,23 +137,39 @@ pub fn compare_rules(kernel: &str, ours: &str) -> Vec<Mismatch> {
         }
         for at in 0..theirs.len().max(ours.len()) {
             let line = |list: &[&str]| list.get(at).copied().unwrap_or("nothing").to_owned();
-            found.check("saved", with_protocol_name(&line(theirs)), line(ours), Clone::clone);
+            let (theirs, ours) = (line(theirs), line(ours));
+            found.check("saved", whatever_version(&theirs), whatever_version(&ours), Clone::clone);
         }
     }
     found.0
 }
 
-/// Protocols by name, as the router prints them and iptables does up to 1.8.9: a newer one prints the number of those that it
-/// has no extension for (`-p 47`).
-pub fn with_protocol_name(line: &str) -> String {
+/// A saved rule without what depends on the version of iptables: it has names of protocols, as the router prints them and
+/// iptables does up to 1.8.9, and no `! --dport 0:65535`, of which 1.8.9 prints nothing.
+pub fn whatever_version(line: &str) -> String {
     let mut words: Vec<&str> = line.split(' ').collect();
+    name_protocol(&mut words);
+    drop_negated_whole_ranges(&mut words);
+    words.join(" ")
+}
+
+/// Newer tools print the number of a protocol that they have no extension for (`-p 47`).
+fn name_protocol(words: &mut [&str]) {
     if let Some(at) = words.iter().position(|word| *word == "-p")
         && let Some(word) = words.get_mut(at + 1)
         && let Some(name) = word.parse().ok().and_then(protocol_name)
     {
         *word = name;
     }
-    words.join(" ")
+}
+
+/// Such a rule never holds.
+fn drop_negated_whole_ranges(words: &mut Vec<&str>) {
+    while let Some(at) = words.windows(3).position(|part| {
+        part[0] == "!" && part[1].starts_with("--") && matches!(part[2], "0:65535" | "0:4294967295")
+    }) {
+        words.drain(at..at + 3);
+    }
 }
 
 /// The tables come in the order in which the kernel met them.
@@ -409,5 +425,17 @@ mod tests {
         assert!(!differ("[0:0] -A FORWARD -p 253", "[0:0] -A FORWARD -p 253"), "it has no name");
         assert!(differ("[0:0] -A FORWARD -p 47", "[0:0] -A FORWARD -p esp"));
         assert!(differ("[1:84] -A FORWARD -p 47", "[0:0] -A FORWARD -p gre"), "counters");
+    }
+
+    #[test]
+    fn what_newer_tools_print_besides_is_left_out() {
+        let printed = [
+            ("-A A -p tcp -m tcp ! --sport 0:65535 ! --dport 0:65535", "-A A -p tcp -m tcp"),
+            ("-A A -p tcp -m tcp ! --dport 1:65535", "-A A -p tcp -m tcp ! --dport 1:65535"),
+            ("-A A -p ah -m ah ! --ahspi 0:4294967295 -j B", "-A A -p ah -m ah -j B"),
+        ];
+        for (newer, older) in printed {
+            assert_eq!(whatever_version(newer), older);
+        }
     }
 }

@@ -147,7 +147,7 @@ pub(super) fn policy(d: &mut Draw<'_>) -> Option<String> {
             text += &format!(" {not}--proto {}", pick(d.rng, &["esp", "ah", "ipcomp"]));
         }
         if chance(d.rng, 50) {
-            let net = d.network(0);
+            let net = d.prefix(0);
             let (a, b) = (d.not(), d.not());
             text += &format!(" --mode tunnel {a}--tunnel-src {net} {b}--tunnel-dst {net}");
         } else {

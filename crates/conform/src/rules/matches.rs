@@ -124,10 +124,18 @@ impl Draw<'_> {
 
     pub(super) fn network(&mut self, side: usize) -> String {
         let family = self.place.family;
-        let addr = host(self.rng, family, side).to_ip(family);
         if family == Family::Ipv4 && chance(self.rng, 8) {
+            let addr = host(self.rng, family, side).to_ip(family);
             return format!("{addr}/{}", pick(self.rng, &["255.255.0.255", "0.0.255.0", "255.255.255.1"]));
         }
+        self.prefix(side)
+    }
+
+    /// A network whose mask is a prefix. What another mask means in `--ctorigsrc` and `--tunnel-src` depends on the version of
+    /// iptables: 1.8.9 ignores it.
+    pub(super) fn prefix(&mut self, side: usize) -> String {
+        let family = self.place.family;
+        let addr = host(self.rng, family, side).to_ip(family);
         let lens: &[u8] = match family {
             Family::Ipv4 => &[32, 32, 31, 30, 25, 24, 23, 22, 16, 15, 8, 0],
             Family::Ipv6 => &[128, 128, 127, 121, 120, 119, 112, 64, 48, 32, 1, 0],
@@ -319,10 +327,10 @@ fn conntrack(d: &mut Draw<'_>) -> Option<String> {
                 )
             }
             8..=9 => format!("--ctproto {}", pick(d.rng, &[6, 17, 1, 58, 132])),
-            10 => format!("--ctorigsrc {}", d.network(side)),
-            11 => format!("--ctorigdst {}", d.network(side)),
-            12 => format!("--ctreplsrc {}", d.network(side)),
-            13 => format!("--ctrepldst {}", d.network(side)),
+            10 => format!("--ctorigsrc {}", d.prefix(side)),
+            11 => format!("--ctorigdst {}", d.prefix(side)),
+            12 => format!("--ctreplsrc {}", d.prefix(side)),
+            13 => format!("--ctrepldst {}", d.prefix(side)),
             14 => format!("--ctorigsrcport {}", port_range(d)),
             15 => format!("--ctorigdstport {}", port_range(d)),
             16 => format!("--ctreplsrcport {}", port_range(d)),

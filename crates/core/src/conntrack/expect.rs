@@ -178,11 +178,13 @@ impl Expectations {
         in_order(gone.into_values().map(|(_, expectation)| expectation))
     }
 
-    /// Those that live, in the order of their tuples.
-    pub(super) fn list(&self, now: Instant) -> Vec<Expectation> {
+    /// Those that live, in the order of their tuples, each behind the connection that announced it.
+    pub(super) fn list(&self, now: Instant) -> Vec<(EntryId, Expectation)> {
         let inner = self.inner.lock();
-        let all = inner.waiting.values().map(|(_, expectation)| expectation);
-        in_order(all.filter(|expectation| expectation.expires_at > now).cloned())
+        let alive = inner.waiting.values().filter(|(_, expectation)| expectation.expires_at > now);
+        let mut list: Vec<_> = alive.cloned().collect();
+        list.sort_by_key(|(_, expectation)| expectation.tuple);
+        list
     }
 }
 
@@ -279,7 +281,7 @@ mod tests {
             let replaced = expectations.add(master(0), announced(n), 4096, NOW).unwrap();
             assert_eq!(replaced.len(), usize::from(n > 0));
         }
-        assert_eq!(expectations.list(NOW), [announced(99_999)]);
+        assert_eq!(expectations.list(NOW), [(master(0), announced(99_999))]);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) const fn is_icmp(family: Family, proto: u8) -> bool {
 /// # Errors
 /// Why the message is INVALID whatever is known.
 pub(super) fn kind(pkt: &Packet, zone: u16, sysctls: &Sysctls) -> Result<Kind, InvalidReason> {
-    let Some(&[kind, ..]) = pkt.l4().first_chunk::<HEADER_LEN>() else {
+    let Some(&[kind, code, ..]) = pkt.l4().first_chunk::<HEADER_LEN>() else {
         return Err(InvalidReason::IcmpTruncated);
     };
     if sysctls.checksum && !pkt.offload().skips_checksum() && !pkt.l4_checksum_ok() {
@@ -48,7 +48,8 @@ pub(super) fn kind(pkt: &Packet, zone: u16, sysctls: &Sysctls) -> Result<Kind, I
         // Unreachable, source quench, redirect, time exceeded, parameter problem.
         (Family::Ipv4, 3 | 4 | 5 | 11 | 12) => about(pkt, HEADER_LEN, zone),
         (Family::Ipv6, 130..=136 | 143 | 151 | 152) => Ok(Kind::Untracked),
-        (Family::Ipv6, REDIRECT) => redirect(pkt, zone),
+        // One with another code is none (RFC 4861 §4.5).
+        (Family::Ipv6, REDIRECT) if code == 0 => redirect(pkt, zone),
         (Family::Ipv4, _) | (Family::Ipv6, FIRST_ICMPV6_INFO..) => Ok(Kind::Query),
         (Family::Ipv6, _) => about(pkt, HEADER_LEN, zone),
     }

@@ -332,9 +332,11 @@ impl Conntrack {
         self.table.len()
     }
 
-    /// Expectations that wait.
+    /// Expectations that wait. They end with the connection that announced them, also where nobody has looked at it since.
     pub fn expectations(&self, now: Instant) -> Vec<Expectation> {
-        self.expectations.list(now)
+        let waiting = self.expectations.list(now).into_iter();
+        let lives = |master| self.table.with(master, |master| master.is_alive(now)).unwrap_or(false);
+        waiting.filter(|(master, _)| lives(*master)).map(|(_, expectation)| expectation).collect()
     }
 
     /// Drops every expectation.

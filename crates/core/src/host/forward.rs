@@ -215,8 +215,10 @@ impl Host {
         pass: &mut Passage<'_, R>,
     ) -> Stage<()> {
         let routes = &self.routes;
+        // Also one that is nobody's, everybody's or a group's: Linux asks only whether it is somebody else's.
         let is_own = |addr: Addr| {
-            matches!(routes.lookup(addr, Family::Ipv4, None), Some(Route::Local | Route::Broadcast(_)))
+            matches!(addr.v4(), [0 | 224..=239, ..] | [255, 255, 255, 255])
+                || matches!(routes.lookup(addr, Family::Ipv4, None), Some(Route::Local | Route::Broadcast(_)))
         };
         let local = routes.lookup(pkt.dst(), Family::Ipv4, None) == Some(Route::Local);
         // The address that the way back to the sender has, wherever the packet came in.
@@ -235,7 +237,10 @@ impl Host {
             Err(bad) => {
                 pass.walk.options = Some(bad.until_then);
                 let pointer = u32::from(bad.pointer) << 24;
-                self.send_error(pkt, IcmpError::with_info(12, 0, pointer), pass);
+                // Linux sends nothing back over a source route.
+                if !bad.until_then.answers_by_source_route {
+                    self.send_error(pkt, IcmpError::with_info(12, 0, pointer), pass);
+                }
                 Break(Fate::Dropped(DropReason::IpOptions))
             }
         }

@@ -34,6 +34,8 @@ pub struct Ipv4Options {
     stamps_address: bool,
     stamps_time: bool,
     pub source_route: bool,
+    /// The source route has passed another hop than its sender, through which an answer would have to go back.
+    pub answers_by_source_route: bool,
     cipso: Option<usize>,
     /// Bytes were changed: the header checksum is to be computed on the way out.
     changed: bool,
@@ -68,6 +70,7 @@ impl Ipv4Options {
         let header_len = usize::from(pkt.l3()[0] & 0x0f) * 4;
         let header = &mut pkt.l3_mut()[..header_len];
         let mut options = Self::default();
+        let sender = [header[12], header[13], header[14], header[15]];
         let mut at = HEADER_LEN;
         while at < header_len {
             match header[at] {
@@ -82,7 +85,7 @@ impl Ipv4Options {
                     let wrong = if len < 2 || len > header_len - at {
                         Err(0)
                     } else {
-                        options.read_one(kind, at, &mut header[at..at + len], here)
+                        options.read_one(kind, at, &mut header[at..at + len], sender, here)
                     };
                     if let Err(inside) = wrong {
                         return Err(BadOption { pointer: (at + inside) as u8, until_then: options });
@@ -95,7 +98,14 @@ impl Ipv4Options {
     }
 
     /// The error is the byte of the option that is wrong.
-    fn read_one(&mut self, kind: u8, at: usize, option: &mut [u8], here: &Here) -> Result<(), usize> {
+    fn read_one(
+        &mut self,
+        kind: u8,
+        at: usize,
+        option: &mut [u8],
+        sender: [u8; 4],
+        here: &Here,
+    ) -> Result<(), usize> {
         match kind {
             RECORD_ROUTE => self.read_record_route(at, option, here),
             TIMESTAMP => self.read_timestamp(at, option, here),
@@ -110,6 +120,7 @@ impl Ipv4Options {
                     return Err(0);
                 }
                 self.source_route = true;
+                self.answers_by_source_route = has_passed_others(option, sender);
                 Ok(())
             }
             ROUTER_ALERT if option.len() < 4 => Err(1),
@@ -257,6 +268,13 @@ impl Ipv4Options {
         option[pointer - 1..pointer + 3].copy_from_slice(&stamp.to_be_bytes());
         option[2] = (pointer + 4) as u8;
     }
+}
+
+/// Whether the pointer of a source route is behind a hop that is not its sender. The first one may be (RFC 1812 §5.2.4.1).
+fn has_passed_others(option: &[u8], sender: [u8; 4]) -> bool {
+    let passed = usize::from(option[2]).min(option.len() + 1) - 4;
+    let hops: Vec<&[u8]> = option[3..].get(passed % 4..passed).unwrap_or_default().chunks_exact(4).collect();
+    hops.len() > 1 || hops.first().is_some_and(|first| *first != sender)
 }
 
 #[cfg(test)]

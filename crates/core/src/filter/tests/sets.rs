@@ -47,6 +47,9 @@ fn each_type_holds_what_its_elements_say() {
         ("hash:net,iface", "192.0.2.0/24,wan", "src,dst", false),
         ("hash:net,iface", "192.0.2.0/24,wan wildcard", "src,dst", true),
         ("hash:net,iface", "192.0.2.0/24,eth0", "src,src", false),
+        // The narrowest network decides, whatever is behind a wider one.
+        ("hash:net,iface", "192.0.2.0/24,lan\nadd t 192.0.2.1,eth0", "src,src", false),
+        ("hash:net,iface", "192.0.2.0/24,lan\nadd t 192.0.2.1,eth0\nadd t 192.0.2.1,lan", "src,src", true),
         ("bitmap:ip range 192.0.2.0/24", "192.0.2.0-192.0.2.3", "src", true),
         ("bitmap:ip range 192.0.2.0/24", "192.0.2.1", "dst", false),
         ("bitmap:ip range 192.0.0.0/16 netmask 24", "192.0.2.99", "src", true),
@@ -68,6 +71,9 @@ fn an_address_without_link_address_gets_that_of_its_first_packet() {
     const MAP: &str = "create t bitmap:ip,mac range 192.0.2.0/24\n";
     let rule = "-m set --match-set t src,src";
     assert_eq!(meets(&format!("{MAP}add t 192.0.2.1\n"), rule), [true, false, true]);
+    // It is not asked what it has counted.
+    let counts = format!("{MAP}add t 192.0.2.1 packets 9\n").replace("0/24", "0/24 counters");
+    assert_eq!(meets(&counts, &format!("{rule} --packets-lt 3")), [true, false, true]);
     // What is learnt by a rule is that of the packet, too.
     assert_eq!(meets(MAP, "-m set ! --match-set t src,src"), [true; 3]);
 }

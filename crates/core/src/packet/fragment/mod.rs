@@ -282,7 +282,7 @@ impl Waiting {
     }
 
     /// `ipfrag_max_dist`: a sender that has sent so many other pieces meanwhile has begun to use the identification
-    /// anew, and what waits belongs to another datagram.
+    /// anew, and what waits belongs to another datagram. Linux then forgets all but how large the largest piece was.
     fn keep_near(&mut self, key: Key, max_dist: u32, at: Instant) {
         let Some(sender) = self.senders.get_mut(&key.src) else { return };
         sender.pieces = sender.pieces.wrapping_add(1);
@@ -293,10 +293,11 @@ impl Waiting {
         if !is_far {
             return;
         }
-        self.close(key);
+        let before = self.close(key);
         self.open(key, at);
-        if let Some(queue) = self.queues.get_mut(&key) {
+        if let (Some(queue), Some(before)) = (self.queues.get_mut(&key), before) {
             queue.at_piece = pieces;
+            (queue.max_len, queue.max_dont_fragment_len) = (before.max_len, before.max_dont_fragment_len);
         }
         self.senders.entry(key.src).or_default().pieces = pieces;
     }

@@ -88,6 +88,14 @@ pub(super) struct Counters {
     pub(super) bytes: AtomicU64,
 }
 
+impl Counters {
+    /// This packet is the first.
+    pub(super) fn begin(&self, bytes: u64) {
+        self.packets.store(1, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+}
+
 impl Clone for Counters {
     fn clone(&self) -> Self {
         let copy = |counter: &AtomicU64| counter.load(Ordering::Relaxed).into();

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::element::Expiry;
-use super::{Content, Set};
+use super::{Content, Kind, Set};
 use crate::packet::Addr;
 use std::sync::Arc;
 
@@ -52,7 +52,8 @@ impl Set {
         }
         let mut members = Vec::new();
         for (len, of_len) in elements.iter().rev() {
-            for (key, element) in of_len {
+            let mut of_len = of_len.iter().peekable();
+            while let Some((key, element)) = of_len.next() {
                 let is_net = self.kind.has_networks();
                 let is_second = self.kind.network_is_second();
                 members.push(Member {
@@ -66,8 +67,27 @@ impl Set {
                     is_beginning: element.wildcard,
                     is_exception: element.nomatch,
                 });
+                let is_last = of_len.peek().is_none_or(|(next, _)| next.addr != key.addr);
+                if self.kind == Kind::NetIface && is_last {
+                    members.push(behind_others(key.addr, *len));
+                }
             }
         }
         Members::Elements(members)
+    }
+}
+
+/// hash:net,iface: a network decides about all interfaces, those that no element of it names too.
+fn behind_others(addr: Addr, addr_len: u8) -> Member {
+    Member {
+        addr,
+        addr_len,
+        proto: 0,
+        port: 0,
+        second: Addr::default(),
+        second_len: 0,
+        iface: String::new(),
+        is_beginning: true,
+        is_exception: true,
     }
 }

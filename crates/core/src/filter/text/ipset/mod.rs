@@ -190,13 +190,22 @@ impl Set {
             Content::Elements(elements) => {
                 let key = self.key(sight, sides)?;
                 for (len, of_len) in elements.read().iter().rev() {
-                    let Some(element) = self.find(of_len, self.cut(key, *len), born, sight.now) else {
+                    let key = self.cut(key, *len);
+                    let Some(element) = self.find(of_len, key, born, sight.now) else {
+                        if self.kind == Kind::NetIface && has_network(of_len, key) {
+                            return None;
+                        }
                         continue;
                     };
                     if self.kind == Kind::BitmapIpMac {
                         let mac = sight.mac(*sides.get(1)?)?;
-                        // The first packet says whose address it is, where the text does not.
-                        if *element.mac.get_or_init(|| mac) != mac {
+                        // The first packet says whose address it is, where the text does not. Linux then adds it anew,
+                        // and does not ask what was counted.
+                        if element.mac.set(mac).is_ok() {
+                            element.counters.begin(sight.pkt.l3().len() as u64);
+                            return Some(element.mark);
+                        }
+                        if element.mac.get() != Some(&mac) {
                             return None;
                         }
                     }
@@ -299,8 +308,9 @@ impl Set {
         longest().filter(|_| self.kind.has_networks()).unwrap_or(self.family.bits())
     }
 
-    /// Adds what the packet shows (`-j SET --add-set`). An element that is there stays as it is unless `exist`. Of a list,
-    /// it is the first set that takes it. Says whether it was added.
+    /// Adds what the packet shows (`-j SET --add-set`). An element that is there stays as it is unless `exist`, or unless it
+    /// is an address whose link address nobody knows yet. Of a list, it is the first set that takes it. Says whether it was
+    /// added.
     pub(in crate::filter) fn add(
         &self,
         sight: &Sight<'_>,
@@ -326,10 +336,12 @@ impl Set {
         let mut elements = elements.write();
         let len = self.usual_len(&elements);
         let key = self.cut(key, len);
-        let there = elements.get(&len).and_then(|m| m.get(&key)).is_some_and(|e| e.is_alive(born, now));
-        if there && !exist {
+        let known = elements.get(&len).and_then(|m| m.get(&key)).filter(|e| e.is_alive(born, now));
+        let is_incomplete = |e: &Element| self.kind == Kind::BitmapIpMac && e.mac.get().is_none();
+        if known.is_some_and(|e| !exist && !is_incomplete(e)) {
             return false;
         }
+        let there = known.is_some();
         if !there && count(&elements) >= self.max as usize {
             elements.values_mut().for_each(|m| m.retain(|_, e| e.is_alive(born, now)));
             if count(&elements) >= self.max as usize {
@@ -440,4 +452,10 @@ impl Set {
             }
         }
     }
+}
+
+/// hash:net,iface: whether the network is there, behind whatever interface. Linux then asks no wider one.
+fn has_network(elements: &BTreeMap<Key, Element>, key: Key) -> bool {
+    let from = Key { iface: IfaceName::default(), ..key };
+    elements.range(from..).next().is_some_and(|(there, _)| there.addr == key.addr)
 }
