@@ -105,6 +105,8 @@ pub struct Answer {
     pub sent: Vec<(usize, Vec<u8>)>,
     /// The frame's own tuple, as far as it can be told.
     pub key: Option<Tuple>,
+    /// The same of a connection's first packet behind PREROUTING, whatever becomes of it then.
+    pub bound: Option<Tuple>,
     /// The connection afterwards.
     pub entry: Option<KernelEntry>,
     /// What the kernel logged of it.
@@ -226,6 +228,7 @@ impl Kernel {
             direction: said.direction,
             sent,
             key,
+            bound: said.bound,
             entry,
             reasons: said.reasons,
             heard: said.heard,

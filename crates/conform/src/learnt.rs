@@ -26,7 +26,9 @@ impl Learnt {
         let mut choices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let reply = theirs.entry.as_ref().and_then(|entry| entry.reply);
         choices.source = reply.map(|reply| if reply.is_icmp() { reply.left } else { reply.right });
-        choices.destination = reply.map(|reply| reply.left);
+        // A connection that is dropped later has no entry, but its packet was seen with the port that was chosen.
+        let bound = theirs.bound.map(|bound| if bound.is_icmp() { bound.left } else { bound.right });
+        choices.destination = reply.map(|reply| reply.left).or(bound);
         choices.announced.clear();
         if theirs.state == Some(CtState::Established) {
             choices.announced.extend(expected.iter().rev().map(|e| e.tuple.right));

@@ -47,6 +47,8 @@ pub(super) struct Said {
     pub(super) direction: Option<Direction>,
     /// The packet's own tuple, zone included, as the tracker saw it: fragments are joined by then.
     pub(super) tuple: Option<Tuple>,
+    /// The first packet of a connection behind PREROUTING: its destination is bound by then.
+    pub(super) bound: Option<Tuple>,
     zone: u16,
     /// The kernel's own words.
     pub(super) reasons: Vec<String>,
@@ -112,6 +114,10 @@ impl Said {
             self.zone = zone.parse().unwrap_or(0);
             return;
         }
+        if prefix == BOUND {
+            self.bound = self.bound.or_else(|| payload.and_then(flow_key::of_joined));
+            return;
+        }
         let Some(&(_, state, direction)) = PREFIXES.iter().find(|(word, ..)| *word == prefix) else {
             self.reasons.push(prefix.to_owned());
             return;
@@ -138,9 +144,11 @@ const PREFIXES: &[(&str, CtState, Option<Direction>)] = &[
     ("untracked", CtState::Untracked, None),
 ];
 const ZONE: &str = "zone ";
+const BOUND: &str = "bound";
 const TRACE: &str = "TRACE: ";
 
-/// The nftables rules that tell of every packet right after connection tracking has seen it.
+/// The nftables rules that tell of every packet right after connection tracking has seen it, and of the first one of each
+/// connection behind the destination's translation.
 pub(super) fn rules(zones: &[u16]) -> String {
     let mut lines = vec!["type filter hook prerouting priority -199".to_owned()];
     for zone in zones.iter().filter(|zone| **zone != 0) {
@@ -158,6 +166,10 @@ pub(super) fn rules(zones: &[u16]) -> String {
     }
     // Multicast of the kernel's own must not move the counters of rules.
     let silence = "type filter hook output priority -400\nip6 daddr ff00::/8 drop";
-    let seen = lines.join("\n");
-    format!("table inet conform {{\n chain silence {{\n{silence}\n }}\n chain seen {{\n{seen}\n }}\n}}\n")
+    let bound = format!(
+        "type filter hook prerouting priority -99\nct state new log prefix \"{BOUND}\" group {GROUP_STATE}"
+    );
+    let chains = [("silence", silence), ("seen", &lines.join("\n")), ("bound", &bound)]
+        .map(|(name, rules)| format!(" chain {name} {{\n{rules}\n }}\n"));
+    format!("table inet conform {{\n{}}}\n", chains.concat())
 }
