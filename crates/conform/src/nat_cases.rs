@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+use super::compare::Mismatch;
 use super::ctnetlink::KernelExpectation;
 use super::kernel::Answer;
+use super::learnt::chance_in_vain;
 use super::subject::{Ours, Subject};
 use super::trace::Frame;
 use serde::Serialize;
@@ -180,12 +182,7 @@ fn chosen(translated: &Translated, subject: &Subject, family: Family, cases: &mu
         }),
         Some(target) => cases.push(named(target, translated)),
     }
-    let range = match target {
-        Some(
-            Target::Dnat(range) | Target::Snat(range) | Target::Masquerade(range) | Target::Redirect(range),
-        ) => *range,
-        Some(Target::Netmap { .. }) | None => Range::default(),
-    };
+    let range = asked(target);
     let by_nobody = target.is_none();
     cases.push(match side {
         Side::Source => source(translated, &range),
@@ -201,6 +198,27 @@ fn chosen(translated: &Translated, subject: &Subject, family: Family, cases: &mu
     if name.is_some_and(|name| name.starts_with("nat/INPUT")) {
         cases.push("source in INPUT");
     }
+}
+
+/// The ports that a rule asks for, if it does.
+fn asked(target: Option<&Target>) -> Range {
+    match target {
+        Some(
+            Target::Dnat(range) | Target::Snat(range) | Target::Masquerade(range) | Target::Redirect(range),
+        ) => *range,
+        Some(Target::Netmap { .. }) | None => Range::default(),
+    }
+}
+
+/// What the router left to chance where the kernel has none.
+pub(super) fn compare_chance(ours: &Ours, subject: &Subject) -> Vec<Mismatch> {
+    let rules = subject.router().rules();
+    let in_vain = |translated: &Translated| {
+        let rules = rules.for_family(translated.from.family)?;
+        let target = translated.by.and_then(|by| rules.translation(by));
+        chance_in_vain(translated, &asked(target))
+    };
+    ours.translated.iter().filter_map(in_vain).collect()
 }
 
 fn named(target: &Target, translated: &Translated) -> &'static str {

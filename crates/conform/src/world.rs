@@ -18,6 +18,7 @@ use super::flow_key;
 use super::kernel::{Answer, Kernel, Setup};
 use super::learnt::Learnt;
 use super::links::Links;
+use super::nat_cases::compare_chance;
 use super::pairs;
 use super::subject::{Sent, Subject};
 use super::trace::{Frame, Step, Trace, Waiting};
@@ -243,6 +244,7 @@ impl World {
             coverage.nat.saw(frame, (&theirs, &announced), &ours, &run.subject);
         }
         let mut mismatches = compare(&theirs, &ours, entry.as_ref(), &run.subject, after);
+        mismatches.extend(compare_chance(&ours, &run.subject));
         if self.has_helpers {
             // A first packet may announce something at once.
             let new = theirs.entry.as_ref().and_then(|entry| entry.original);
