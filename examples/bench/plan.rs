@@ -24,6 +24,8 @@ const USUAL: &[(&[&str], &[&str])] = &[
     // What rules in front of the one for known connections cost.
     (&["stateway-10", "stateway-100", "kernel-10", "kernel-100"], &["datagrams", "connections"]),
     (&["stateway-1k", "stateway-10k", "kernel-1k", "kernel-10k"], &["tcp1", "datagrams", "connections"]),
+    // What it costs to translate addresses.
+    (&["stateway-nat", "kernel-nat", "ovs-nat"], &["datagrams", "connections"]),
     // What it costs that somebody watches.
     (&["stateway"], &["datagrams-watched"]),
     // What many connections in the table cost.

@@ -2,7 +2,7 @@
 
 use crate::measure::Test;
 use crate::report::{Of, Report};
-use crate::rig::Case;
+use crate::rig::{Case, Translator};
 use plotters::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -83,9 +83,9 @@ fn bars(path: &Path, report: &Report) -> anyhow::Result<bool> {
             let end = left + (ratio.min(2.0) * scale) as i32;
             let colour = match line.case {
                 Case::Copy { .. } => RGBColor(127, 127, 127),
-                Case::Stateway { .. } => COLOURS[0],
-                Case::Kernel { .. } => COLOURS[1],
-                Case::OpenVSwitch => COLOURS[2],
+                Case::Stateway { .. } | Case::Nat(Translator::Stateway) => COLOURS[0],
+                Case::Kernel { .. } | Case::Nat(Translator::Kernel) => COLOURS[1],
+                Case::OpenVSwitch | Case::Nat(Translator::OpenVSwitch) => COLOURS[2],
             };
             root.draw_text(&line.case.to_string(), &text(12), (40, y + 1))?;
             root.draw(&Rectangle::new([(left, y), (end, y + 13)], colour.filled()))?;

@@ -213,7 +213,8 @@ impl Report {
              and `-busy` with `busy_poll: adaptive` and `always`; `-10` to `-10k` with so many rules in front of the one \
              for known connections, none of which matches.\n\
              - `kernel` is iptables with the same rules in a namespace that forwards; `ovs` is Open vSwitch's userspace \
-             datapath with conntrack and TSO on TAPs.\n\
+             datapath with conntrack and TSO on TAPs; `-nat` gives what the first host opens another source address: the \
+             router (which routes then, and does not bridge) and the kernel by MASQUERADE, Open vSwitch by `ct(nat)`.\n\
              - Datagrams are sent as fast as one CPU can. \"Dropped on arrival\" means by nftables at the ingress of the \
              second host's interface, so that the forwarder is what limits them. Loss is what did not arrive of a flood.\n\
              - CPU is that of all threads of the forwarder, from `/proc/PID/task/*/schedstat`, per packet or KiB that \

@@ -26,6 +26,19 @@ pub enum Case {
     },
     /// The userspace datapath with conntrack, on TAPs with TSO.
     OpenVSwitch,
+    /// One of them that gives what A opens another source address.
+    Nat(Translator),
+}
+
+/// Who translates addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Translator {
+    /// Routes, with MASQUERADE, on fast ports.
+    Stateway,
+    /// Routes, with MASQUERADE.
+    Kernel,
+    /// Switches, with `ct(nat)`.
+    OpenVSwitch,
 }
 
 /// The port that a router is on, and whether it sleeps.
@@ -61,7 +74,13 @@ const NAMES: &[(&str, Case)] = &[
     ("kernel-1k", Case::Kernel { rules: Rules(1000) }),
     ("kernel-10k", Case::Kernel { rules: Rules(10_000) }),
     ("ovs", Case::OpenVSwitch),
+    ("stateway-nat", Case::Nat(Translator::Stateway)),
+    ("kernel-nat", Case::Nat(Translator::Kernel)),
+    ("ovs-nat", Case::Nat(Translator::OpenVSwitch)),
 ];
+
+/// What packets that A sends through Open vSwitch come from.
+const OVS_SOURCE: &str = "192.0.2.100";
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -147,19 +166,25 @@ impl Rig {
             }
             Case::Stateway { device, rules } => {
                 let file = rig.router_file(device, rules)?;
-                let socket = rig.control();
-                let command = [
-                    programs.stateway.to_string_lossy().as_ref(),
-                    "run",
-                    file.to_string_lossy().as_ref(),
-                    "--control",
-                    socket.to_string_lossy().as_ref(),
-                ]
-                .map(str::to_owned);
-                rig.spawn_taps(&command, Some("ready:"))?;
+                rig.spawn_router(&file)?;
             }
-            Case::Kernel { rules } => rig.kernel(rules)?,
-            Case::OpenVSwitch => rig.open_v_switch()?,
+            Case::Kernel { rules } => rig.kernel(&iptables(rules))?,
+            Case::OpenVSwitch => rig.open_v_switch(OVS_FILTER)?,
+            Case::Nat(Translator::Stateway) => {
+                rig.target = "198.51.100.2";
+                let file = rig.routing_file()?;
+                rig.spawn_router(&file)?;
+            }
+            Case::Nat(Translator::Kernel) => rig.kernel(&masquerading())?,
+            Case::Nat(Translator::OpenVSwitch) => {
+                rig.open_v_switch(OVS_NAT)?;
+                // Nobody answers for the address that A's packets come from.
+                let Self { a, b, .. } = &rig;
+                sh(&format!(
+                    "mac=$(ip netns exec {a} cat /sys/class/net/eth0/address) &&
+                     ip -n {b} neigh replace {OVS_SOURCE} lladdr $mac dev eth0 nud permanent"
+                ))?;
+            }
         }
         let (a, target) = (&rig.a, rig.target);
         sh(&format!("ip netns exec {a} ping -c 3 -i 0.05 -w 3 {target} >/dev/null"))
@@ -200,11 +225,17 @@ impl Rig {
 
     /// How many connections the table holds, if that is not ours to say.
     pub fn most_connections(&self) -> anyhow::Result<Option<u32>> {
-        if !matches!(self.case, Case::Kernel { .. }) {
+        if !matches!(self.case, Case::Kernel { .. } | Case::Nat(Translator::Kernel)) {
             return Ok(None);
         }
         // One limit for the whole machine, which a benchmark has no business to change.
         Ok(Some(fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max")?.trim().parse()?))
+    }
+
+    fn spawn_router(&mut self, file: &Path) -> anyhow::Result<()> {
+        let (program, socket) = (self.stateway.clone(), self.control());
+        let words = [program.as_path(), Path::new("run"), file, Path::new("--control"), &socket];
+        self.spawn_taps(&words.map(|word| word.to_string_lossy().into_owned()), Some("ready:"))
     }
 
     /// Starts a forwarder that makes the TAPs `ra` and `rb`, and gives each to its host.
@@ -233,12 +264,32 @@ impl Rig {
 
     /// Gives the hosts their network cards.
     fn give(&self, for_a: &str, for_b: &str) -> anyhow::Result<()> {
-        let Self { a, b, router, .. } = self;
+        let Self { a, b, router, target, .. } = self;
         sh(&format!(
             "ip -n {router} link set {for_a} netns {a} name eth0 && ip -n {router} link set {for_b} netns {b} name eth0 &&
-             ip -n {a} addr add 192.0.2.1/24 dev eth0 && ip -n {b} addr add 192.0.2.2/24 dev eth0 &&
+             ip -n {a} addr add 192.0.2.1/24 dev eth0 && ip -n {b} addr add {target}/24 dev eth0 &&
              ip -n {a} link set eth0 up && ip -n {b} link set eth0 up"
+        ))?;
+        if self.case == Case::Nat(Translator::Stateway) { self.give_routes() } else { Ok(()) }
+    }
+
+    /// Where hosts in two networks find each other.
+    fn give_routes(&self) -> anyhow::Result<()> {
+        let Self { a, b, .. } = self;
+        sh(&format!(
+            "ip -n {a} route add default via 192.0.2.254 && ip -n {b} route add default via 198.51.100.254"
         ))
+    }
+
+    fn routing_file(&self) -> anyhow::Result<PathBuf> {
+        let file = self.folder.join("router.yaml");
+        fs::write(self.folder.join("rules.v4"), masquerading())?;
+        fs::write(
+            &file,
+            "router:\n  mode: route\n  device: fast\n  ports:\n    ra: { address: [192.0.2.254/24] }\n    \
+             rb: { address: [198.51.100.254/24] }\n  sysctl: { nf_conntrack_max: 2000000 }\n  rules_file: rules.v4\n",
+        )?;
+        Ok(file)
     }
 
     fn router_file(&self, device: Device, rules: Rules) -> anyhow::Result<PathBuf> {
@@ -261,9 +312,9 @@ impl Rig {
     }
 
     /// The kernel forwards between two networks, by the same rules.
-    fn kernel(&mut self, rules: Rules) -> anyhow::Result<()> {
+    fn kernel(&mut self, rules: &str) -> anyhow::Result<()> {
         let file = self.folder.join("rules.v4");
-        fs::write(&file, iptables(rules))?;
+        fs::write(&file, rules)?;
         self.target = "198.51.100.2";
         let Self { a, b, router, .. } = self;
         sh(&format!(
@@ -273,14 +324,15 @@ impl Rig {
              ip -n {router} link set ra up && ip -n {router} link set rb up &&
              ip -n {a} addr add 192.0.2.1/24 dev eth0 && ip -n {b} addr add 198.51.100.2/24 dev eth0 &&
              ip -n {a} link set eth0 up && ip -n {b} link set eth0 up &&
-             ip -n {a} route add default via 192.0.2.254 && ip -n {b} route add default via 198.51.100.254 &&
              ip netns exec {router} sysctl -qw net.ipv4.ip_forward=1 &&
              ip netns exec {router} iptables-restore < {}",
             file.display()
-        ))
+        ))?;
+        self.give_routes()
     }
 
-    fn open_v_switch(&mut self) -> anyhow::Result<()> {
+    /// `flows`: what becomes of IP packets, with `$a` and `$b` for the two ports.
+    fn open_v_switch(&mut self, flows: &str) -> anyhow::Result<()> {
         if !Path::new("/usr/sbin/ovs-vswitchd").exists() {
             bail!("Open vSwitch is not installed (apt-get install -y openvswitch-switch)");
         }
@@ -301,14 +353,13 @@ impl Rig {
              a=$($v get interface ra ofport) b=$($v get interface rb ofport)
              cat > {dir}/flows <<FLOWS
 table=0,priority=100,arp actions=normal
-table=0,priority=90,ip,ct_state=-trk actions=ct(table=1)
 table=0,priority=0 actions=drop
 table=1,priority=100,ip,ct_state=+trk+est,in_port=$a actions=output:$b
 table=1,priority=100,ip,ct_state=+trk+est,in_port=$b actions=output:$a
 table=1,priority=100,ip,ct_state=+trk+rel,in_port=$a actions=output:$b
 table=1,priority=100,ip,ct_state=+trk+rel,in_port=$b actions=output:$a
-table=1,priority=90,ip,ct_state=+trk+new,in_port=$a actions=ct(commit),output:$b
 table=1,priority=0 actions=drop
+{flows}
 FLOWS
              ovs-ofctl del-flows unix:{dir}/br0.mgmt
              ovs-ofctl add-flows unix:{dir}/br0.mgmt {dir}/flows"
@@ -362,6 +413,20 @@ pub fn remove_leftovers() {
 
 fn read_pid(file: &Path) -> anyhow::Result<u32> {
     Ok(fs::read_to_string(file)?.trim().parse()?)
+}
+
+/// What Open vSwitch does with what is not tracked yet, and with what A opens.
+const OVS_FILTER: &str = "table=0,priority=90,ip,ct_state=-trk actions=ct(table=1)
+table=1,priority=90,ip,ct_state=+trk+new,in_port=$a actions=ct(commit),output:$b";
+/// The same with [`OVS_SOURCE`] for A's address.
+const OVS_NAT: &str = "table=0,priority=90,ip,ct_state=-trk actions=ct(nat,table=1)
+table=1,priority=90,ip,ct_state=+trk+new,in_port=$a actions=ct(commit,nat(src=192.0.2.100)),output:$b";
+
+/// The stateful filter, and the address of the way out for what A opens.
+fn masquerading() -> String {
+    let chains =
+        [":PREROUTING", ":INPUT", ":OUTPUT", ":POSTROUTING"].map(|chain| format!("{chain} ACCEPT [0:0]\n"));
+    format!("*nat\n{}-A POSTROUTING -o rb -j MASQUERADE\nCOMMIT\n{}", chains.concat(), iptables(Rules(0)))
 }
 
 /// The stateful filter: what A opens may be answered, and nothing else passes.

@@ -101,6 +101,16 @@ const TARGETS: &[Target] = &[
         "stateway",
         Least(0.9),
     ),
+    of("Masqueraded datagrams, to the bare copy", Value, "datagrams", "stateway-nat", "copy", Least(0.9)),
+    of("the same, to the kernel's MASQUERADE", Value, "datagrams", "stateway-nat", "kernel-nat", Least(1.6)),
+    of(
+        "Masqueraded connections/s, to the kernel's MASQUERADE",
+        Value,
+        "connections",
+        "stateway-nat",
+        "kernel-nat",
+        Least(1.0),
+    ),
     of("Ping with `busy_poll: always`, to the kernel", Value, "ping", "stateway-busy", "kernel", Most(1.1)),
     of("the same, to a bare copy that never sleeps", Value, "ping", "stateway-busy", "copy-busy", Most(1.1)),
 ];
