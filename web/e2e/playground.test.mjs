@@ -338,6 +338,42 @@ describe('everybody', () => {
     });
   });
 
+  test('an exercise asks of each test, and ends with what was to be learnt', async () => {
+    await on('#lab=five-states', async (page) => {
+      await page.check('#predict');
+      await page.selectOption('#exercise', '3');
+      await page.waitForSelector('main[data-lab="article"]');
+      const tests = 13;
+      for (let number = 1; number <= tests; number++) {
+        await page.waitForFunction(
+          (text) => document.querySelector('#question')?.textContent.includes(text),
+          `${number} of ${tests}`,
+        );
+        await page.waitForSelector('.predict form');
+        const isIn = /77:\d+ → 192\.0\.2\.104|192\.0\.2\.77 → 192\.0\.2\.104/.test(
+          await page.textContent('.asked'),
+        );
+        await page.check('input[name=state][value=NEW]');
+        await page.check(`input[name=fate][value=${isIn ? 'dropped' : 'forwarded'}]`);
+        await page.click('.predict button[type=submit]');
+        await page.waitForSelector('.answer.right');
+        if (number < tests) await page.click('.answer .main');
+      }
+      assert.match(await page.textContent('.lesson'), /memory/);
+    });
+  });
+
+  test('why a packet is INVALID is told in Chinese', async () => {
+    await on('#lab=tcp-flags', async (page) => {
+      await page.click('#language');
+      await page.locator('.row', { hasText: 'INVALID' }).first().click();
+      await page.waitForSelector('.steps');
+      assert.match(await page.textContent('.facts'), /不能建立连接/);
+      assert.match(await page.textContent('.steps'), /数据包/);
+      await page.click('#language');
+    });
+  });
+
   test('who predicts sees nothing before', async () => {
     await on('#lab=article', async (page) => {
       await page.check('#predict');

@@ -95,7 +95,7 @@ function Page({ store }: { store: Store }) {
   const isThere = (one: View) => !(isWide && one === 'packets') && !(state.live && one === 'tests');
   const views = VIEWS.filter(isThere);
   const shown = views.includes(view) ? view : 'way';
-  const isAsked = run !== null && state.at >= 0 && state.isPredicting;
+  const isAsked = run !== null && state.isPredicting;
 
   return (
     <main

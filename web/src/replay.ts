@@ -39,6 +39,15 @@ export function firstOf(run: Run, test: number): number | undefined {
   return at < 0 ? undefined : at;
 }
 
+/** What an exercise asks of: of each test the first packet that met rules, which ARP never does. */
+export function questions(run: Run): number[] {
+  const first = new Map<number, number>();
+  run.packets.forEach((packet, at) => {
+    if (packet.ctstate !== null && !first.has(testOf(packet))) first.set(testOf(packet), at);
+  });
+  return [...first.values()];
+}
+
 export function isStopped(packet: Packet): boolean {
   return packet.fate === 'dropped' || packet.fate === 'rejected';
 }

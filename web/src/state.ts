@@ -1,8 +1,9 @@
 // What the page knows, and how it comes to know it.
 
+import { EXERCISES } from './exercises';
 import type { Folder } from './folder';
 import type { BuiltIn, Problem } from './protocol';
-import { changedFates, isStopped } from './replay';
+import { changedFates, isStopped, questions } from './replay';
 import type { Run } from './run';
 import type { Shared, View } from './share';
 import type { Files, Growth, Live, Rules, Source, Told } from './source';
@@ -42,6 +43,8 @@ export interface State {
   onlyStopped: boolean;
   isPredicting: boolean;
   guesses: Map<number, Guess>;
+  /** Which step of the article is being done. */
+  exercise: number | null;
   /** Set where the packets are those of a router that runs. While it plays, the last one is shown. */
   live: Live | null;
 }
@@ -66,6 +69,7 @@ export const EMPTY: State = {
   onlyStopped: false,
   isPredicting: false,
   guesses: new Map(),
+  exercise: null,
   live: null,
 };
 
@@ -120,6 +124,7 @@ export class Store {
   }
 
   async choose(name: string) {
+    this.set({ exercise: null });
     const lab = this.state.labs.find((one) => one.name === name);
     if (lab) await this.open(name, lab.files, NO_RULES, null);
   }
@@ -240,6 +245,24 @@ export class Store {
     const stopped = run?.packets.flatMap((packet, number) => (isStopped(packet) ? [number] : [])) ?? [];
     const next = stopped.find((number) => number > at) ?? (live ? stopped[0] : undefined);
     if (next !== undefined) await this.choosePacket(next);
+  }
+
+  /** Begins a step of the article, or ends it; the learner is asked of the first packet of each test. */
+  async exercise(number: number | null) {
+    const exercise = number === null ? undefined : EXERCISES[number];
+    this.set({ exercise: exercise ? number : null });
+    const lab = this.state.labs.find((one) => one.name === exercise?.lab);
+    if (!lab) return;
+    await this.open(lab.name, lab.files, NO_RULES, null);
+    this.set({ isPredicting: true, view: 'way' });
+    await this.nextQuestion();
+  }
+
+  /** The first packet that the exercise asks of, and that was not asked yet. */
+  async nextQuestion() {
+    const { run, guesses } = this.state;
+    const next = run ? questions(run).find((at) => !guesses.has(at)) : undefined;
+    if (next !== undefined) await this.goTo(next);
   }
 
   guess(guess: Guess) {

@@ -388,4 +388,23 @@ mod tests {
         let text = declared.iter().fold(head, |text, one| text + "\nexport " + one + "\n");
         expect_file!["../../../web/src/protocol.ts"].assert_eq(&text);
     }
+
+    /// A sentence for each code, so that every language of the page has one for each: the compiler of the page sees to it.
+    #[test]
+    fn the_reasons_of_the_page_are_those_of_the_core() {
+        use stateway_core::base::{DropReason, InvalidReason, QueueReason};
+        // The first two are a rule and a policy, which are shown themselves.
+        let dropped = DropReason::CODES.iter().zip(DropReason::SENTENCES).skip(2);
+        let invalid = InvalidReason::CODES.iter().zip(InvalidReason::SENTENCES);
+        let queued = [QueueReason::Fragment, QueueReason::Neighbour];
+        let reasons = dropped.chain(invalid).map(|(code, sentence)| (*code, *sentence));
+        let reasons = reasons.chain(queued.map(|reason| (reason.code(), reason.sentence())));
+        let all: BTreeMap<&str, &str> = reasons.chain([("local", "it is for the router itself")]).collect();
+        let list = serde_json::to_string_pretty(&all).unwrap();
+        let text = format!(
+            "// Made of the core's reasons by crates/wasm/src/protocol.rs: UPDATE_EXPECT=1 cargo test -p stateway-wasm\n\n\
+             export const REASONS = {list} as const;\n\nexport type Reason = keyof typeof REASONS;\n"
+        );
+        expect_file!["../../../web/src/reasons.ts"].assert_eq(&text);
+    }
 }

@@ -1,4 +1,8 @@
+import type { Language } from '../App';
+import { REASONS, type Reason } from '../reasons';
+
 export const en = {
+  code: 'en' as Language,
   title: 'stateway playground',
   lab: 'Lab',
   own: 'my lab',
@@ -137,6 +141,16 @@ export const en = {
       flags: `the packet has ${first}`,
       icmp: `the packet has type ${first} code ${second}`,
     })[what] ?? [first, second].join(' '),
+  /** Why it was stopped, or is INVALID: by the reason's code, or as it was told. */
+  why: (reason: string | null, told: string | null): string => REASONS[reason as Reason] ?? told ?? '',
+  /** A sentence that was told. */
+  told: (sentence: string) => sentence,
+  exercises: 'Exercises',
+  exercise: 'Exercise',
+  noExercise: 'no exercise: every packet',
+  question: (at: number, all: number) => `question ${at} of ${all}`,
+  nextQuestion: 'Next question',
+  nextExercise: 'Next exercise',
   live: 'live',
   follow: 'Follow what comes',
   stay: 'Stay at this packet',

@@ -1,6 +1,9 @@
+import type { Reason } from '../reasons';
 import type { Words } from './en';
+import { zhReasons, zhSentences } from './reasons.zh';
 
 export const zh: Words = {
+  code: 'zh',
   title: 'stateway 实验场',
   lab: '实验',
   own: '我的实验',
@@ -126,6 +129,14 @@ export const zh: Words = {
       flags: `数据包的标志是 ${first}`,
       icmp: `数据包的类型是 ${first}，代码是 ${second}`,
     })[what] ?? [first, second].join(' '),
+  why: (reason, told) => zhReasons[reason as Reason] ?? told ?? '',
+  told: (sentence) => zhSentences[sentence] ?? sentence,
+  exercises: '练习',
+  exercise: '练习',
+  noExercise: '不做练习：逐个数据包',
+  question: (at, all) => `第 ${at} 题，共 ${all} 题`,
+  nextQuestion: '下一题',
+  nextExercise: '下一个练习',
   live: '实时',
   follow: '跟随最新的数据包',
   stay: '停在这个数据包',

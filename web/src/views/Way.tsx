@@ -33,6 +33,7 @@ export function Way({ run, at, told }: Props) {
 function Verdict({ run, packet }: { run: Run; packet: Packet }) {
   const words = useWords();
   const port = (at: number) => run.lab.ports[at]?.name ?? '';
+  const why = words.why(packet.reason, packet.why);
   const by = packet.rule === 'policy' ? words.policy : packet.rule;
   return (
     <header class="verdict">
@@ -58,11 +59,11 @@ function Verdict({ run, packet }: { run: Run; packet: Packet }) {
             </dd>
           </div>
         )}
-        {packet.why && (
+        {why && (
           <div>
             <dt>{words.because}</dt>
             <dd>
-              {packet.why} <code>{packet.reason}</code>
+              {why} <code>{packet.reason}</code>
             </dd>
           </div>
         )}
@@ -227,7 +228,7 @@ function StepRow({ step, value }: Part) {
       return (
         <li class="note">
           conntrack: <StateWord state={step.ctstate} /> {words.stateMeans[step.ctstate] ?? step.why}
-          {step.reason ? ` (${step.reason}: ${step.why})` : ''}
+          {step.reason ? ` (${step.reason}: ${words.why(step.reason, step.why)})` : ''}
         </li>
       );
     case 'routed':
@@ -243,7 +244,7 @@ function StepRow({ step, value }: Part) {
       return (
         <li class="note">
           nat: {step.side} <code>{step.from}</code> {details.becomes} <code>{step.to}</code>
-          {step.rule ? ` (${step.rule})` : ''}: {step.why}
+          {step.rule ? ` (${step.rule})` : ''}: {words.told(step.why)}
         </li>
       );
     case 'confirmed':
@@ -259,7 +260,7 @@ function StepRow({ step, value }: Part) {
     case 'unannounced':
       return (
         <li class="note">
-          {step.helper} {details.helperSilent} {step.why}
+          {step.helper} {details.helperSilent} {words.told(step.why)}
         </li>
       );
     case 'sent':
