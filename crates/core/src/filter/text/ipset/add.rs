@@ -199,6 +199,8 @@ impl Parts {
             mac: None,
         };
         if set.kind == Kind::BitmapPort {
+            // As long as what rules add and remove.
+            parts.first = Pieces::one(Addr::UNSPECIFIED, set.family.bits());
             (_, parts.ports) = protocol_and_ports(first, set.family).ok_or_else(wrong)??;
         } else {
             parts.first = Pieces::parse(set, first, !set.kind.network_is_second())?;
