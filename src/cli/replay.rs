@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 mod output;
 mod totals;
+mod untold;
 
 use output::{FlushFirst, Output};
 use totals::Totals;
@@ -261,7 +262,10 @@ impl Run<'_> {
         if let (Some((path, annotator)), Some(frames)) = (self.annotator, frames.captured()) {
             write(path, annotator.finish(frames))?;
         }
-        self.tally.tell()
+        self.tally.tell()?;
+        let path = self.args.path();
+        untold::tell(&path, self.args.router.lab(), self.router, self.replay.super_frames());
+        Ok(())
     }
 }
 

@@ -167,6 +167,29 @@ fn a_segment_longer_than_the_link_stands_for_many() {
 }
 
 #[test]
+fn what_decided_and_is_in_no_capture_is_said() {
+    let files = Files::new();
+    let lab = "name: untold\nrouter:\n  mode: route\n  ports:\n    lan: { address: 192.0.2.1/24 }\n    wan: { address: \
+        198.51.100.1/24, mtu: 1400 }\n  rules: |\n    *nat\n    -A POSTROUTING -o wan -j MASQUERADE --random\n    COMMIT\n\
+        hosts:\n  a: { port: lan, address: 192.0.2.10/24 }\n  b: { port: wan, address: 198.51.100.10/24 }\ntests:\n  \
+        - name: other rules\n    steps:\n      - rules: { v4: \"*filter\\n:FORWARD DROP [0:0]\\nCOMMIT\\n\" }\n";
+    files.add("lab.yaml", lab.as_bytes());
+    let mut packets: Vec<_> = handshake().into_iter().filter(|(from_left, _)| *from_left).collect();
+    packets.push((true, segment(true, TcpControl::None, 106, Some(501), &[7; 4000])));
+    let raw: Vec<_> = packets.into_iter().map(|(_, packet)| packet).collect();
+    files.add("long.pcap", &classic(101, &raw));
+    let (code, _, err) = files.run(&["replay", "long.pcap", "--lab", "lab.yaml", "--port", "0.0.0.0/0=lan"]);
+    assert_eq!(code, 0, "{err}");
+    for said in [
+        "long.pcap: 1 frames are longer than their link carries",
+        "long.pcap: ports that translation chose by chance: 1; the captured router may have chosen others",
+        "long.pcap: tests of the lab `untold` change its rules on the way",
+    ] {
+        assert_eq!(err.matches(said).count(), 1, "{said}: {err}");
+    }
+}
+
+#[test]
 fn sets_without_rules_that_name_them_are_a_mistake() {
     let files = Files::new();
     files.add("any.pcap", &classic(1, &[ethernet(true, &handshake()[0].1)]));

@@ -72,6 +72,7 @@ mod replay;
 mod restart;
 /// Broken rules, and what a person is told of each.
 mod rule_errors;
+mod rule_scripts;
 /// Mistakes in rulesets, and what changes between two of them.
 mod rules_check;
 /// Questions about every packet.

@@ -72,6 +72,12 @@ pub struct Source {
 pub struct HostId(pub u16);
 
 impl Lab {
+    /// Whether a test of it puts other rules in force on the way.
+    pub fn changes_rules(&self) -> bool {
+        let mut steps = self.tests.iter().flat_map(|test| &test.steps);
+        steps.any(|step| matches!(step.action, Action::Rules(_)))
+    }
+
     pub fn host(&self, id: HostId) -> &Host {
         &self.hosts[id.0 as usize]
     }

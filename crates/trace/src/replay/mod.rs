@@ -126,6 +126,7 @@ pub struct Replay<'a> {
     /// The first frame's time, from which the others count.
     start_nanos: Option<i128>,
     now: Instant,
+    super_frames: u64,
 }
 
 impl<'a> Replay<'a> {
@@ -150,12 +151,18 @@ impl<'a> Replay<'a> {
             buffer: Vec::new(),
             start_nanos: None,
             now: Instant::ZERO,
+            super_frames: 0,
         })
     }
 
     /// The clock of the router: the latest timestamp so far.
     pub const fn now(&self) -> Instant {
         self.now
+    }
+
+    /// How many frames so far were longer than the link carries, and stood for segments whose length is a guess.
+    pub const fn super_frames(&self) -> u64 {
+        self.super_frames
     }
 
     /// When a frame came, since the first one.
@@ -261,10 +268,12 @@ impl<'a> Replay<'a> {
 
     /// What the capturing kernel had left to its card: a frame longer than the link carries was still to be cut, or was put
     /// together of several.
-    fn offload(&self, frame: &Frame, iface: IfaceId) -> Offload {
+    fn offload(&mut self, frame: &Frame, iface: IfaceId) -> Offload {
         let mtu = self.router.ifaces()[iface.index()].mtu_bytes;
         if frame.data.len() > ETHERNET_LEN + mtu {
-            as_super_frame(&frame.data, mtu, frame.offload)
+            let offload = as_super_frame(&frame.data, mtu, frame.offload);
+            self.super_frames += u64::from(offload.gso_size > 0);
+            offload
         } else {
             frame.offload
         }

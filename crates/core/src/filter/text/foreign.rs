@@ -40,10 +40,10 @@ pub(in crate::filter) fn form_of(text: &str) -> Form {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     // `*)` is a pattern of a shell.
     let begins_table = |line: &str| line.strip_prefix('*').is_some_and(|name| !name.starts_with(')'));
-    if let Some(embedded) = here_document(text).filter(|_| lines().any(begins_table)) {
-        return Form::Foreign(embedded);
-    }
     if lines().any(begins_table) {
+        if let Some(embedded) = ruleset_in_script(text, begins_table) {
+            return Form::Foreign(embedded);
+        }
         return Form::Sections;
     }
     let is_typed = |line: &str| program(&tokens(line, 0)).is_some() || ipset(&tokens(line, 0)).is_some();
@@ -77,6 +77,14 @@ fn out_of_bounds(text: &str) -> Option<RuleError> {
             "byte 0x00, which no ruleset has".to_owned(),
         );
     }
+    if text.starts_with('\u{feff}') {
+        return Some(RuleError {
+            line: 1,
+            column: 1,
+            message: "a byte order mark, which cannot be seen, stands in front of the text".to_owned(),
+            hint: Some("save the file as UTF-8 without it: `sed -i '1s/^\\xef\\xbb\\xbf//' FILE`".to_owned()),
+        });
+    }
     let mut rules = 0;
     for (number, line) in text.split('\n').enumerate() {
         if line.len() > MAX_LINE {
@@ -94,22 +102,31 @@ fn is_of_set(line: &str) -> bool {
     line.starts_with("create ") || line.starts_with("add ")
 }
 
-/// A ruleset within a script: `iptables-restore <<EOF`.
-fn here_document(text: &str) -> Option<RuleError> {
-    if !text.contains("tables-restore") {
-        return None;
-    }
-    let found = text.lines().enumerate().find(|(_, line)| {
-        let line = line.trim_start();
-        line.contains("tables-restore") && line.contains("<<") && !line.starts_with('#')
-    });
-    let (number, _) = found?;
+/// A ruleset within a script: `iptables-restore <<EOF`, `cat >FILE <<EOF`, a text in quotes.
+fn ruleset_in_script(text: &str, begins_table: impl Fn(&str) -> bool) -> Option<RuleError> {
+    let begins_document = |line: &str| line.contains("<<") && !line.starts_with('#');
+    let lines = || text.lines().map(str::trim).enumerate();
+    let restored = lines().find(|(_, line)| line.contains("tables-restore") && begins_document(line));
+    // What stands in front of the first table is no text of a rule.
+    let before = || lines().take_while(|(_, line)| !begins_table(line));
+    let number = restored
+        .or_else(|| before().find(|(_, line)| begins_document(line)))
+        .or_else(|| before().last().filter(|_| interpreter(text).is_some()))?
+        .0;
     Some(RuleError {
         line: number + 1,
         column: 1,
         message: "this is a shell script with a ruleset in it".to_owned(),
         hint: Some("give the lines from `*TABLE` to `COMMIT` as a file of their own".to_owned()),
     })
+}
+
+/// What a script is run by, if its first line says so: `sh`, `perl`; not what reads rulesets itself.
+fn interpreter(text: &str) -> Option<&str> {
+    let mut words = text.lines().next()?.strip_prefix("#!")?.split_whitespace();
+    let name = words.next()?.rsplit('/').next()?;
+    let name = if name == "env" { words.find(|word| !word.starts_with('-'))? } else { name };
+    (!name.ends_with("tables-restore") && name != "nft").then_some(name)
 }
 
 /// `ipset create …`, also behind `sudo`: how many words come before what it is to do.
@@ -165,32 +182,37 @@ fn what_it_is(text: &str) -> RuleError {
         let name = word.trim_start_matches("sudo ").split_whitespace().next().unwrap_or_default();
         names.contains(&name.rsplit('/').next().unwrap_or_default())
     };
-    let (message, hint) =
-        if word.starts_with("Chain ") && (word.contains("(policy ") || word.contains(" references)")) {
-            (
-                "this is what `iptables -L` prints, which leaves half of each rule out",
-                "`iptables-save` prints all of it",
-            )
-        } else if is_nft.iter().any(|begin| word.starts_with(begin)) {
-            (
-                "this is a ruleset of nft, not of iptables",
-                "`iptables-save` prints rules that `iptables-nft` made; others have no iptables text",
-            )
-        } else if begins(&["ufw", "firewall-cmd", "shorewall", "csf", "fail2ban-client"]) {
-            (
-                "these are commands of another program, not of iptables",
-                "`iptables-save` prints the rules that it made",
-            )
-        } else if begins(&["iptables-restore", "ip6tables-restore"]) {
-            ("the rules are in another file", "give the file that it reads")
-        } else if shell::commands(beginning, LOOKED_AT)
-            .iter()
-            .any(|typed| typed.expansion.is_some() && asks(typed))
-        {
-            ("this is a shell script: its variables are not expanded here", RUN_IT)
-        } else {
-            ("this is no ruleset: no line begins a table's section", SECTIONS)
-        };
+    let (message, hint) = if word.starts_with("Chain ")
+        && (word.contains("(policy ") || word.contains(" references)"))
+    {
+        (
+            "this is what `iptables -L` prints, which leaves half of each rule out",
+            "`iptables-save` prints all of it",
+        )
+    } else if is_nft.iter().any(|begin| word.starts_with(begin)) {
+        (
+            "this is a ruleset of nft, not of iptables",
+            "`iptables-save` prints rules that `iptables-nft` made; others have no iptables text",
+        )
+    } else if begins(&["ufw", "firewall-cmd", "shorewall", "csf", "fail2ban-client"]) {
+        (
+            "these are commands of another program, not of iptables",
+            "`iptables-save` prints the rules that it made",
+        )
+    } else if begins(&["iptables-restore", "ip6tables-restore"]) {
+        ("the rules are in another file", "give the file that it reads")
+    } else if shell::commands(beginning, LOOKED_AT)
+        .iter()
+        .any(|typed| typed.expansion.is_some() && asks(typed))
+    {
+        ("this is a shell script: its variables are not expanded here", RUN_IT)
+    } else if let Some(name) = interpreter(text) {
+        let hint =
+            if name.ends_with("sh") { RUN_IT } else { "`iptables-save` after running it gives a ruleset" };
+        ("this is a script, which is not run here", hint)
+    } else {
+        ("this is no ruleset: no line begins a table's section", SECTIONS)
+    };
     RuleError {
         line: number + 1,
         column: column(line, start),

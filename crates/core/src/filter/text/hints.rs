@@ -73,6 +73,26 @@ pub(in crate::filter) fn of_stray(
     }
 }
 
+/// For a word with a character in it that looks like one that rules are written in, and is another: word processors, web pages
+/// and input methods put them there.
+pub(in crate::filter) fn of_characters(rest: &str) -> Option<String> {
+    let word = rest.split([' ', '\t', '\n']).next()?;
+    word.chars().find_map(|c| match c {
+        '\u{a0}' | '\u{2000}'..='\u{200b}' | '\u{202f}' | '\u{3000}' => Some(format!(
+            "a blank in it is none that separates words (U+{:04X}): type it again",
+            u32::from(c)
+        )),
+        '\u{ff01}'..='\u{ff5e}' => {
+            let narrow = char::from_u32(u32::from(c) - 0xfee0)?;
+            Some(format!("`{c}` is a full-width character: write `{narrow}`"))
+        }
+        '\u{3001}' => Some(format!("`{c}` is a full-width character: write `,`")),
+        '\u{201c}'..='\u{201f}' => Some(format!("`{c}` is a typographic quote: write `\"`")),
+        '\u{2018}'..='\u{201b}' => Some(format!("`{c}` is a typographic quote: write `'`")),
+        _ => None,
+    })
+}
+
 /// For an option that may stand once only and stands twice.
 pub(in crate::filter) fn of_second(option: &str) -> Option<&'static str> {
     match option {

@@ -9,6 +9,7 @@ use crate::filter::check::validate;
 use crate::filter::kept::shared::{Named, Shared};
 use crate::filter::rule::{Count, Rule};
 use crate::filter::text::foreign::{self, Form};
+use crate::filter::text::hints;
 use crate::filter::text::ipset::{self, Found};
 use crate::filter::text::lex::{self, Token, column, tokens};
 use crate::filter::text::options::{Problem, did_you_mean};
@@ -159,6 +160,10 @@ pub(in crate::filter) fn program(words: &[Token<'_>]) -> Option<(Family, usize)>
     let skipped = usize::from(words.first()?.text == "sudo");
     // `IPT=/sbin/iptables` is none.
     let path = words.get(skipped).filter(|word| !word.text.contains('='))?;
+    // `/etc/init.d/iptables save`
+    if path.text.contains("/init.d/") {
+        return None;
+    }
     let name = path.text.rsplit('/').next()?;
     let name = name.strip_suffix("-legacy").or_else(|| name.strip_suffix("-nft")).unwrap_or(name);
     match name {
@@ -193,6 +198,7 @@ impl Reader<'_> {
         let start = before.rfind('\n').map_or(0, |at| at + 1);
         let number = self.line + before.matches('\n').count();
         let column = column(&line[start..], at - start.min(at));
+        let hint = hints::of_characters(line.get(at..).unwrap_or_default()).or(hint);
         self.errors.push(RuleError { line: number, column, message, hint });
     }
 

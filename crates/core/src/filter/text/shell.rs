@@ -1,6 +1,7 @@
 //! Commands as they are typed into a shell, cut into words as the shell cuts them (POSIX.1-2017, Shell Command Language,
 //! §2.2 and §2.3): quotes, backslashes, comments, several commands in a line, one command over several lines,
-//! redirections. Nothing is run and nothing expanded: where the shell would put something in, the command says so.
+//! redirections, here-documents, which are passed over. Nothing is run and nothing expanded: where the shell would put
+//! something in, the command says so.
 
 #![forbid(unsafe_code)]
 
@@ -23,7 +24,8 @@ pub(in crate::filter) struct Typed<'a> {
 
 /// Cuts a script into its simple commands, the first so many of them.
 pub(in crate::filter) fn commands(script: &str, most: usize) -> Vec<Typed<'_>> {
-    let mut reader = Reader { script, at: 0, line: 1, line_start: 0, begun: None, found: Vec::new() };
+    let mut reader =
+        Reader { script, at: 0, line: 1, line_start: 0, begun: None, awaited: Vec::new(), found: Vec::new() };
     while reader.at < script.len() && reader.found.len() < most {
         reader.step();
     }
@@ -41,12 +43,21 @@ struct Begun {
     unclosed: Option<usize>,
 }
 
+/// A here-document that begins behind this line (`<<EOF`).
+struct Awaited {
+    /// The line that ends it.
+    end: String,
+    /// `<<-`: tabs in front of its lines do not count.
+    strips_tabs: bool,
+}
+
 struct Reader<'a> {
     script: &'a str,
     at: usize,
     line: usize,
     line_start: usize,
     begun: Option<Begun>,
+    awaited: Vec<Awaited>,
     found: Vec<Typed<'a>>,
 }
 
@@ -61,6 +72,7 @@ impl<'a> Reader<'a> {
             [b'\n', ..] => {
                 self.end_command();
                 self.new_line(1);
+                self.pass_documents();
             }
             [b'\\', b'\n', ..] => self.new_line(2),
             [b'\\', b'\r', b'\n', ..] => self.new_line(3),
@@ -115,18 +127,38 @@ impl<'a> Reader<'a> {
         });
     }
 
-    /// `> FILE`, `2>&1`, `&> FILE`: where output goes changes no rule.
+    /// Passes over the here-documents that the line before began, each to its end or to that of the script.
+    fn pass_documents(&mut self) {
+        for Awaited { end, strips_tabs } in core::mem::take(&mut self.awaited) {
+            while self.at < self.script.len() {
+                let line = self.script[self.at..].split('\n').next().unwrap_or_default();
+                self.new_line((line.len() + 1).min(self.rest().len()));
+                let line = line.trim_end_matches('\r');
+                if end == if strips_tabs { line.trim_start_matches('\t') } else { line } {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// `> FILE`, `2>&1`, `&> FILE`: where output goes changes no rule, nor does what is read (`< FILE`, `<<EOF`).
     fn redirection(&mut self) {
+        let is_document = self.rest().starts_with(b"<<") && !self.rest().starts_with(b"<<<");
         while matches!(self.rest(), [b'<' | b'>' | b'&' | b'|', ..]) {
             self.at += 1;
         }
+        let strips_tabs = is_document && self.rest().starts_with(b"-");
+        self.at += usize::from(strips_tabs);
         while matches!(self.rest(), [b' ' | b'\t', ..]) {
             self.at += 1;
         }
         if !matches!(self.rest(), [] | [b'\n' | b';' | b'&' | b'|', ..]) {
             let before = self.begun().expansion;
-            self.word();
+            let word = self.word();
             self.begun().expansion = before;
+            if is_document {
+                self.awaited.push(Awaited { end: word, strips_tabs });
+            }
         }
     }
 
@@ -135,6 +167,8 @@ impl<'a> Reader<'a> {
         let mut word = String::new();
         while let Some(&byte) = self.rest().first() {
             match byte {
+                // `PORTS=(22 80)`
+                b'(' if word.ends_with('=') => self.parentheses(&mut word),
                 b' ' | b'\t' | b'\r' | b'\n' | b';' | b'&' | b'|' | b'<' | b'>' | b'(' | b')' => break,
                 b'\'' => self.single_quoted(&mut word),
                 b'"' => self.double_quoted(&mut word),
@@ -215,7 +249,47 @@ impl<'a> Reader<'a> {
         if is_one {
             self.begun().expansion.get_or_insert(at);
         }
+        match self.rest() {
+            [b'$', b'(', ..] => {
+                self.take(word);
+                self.parentheses(word);
+            }
+            [b'`', ..] => self.backquoted(word),
+            _ => self.take(word),
+        }
+    }
+
+    /// Takes what stands in parentheses, with those in it: what another command prints, a sum, an array.
+    fn parentheses(&mut self, word: &mut String) {
+        let (mut depth, mut quote) = (0, None);
+        while let Some(&byte) = self.rest().first() {
+            match (byte, quote) {
+                (b'\\', None | Some(b'"')) => self.take(word),
+                (_, Some(open)) if byte == open => quote = None,
+                (b'\'' | b'"', None) => quote = Some(byte),
+                (b'(', None) => depth += 1,
+                (b')', None) => depth -= 1,
+                _ => {}
+            }
+            self.take(word);
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+
+    /// Takes a command in backquotes, of which the output would be put in.
+    fn backquoted(&mut self, word: &mut String) {
         self.take(word);
+        while let Some(&byte) = self.rest().first() {
+            if byte == b'\\' {
+                self.take(word);
+            }
+            self.take(word);
+            if byte == b'`' {
+                break;
+            }
+        }
     }
 }
 
@@ -243,6 +317,12 @@ mod tests {
             ("a b >/dev/null 2>&1; c 2> /dev/null d &>x", vec![vec!["a", "b"], vec!["c", "d"]]),
             ("a --dport 22 '' \"\"", vec![vec!["a", "--dport", "22", "", ""]]),
             ("a é'ü'", vec![vec!["a", "éü"]]),
+            ("a <<EOF >b\nit's c; d\nEOF\ne", vec![vec!["a"], vec!["e"]]),
+            ("a <<-'E F' <<G\r\nx\r\n\tE F\r\ny\r\nG\r\ne", vec![vec!["a"], vec!["e"]]),
+            ("a <<< b\nc", vec![vec!["a"], vec!["c"]]),
+            ("a <<EOF\nnever ended", vec![vec!["a"]]),
+            ("A=$(b | c ')' \"d\") e\nf", vec![vec!["A=$(b | c ')' \"d\")", "e"], vec!["f"]]),
+            ("A=`b | c`; d=(1 2)\ne", vec![vec!["A=`b | c`"], vec!["d=(1 2)"], vec!["e"]]),
             ("", vec![]),
         ] {
             assert_eq!(words(script), expected, "{script}");
