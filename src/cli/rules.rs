@@ -62,6 +62,9 @@ enum Command {
     Matrix,
 }
 
+#[cfg(all(target_os = "linux", feature = "web"))]
+pub(super) use check::of_text as check_text;
+
 /// How rules are read.
 #[derive(Clone, Debug, clap::Args)]
 struct Reading {

@@ -35,6 +35,14 @@ impl RulesText {
         Ok(text)
     }
 
+    /// A text that is in no file.
+    #[cfg(all(target_os = "linux", feature = "web"))]
+    pub(super) fn of(text: String) -> Self {
+        let mut own = Self { whole: String::new(), files: Vec::new(), unreadable: None };
+        own.push(Path::new("-"), text.into_bytes());
+        own
+    }
+
     fn push(&mut self, file: &Path, own: Vec<u8>) {
         if !self.whole.is_empty() && !self.whole.ends_with('\n') {
             self.whole.push('\n');

@@ -3,6 +3,8 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { createConnection } from 'node:net';
 import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
@@ -10,6 +12,7 @@ import { beginAt } from './browser.mjs';
 
 const { PLAYGROUND, STATEWAY } = process.env;
 assert.ok(PLAYGROUND && STATEWAY, 'PLAYGROUND and STATEWAY must be set: run scripts/web-test');
+const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 const LAB = new URL('../../topologies/article', import.meta.url).pathname;
 
 const stateway = (...words) => execFileSync(STATEWAY, words, { encoding: 'utf8', stdio: 'pipe' });
@@ -117,6 +120,47 @@ describe('a lab that is up', () => {
     await page.close();
   });
 
+  test('axe finds nothing serious, and nothing is wider than a phone', async () => {
+    const page = await browser.open();
+    await page.waitForSelector('.live-sign.there');
+    await page.evaluate(await readFile(AXE, 'utf8'));
+    for (const view of ['way', 'connections', 'rules']) {
+      await page.click(`#tab-${view}`);
+      await page.waitForSelector(`#view-${view}`);
+      const { violations } = await page.evaluate(() => globalThis.axe.run());
+      const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
+      assert.deepEqual(
+        serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join('\n')}`),
+        [],
+        view,
+      );
+      await page.setViewportSize({ width: 360, height: 740 });
+      const [width, most] = await page.evaluate(() => [
+        document.documentElement.scrollWidth,
+        document.documentElement.clientWidth,
+      ]);
+      assert.ok(width <= most, `${view}: ${width} > ${most}`);
+      await page.setViewportSize({ width: 1280, height: 720 });
+    }
+    await page.close();
+  });
+
+  test('findings are told in the editor while rules are written', async () => {
+    const page = await browser.open();
+    await page.click('#tab-rules');
+    await page.locator('.cm-line', { hasText: '--state NEW -j ACCEPT' }).waitFor();
+    await page.click('.cm-content');
+    await page.keyboard.press('ControlOrMeta+a');
+    const rules = '-A FORWARD -p tcp -m tcp --sport 22 -j ACCEPT';
+    await page.keyboard.insertText(`*filter\n:FORWARD DROP [0:0]\n${rules}\nCOMMIT\n`);
+    await page
+      .locator('.problems li', { hasText: /:3:.*\[SW\d+\]/ })
+      .first()
+      .waitFor();
+    await page.waitForSelector('.cm-lintRange-warning');
+    await page.close();
+  });
+
   test('with --write the page replaces rules, all or nothing', async () => {
     const writer = await web('--write');
     const page = await browser.context.newPage();
@@ -130,6 +174,7 @@ describe('a lab that is up', () => {
       await page.click('#apply');
     };
     await write('*filter\n:FORWARD DROP [0:0]\n-A FORWARD -j ACCPT\nCOMMIT\n');
+    await page.waitForSelector('.cm-lintRange-error');
     await page.waitForSelector('.problems.wrong pre');
     assert.match(stateway('lab', 'rules', LAB, '-S'), /--state NEW -j ACCEPT/);
     await write('*filter\n:FORWARD DROP [0:0]\n-A FORWARD -p udp -j ACCEPT\nCOMMIT\n');

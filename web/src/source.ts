@@ -137,8 +137,6 @@ function unexpected(answer: { answer: string }) {
 
 /** A router that runs, behind the server that this page comes from. */
 export class LiveSource implements Source {
-  /** What is written is checked here, before it is sent. */
-  private checker = new WorkerSource();
   private shown: Shown | undefined;
   private live: LiveRun | undefined;
 
@@ -187,12 +185,15 @@ export class LiveSource implements Source {
     tell();
   }
 
-  async check(_files: Files, rules: Rules) {
-    const { live, shown } = this;
-    if (!live || !shown) return [];
-    const files = 'lab.yaml' in shown.files ? shown.files : { 'lab.yaml': labOf(live.run) };
-    const problems = await this.checker.check(files, rules);
-    return problems.filter(({ file }) => file === 'rules' || file === 'rules6');
+  /** By the program itself, which finds more than the page could: what `stateway rules check` does. */
+  async check(_files: Files, rules: Rules): Promise<Problem[]> {
+    const answer = await sent('live/check', rules);
+    if (!answer.ok) return [];
+    const { v4, v6 }: Record<keyof Rules, Finding[]> = await answer.json();
+    return [
+      ...v4.map((found) => problemOf('rules', found)),
+      ...v6.map((found) => problemOf('rules6', found)),
+    ];
   }
 
   async packet(number: number) {
@@ -206,11 +207,7 @@ export class LiveSource implements Source {
   }
 
   async replace(rules: Rules) {
-    const answer = await fetch('live/rules', {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify(rules),
-    });
+    const answer = await sent('live/rules', rules);
     return answer.ok ? null : await answer.text();
   }
 
@@ -225,8 +222,24 @@ async function asked(path: string): Promise<Response> {
   return answer;
 }
 
-/** A lab with the ports of a router, in which rules can be checked. */
-function labOf({ lab }: Run): string {
-  const ports = lab.ports.map(({ name }) => [name, {}]);
-  return JSON.stringify({ name: 'router', router: { ports: Object.fromEntries(ports) } });
+function sent(path: string, what: unknown): Promise<Response> {
+  const headers = { 'content-type': 'application/json' };
+  return fetch(path, { method: 'POST', headers, body: JSON.stringify(what) });
+}
+
+/** As `stateway rules check --format json` prints it. */
+interface Finding {
+  severity: string;
+  line: number;
+  column: number;
+  message: string;
+  hint?: string;
+  code?: string;
+}
+
+function problemOf(file: string, { severity, line, column, message, hint, code }: Finding): Problem {
+  return {
+    ...{ file, line, column, path: '', hint: hint ?? null, is_warning: severity !== 'error' },
+    message: code ? `${message} [${code}]` : message,
+  };
 }

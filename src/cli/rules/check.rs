@@ -103,6 +103,26 @@ fn check(args: &Args, reading: &Reading, file: &Path) -> Result<Checked> {
     })
 }
 
+/// What is wrong with a text that somebody writes for a router with these interfaces, and what deserves a second look: as
+/// `--format json` prints it.
+///
+/// # Errors
+/// The rules are more than can be looked at.
+#[cfg(all(target_os = "linux", feature = "web"))]
+pub(in crate::cli) fn of_text(
+    text: String,
+    is_ipv6: bool,
+    ifaces: Vec<String>,
+) -> Result<Vec<serde_json::Value>> {
+    let reading = Reading { ipv6: is_ipv6, sets: Vec::new(), ifaces };
+    let text = RulesText::of(text);
+    let (errors, found) = match reading.load(&text, false) {
+        Ok(loaded) => (Vec::new(), all(&reading, &text, &loaded.ruleset, &loaded.warnings)?),
+        Err(errors) => (errors, Vec::new()),
+    };
+    Ok(findings::json_of(&Checked { text, errors, found, rules: None }))
+}
+
 /// Leaves out what options and comments in the file allow.
 fn leave_out_allowed(args: &Args, checked: &mut Checked) -> Result {
     let is_allowed = |code: &str| args.allow.iter().any(|allowed| allowed == code || allowed == "all");

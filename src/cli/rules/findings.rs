@@ -245,7 +245,7 @@ fn files(Checked { text, errors, found, .. }: &Checked) -> Vec<String> {
     errors.map(|error| text.locate(error).0.display().to_string()).collect()
 }
 
-fn json_of(Checked { text, errors, found, .. }: &Checked) -> Vec<Value> {
+pub(super) fn json_of(Checked { text, errors, found, .. }: &Checked) -> Vec<Value> {
     let of_error = |error: &RuleError| super::json::finding(&text.locate(error).1, "error");
     let of_found = |found: &Found| {
         let mut error = text.locate(&found.error).1;

@@ -5,6 +5,7 @@ use super::memory::{Memory, News, Place};
 use super::page::Page;
 use super::shown::Shown;
 use crate::cli::conntrack::RouterArgs;
+use crate::cli::rules::check_text;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Json, Path, Request, State};
 use axum::http::StatusCode;
@@ -59,6 +60,7 @@ pub(super) fn routes(site: Arc<Site>) -> Router {
         .route("/{token}/live/shown", get(shown))
         .route("/{token}/live/news", get(news))
         .route("/{token}/live/connection/{id}", get(connection))
+        .route("/{token}/live/check", post(check_rules))
         .route("/{token}/live/rules", post(replace_rules))
         .layer(DefaultBodyLimit::max(MOST_RULES))
         .layer(from_fn_with_state(Arc::clone(&site), guarded))
@@ -151,6 +153,27 @@ async fn connection(State(site): Shared, Path((_, id)): Path<(String, u32)>) -> 
 struct OtherRules {
     v4: Option<String>,
     v6: Option<String>,
+}
+
+/// What is wrong with rules that are being written, and what `stateway rules check` finds: `{"v4": […], "v6": […]}`.
+async fn check_rules(State(site): Shared, Json(rules): Json<OtherRules>) -> Response {
+    let ports = match ask(&site, Command::Interfaces).await.map(|replies| replies.into_iter().next()) {
+        Ok(Some(Reply::Interfaces { interfaces })) => interfaces.into_iter().map(|port| port.name).collect(),
+        _ => Vec::<String>::new(),
+    };
+    let OtherRules { v4, v6 } = rules;
+    let checked = tokio::task::spawn_blocking(move || {
+        let of = |text: Option<String>, is_ipv6| match text {
+            Some(text) => check_text(text, is_ipv6, ports.clone()).map_err(|failure| failure.text()),
+            None => Ok(Vec::new()),
+        };
+        Ok::<_, String>(serde_json::json!({ "v4": of(v4, false)?, "v6": of(v6, true)? }))
+    });
+    match checked.await {
+        Ok(Ok(found)) => Json(found).into_response(),
+        Ok(Err(why)) => (StatusCode::UNPROCESSABLE_ENTITY, why).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }
 
 /// All or nothing; why not is said as text.
