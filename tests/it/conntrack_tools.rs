@@ -85,6 +85,9 @@ const WORDS: &[&str] = &[
     "-U -p udp -s 192.0.2.104 --sport 5005 --dport 53 -u ASSURED",
     "-U -p udp -s 192.0.2.99 -m 9",
     "-L",
+    "-L -o id",
+    "-D -p icmp -o id",
+    "-L -b 8192",
     "-D -p tcp -o save",
     "-D -p tcp",
     "-R /nonexistent",
@@ -231,6 +234,10 @@ fn without_time(line: &str) -> String {
         words.remove(family + 2);
     } else if words.get(1) == Some(&"-t") {
         words.remove(2);
+    }
+    // The number comes last; that of a ping stands with its addresses.
+    if let Some(last) = words.last_mut().filter(|last| last.starts_with("id=")) {
+        *last = "id=";
     }
     words.join(" ")
 }
