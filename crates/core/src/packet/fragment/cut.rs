@@ -30,6 +30,17 @@ impl Pieces {
         (pkt.family() == Family::Ipv6 || self.is_bridged) && len <= mtu_bytes && len <= self.max_len
     }
 
+    /// Whether the headers of the whole fit in front of each later piece, in the memory where Linux has it. Otherwise it copies
+    /// all pieces, and cuts them anew.
+    fn has_room_in_front(&self, fixed: usize) -> bool {
+        /// Bytes that Linux leaves free in front of a frame that comes.
+        const FREE: usize = 64;
+        /// Bytes that it wants there for the header of the link.
+        const LINK: usize = 16;
+        let wanted = fixed + FRAGMENT_HEADER_LEN + LINK;
+        self.is_bridged || wanted <= FREE + ETHERNET_LEN + self.later_headers_len
+    }
+
     /// The frames in which a joined packet leaves.
     pub fn cut(&self, pkt: &Packet, mtu_bytes: usize) -> Vec<Vec<u8>> {
         let fixed = fixed_len(pkt);
@@ -45,6 +56,7 @@ impl Pieces {
             starts.zip(self.ends.iter().copied()).map(|(start, end)| start..end).collect();
         let last = as_it_came.len() - 1;
         let keeps = !self.is_linear
+            && self.has_room_in_front(fixed)
             && self.ends.last() == Some(&len)
             && as_it_came.iter().enumerate().all(|(at, range)| {
                 range.start <= range.end && range.len() <= room && (at == last || range.len() % 8 == 0)

@@ -96,6 +96,8 @@ pub struct Pieces {
     id: u32,
     /// Somebody needed the whole in one: how it had been cut is forgotten, and it is cut anew.
     pub is_linear: bool,
+    /// The shortest headers of a later piece, as an IP packet, fragment header included.
+    later_headers_len: usize,
     /// They leave by a bridge, as Linux's cuts them: each with all IPv4 options, and not at all if the whole is no longer than
     /// the largest that came, which may have had more options.
     is_bridged: bool,
@@ -168,6 +170,7 @@ struct Queue {
     ecn: u8,
     max_len: usize,
     max_dont_fragment_len: usize,
+    later_headers_len: usize,
     cost: usize,
     /// Where the latest piece came in.
     from: u16,
@@ -215,6 +218,9 @@ impl Fragments {
         }
         let family = pkt.family();
         if family == Family::Ipv6 && fragment.header + FRAGMENT_HEADER_LEN > pkt.frame_len() {
+            return Reassembly::Refused(DropReason::FragmentBad);
+        }
+        if family == Family::Ipv6 && is_named_far_behind(pkt.frame(), fragment) {
             return Reassembly::Refused(DropReason::FragmentBad);
         }
         let proto = if family == Family::Ipv4 { pkt.proto() } else { 0 };
@@ -362,6 +368,12 @@ pub fn lacks_headers(pkt: &Packet) -> bool {
     pkt.family() == Family::Ipv6 && pkt.is_fragment() && !pkt.is_later_fragment() && pkt.l4().len() < least
 }
 
+/// IPv6: whether the header that names a first piece's fragment header begins so far behind that Linux, which has one byte for the
+/// place, writes the number of the header behind it elsewhere.
+fn is_named_far_behind(frame: &[u8], fragment: Fragment) -> bool {
+    fragment.offset == 0 && next_header_at(&frame[..fragment.header]) > ETHERNET_LEN + usize::from(u8::MAX)
+}
+
 impl<'a> Piece<'a> {
     fn read(pkt: &'a Packet, fragment: Fragment, from: u16) -> Self {
         let frame = pkt.frame();
@@ -420,6 +432,7 @@ impl Queue {
             ecn: 0,
             max_len: 0,
             max_dont_fragment_len: 0,
+            later_headers_len: usize::MAX,
             cost: 0,
             from: 0,
             first: Vec::new(),
@@ -438,6 +451,8 @@ impl Queue {
             self.header.clone_from(&piece.header);
             self.first = piece.head.to_vec();
             self.tail = piece.tail.to_vec();
+        } else {
+            self.later_headers_len = self.later_headers_len.min(piece.head.len() - ETHERNET_LEN);
         }
         self.from = piece.from;
         self.ecn |= piece.ecn;
@@ -548,6 +563,7 @@ impl Queue {
             max_len: self.max_len,
             dont_fragment,
             id: key.id,
+            later_headers_len: self.later_headers_len,
             is_linear: false,
             is_bridged: false,
         };

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::super::IPV6_FRAGMENT;
+use super::super::{IPV6_DESTINATION, IPV6_FRAGMENT};
 use super::cut::{MORE_FRAGMENTS, drop_first_only_options};
 use super::*;
 
@@ -205,6 +205,24 @@ fn an_atomic_fragment_is_whole_at_once_and_loses_its_header() {
     assert_eq!((pkt.proto(), pkt.l3_header_len()), (17, 40));
     assert_eq!(pieces.cut(&pkt, 1500), [pkt.frame()]);
     assert_eq!(fragments.poll_timeout(), None);
+}
+
+#[test]
+fn a_fragment_header_that_is_named_too_far_behind_is_refused() {
+    // Destination options of so many units of eight bytes, and then some of one unit, whose next header is the fragment.
+    for (units, is_taken) in [(26, true), (27, false)] {
+        let mut options = vec![0; units * 8 + 8];
+        (options[0], options[1]) = (IPV6_DESTINATION, units as u8 - 1);
+        options[units * 8] = IPV6_FRAGMENT;
+        let mut frame = fragment(V6, 0, &[7; 24], false);
+        let payload = (8 + 24 + options.len()) as u16;
+        frame[ETHERNET_LEN + 4..ETHERNET_LEN + 6].copy_from_slice(&payload.to_be_bytes());
+        frame[ETHERNET_LEN + 6] = IPV6_DESTINATION;
+        let at = ETHERNET_LEN + IPV6_HEADER_LEN;
+        frame.splice(at..at, options);
+        let answer = add(&Fragments::default(), &frame, 0);
+        assert_eq!(matches!(answer, Reassembly::Whole(_)), is_taken, "{units} units");
+    }
 }
 
 #[test]
