@@ -11,8 +11,6 @@ use stateway_core::packet::tuple::{PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_T
 
 const FRAGMENT_HEADER: u8 = 44;
 const MORE: u16 = 0x2000;
-/// Longer headers do not fit into the room that the driver of a TAP leaves in front of each piece: then Linux cuts anew.
-const MOST_IN_FRONT: usize = 56;
 const KIND: &str = "hostile fragment";
 
 /// A piece: which datagram it claims to be of, where it belongs there, and what it holds.
@@ -144,11 +142,8 @@ fn emit(rng: &mut Rng, ends: &Ends, sender: usize, piece: &Piece) -> Vec<u8> {
             // What stands behind the fragment header, in front of this piece alone.
             let inner = if chance(rng, 15) { in_front(rng, piece.proto) } else { (piece.proto, Vec::new()) };
             // And what stands in front of it.
-            let mut outer =
+            let outer =
                 if chance(rng, 15) { in_front(rng, FRAGMENT_HEADER) } else { (FRAGMENT_HEADER, Vec::new()) };
-            if outer.1.len() > MOST_IN_FRONT {
-                outer = (FRAGMENT_HEADER, Vec::new());
-            }
             let mut header = header;
             header[0] = inner.0;
             (ip.first, ip.extra) = (outer.0, [outer.1, header, inner.1].concat());
