@@ -145,7 +145,7 @@ fn long_headers_in_front_of_a_fragment_count_in_the_bound() {
     for at in (2..1400).step_by(233) {
         (options[at], options[at + 1]) = (1, 231);
     }
-    frame[ETHERNET_LEN + 6] = super::super::IPV6_DESTINATION;
+    frame[ETHERNET_LEN + 6] = IPV6_DESTINATION;
     frame[ETHERNET_LEN + 4..ETHERNET_LEN + 6].copy_from_slice(&1416_u16.to_be_bytes());
     frame.splice(ETHERNET_LEN + 40..ETHERNET_LEN + 40, options);
     let fragments = Fragments::default();
