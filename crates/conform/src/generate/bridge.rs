@@ -73,6 +73,15 @@ fn tell_length(frame: &mut [u8]) {
     }
 }
 
+/// From the Ethernet type on: whether it is an IP packet that is no piece, and in IPv6 has no extension header.
+fn is_one_without_options(bytes: &[u8]) -> bool {
+    match *bytes {
+        [8, 0, _, _, _, _, _, _, flags, offset, ..] => (flags & 0x3f, offset) == (0, 0),
+        [0x86, 0xdd, _, _, _, _, _, _, next, ..] => ![0, 43, 44, 51, 60].contains(&next),
+        _ => false,
+    }
+}
+
 /// One frame more, made from `frame`.
 fn disturbed(rng: &mut Rng, setup: &Setup, frame: &Frame) -> Frame {
     let mut other = Frame { kind: "bridge", ..frame.clone() };
@@ -80,8 +89,7 @@ fn disturbed(rng: &mut Rng, setup: &Setup, frame: &Frame) -> Frame {
     // What is for the port itself, and what the bridge hears of a group, its own stack looks at in its own way.
     let hides_something =
         ["fragment", "hostile fragment", "flipped", "cut", "length of zero"].contains(&frame.kind);
-    let is_plain =
-        !hides_something && matches!(bytes[12..], [8, 0, ..] | [0x86, 0xdd, _, _, _, _, _, _, 1..=255, ..]);
+    let is_plain = !hides_something && is_one_without_options(&bytes[12..]);
     match rng.u8(..9) {
         0 => bytes[6..12].copy_from_slice(&pick(rng, &NO_STATIONS)[..]),
         1 if is_plain => bytes[..6].copy_from_slice(&pick(rng, &GROUPS)[..]),
