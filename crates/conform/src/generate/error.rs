@@ -74,6 +74,8 @@ fn distort(rng: &mut Rng, family: Family, quote: &mut Vec<u8>) {
     let keep = match rng.u8(..10) {
         0..=4 => header_len + 8,
         5 | 6 => quote.len(),
+        // About where a header that holds a checksum ends.
+        7 if chance(rng, 50) => header_len + *pick(rng, &[11, 12, 18, 19, 20]),
         7 => header_len + rng.usize(..12),
         8 => header_len + 4,
         _ => rng.usize(..=quote.len()),

@@ -128,7 +128,11 @@ impl Scene {
         const SERVER_PORTS: [u16; 17] =
             [80, 8080, 8080, 53, 5000, 5000, 2000, 2001, 2009, 22, 443, 21, 2121, 69, 444, 7000, 9];
         let from = usize::from(chance(rng, 30));
-        let clients = (0..rng.u64(1..4)).map(|n| (from, net.host(from, serial, n))).collect();
+        let mut clients: Vec<_> = (0..rng.u64(1..4)).map(|n| (from, net.host(from, serial, n))).collect();
+        if chance(rng, 8) {
+            // Somebody who has an address that others are translated to.
+            clients.push((from, net.public(rng.u8(1..6))));
+        }
         let servers =
             (0..rng.usize(1..4)).map(|n| Self::server(rng, net, (from, serial, n as u64))).collect();
         let some = |rng: &mut Rng, list: &[u16]| (0..rng.usize(1..3)).map(|_| *pick(rng, list)).collect();
