@@ -45,8 +45,8 @@ const EXAMPLES: &[(&[&str], &str)] = &[
     ),
     (
         &["lab", "web"],
-        "  stateway lab up topologies/article && stateway lab web article
-      prints a link to open; then `stateway lab ssh host77 host104` shows there where it ends
+        "  stateway lab web article
+      of a lab that is up: prints a link to open; then `stateway lab ssh host77 host104` shows there where it ends
   stateway lab web article --write
       the page may replace the rules",
     ),

@@ -114,11 +114,23 @@ pub fn compare_story(story: &Story, report: &mut Report) -> Result<()> {
         return Ok(());
     }
     let mut world = World::new(story.setup.clone())?;
-    if let Some(difference) = world.run(&story.trace, &mut report.coverage)? {
+    let mut found = world.run(&story.trace, &mut report.coverage)?;
+    // The kernel's clock ticked in the middle of a frame: this was no measurement, and another one is made.
+    for _ in 1..MEASUREMENTS {
+        if !found.as_ref().is_some_and(|difference| difference.is_blurred) {
+            break;
+        }
+        world = World::new(story.setup.clone())?;
+        found = world.run(&story.trace, &mut Coverage::default())?;
+    }
+    if let Some(difference) = found {
         report.findings.push(smaller(&mut world, finding(difference))?);
     }
     Ok(())
 }
+
+/// How often a story is told before a difference that the clock may have made counts as one.
+const MEASUREMENTS: usize = 5;
 
 /// Whether kernel and router differ in this story, for certain.
 pub(super) fn differs(story: &Story) -> Result<bool> {
