@@ -246,7 +246,7 @@ fn what_cannot_run_live_ends_with_code_3_before_the_build() {
 }
 
 /// What `setup test` looks for beside [`ALWAYS`].
-const FOR_TESTS: [&str; 18] = [
+const FOR_TESTS: [&str; 21] = [
     "nc",
     "curl",
     "vsftpd",
@@ -263,6 +263,9 @@ const FOR_TESTS: [&str; 18] = [
     "socat",
     "valgrind",
     "c++",
+    "node",
+    "npm",
+    "chromium",
     "cargo-fmt",
     "cargo-clippy",
 ];
