@@ -56,15 +56,14 @@ impl Bridge {
         &self.stations
     }
 
-    /// Remembers where the sender of a frame is, and notes where its receiver is if that is known.
-    #[cold]
-    fn learn<R: Recorder>(&self, ends: &[u8; 12], from: IfaceId, pass: &mut Passage<Self, R>) -> Stage<()> {
-        if !is_station(ends) {
-            return Break(Fate::Dropped(DropReason::NoStation));
-        }
-        let Walk { memory, receiver } = &mut pass.walk;
-        *receiver = self.stations.learn_and_look_up(memory, ends, from, pass.ctx.at.now);
-        Continue(())
+    /// Remembers where the sender of a frame is, and says where its receiver is if that is known.
+    fn learn<R: Recorder>(
+        &self,
+        ends: &[u8; 12],
+        from: IfaceId,
+        pass: &mut Passage<Self, R>,
+    ) -> Option<IfaceId> {
+        self.stations.learn_and_look_up(pass.walk.memory, ends, from, pass.ctx.at.now)
     }
 
     /// A packet that is larger than its way out takes, or that was joined from pieces. Nobody is told of what is dropped:
@@ -91,9 +90,14 @@ impl Bridge {
         }
     }
 
+    /// Looks for the receiver, and learns where the sender is: only now, so that what PREROUTING drops, or what is a piece and
+    /// waits, teaches nothing, as in Linux.
     #[cold]
-    fn find_station<R: Recorder>(&self, pkt: &Packet, pass: &Passage<Self, R>) -> Stage<Way> {
+    fn find_station<R: Recorder>(&self, pkt: &Packet, pass: &mut Passage<Self, R>) -> Stage<Way> {
         let Some(from) = pass.ctx.at.iface else { return Break(Fate::Dropped(DropReason::NoRoute)) };
+        if let Some(iface) = self.learn(pkt.macs(), from, pass) {
+            return Continue(Way::Forward(iface));
+        }
         match self.stations.lookup(pkt.dst_mac(), from, pass.ctx.at.now) {
             Segment::Port(iface) => Continue(Way::Forward(iface)),
             Segment::Flood => Continue(Way::Flood),
@@ -166,7 +170,11 @@ impl Plane for Bridge {
         let Some(from) = at.iface else { return Continue(()) };
         // Frames like one that passed a moment ago take no lock, and their sender is known to be a station.
         pass.walk.receiver = self.stations.recall(pass.walk.memory, ends, from, at.now);
-        if pass.walk.receiver.is_some() { Continue(()) } else { self.learn(ends, from, pass) }
+        if pass.walk.receiver.is_some() || is_station(ends) {
+            Continue(())
+        } else {
+            Break(Fate::Dropped(DropReason::NoStation))
+        }
     }
 
     #[inline]
@@ -279,7 +287,7 @@ impl Plane for Bridge {
         }
         let now = pass.ctx.at.now;
         if self.stations.recall(pass.walk.memory, &ends, from, now).is_none() {
-            self.learn(&ends, from, pass)?;
+            self.learn(&ends, from, pass);
         }
         let dst = Mac(core::array::from_fn(|at| frame[at]));
         match self.stations.lookup(dst, from, pass.ctx.at.now) {

@@ -38,7 +38,7 @@ impl Pieces {
         /// Bytes that it wants there for the header of the link.
         const LINK: usize = 16;
         let wanted = fixed + FRAGMENT_HEADER_LEN + LINK;
-        self.is_bridged || wanted <= FREE + ETHERNET_LEN + self.later_headers_len
+        wanted <= FREE + ETHERNET_LEN + self.later_headers_len
     }
 
     /// The frames in which a joined packet leaves.
