@@ -217,7 +217,7 @@ impl Host {
         let routes = &self.routes;
         // Also one that is nobody's, everybody's or a group's: Linux asks only whether it is somebody else's.
         let is_own = |addr: Addr| {
-            matches!(addr.v4(), [0 | 224..=239, ..] | [255, 255, 255, 255])
+            matches!(addr.v4(), [0, 0, 0, 0] | [224..=239, ..] | [255, 255, 255, 255])
                 || matches!(routes.lookup(addr, Family::Ipv4, None), Some(Route::Local | Route::Broadcast(_)))
         };
         let local = routes.lookup(pkt.dst(), Family::Ipv4, None) == Some(Route::Local);

@@ -75,13 +75,13 @@ impl Host {
         match pkt.l4()[0] {
             // `icmp_echo_ignore_broadcasts`
             ECHO_REQUEST if is_local && !self.settings.icmp_echo_ignore_all => {
-                let options = self.echoed_options(pkt, pkt.dst(), pass);
+                let Some(options) = self.echoed_options(pkt, pkt.dst(), pass) else { return true };
                 let frame = icmp_reply::echo_reply(pkt, author(pass.ctx.at, pkt.dst()), &options);
                 pass.outbox.write(frame, None, pass.ctx.at.iface);
                 true
             }
             TIMESTAMP_REQUEST if is_local && pkt.l4().len() >= 12 => {
-                let options = self.echoed_options(pkt, pkt.dst(), pass);
+                let Some(options) = self.echoed_options(pkt, pkt.dst(), pass) else { return true };
                 let frame = icmp_reply::timestamp_reply(
                     pkt,
                     author(pass.ctx.at, pkt.dst()),
@@ -263,7 +263,7 @@ impl Host {
         if has_signature(pkt.l4()) != Some(false) {
             return false;
         }
-        let options = self.echoed_options(pkt, pkt.dst(), pass);
+        let Some(options) = self.echoed_options(pkt, pkt.dst(), pass) else { return true };
         let frame = icmp_reply::reset(pkt, pkt.tos() & !ECN, &options);
         pass.outbox.write(frame, None, pass.ctx.at.iface);
         true

@@ -274,7 +274,7 @@ impl Host {
             self.limits.allow(&self.settings, error, (to, family), hop.prefix_len, pass.ctx.at.now)
         });
         if is_allowed {
-            let options = self.echoed_options(pkt, src, pass);
+            let Some(options) = self.echoed_options(pkt, src, pass) else { return true };
             let frame = icmp_reply::write_error(pkt, error, author(pass.ctx.at, src), &options);
             pass.outbox.write(frame, related, pass.ctx.at.iface);
         }
@@ -378,14 +378,15 @@ impl Host {
         }
     }
 
+    /// The options of an answer; `None` if there is to be no answer.
     pub(super) fn echoed_options<R: Recorder>(
         &self,
         pkt: &Packet,
         out: Addr,
         pass: &Passage<'_, R>,
-    ) -> Vec<u8> {
+    ) -> Option<Vec<u8>> {
         let stamp = stamp(pass.ctx.at);
-        pass.walk.options.map(|options| options.echo(pkt, out, stamp)).unwrap_or_default()
+        pass.walk.options.map_or_else(|| Some(Vec::new()), |options| options.echo(pkt, out, stamp))
     }
 
     /// Asks again, and tells senders of what could not be reached.

@@ -229,15 +229,19 @@ impl Ipv4Options {
         }
     }
 
-    /// The options of an answer to the packet: what it recorded comes back, and goes on recording (RFC 1122 §3.2.2.6).
-    pub fn echo(&self, pkt: &Packet, out: Addr, stamp: u32) -> Vec<u8> {
+    /// The options of an answer to the packet: what it recorded comes back, and goes on recording (RFC 1122 §3.2.2.6). `None`
+    /// where what is left of a recorded route is too short for one address more: Linux then does not answer.
+    pub fn echo(&self, pkt: &Packet, out: Addr, stamp: u32) -> Option<Vec<u8>> {
         let l3 = pkt.l3();
         let option = |at: usize| l3[at..at + usize::from(l3[at + 1])].to_vec();
         let mut echo = Vec::new();
         if let Some(at) = self.record_route {
             let mut option = option(at);
             let pointer = usize::from(option[2]);
-            if self.records_address && pointer + 3 <= option.len() {
+            if self.records_address && pointer <= option.len() {
+                if pointer + 3 > option.len() {
+                    return None;
+                }
                 option[pointer - 1..pointer + 3].copy_from_slice(&out.v4());
                 option[2] += 4;
             }
@@ -252,7 +256,7 @@ impl Ipv4Options {
             echo.extend(option(at));
         }
         echo.resize(echo.len().next_multiple_of(4), END);
-        echo
+        Some(echo)
     }
 
     fn echo_timestamp(&self, option: &mut [u8], out: Addr, stamp: u32) {
@@ -353,7 +357,7 @@ mod tests {
             let mut frame = frame(&bytes(asked));
             let mut pkt = Packet::parse(&mut frame, Offload::NONE).unwrap();
             let options = read(&mut pkt).unwrap();
-            assert_eq!(options.echo(&pkt, NEAR, STAMP), bytes(answered), "{name}");
+            assert_eq!(options.echo(&pkt, NEAR, STAMP), Some(bytes(answered)), "{name}");
         }
     }
 

@@ -154,14 +154,17 @@ fn add_elements(set: &Set, word: &Token<'_>, pattern: Element) -> Result<(), Pro
                 Problem::new(word.at, format!("`{}` is out of the range of set `{}`", word.text, set.name));
             return Err(problem.hint("`create … range FROM-TO` says which there is room for"));
         }
-        let is_new = !elements.get(&len).is_some_and(|of_len| of_len.contains_key(&key));
+        let known = elements.get(&len).and_then(|of_len| of_len.get(&key));
+        let is_new = known.is_none();
         if is_new && room == 0 {
             let problem = Problem::new(word.at, format!("set `{}` is full", set.name));
             return Err(problem.hint(format!("`maxelem {}`", set.max)));
         }
         room -= u64::from(is_new);
+        // A link address that was given stays, also where the address is added once more without one.
+        let mac = parts.mac.or_else(|| known.and_then(|known| known.mac.get().copied()));
         let element = Element {
-            mac: parts.mac.map(OnceLock::from).unwrap_or_default(),
+            mac: mac.map(OnceLock::from).unwrap_or_default(),
             counters: pattern.counters.clone(),
             ..pattern
         };
